@@ -1,0 +1,168 @@
+"""Every way in which speaking can go wrong: one tree, each class with its wire code.
+
+In: nothing. Out: exceptions that any layer may raise and that the edges (session, HTTP) turn into a
+message. Does not know: the wire format, HTTP frameworks, logging.
+
+A message is written for the person at the other end: what was wrong, what is allowed, what to do. It
+never contains text, transcripts, tokens or paths that a client or an operator supplied.
+"""
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Fault(StrEnum):
+    """Whose doing it was; metrics and logs tell the three apart."""
+
+    CLIENT = "client"
+    SERVER = "server"
+    CAPACITY = "capacity"
+
+
+class TtsError(Exception):
+    """The root. ``code`` and ``recoverable`` go on the wire, ``http_status`` into HTTP answers."""
+
+    code: ClassVar[str] = "SYNTHESIS_ERROR"
+    fault: ClassVar[Fault] = Fault.SERVER
+    http_status: ClassVar[int] = 500
+    recoverable: ClassVar[bool] = True
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after_s = retry_after_s
+
+
+class InvalidMessage(TtsError):
+    """Not JSON, an unknown type, a wrong field or value, or a message that does not fit the state."""
+
+    code = "INVALID_MESSAGE"
+    fault = Fault.CLIENT
+    http_status = 400
+
+
+class InvalidText(TtsError):
+    """Text that is empty after cleaning, too long, or in a language the engine cannot speak."""
+
+    code = "INVALID_TEXT"
+    fault = Fault.CLIENT
+    http_status = 400
+    recoverable = False
+
+
+class VoiceNotFound(TtsError):
+    """An unknown, malformed or unusable voice."""
+
+    code = "VOICE_NOT_FOUND"
+    fault = Fault.CLIENT
+    http_status = 404
+    recoverable = False
+
+
+class Unauthorized(TtsError):
+    """A missing or bad token."""
+
+    code = "UNAUTHORIZED"
+    fault = Fault.CLIENT
+    http_status = 401
+    recoverable = False
+
+
+class Cancelled(TtsError):
+    """Cancelled by the client, an interrupt, ``stop`` or a disconnect."""
+
+    code = "CANCELLED"
+    fault = Fault.CLIENT
+    http_status = 499
+
+
+class ModelLoading(TtsError):
+    """The engine is still loading."""
+
+    code = "MODEL_LOADING"
+    fault = Fault.CAPACITY
+    http_status = 503
+
+
+class TtsUnavailable(TtsError):
+    """Loading failed, the engine is down, or the service is draining."""
+
+    code = "TTS_UNAVAILABLE"
+    http_status = 503
+
+
+class SynthesisError(TtsError):
+    """This utterance failed; others are untouched."""
+
+    code = "SYNTHESIS_ERROR"
+
+
+class GpuOutOfMemory(TtsError):
+    """This utterance did not fit into the device's memory, after caches were dropped."""
+
+    code = "GPU_OUT_OF_MEMORY"
+    fault = Fault.CAPACITY
+    http_status = 503
+
+
+class UtteranceTimeout(TtsError):
+    """Speakable text at the head of the queue waited too long for audio."""
+
+    code = "TIMEOUT"
+    http_status = 408
+
+
+class RateLimited(TtsError):
+    """No room: the queue is full, or no capacity for one more real-time stream. Always says when to retry."""
+
+    code = "RATE_LIMITED"
+    fault = Fault.CAPACITY
+    http_status = 429
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+
+
+class Forbidden(TtsError):
+    """HTTP only: a page of a foreign origin, or a change to what ships read-only."""
+
+    code = "FORBIDDEN"
+    fault = Fault.CLIENT
+    http_status = 403
+    recoverable = False
+
+
+class Conflict(TtsError):
+    """HTTP only: the voice exists already."""
+
+    code = "CONFLICT"
+    fault = Fault.CLIENT
+    http_status = 409
+    recoverable = False
+
+
+class NotFound(TtsError):
+    """HTTP only: no such route or thing."""
+
+    code = "NOT_FOUND"
+    fault = Fault.CLIENT
+    http_status = 404
+    recoverable = False
+
+
+class InvalidClip(TtsError):
+    """HTTP only: reference audio that cannot be used; the message says what is allowed."""
+
+    code = "INVALID_AUDIO"
+    fault = Fault.CLIENT
+    http_status = 422
+    recoverable = False
+
+
+class PayloadTooLarge(TtsError):
+    """HTTP only: a body over its limit."""
+
+    code = "PAYLOAD_TOO_LARGE"
+    fault = Fault.CLIENT
+    http_status = 413
+    recoverable = False

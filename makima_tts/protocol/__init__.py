@@ -1,0 +1,82 @@
+"""The language on the wire: messages, their limits, parse and serialize.
+
+In: text frames. Out: typed client messages; typed server messages and their JSON. Does not know:
+sessions, engines, sockets, clocks. ``docs/protocol.md`` is the contract that this package spells out.
+"""
+
+from makima_tts.protocol.client_messages import (
+    Cancel,
+    ClientMessage,
+    Flush,
+    Ping,
+    Speak,
+    Start,
+    Stop,
+    parse_client_message,
+)
+from makima_tts.protocol.formats import (
+    SAMPLE_RATES_HZ,
+    AudioFormat,
+    Encoding,
+    Priority,
+    Transport,
+)
+from makima_tts.protocol.languages import AUTO, LANGUAGES, language_name
+from makima_tts.protocol.limits import Limits
+from makima_tts.protocol.server_messages import (
+    AudioChunkMessage,
+    AudioEnd,
+    Capabilities,
+    Complete,
+    ErrorMessage,
+    Loading,
+    Pong,
+    Ready,
+    ReadyLimits,
+    Sentence,
+    ServerMessage,
+    Speaking,
+    Started,
+    Stopped,
+    serialize,
+)
+
+PROTOCOL_VERSION = 1
+SUBPROTOCOL = "makima.tts.v1"
+
+__all__ = [
+    "AUTO",
+    "LANGUAGES",
+    "PROTOCOL_VERSION",
+    "SAMPLE_RATES_HZ",
+    "SUBPROTOCOL",
+    "AudioChunkMessage",
+    "AudioEnd",
+    "AudioFormat",
+    "Cancel",
+    "Capabilities",
+    "ClientMessage",
+    "Complete",
+    "Encoding",
+    "ErrorMessage",
+    "Flush",
+    "Limits",
+    "Loading",
+    "Ping",
+    "Pong",
+    "Priority",
+    "Ready",
+    "ReadyLimits",
+    "Sentence",
+    "ServerMessage",
+    "Speak",
+    "Speaking",
+    "Start",
+    "Started",
+    "Stop",
+    "Stopped",
+    "Transport",
+    "language_name",
+    "parse_client_message",
+    "serialize",
+]

@@ -1,0 +1,148 @@
+"""What clients say.
+
+In: one text frame. Out: one typed, frozen message, or :class:`~makima_tts.errors.InvalidMessage` whose
+words hold nothing of the input. Does not know: what a session does with it.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+
+from makima_tts.errors import InvalidMessage
+from makima_tts.protocol.formats import SAMPLE_RATES_HZ, Encoding, PriorityName, Transport
+from makima_tts.protocol.languages import AUTO, LANGUAGES, language_name
+
+UTTERANCE_ID_PATTERN = r"^[A-Za-z0-9_.:-]{1,64}$"
+MAX_SEED = 2**63 - 1
+
+
+def _known_language(wanted: str) -> str:
+    name = language_name(wanted)
+    if name is None:
+        raise ValueError(f"must be one of {', '.join((*LANGUAGES, AUTO))}, or a BCP-47 tag of one of them")
+    return name
+
+
+def _known_sample_rate(wanted: int) -> int:
+    if wanted not in SAMPLE_RATES_HZ:
+        raise ValueError(f"must be one of {', '.join(map(str, SAMPLE_RATES_HZ))}")
+    return wanted
+
+
+Language = Annotated[str, Field(max_length=35), AfterValidator(_known_language)]
+SampleRate = Annotated[int, AfterValidator(_known_sample_rate)]
+UtteranceId = Annotated[str, Field(pattern=UTTERANCE_ID_PATTERN)]
+# A voice that is malformed is VOICE_NOT_FOUND, not INVALID_MESSAGE: only its size is bounded here.
+VoiceId = Annotated[str, Field(max_length=256)]
+
+
+class _ClientMessage(BaseModel):
+    model_config = ConfigDict(
+        frozen=True,
+        strict=True,
+        extra="ignore",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_means_absent(cls, fields: Any) -> Any:
+        if isinstance(fields, dict):
+            return {name: value for name, value in fields.items() if value is not None}
+        return fields
+
+
+class Start(_ClientMessage):
+    """Sets up the session. Optional: without it, a session has these defaults."""
+
+    type: Literal["start"] = "start"
+    sample_rate: SampleRate = 24000
+    encoding: Encoding = "pcm16"
+    voice: VoiceId | None = None
+    language: Language = "English"
+    transport: Transport = "binary"
+    events: bool = False
+    auth_token: Annotated[str, Field(max_length=8192, repr=False)] | None = None
+    contract_id: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+
+
+class Speak(_ClientMessage):
+    """Text to speak; with ``final`` false the utterance stays open for more."""
+
+    type: Literal["speak"] = "speak"
+    text: str = Field(repr=False)
+    priority: PriorityName = "normal"
+    utterance_id: UtteranceId | None = None
+    final: bool = True
+    voice: VoiceId | None = None
+    language: Language | None = None
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
+
+    @model_validator(mode="after")
+    def _open_text_has_a_name(self) -> "Speak":
+        if not self.final and self.utterance_id is None:
+            raise ValueError("utteranceId is required when final is false")
+        return self
+
+
+class Flush(_ClientMessage):
+    """Speak the text held so far."""
+
+    type: Literal["flush"] = "flush"
+    utterance_id: UtteranceId
+
+
+class Cancel(_ClientMessage):
+    """Silence one utterance, or (without ``utteranceId``) everything in this session."""
+
+    type: Literal["cancel"] = "cancel"
+    utterance_id: UtteranceId | None = None
+    played_ms: Annotated[int, Field(ge=0)] | None = None
+
+
+class Stop(_ClientMessage):
+    """End the session."""
+
+    type: Literal["stop"] = "stop"
+    reason: Annotated[str, Field(max_length=256)] | None = None
+
+
+class Ping(_ClientMessage):
+    """Answered by ``pong`` with the same ``id``."""
+
+    type: Literal["ping"] = "ping"
+    id: Annotated[str, Field(max_length=256)] | None = None
+
+
+ClientMessage = Start | Speak | Flush | Cancel | Stop | Ping
+_ADAPTER: TypeAdapter[ClientMessage] = TypeAdapter(Annotated[ClientMessage, Field(discriminator="type")])
+_TYPES = "start, speak, flush, cancel, stop or ping"
+
+
+def parse_client_message(text: str) -> ClientMessage:
+    """One text frame → one message. Raises InvalidMessage, saying which field is wrong and what is allowed."""
+    try:
+        return _ADAPTER.validate_json(text, strict=True)
+    except ValidationError as error:
+        raise InvalidMessage(_explain(error)) from None
+    except (ValueError, RecursionError):
+        raise InvalidMessage("Not JSON that this service reads; send one JSON object per text frame.") from None
+
+
+def _explain(error: ValidationError) -> str:
+    """The first fault in words, without any of the input (an unknown tag or key is input too)."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    if first["type"] == "json_invalid":
+        return "Not JSON; send one JSON object per text frame."
+    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return f"`type` must be {_TYPES}."
+    where = [str(part) for part in first["loc"]]
+    if len(where) == 1:
+        return f"In `{where[0]}`: {first['msg'].removeprefix('Value error, ')}."
+    if len(where) >= 2:
+        return f"In `{where[0]}`: `{where[1]}`: {first['msg'].removeprefix('Value error, ')}."
+    return "A message is one JSON object with a `type`."

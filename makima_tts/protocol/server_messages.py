@@ -1,0 +1,169 @@
+"""What the server says.
+
+In: values from the session. Out: typed messages and their JSON. Does not know: who listens.
+
+The base set is closed: a client that did not ask for events never meets a ``type`` outside it.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from makima_tts.protocol.formats import Encoding
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class Capabilities(_Message):
+    """What the engine behind this session can do."""
+
+    streaming: bool = True
+    languages: tuple[str, ...]
+    encodings: tuple[Encoding, ...]
+    sample_rates: tuple[int, ...]
+    cloning: bool
+    text_streaming: bool
+
+
+class ReadyLimits(_Message):
+    """The limits a client should know."""
+
+    max_text_chars: int
+    max_queued_utterances: int
+    idle_timeout_ms: int
+    max_session_ms: int
+    max_text_stall_ms: int
+
+
+class Ready(_Message):
+    """Always the first message: the engine can speak."""
+
+    type: Literal["ready"] = "ready"
+    session_id: str
+    voice_loaded: bool
+    capabilities: Capabilities
+    engine: str
+    model: str
+    protocol_version: int
+    limits: ReadyLimits
+    sample_rate: int
+    encoding: Encoding
+    voice: str
+
+
+class Started(_Message):
+    """Answers ``start`` once the voice is loaded; ``warning`` says why it is not the one asked for."""
+
+    type: Literal["started"] = "started"
+    sample_rate: int
+    encoding: Encoding
+    voice: str
+    language: str
+    warning: str | None = None
+
+
+class AudioChunkMessage(_Message):
+    """Audio as base64, for ``transport:"json"``. ``timestamp`` is the position of its first sample, seconds."""
+
+    type: Literal["audioChunk"] = "audioChunk"
+    utterance_id: str
+    data: str = Field(repr=False)
+    sequence_number: int
+    is_final: bool
+    timestamp_ms: int
+    timestamp: float
+
+
+class Complete(_Message):
+    """The utterance was spoken. Text counts are code points as received."""
+
+    type: Literal["complete"] = "complete"
+    utterance_id: str
+    duration_ms: int
+    audio_length_ms: int
+    characters_processed: int
+    text_length: int
+    total_chunks: int
+    ttfa_ms: int
+    queue_ms: int
+    rtf: float
+    finish_reason: Literal["stop", "length"]
+
+
+class AudioEnd(_Message):
+    """For page sessions: no more audio of this utterance."""
+
+    type: Literal["audio_end"] = "audio_end"
+    sample_rate: int = Field(alias="sample_rate")
+    format: Literal["pcm_s16le"] = "pcm_s16le"
+    channels: Literal[1] = 1
+
+
+class ErrorMessage(_Message):
+    """With ``utteranceId``: that utterance's terminal message."""
+
+    type: Literal["error"] = "error"
+    code: str
+    message: str
+    recoverable: bool
+    utterance_id: str | None = None
+    retry_after_ms: int | None = None
+    audio_ms: int | None = None
+    played_ms: int | None = None
+
+
+class Stopped(_Message):
+    """The last message before the close."""
+
+    type: Literal["stopped"] = "stopped"
+    reason: str | None = None
+
+
+class Pong(_Message):
+    """Answers ``ping``."""
+
+    type: Literal["pong"] = "pong"
+    id: str | None = None
+
+
+class Loading(_Message):
+    """Extended set: how far the engine has come; ``progress`` in 0…1."""
+
+    type: Literal["loading"] = "loading"
+    stage: str
+    progress: float
+
+
+class Speaking(_Message):
+    """Extended set: before an utterance's first audio."""
+
+    type: Literal["speaking"] = "speaking"
+    utterance_id: str
+    sample_rate: int
+    encoding: Encoding
+    channels: Literal[1] = 1
+    queue_ms: int
+
+
+class Sentence(_Message):
+    """Extended set: one piece of the text, as sent, and where it lies in the audio."""
+
+    type: Literal["sentence"] = "sentence"
+    utterance_id: str
+    index: int
+    text: str = Field(repr=False)
+    start_ms: int
+    end_ms: int
+
+
+BaseMessage = Ready | Started | AudioChunkMessage | Complete | AudioEnd | ErrorMessage | Stopped | Pong
+ExtendedMessage = Loading | Speaking | Sentence
+ServerMessage = BaseMessage | ExtendedMessage
+
+
+def serialize(message: ServerMessage) -> str:
+    """JSON, camelCase; absent fields are left out."""
+    return message.model_dump_json(by_alias=True, exclude_none=True)

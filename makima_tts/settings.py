@@ -1,0 +1,99 @@
+"""Every knob, once.
+
+In: the environment and ``.env``. Out: one frozen Settings. Does not know: what any value is used for.
+"""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from dotenv import dotenv_values
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "TTS_"
+ENV_FILE = Path(".env")
+
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """Read from ``TTS_*`` variables, then from ``.env``. Unknown ``TTS_*`` names are an error."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=ENV_FILE, frozen=True, extra="ignore")
+
+    engine: Literal["auto", "preview", "qwen3", "qwen-tts", "scripted"] = Field(
+        "auto", description="Which engine speaks. auto: qwen3 if it is installed and on disk, else preview"
+    )
+    model_id: str = Field(
+        "Qwen/Qwen3-TTS-12Hz-0.6B-Base", description="Qwen3-TTS checkpoint: a Hugging Face id or a folder"
+    )
+    device: str = Field("auto", description="Where Qwen3-TTS runs: auto, cpu, cuda, cuda:N, mps or metal")
+    voices_dir: Path = Field(Path("voices"), description="Your voices; uploads go here")
+    cache_dir: Path = Field(Path(".cache"), description="Encoded voices; may be deleted at any time")
+    default_voice: str = Field("makima", description="The voice of clients that ask for none")
+
+    host: str = Field("127.0.0.1", description="Address to listen on; localhost unless you say otherwise")
+    port: int = Field(8001, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Browser origins besides the same origin and localhost, comma-separated; * is any"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: readable on a terminal, JSON elsewhere"
+    )
+
+    max_text_chars: Count = Field(1000, description="Longest text of one speak message, code points")
+    max_utterance_chars: Count = Field(20_000, description="Longest utterance, code points")
+    max_queued_utterances: Count = Field(32, description="Utterances that one session may have waiting")
+    max_connections: Count = Field(1000, description="WebSocket connections at once")
+    connects_per_minute: int = Field(
+        0, ge=0, description="WebSocket connections that one address may open per minute; 0 is no limit"
+    )
+    max_ahead_s: Seconds = Field(20.0, description="Audio sent ahead of the listener's clock, at most")
+    max_upload_bytes: Count = Field(32 * 1024 * 1024, description="Largest voice upload")
+
+    idle_timeout_s: Seconds = Field(120.0, description="A session without an utterance ends after this")
+    max_session_s: Seconds = Field(3600.0, description="Any session ends after this")
+    text_stall_s: Seconds = Field(30.0, description="A live text that falls silent is closed after this")
+    utterance_timeout_s: Seconds = Field(30.0, description="Text waits this long for its first audio")
+    load_timeout_s: Seconds = Field(600.0, description="Clients wait this long for the model")
+    stall_timeout_s: Seconds = Field(10.0, description="A client that reads nothing is dropped after this")
+    drain_timeout_s: Seconds = Field(20.0, description="On SIGTERM, utterances may finish for this long")
+
+    voice_cache_count: Count = Field(16, description="Encoded voices held in memory, at most")
+    voice_cache_bytes: Count = Field(512 * 1024 * 1024, description="Their memory, at most")
+    voice_cache_ttl_s: Seconds = Field(3600.0, description="An encoded voice unused for this long is dropped")
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip().rstrip("/") for part in value.split(",") if part.strip())
+        return value
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """Every setting as it would stand in ``.env``."""
+        return {f"{PREFIX}{name.upper()}": str(getattr(self, name)) for name in type(self).model_fields}
+
+
+class UnknownSettings(Exception):
+    """``TTS_*`` names that mean nothing; a misspelt limit must not be a silent default."""
+
+    def __init__(self, names: list[str]) -> None:
+        known = ", ".join(sorted(f"{PREFIX}{name.upper()}" for name in Settings.model_fields))
+        super().__init__(f"Unknown setting{'s'[: len(names) > 1]} {', '.join(names)}. Known: {known}")
+        self.names = names
+
+
+def load_settings() -> Settings:
+    """From the environment and ``.env``. Raises UnknownSettings, or pydantic's ValidationError."""
+    names = {*os.environ, *(dotenv_values(ENV_FILE) if ENV_FILE.is_file() else ())}
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    unknown = sorted(name for name in names if name.upper().startswith(PREFIX) and name.upper() not in known)
+    if unknown:
+        raise UnknownSettings(unknown)
+    return Settings()

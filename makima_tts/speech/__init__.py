@@ -1,0 +1,33 @@
+"""What an engine is, and the way its sound crosses from the engine to the event loop.
+
+In: pieces of text. Out: chunks of float32 audio. Does not know: which engine, who listens, any wire.
+"""
+
+from makima_tts.speech.engine import (
+    EngineFacts,
+    EngineHealth,
+    LoadProgress,
+    ProgressReport,
+    SpeechEngine,
+    UtteranceRequest,
+)
+from makima_tts.speech.listener import ListenerClock
+from makima_tts.speech.stream import AudioChunk, FinishReason, SpeechSink, SpeechStream
+from makima_tts.speech.voice import CloneMode, VoicePrompt, VoiceReference
+
+__all__ = [
+    "AudioChunk",
+    "CloneMode",
+    "EngineFacts",
+    "EngineHealth",
+    "FinishReason",
+    "ListenerClock",
+    "LoadProgress",
+    "ProgressReport",
+    "SpeechEngine",
+    "SpeechSink",
+    "SpeechStream",
+    "UtteranceRequest",
+    "VoicePrompt",
+    "VoiceReference",
+]

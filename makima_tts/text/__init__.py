@@ -1,0 +1,10 @@
+"""Pure text: cleaning, and the prefix-stable segmenter that cuts a growing text into pieces.
+
+In: text as received, in any split. Out: cleaned pieces with their offsets in the text as sent. Does not
+know: time, engines, sessions.
+"""
+
+from makima_tts.text.cleaning import clean, is_speakable
+from makima_tts.text.segmenter import Piece, Segmenter
+
+__all__ = ["Piece", "Segmenter", "clean", "is_speakable"]
