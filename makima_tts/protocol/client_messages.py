@@ -6,7 +6,15 @@ words hold nothing of the input. Does not know: what a session does with it.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from makima_tts.errors import InvalidMessage
@@ -124,13 +132,15 @@ _TYPES = "start, speak, flush, cancel, stop or ping"
 
 
 def parse_client_message(text: str) -> ClientMessage:
-    """One text frame → one message. Raises InvalidMessage, saying which field is wrong and what is allowed."""
+    """One text frame → one message. Raises InvalidMessage: which field is wrong, what is allowed."""
     try:
         return _ADAPTER.validate_json(text, strict=True)
     except ValidationError as error:
         raise InvalidMessage(_explain(error)) from None
     except (ValueError, RecursionError):
-        raise InvalidMessage("Not JSON that this service reads; send one JSON object per text frame.") from None
+        raise InvalidMessage(
+            "Not JSON that this service reads; send one JSON object per text frame."
+        ) from None
 
 
 def _explain(error: ValidationError) -> str:

@@ -17,7 +17,7 @@ CloneMode = Literal["icl", "xvector"]
 
 @dataclass(frozen=True, slots=True)
 class VoiceReference:
-    """What is encoded. ``pcm``: float32 [samples], mono, in −1…1, at ``sample_rate_hz``."""
+    """What is encoded. ``pcm``: float32 [samples], mono, in -1…1, at ``sample_rate_hz``."""
 
     pcm: npt.NDArray[np.float32] = field(repr=False)
     sample_rate_hz: int

@@ -1,0 +1,70 @@
+"""The conversation: pure. Inputs and the time go in, effects come out; nothing is awaited, nothing raised.
+
+In: client messages, reports of the engine, ticks, interrupts. Out: effects for the shell to perform. Does
+not know: sockets, clocks, event loops, arrays, engines.
+"""
+
+from makima_tts.session.effects import (
+    CancelSpeech,
+    Close,
+    Effect,
+    FeedPiece,
+    FinishText,
+    JoinContract,
+    LoadVoice,
+    Send,
+    SendAudio,
+    StartSpeech,
+    UtteranceEnded,
+    WakeAt,
+)
+from makima_tts.session.inputs import (
+    AudioReady,
+    Disconnected,
+    Drain,
+    EngineFailed,
+    EngineLoading,
+    EngineReady,
+    Interrupt,
+    Malformed,
+    SessionInput,
+    SpeechEnded,
+    SpeechFailed,
+    Tick,
+    VoiceLoaded,
+)
+from makima_tts.session.machine import Session
+from makima_tts.session.tables import SESSION_TABLE, UTTERANCE_TABLE, SessionState, UtteranceState
+
+__all__ = [
+    "SESSION_TABLE",
+    "UTTERANCE_TABLE",
+    "AudioReady",
+    "CancelSpeech",
+    "Close",
+    "Disconnected",
+    "Drain",
+    "Effect",
+    "EngineFailed",
+    "EngineLoading",
+    "EngineReady",
+    "FeedPiece",
+    "FinishText",
+    "Interrupt",
+    "JoinContract",
+    "LoadVoice",
+    "Malformed",
+    "Send",
+    "SendAudio",
+    "Session",
+    "SessionInput",
+    "SessionState",
+    "SpeechEnded",
+    "SpeechFailed",
+    "StartSpeech",
+    "Tick",
+    "UtteranceEnded",
+    "UtteranceState",
+    "VoiceLoaded",
+    "WakeAt",
+]

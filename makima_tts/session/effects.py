@@ -1,0 +1,108 @@
+"""What the session asks of the shell around it.
+
+In: nothing. Out: plain values, performed in order. Does not know: how they are performed.
+"""
+
+from dataclasses import dataclass, field
+
+from makima_tts.protocol import AudioFormat, ServerMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A text frame."""
+
+    message: ServerMessage
+
+
+@dataclass(frozen=True, slots=True)
+class SendAudio:
+    """A binary frame of whole samples."""
+
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadVoice:
+    """Resolve a voice for ``start``; answered by VoiceLoaded."""
+
+    wanted: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StartSpeech:
+    """Open an utterance with the engine; answered by AudioReady…, then SpeechEnded or SpeechFailed.
+
+    ``voice`` None is the session's voice; a name means that voice or VOICE_NOT_FOUND.
+    """
+
+    utterance_id: str
+    voice: str | None
+    language: str
+    seed: int | None
+    format: AudioFormat
+
+
+@dataclass(frozen=True, slots=True)
+class FeedPiece:
+    utterance_id: str
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FinishText:
+    utterance_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelSpeech:
+    """Silence it now; what it still reports is dropped."""
+
+    utterance_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class JoinContract:
+    """This session belongs to a contract, and to no other that it joined before."""
+
+    contract_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAt:
+    """Send a Tick at this time (replacing any earlier wish)."""
+
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class UtteranceEnded:
+    """For metrics. ``outcome`` is ``complete`` or an error code; figures are None where there are none."""
+
+    outcome: str
+    audio_ms: int
+    queue_ms: int | None
+    ttfa_ms: int | None
+    rtf: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close the connection, after everything that was sent."""
+
+    code: int
+
+
+Effect = (
+    Send
+    | SendAudio
+    | LoadVoice
+    | StartSpeech
+    | FeedPiece
+    | FinishText
+    | CancelSpeech
+    | JoinContract
+    | WakeAt
+    | UtteranceEnded
+    | Close
+)
