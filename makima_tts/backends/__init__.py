@@ -1,0 +1,9 @@
+"""The engines besides Qwen3-TTS, each behind the same SpeechEngine protocol.
+
+In: utterances and voices. Out: streams of sound. Does not know: who listens, which engine was chosen. An
+engine's own packages are imported when it starts: importing these modules is light.
+"""
+
+from makima_tts.backends.scripted import ScriptedEngine
+
+__all__ = ["ScriptedEngine"]
