@@ -19,6 +19,7 @@ from makima_tts.protocol.formats import (
     AudioFormat,
     Encoding,
     Priority,
+    PriorityName,
     Transport,
 )
 from makima_tts.protocol.languages import AUTO, LANGUAGES, language_name
@@ -38,6 +39,7 @@ from makima_tts.protocol.server_messages import (
     Speaking,
     Started,
     Stopped,
+    parse_server_message,
     serialize,
 )
 
@@ -65,6 +67,7 @@ __all__ = [
     "Ping",
     "Pong",
     "Priority",
+    "PriorityName",
     "Ready",
     "ReadyLimits",
     "Sentence",
@@ -78,5 +81,6 @@ __all__ = [
     "Transport",
     "language_name",
     "parse_client_message",
+    "parse_server_message",
     "serialize",
 ]

@@ -74,7 +74,7 @@ class Start(_ClientMessage):
     language: Language = "English"
     transport: Transport = "binary"
     events: bool = False
-    auth_token: Annotated[str, Field(max_length=8192, repr=False)] | None = None
+    auth_token: Annotated[str, Field(max_length=8192)] | None = Field(None, repr=False)
     contract_id: Annotated[str, Field(min_length=1, max_length=256)] | None = None
 
 

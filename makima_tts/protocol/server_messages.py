@@ -1,15 +1,18 @@
 """What the server says.
 
-In: values from the session. Out: typed messages and their JSON. Does not know: who listens.
+In: values from the session. Out: typed messages and their JSON; and, for clients, the way back. Does not
+know: who listens.
 
 The base set is closed: a client that did not ask for events never meets a ``type`` outside it.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
+from makima_tts.errors import InvalidMessage
+from makima_tts.protocol.client_messages import ClientMessage
 from makima_tts.protocol.formats import Encoding
 
 
@@ -66,7 +69,7 @@ class Started(_Message):
 
 
 class AudioChunkMessage(_Message):
-    """Audio as base64, for ``transport:"json"``. ``timestamp`` is the position of its first sample, seconds."""
+    """Audio as base64, for ``transport:"json"``; ``timestamp``: its first sample's position, seconds."""
 
     type: Literal["audioChunk"] = "audioChunk"
     utterance_id: str
@@ -164,6 +167,23 @@ ExtendedMessage = Loading | Speaking | Sentence
 ServerMessage = BaseMessage | ExtendedMessage
 
 
-def serialize(message: ServerMessage) -> str:
+_ADAPTER: TypeAdapter[ServerMessage] = TypeAdapter(Annotated[ServerMessage, Field(discriminator="type")])
+
+
+def serialize(message: ServerMessage | ClientMessage) -> str:
     """JSON, camelCase; absent fields are left out."""
     return message.model_dump_json(by_alias=True, exclude_none=True)
+
+
+def parse_server_message(text: str) -> ServerMessage | None:
+    """One text frame → one message; None for a ``type`` that this version does not know.
+
+    Raises InvalidMessage, without any of the input, for what is not a message.
+    """
+    try:
+        return _ADAPTER.validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        if first["type"] == "union_tag_invalid":
+            return None
+        raise InvalidMessage("The service sent a message that the protocol does not allow.") from None
