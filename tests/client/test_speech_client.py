@@ -228,7 +228,7 @@ async def test_cancelling_twice_or_after_the_end_says_nothing_more() -> None:
         await service.say(complete("u2"))
         await heard_of(done)
         await done.cancel()
-        await client.flush("the next thing said")
+        await client.flush("next")
         await service.heard(Flush)
 
 
