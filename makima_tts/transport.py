@@ -1,0 +1,274 @@
+"""Connections that end: uvicorn's two protocols, with a bound on what a silent or noisy peer may cost.
+
+In: bytes from sockets, uvicorn's calls. Out: the same ASGI messages; besides, a peer that takes nothing,
+sends half a request or floods is dropped in bounded time and memory. Does not know: what is said.
+
+One rule bounds everything written: the transport's high-water mark is zero, so ``pause_writing`` comes with
+the first byte that the kernel refuses and ``resume_writing`` once none is left. Between the two a deadline
+runs, and it aborts: ``transport.close()``, all that stock uvicorn calls, waits for ever for a peer to read.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import h11
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+from websockets.frames import CloseCode, Frame
+
+HEADERS_TIMEOUT_S = 10.0
+HEADERS_BYTES = 16 * 1024
+BODY_TIMEOUT_S = 300.0  # the largest upload, 32 MiB, over 1 Mbit/s takes 268 s
+KEEP_ALIVE_S = 75  # above the 60 s of common proxies, or they meet a connection that has just closed
+STOP_GRACE_S = 1.0
+MESSAGE_BYTES = 64 * 1024
+FRAGMENTS = 1024  # of one message: empty ones weigh nothing on the wire and 1 KiB each in memory
+CONTROL_FRAMES = 100  # pings and pongs within CONTROL_WINDOW_S: one read of them holds the loop for 0.1 s
+CONTROL_WINDOW_S = 10.0
+
+
+class TransportConfig(uvicorn.Config):
+    """uvicorn's configuration with our protocols, and the one limit that theirs has no name for."""
+
+    def __init__(self, app: ASGIApp, *, stall_timeout_s: float) -> None:
+        super().__init__(
+            app,
+            http=HttpConnection,
+            h11_max_incomplete_event_size=HEADERS_BYTES,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            ws=WebSocketConnection,
+            ws_max_size=MESSAGE_BYTES,
+            ws_per_message_deflate=False,
+            ws_ping_interval=20.0,
+            ws_ping_timeout=20.0,
+            timeout_graceful_shutdown=5,
+            lifespan="on",
+            proxy_headers=False,
+            server_header=False,
+            access_log=False,
+            log_config=None,
+            log_level="warning",  # its INFO logs query strings, websockets' DEBUG logs what users say
+        )
+        self.stall_timeout_s = stall_timeout_s
+
+
+class Deadline:
+    """One timer: acts unless it is disarmed, or armed anew, in time."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:
+        self._loop = loop
+        self._act = act
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def armed(self) -> bool:
+        return self._timer is not None
+
+    def arm(self, after_s: float) -> None:
+        self.disarm()
+        self._timer = self._loop.call_later(after_s, self._fire)
+
+    def disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _fire(self) -> None:
+        self._timer = None
+        self._act()
+
+
+class HttpConnection(H11Protocol):
+    """A request must arrive in time, and its answer must be taken in time."""
+
+    def __init__(
+        self,
+        config: TransportConfig,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._stall_timeout_s = config.stall_timeout_s
+        self._unread = Deadline(self.loop, self._abort)
+        self._unsent = Deadline(self.loop, self._give_up_request)
+        self._body_ends_at_s: float | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)
+        self._unsent.arm(HEADERS_TIMEOUT_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unread.disarm()
+        self._unsent.disarm()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread.arm(self._stall_timeout_s)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._unread.disarm()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.transport.get_protocol() is self:  # else a WebSocket has taken over
+            self._watch_request()
+
+    def _watch_request(self) -> None:
+        """Headers have one deadline; a body must go on arriving, and arrive in the end."""
+        if self.conn.their_state is h11.SEND_BODY:
+            now_s = self.loop.time()
+            self._body_ends_at_s = self._body_ends_at_s or now_s + BODY_TIMEOUT_S
+            self._unsent.arm(min(self._stall_timeout_s, self._body_ends_at_s - now_s))
+            return
+        self._body_ends_at_s = None
+        if self.conn.their_state is not h11.IDLE:
+            self._unsent.disarm()
+        elif not self._unsent.armed:
+            self._unsent.arm(HEADERS_TIMEOUT_S)
+
+    def _give_up_request(self) -> None:
+        if self.flow.read_paused:  # the app is the slow one: nothing more is read until it has caught up
+            self._unsent.arm(self._stall_timeout_s)
+        elif self.conn.our_state is h11.IDLE and self.conn.trailing_data[0]:
+            self._answer_request_timeout()
+        else:
+            self.transport.abort()
+
+    def _answer_request_timeout(self) -> None:
+        headers = [("connection", "close"), ("content-length", "0")]
+        response = h11.Response(status_code=408, headers=headers, reason=b"Request Timeout")
+        for event in (response, h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        super().handle_websocket_upgrade(event)
+        self._unread.disarm()
+        self._unsent.disarm()
+        successor = self.transport.get_protocol()
+        if self.flow.write_paused and isinstance(successor, WebSocketConnection):
+            successor.pause_writing()  # the transport says so once, and it has told this protocol
+
+    def _abort(self) -> None:
+        self.transport.abort()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self.loop.call_later(STOP_GRACE_S, self.transport.abort)
+
+
+class WebSocketConnection(WebSocketsSansIOProtocol):
+    """What is sent must be taken in time; floods of frames that carry no message are refused."""
+
+    def __init__(
+        self,
+        config: TransportConfig,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._stall_timeout_s = config.stall_timeout_s
+        self._unread = Deadline(self.loop, self._abort)
+        self.close_timeout = config.stall_timeout_s
+        self._control_frames = 0
+        self._control_window_ends_at_s = 0.0
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unread.disarm()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread.arm(self._stall_timeout_s)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._unread.disarm()
+
+    async def receive(self) -> Any:
+        # A queue that holds messages never yields: one client's burst would hold every other's audio.
+        await asyncio.sleep(0)
+        return await super().receive()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.transport.is_closing():
+            # Stock neither sends the refusal that websockets has written (129 headers will do) nor closes.
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
+
+    def handle_parser_exception(self) -> None:
+        if self.conn.close_sent is None:  # before the handshake's answer there is no way to say why
+            self.transport.abort()
+        else:
+            super().handle_parser_exception()
+
+    def handle_ping(self) -> None:
+        if self._admits_control_frame():
+            super().handle_ping()
+
+    def handle_pong(self, event: Frame) -> None:
+        if self._admits_control_frame():
+            super().handle_pong(event)
+
+    def _admits_control_frame(self) -> bool:
+        if self.loop.time() >= self._control_window_ends_at_s:
+            self._control_window_ends_at_s = self.loop.time() + CONTROL_WINDOW_S
+            self._control_frames = 0
+        self._control_frames += 1
+        if self._control_frames > CONTROL_FRAMES:
+            self._refuse(CloseCode.POLICY_VIOLATION, "too many pings")
+        return not self.close_sent
+
+    def handle_cont(self, event: Frame) -> None:
+        if len(self.frames) < FRAGMENTS:
+            super().handle_cont(event)
+        else:
+            self._refuse(CloseCode.MESSAGE_TOO_BIG, f"over {FRAGMENTS} fragments")
+
+    def send_receive_event_to_app(self) -> None:
+        # Stock logs a traceback here, and fails if a close frame came in the same read.
+        if self.curr_msg_data_type == "text" and not _is_utf8(b"".join(self.frames)):
+            self._refuse(CloseCode.INVALID_DATA, "invalid UTF-8")
+        else:
+            super().send_receive_event_to_app()
+
+    def send_500_response(self) -> None:
+        """What uvicorn calls when the app has crashed: too late for a status, not for a close code."""
+        if self.handshake_complete:
+            self._refuse(CloseCode.INTERNAL_ERROR, "")
+        else:
+            super().send_500_response()
+
+    def shutdown(self) -> None:
+        if self.handshake_complete and not self.close_sent:
+            self.stop_keepalive()
+            self._refuse(CloseCode.GOING_AWAY, "stopping")
+        else:
+            super().shutdown()
+        self.loop.call_later(STOP_GRACE_S, self.transport.abort)
+
+    def _abort(self) -> None:
+        self.transport.abort()
+
+    def _refuse(self, code: CloseCode, reason: str) -> None:
+        if not self.close_sent and not self.transport.is_closing():
+            self.conn.fail(code, reason)
+            self.handle_parser_exception()
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
