@@ -1,0 +1,73 @@
+# Every way to run, test and measure this project; `make` lists them.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PINS := requirements/constraints.txt
+# Stamps: made after an install, older than what they were made from when that changes.
+CAN_RUN := $(VENV)/.can-run
+CAN_TEST := $(VENV)/.can-test
+
+.DEFAULT_GOAL := help
+.PHONY: help run say test check bench pin env-example venv-qwen-tts clean
+
+help:  ## List what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(CAN_RUN)  ## Serve on http://127.0.0.1:8001 (ARGS="--port 9000")
+	@exec $(BIN)/makima-tts serve $(ARGS)
+
+say: $(CAN_RUN)  ## Speak into speech.wav (TEXT="Hello.")
+	@test -n "$$TEXT" || { echo 'Say what? make say TEXT="Hello."' >&2; exit 2; }
+	@exec $(BIN)/makima-tts say "$$TEXT" --out speech.wav $(ARGS)
+
+test: $(CAN_TEST)  ## Run all tests (ARGS="-k cancel")
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(CAN_TEST)  ## Format, lint, types, layers, spelling, architecture
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/python -m pytest tests/architecture
+
+bench: $(CAN_TEST)  ## Measure the service's own overhead (bench/load.py measures a running server)
+	$(BIN)/python -m bench.service $(ARGS)
+
+pin: $(CAN_TEST)  ## Renew requirements/constraints.txt
+	$(BIN)/python scripts/pin.py
+
+env-example: $(CAN_RUN)  ## Renew .env.example from the settings
+	$(BIN)/python scripts/env_example.py > .env.example
+
+venv-qwen-tts: .venvs/qwen-tts/.can-run  ## An environment for the qwen-tts package, whose pins clash with ours
+
+clean:  ## Remove what was installed, built or cached; voices and models stay
+	rm -rf $(VENV) .venvs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# As it was written: make would read a $ in it.
+override export TEXT := $(value TEXT)
+
+.DELETE_ON_ERROR:
+
+%/bin/python: | scripts/make-venv.sh
+	@scripts/make-venv.sh $*
+
+$(CAN_RUN): pyproject.toml $(PINS) | $(BIN)/python
+	@echo "Installing what serving needs (once; a minute or so)."
+	@$(PIP) install --quiet --constraint $(PINS) --editable ".[preview]"
+	@touch $@
+
+$(CAN_TEST): pyproject.toml $(PINS) | $(BIN)/python
+	@echo "Installing what the tests need (once; a minute or so)."
+	@$(PIP) install --quiet --constraint $(PINS) --editable ".[preview,dev]"
+	@touch $(CAN_RUN) $@
+
+.venvs/qwen-tts/.can-run: requirements/qwen-tts.txt pyproject.toml | .venvs/qwen-tts/bin/python
+	@echo "Installing the qwen-tts package with what it needs (several gigabytes)."
+	@.venvs/qwen-tts/bin/python -m pip --disable-pip-version-check install --requirement requirements/qwen-tts.txt
+	@.venvs/qwen-tts/bin/python -m pip --disable-pip-version-check install --no-deps qwen-tts==0.1.1
+	@.venvs/qwen-tts/bin/python -m pip --disable-pip-version-check install --constraint requirements/qwen-tts.txt --editable .
+	@touch $@

@@ -1,0 +1,58 @@
+"""How long each suite may take, and the plugin that holds it to that.
+
+In: the duration of every test. Out: a table at the end of the run, and a failed run when a suite took longer
+than it may. Does not know: what is tested.
+
+The budgets are several times what the suites take on two idle cores, so that a noisy machine does not
+matter and a test that waits for a timeout does.
+"""
+
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+TOTAL_S = 600
+
+BUDGETS_S = {
+    "api": 60,
+    "architecture": 30,
+    "audio": 20,
+    "bench": 20,
+    "client": 20,
+    "containers": 90,
+    "engines": 30,
+    "page": 90,
+    "protocol": 20,
+    "service": 90,
+    "session": 40,
+    "speech": 10,
+    "text": 20,
+    "transport": 60,
+    "voices": 40,
+}
+
+
+class SuiteBudgets:
+    """Adds up the durations of each folder of tests."""
+
+    def __init__(self) -> None:
+        self._spent_s: defaultdict[str, float] = defaultdict(float)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._spent_s[Path(report.nodeid).parts[1]] += report.duration
+
+    def _overdrawn(self) -> list[str]:
+        return [suite for suite, spent_s in self._spent_s.items() if spent_s > BUDGETS_S.get(suite, 0)]
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._overdrawn() and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        terminalreporter.section("time by suite")
+        for suite, spent_s in sorted(self._spent_s.items()):
+            over = "  OVER ITS BUDGET" if suite in self._overdrawn() else ""
+            line = f"{suite:<14} {spent_s:6.1f} s of {BUDGETS_S.get(suite, 0):3d} s{over}"
+            terminalreporter.write_line(line, red=bool(over))
