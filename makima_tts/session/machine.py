@@ -210,6 +210,7 @@ class Session:
     # Time
 
     def tick(self, event: inputs.Tick, now_ms: int) -> list[Effect]:
+        self._wake_ms = None
         effects: list[Effect] = []
         for one in self._queue.pending:
             if _due(one.stall_at_ms(), now_ms):
@@ -239,7 +240,7 @@ class Session:
         return self._active_ms + self._limits.idle_timeout_ms if resting else None
 
     def _wake(self) -> list[Effect]:
-        """Ask for a Tick at the earliest deadline, if that has changed."""
+        """Ask for a Tick at the earliest deadline. One asked for too early only asks again."""
         wishes = [
             self._began_ms + self._limits.max_session_ms,
             self._drain_until_ms,
@@ -249,7 +250,8 @@ class Session:
         for one in self._queue.pending:
             wishes += [one.stall_at_ms(), one.timeout_at_ms()]
         earliest_ms = min(wish for wish in wishes if wish is not None)
-        if self.state is SessionState.STOPPED or earliest_ms == self._wake_ms:
+        asked_already = self._wake_ms is not None and self._wake_ms <= earliest_ms
+        if self.state is SessionState.STOPPED or asked_already:
             return []
         self._wake_ms = earliest_ms
         return [WakeAt(earliest_ms)]

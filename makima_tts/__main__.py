@@ -1,0 +1,5 @@
+"""``python -m makima_tts`` is ``makima-tts``."""
+
+from makima_tts.cli import main
+
+main()

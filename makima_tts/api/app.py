@@ -1,0 +1,85 @@
+"""The ASGI app.
+
+In: a Service. Out: the app, with every route and guard in its place. Does not know: how the service is run.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from makima_tts import __version__
+from makima_tts.api.failures import install_failures
+from makima_tts.api.guards import BodyLimit, OriginGuard
+from makima_tts.api.routes_ops import STATIC, ops_router
+from makima_tts.api.routes_speak import speak_router
+from makima_tts.api.routes_tts import tts_router
+from makima_tts.api.routes_voices import voices_router
+from makima_tts.api.service import Service
+
+_DESCRIPTION = """Streaming text-to-speech. The main way in is the WebSocket `/api/v1/speak`
+(docs/protocol.md in the source); these are the HTTP routes beside it."""
+
+# Nothing of the page comes from elsewhere, nothing inline runs, no other page may frame it.
+_PAGE_HEADERS = (
+    (
+        b"content-security-policy",
+        b"default-src 'self'; connect-src 'self' ws: wss:; media-src 'self' blob:; worker-src 'self' blob:; "
+        b"img-src 'self' data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+# FastAPI's documentation page is the one that loads its scripts from elsewhere.
+_DOCS_PATHS = ("/docs", "/docs/oauth2-redirect")
+
+
+def create_app(service: Service, *, allowed_origins: tuple[str, ...], max_upload_bytes: int) -> FastAPI:
+    """The engine loads in the background of the app's lifespan; routes answer from the first moment."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        life = asyncio.create_task(service.life.run())
+        try:
+            yield
+        finally:
+            life.cancel()
+            with suppress(asyncio.CancelledError):
+                await life
+            await service.engine.close()
+
+    app = FastAPI(
+        title="makima-tts", version=__version__, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None
+    )
+    install_failures(app)
+    for router in (
+        speak_router(service),
+        tts_router(service),
+        voices_router(service.voices),
+        ops_router(service),
+    ):
+        app.include_router(router)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.add_middleware(BodyLimit, upload_paths=("/api/v1/voices",), max_upload_bytes=max_upload_bytes)
+    app.add_middleware(OriginGuard, allowed=allowed_origins)
+    app.add_middleware(PageHeaders)
+    return app
+
+
+class PageHeaders:
+    """Security headers on every HTTP answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), *_PAGE_HEADERS]}
+            await send(message)
+
+        guarded = scope["type"] == "http" and scope["path"] not in _DOCS_PATHS
+        await self._app(scope, receive, send_with_headers if guarded else send)

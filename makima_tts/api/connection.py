@@ -1,0 +1,225 @@
+"""One WebSocket: a reader, a writer and a pump for whoever speaks; performs the session's effects.
+
+In: frames of the socket; reports of the engine. Out: frames, in the order of the session's effects. Does
+not know: the conversation (that is the session), how audio is made (that is the pump).
+
+A task is always in ``receive()``: the speaking never happens in the receive loop.
+"""
+
+import asyncio
+import itertools
+import uuid
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import structlog
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from makima_tts.api.outbox import CloseFrame, Frame, Outbox
+from makima_tts.api.pump import Pump
+from makima_tts.api.service import Service
+from makima_tts.errors import InvalidMessage, TtsError
+from makima_tts.protocol import SUBPROTOCOL, parse_client_message, serialize
+from makima_tts.session import (
+    CancelSpeech,
+    Close,
+    Disconnected,
+    Drain,
+    Effect,
+    EngineFailed,
+    FeedPiece,
+    FinishText,
+    Interrupt,
+    JoinContract,
+    LoadVoice,
+    Malformed,
+    Send,
+    SendAudio,
+    Session,
+    SessionInput,
+    StartSpeech,
+    Tick,
+    UtteranceEnded,
+    VoiceLoaded,
+    WakeAt,
+)
+from makima_tts.speech import ListenerClock, VoicePrompt
+
+_log = structlog.get_logger(__name__)
+
+
+class Connection:
+    """``run`` returns when the socket is closed, whoever closed it, with everything released."""
+
+    def __init__(self, websocket: WebSocket, service: Service) -> None:
+        self._websocket = websocket
+        self._service = service
+        self._loop = asyncio.get_running_loop()
+        self._events = SUBPROTOCOL in websocket.scope.get("subprotocols", ())
+        session_id = uuid.uuid4().hex
+        ids = (f"u{number}" for number in itertools.count(1))
+        self._session = Session(session_id, service.limits, ids, now_ms=self._now_ms(), events=self._events)
+        self._outbox = Outbox()
+        self._listener = ListenerClock()
+        self._voice: str | None = None
+        self._pumps: dict[str, tuple[Pump, asyncio.Task[None]]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks = asyncio.TaskGroup()
+        self._perform: dict[type, Callable[[Any], None]] = {
+            Send: lambda effect: self._outbox.put(serialize(effect.message)),
+            SendAudio: lambda effect: self._outbox.put(effect.data),
+            LoadVoice: self._load_voice,
+            StartSpeech: self._start_speech,
+            FeedPiece: lambda effect: self._pumps[effect.utterance_id][0].feed(effect.text),
+            FinishText: lambda effect: self._pumps[effect.utterance_id][0].finish(),
+            CancelSpeech: self._cancel_speech,
+            JoinContract: lambda effect: self._service.contracts.join(self, effect.contract_id),
+            WakeAt: self._wake_at,
+            UtteranceEnded: self._measure,
+            Close: lambda effect: self._outbox.put(CloseFrame(effect.code)),
+        }
+
+    async def run(self) -> None:
+        await self._websocket.accept(subprotocol=SUBPROTOCOL if self._events else None)
+        self._service.enter(self)
+        log = _log.bind(session_id=self._session.id)
+        log.info("session_opened")
+        try:
+            async with self._tasks:
+                writer = self._tasks.create_task(self._write())
+                self._service.life.watch(self.hear)
+                if self._service.draining_until_s is not None:
+                    self.drain(self._service.draining_until_s)
+                await self._read()
+                self.hear(Disconnected())
+                writer.cancel()
+        finally:
+            self._release()
+            log.info("session_closed")
+
+    def hear(self, event: SessionInput) -> None:
+        """Pass an input to the session and perform what it answers."""
+        self._do(self._session.receive(event, self._now_ms()))
+
+    def interrupt(self) -> int:
+        """Silence everything; returns how many utterances were pending."""
+        pending = self._session.pending_count
+        self.hear(Interrupt())
+        return pending
+
+    def drain(self, until_s: float) -> None:
+        self.hear(Drain(round(until_s * 1000)))
+
+    # The socket
+
+    async def _read(self) -> None:
+        """Until the client is gone, or the close that we sent is."""
+        while True:
+            message = await self._websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            self.hear(self._parse(message))
+            await self._outbox.answers_written()
+            # Thousands of small messages may lie ready: let the writer and the other sessions in between.
+            await asyncio.sleep(0)
+
+    def _parse(self, message: dict[str, Any]) -> SessionInput:
+        text = message.get("text")
+        if text is None:
+            return Malformed("Binary frames mean nothing here; send JSON in text frames.")
+        try:
+            return parse_client_message(text)
+        except InvalidMessage as error:
+            return Malformed(error.message)
+
+    async def _write(self) -> None:
+        """The only writer. After the close, or once the client is gone, nothing more is written."""
+        try:
+            while True:
+                frame = await self._outbox.take()
+                await self._send(frame)
+                await self._outbox.written(frame)
+                if isinstance(frame, CloseFrame):
+                    return
+        except WebSocketDisconnect:
+            return
+
+    async def _send(self, frame: Frame) -> None:
+        if isinstance(frame, bytes):
+            await self._websocket.send_bytes(frame)
+        elif isinstance(frame, str):
+            await self._websocket.send_text(frame)
+        else:
+            await self._websocket.close(frame.code)
+
+    # Effects
+
+    def _do(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            self._perform[type(effect)](effect)
+
+    def _load_voice(self, effect: LoadVoice) -> None:
+        self._tasks.create_task(self._resolve_voice(effect.wanted))
+
+    async def _resolve_voice(self, wanted: str | None) -> None:
+        try:
+            voice = await self._service.voices.resolve(wanted)
+        except TtsError as error:
+            self.hear(EngineFailed(error.message))
+        else:
+            self._voice = voice.id
+            self.hear(VoiceLoaded(voice.id, voice.warning))
+
+    def _start_speech(self, effect: StartSpeech) -> None:
+        pump = Pump(
+            effect,
+            engine=self._service.engine,
+            find_voice=partial(self._find_voice, effect.voice),
+            hear=self.hear,
+            audio_written=self._outbox.audio_written,
+            listener=self._listener,
+            max_ahead_s=self._service.limits.max_ahead_ms / 1000,
+            metrics=self._service.metrics,
+        )
+        task = self._tasks.create_task(pump.run())
+        self._pumps[effect.utterance_id] = (pump, task)
+        task.add_done_callback(lambda _: self._pumps.pop(effect.utterance_id, None))
+
+    async def _find_voice(self, wanted: str | None) -> VoicePrompt | None:
+        """A voice named in ``speak`` is that voice or VOICE_NOT_FOUND; else the session's, or next in line."""
+        voices = self._service.voices
+        voice = await (voices.resolve(self._voice) if wanted is None else voices.get(wanted))
+        return voice.prompt
+
+    def _cancel_speech(self, effect: CancelSpeech) -> None:
+        found = self._pumps.get(effect.utterance_id)
+        if found is not None:
+            pump, task = found
+            pump.cancel()
+            task.cancel()
+
+    def _wake_at(self, effect: WakeAt) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(effect.at_ms / 1000, self.hear, Tick())
+
+    def _measure(self, effect: UtteranceEnded) -> None:
+        metrics = self._service.metrics
+        metrics.utterances.labels(outcome=effect.outcome).inc()
+        if effect.queue_ms is not None:
+            metrics.queue_wait_s.observe(effect.queue_ms / 1000)
+        if effect.ttfa_ms is not None:
+            metrics.ttfa_s.observe(effect.ttfa_ms / 1000)
+        if effect.rtf is not None and effect.outcome == "complete":
+            metrics.rtf.observe(effect.rtf)
+
+    def _release(self) -> None:
+        self._service.life.unwatch(self.hear)
+        self._service.leave(self)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _now_ms(self) -> int:
+        # Rounded up, so that a Tick asked for at t never finds a clock that reads t - 1.
+        return -int(-self._loop.time() * 1000 // 1)

@@ -1,0 +1,67 @@
+"""What waits to be written to one socket, in order.
+
+In: frames from the session's effects. Out: frames to the writer. Does not know: sockets, sessions.
+
+Audio is bounded by its maker, who waits for ``audio_written``: at most one chunk lies here, so a terminal
+message is never far behind a cancel. Answers are bounded by their cause: the reader waits for
+``answers_written`` once too many lie here, so a client that asks without reading stalls itself.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+_MAX_ANSWER_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class CloseFrame:
+    code: int
+
+
+Frame = str | bytes | CloseFrame
+
+
+@dataclass(slots=True)
+class Outbox:
+    """One writer takes; others put and wait for room. Loop only."""
+
+    _frames: deque[Frame] = field(default_factory=deque)
+    _audio_frames: int = 0
+    _answer_bytes: int = 0
+    _filled: asyncio.Event = field(default_factory=asyncio.Event)
+    _drained: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    def put(self, frame: Frame) -> None:
+        self._frames.append(frame)
+        self._count(frame, 1)
+        self._filled.set()
+
+    async def take(self) -> Frame:
+        """The next frame, left in the books until ``written``."""
+        while not self._frames:
+            self._filled.clear()
+            await self._filled.wait()
+        return self._frames.popleft()
+
+    async def written(self, frame: Frame) -> None:
+        self._count(frame, -1)
+        async with self._drained:
+            self._drained.notify_all()
+
+    async def audio_written(self) -> None:
+        """Waits until no audio lies here."""
+        async with self._drained:
+            await self._drained.wait_for(lambda: self._audio_frames == 0)
+
+    async def answers_written(self) -> None:
+        """Waits until there is room for answers."""
+        if self._answer_bytes > _MAX_ANSWER_BYTES:
+            async with self._drained:
+                await self._drained.wait_for(lambda: self._answer_bytes <= _MAX_ANSWER_BYTES)
+
+    def _count(self, frame: Frame, sign: int) -> None:
+        if isinstance(frame, bytes):
+            self._audio_frames += sign
+        elif isinstance(frame, str):
+            self._answer_bytes += sign * len(frame)

@@ -1,0 +1,53 @@
+"""The WebSocket, and what turns a connection away.
+
+In: upgrades. Out: connections. Does not know: the conversation.
+"""
+
+from fastapi import APIRouter, WebSocket
+from starlette.websockets import WebSocketDisconnect
+
+from makima_tts.api.connection import Connection
+from makima_tts.api.service import Service
+from makima_tts.errors import RateLimited
+from makima_tts.protocol import ErrorMessage, serialize
+
+_RETRY_AFTER_S = 5.0
+_CLOSE_NO_CAPACITY = 1013
+_CLOSE_TOO_OFTEN = 4429
+
+
+def speak_router(service: Service) -> APIRouter:
+    """``/api/v1/speak``; see docs/protocol.md."""
+    router = APIRouter()
+
+    @router.websocket("/api/v1/speak")
+    async def speak(websocket: WebSocket) -> None:
+        address = websocket.client.host if websocket.client else ""
+        if not service.allow_connection(address):
+            await _turn_away(websocket, service, "too_often", _CLOSE_TOO_OFTEN)
+        elif service.full:
+            await _turn_away(websocket, service, "full", _CLOSE_NO_CAPACITY)
+        else:
+            await Connection(websocket, service).run()
+
+    return router
+
+
+async def _turn_away(websocket: WebSocket, service: Service, reason: str, code: int) -> None:
+    """A close that says why needs an accepted connection; a bare 403 would tell a browser nothing."""
+    service.metrics.rejected.labels(reason=reason).inc()
+    error = RateLimited(
+        "No room for another connection now; try again shortly.", retry_after_s=_RETRY_AFTER_S
+    )
+    message = ErrorMessage(
+        code=error.code,
+        message=error.message,
+        recoverable=error.recoverable,
+        retry_after_ms=round(_RETRY_AFTER_S * 1000),
+    )
+    try:
+        await websocket.accept()
+        await websocket.send_text(serialize(message))
+        await websocket.close(code)
+    except WebSocketDisconnect:
+        return

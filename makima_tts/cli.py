@@ -1,0 +1,226 @@
+"""The command line: parse arguments, call the factory or a running service, show the answer.
+
+In: arguments. Out: words on the terminal, exit codes. Does not know: how anything is done. Commands import
+what they need when they run, so that ``--help`` is quick and light.
+"""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from makima_tts import __version__
+
+app = typer.Typer(
+    help="Streaming text-to-speech: speech in a cloned voice while it is still being generated.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+voices_app = typer.Typer(help="The voices that clients may ask for.", no_args_is_help=True)
+app.add_typer(voices_app, name="voices")
+
+_out = Console()
+_err = Console(stderr=True)
+
+
+def main() -> None:
+    """The console script: failures that have a sentence end with it, not with a traceback."""
+    with _plain_failures():
+        app()
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; else TTS_HOST.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port to listen on, 0 for a free one; else TTS_PORT.")
+    ] = None,
+) -> None:
+    """Serve the WebSocket /api/v1/speak and the speak page until Ctrl-C.
+
+    Everything else is set by TTS_* variables; .env.example names them all.
+    """
+    from makima_tts import factory, logs, server
+    from makima_tts.settings import load_settings
+
+    settings = load_settings()
+    logs.configure(settings.log_level, settings.log_format)
+    choice = factory.choose_engine(settings)
+    service = factory.build_service(settings, factory.build_engine(choice))
+    server.run(
+        factory.build_app(settings, service),
+        service,
+        host=settings.host if host is None else host,
+        port=settings.port if port is None else port,
+        stall_timeout_s=settings.stall_timeout_s,
+        drain_timeout_s=settings.drain_timeout_s,
+        on_listening=lambda url: _greet(url, choice, service),
+    )
+
+
+@app.command()
+def say(
+    text: Annotated[str, typer.Argument(help="What to say; - reads standard input.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The WAV file to write.")] = Path("speech.wav"),
+    url: Annotated[str | None, typer.Option(help="A running server, such as http://127.0.0.1:8001.")] = None,
+    voice: Annotated[str | None, typer.Option(help="A voice's id; else the default voice.")] = None,
+    language: Annotated[str, typer.Option(help="A language's name or tag, or Auto.")] = "English",
+    seed: Annotated[int | None, typer.Option(min=0, help="The same seed gives the same audio.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Speak in this process, with this engine.")] = None,
+) -> None:
+    """Say something into a WAV file.
+
+    Through --url, or the server that TTS_HOST and TTS_PORT name, or one that is started for the purpose.
+    """
+    from makima_tts import saying
+
+    wanted = saying.Wanted(sys.stdin.read() if text == "-" else text, out, voice, language, seed)
+    with _err.status("Speaking …") as status:
+        speak = (
+            saying.in_process(wanted, engine) if engine else saying.through_server(wanted, url, status.update)
+        )
+        said = asyncio.run(speak)
+    _out.print(f"[bold]{said.path}[/]  {said.audio_s:.2f} s · first sound after {said.ttfa_s * 1000:.0f} ms")
+    if said.warning:
+        _err.print(f"[yellow]{said.warning}[/]")
+
+
+@voices_app.command("list")
+def list_voices() -> None:
+    """Every voice, and why one is not available."""
+    table = Table("id", "name", "language", "available", "reason", box=None, header_style="bold")
+    for voice in _voices().list():
+        mark = " (default)" if voice.is_default else ""
+        table.add_row(
+            voice.id + mark,
+            voice.name,
+            voice.language,
+            "yes" if voice.available else "no",
+            voice.reason or "",
+        )
+    _out.print(table)
+
+
+@voices_app.command("add")
+def add_voice(
+    clip: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="WAV, FLAC, OGG or MP3, 3-60 s.")],
+    name: Annotated[str, typer.Option(help="What the voice is called; its id is made of it.")],
+    transcript: Annotated[str, typer.Option(help="Every word of the clip.")] = "",
+    language: Annotated[str, typer.Option(help="The language that is spoken in it.")] = "English",
+    description: Annotated[str, typer.Option(help="A line about the voice.")] = "",
+    consent: Annotated[str, typer.Option(help="Who agreed to being cloned, and when.")] = "",
+) -> None:
+    """Add a voice from a clip, and report on the clip."""
+    from makima_tts.voices import VoiceUpload
+
+    upload = VoiceUpload(
+        audio=clip.read_bytes(),
+        name=name,
+        transcript=transcript,
+        language=language,
+        description=description,
+        mode="icl" if transcript else "xvector",
+        consent=consent,
+    )
+    voice, report = asyncio.run(_voices().add(upload))
+    _out.print(f"Added [bold]{voice.id}[/].")
+    _show_report(report)
+
+
+@voices_app.command("remove")
+def remove_voice(voice_id: Annotated[str, typer.Argument(help="The voice's id.")]) -> None:
+    """Remove a voice that was added; shipped ones stay."""
+    asyncio.run(_voices().delete(voice_id))
+    _out.print(f"Removed [bold]{voice_id}[/].")
+
+
+@voices_app.command("check")
+def check_voice(voice_id: Annotated[str, typer.Argument(help="The voice's id.")]) -> None:
+    """Report on a voice's reference clip: level, noise, length, and what to do about it."""
+    _show_report(asyncio.run(_voices().check(voice_id)))
+
+
+@app.command()
+def doctor() -> None:
+    """What is installed, which engine would run and why, and whether the port and folders can be used."""
+    from makima_tts import diagnosis
+
+    table = Table("", "", "", box=None, show_header=False)
+    findings = diagnosis.examine()
+    for finding in findings:
+        mark = {"good": "[green]✓[/]", "note": "[yellow]·[/]", "bad": "[red]✗[/]"}[finding.verdict]
+        table.add_row(mark, finding.subject, finding.words)
+    _out.print(table)
+    if any(finding.verdict == "bad" for finding in findings):
+        raise typer.Exit(1)
+
+
+def _voices() -> "VoiceManager":
+    """The operator's voices, as a server with these settings would see them."""
+    from makima_tts import factory
+    from makima_tts.metrics import Metrics
+    from makima_tts.settings import load_settings
+
+    settings = load_settings()
+    engine = factory.build_engine(factory.choose_engine(settings))
+    return factory.build_voices(settings, engine, Metrics())
+
+
+def _show_report(report: "ClipReport") -> None:
+    table = Table("", "", box=None, show_header=False)
+    for name, value in report.model_dump().items():
+        if value not in (None, [], ()):
+            words = ", ".join(value) if isinstance(value, list | tuple) else str(value)
+            table.add_row(name.replace("_", " "), words)
+    _out.print(table)
+
+
+def _greet(url: str, choice: "EngineChoice", service: "Service") -> None:
+    """The first line is for programs (say reads it), the rest for people."""
+    typer.echo(f"makima-tts {__version__} serves on {url}")
+    typer.echo(f"  speak page  {url}/speak")
+    typer.echo(f"  engine      {choice.name}: {service.engine.facts.model} ({choice.reason})")
+    typer.echo(f"  voice       {service.voices.expect().id}")
+    if service.engine.facts.name == "preview":
+        typer.echo(f"  note        {service.engine.facts.note}")
+        typer.echo("  Qwen3-TTS   see README.md, “Qwen3-TTS”")
+    sys.stdout.flush()
+
+
+@contextmanager
+def _plain_failures() -> Iterator[None]:
+    from pydantic import ValidationError
+
+    from makima_tts.client import ClientError
+    from makima_tts.errors import TtsError
+    from makima_tts.settings import UnknownSettings
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except ValidationError as error:
+        faults = (
+            f"TTS_{'.'.join(map(str, f['loc'])).upper()}: {f['msg']}"
+            for f in error.errors(include_input=False)
+        )
+        sys.exit("Settings cannot be used. " + "; ".join(faults))
+    except (TtsError, ClientError, UnknownSettings) as error:
+        sys.exit(str(error))

@@ -1,0 +1,121 @@
+"""What ``makima-tts doctor`` looks at.
+
+In: the settings, this machine. Out: findings in words. Does not know: the terminal.
+"""
+
+import os
+import platform
+import socket
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from makima_tts import __version__, factory
+from makima_tts.backends.qwen3_needs import qwen3_needs
+from makima_tts.errors import TtsError
+from makima_tts.metrics import Metrics
+from makima_tts.settings import Settings, UnknownSettings, load_settings
+
+_PACKAGES = ("fastapi", "uvicorn", "numpy", "soundfile", "hibari-tts", "torch", "qwen-tts", "flash-attn")
+_NEEDED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """``bad`` keeps the service from working; ``note`` is worth knowing."""
+
+    verdict: Literal["good", "note", "bad"]
+    subject: str
+    words: str
+
+
+def examine() -> list[Finding]:
+    """Looks, and changes nothing."""
+    findings = [Finding("good", "makima-tts", f"{__version__}, Python {platform.python_version()}")]
+    findings += _packages()
+    try:
+        settings = load_settings()
+    except (UnknownSettings, ValidationError) as error:
+        return [*findings, Finding("bad", "settings", str(error).splitlines()[0])]
+    return [
+        *findings,
+        _engine(settings),
+        _qwen3(settings),
+        _port(settings),
+        *_folders(settings),
+        *_voice(settings),
+    ]
+
+
+def _packages() -> Iterator[Finding]:
+    for place, name in enumerate(_PACKAGES):
+        try:
+            yield Finding("good", name, version(name))
+        except PackageNotFoundError:
+            yield Finding("bad" if place < _NEEDED else "note", name, "not installed")
+
+
+def _engine(settings: Settings) -> Finding:
+    try:
+        choice = factory.choose_engine(settings)
+    except TtsError as error:
+        return Finding("bad", "engine", error.message)
+    return Finding("good", "engine", f"{choice.name}: {choice.reason}")
+
+
+def _qwen3(settings: Settings) -> Finding:
+    needs = qwen3_needs(settings.model_id)
+    return (
+        Finding("note", "Qwen3-TTS", f"lacks {'; '.join(needs)}")
+        if needs
+        else Finding("good", "Qwen3-TTS", "here")
+    )
+
+
+def _port(settings: Settings) -> Finding:
+    where = f"{settings.host}:{settings.port}"
+    try:
+        with socket.create_server((settings.host, settings.port)):
+            return Finding("good", "port", f"{where} is free")
+    except OSError as error:
+        return Finding(
+            "bad", "port", f"{where} cannot be used: {error.strerror}; set TTS_PORT or stop its owner"
+        )
+
+
+def _folders(settings: Settings) -> Iterator[Finding]:
+    for subject, folder in (("voices folder", settings.voices_dir), ("cache folder", settings.cache_dir)):
+        if _writable(folder):
+            yield Finding("good", subject, f"{folder} is writable")
+        else:
+            yield Finding(
+                "note", subject, f"{folder} cannot be written to; uploads or cached voices will be lost"
+            )
+
+
+def _writable(folder: Path) -> bool:
+    """Whether a file can be made there, or the folder could be."""
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if nearest != folder:
+        return os.access(nearest, os.W_OK)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def _voice(settings: Settings) -> Iterator[Finding]:
+    try:
+        engine = factory.build_engine(factory.choose_engine(settings))
+        voice = factory.build_voices(settings, engine, Metrics()).describe(settings.default_voice)
+    except TtsError as error:
+        yield Finding("note", "default voice", error.message)
+        return
+    words = f"{voice.id} is available" if voice.available else f"{voice.id}: {voice.reason}"
+    yield Finding("good" if voice.available else "note", "default voice", words)

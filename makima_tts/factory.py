@@ -1,0 +1,118 @@
+"""The composition root: Settings in, a running service's parts out.
+
+In: Settings. Out: the engine that was chosen and why, and the app around it. Does not know: processes,
+sockets, the command line.
+"""
+
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from makima_tts.api.app import create_app
+from makima_tts.api.service import Service
+from makima_tts.backends import PreviewEngine, ScriptedEngine
+from makima_tts.backends.qwen3_needs import qwen3_needs
+from makima_tts.errors import TtsUnavailable
+from makima_tts.metrics import Metrics
+from makima_tts.protocol import Limits
+from makima_tts.settings import Settings
+from makima_tts.speech import SpeechEngine
+from makima_tts.voices import VoiceLibrary, VoiceManager
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChoice:
+    """``name`` is an engine that can be built; ``reason`` is for people."""
+
+    name: str
+    reason: str
+
+
+def choose_engine(settings: Settings) -> EngineChoice:
+    """``auto`` picks, and says why. A named engine is that engine: TtsUnavailable says what it lacks."""
+    needs = qwen3_needs(settings.model_id)
+    match settings.engine:
+        case "preview" | "scripted" as named:
+            return EngineChoice(named, f"TTS_ENGINE={named}")
+        case "auto" if needs:
+            return EngineChoice("preview", f"Qwen3-TTS lacks {'; '.join(needs)}")
+        case "auto":
+            return EngineChoice("qwen3", "installed, and its checkpoint is on disk")
+        case named:
+            raise TtsUnavailable(
+                f"TTS_ENGINE={named} cannot be started: it lacks {'; '.join(needs)}. "
+                "Set TTS_ENGINE=preview or auto to run the embedded stand-in."
+            )
+
+
+def build_engine(choice: EngineChoice) -> SpeechEngine:
+    """Cheap: nothing is loaded before ``start``."""
+    return ScriptedEngine() if choice.name == "scripted" else PreviewEngine()
+
+
+def build_voices(settings: Settings, engine: SpeechEngine, metrics: Metrics) -> VoiceManager:
+    """The shipped voices and the operator's, encoded by ``engine``."""
+    return VoiceManager(
+        VoiceLibrary(settings.voices_dir),
+        engine,
+        cache_dir=settings.cache_dir,
+        max_count=settings.voice_cache_count,
+        max_bytes=settings.voice_cache_bytes,
+        ttl_s=settings.voice_cache_ttl_s,
+        default_voice=settings.default_voice,
+        metrics=metrics,
+    )
+
+
+def build_service(settings: Settings, engine: SpeechEngine) -> Service:
+    """Everything that lives as long as the process."""
+    metrics = Metrics()
+    return Service(
+        engine=engine,
+        voices=build_voices(settings, engine, metrics),
+        limits=limits_of(settings),
+        metrics=metrics,
+        drain_timeout_s=settings.drain_timeout_s,
+        allow_connection=_ConnectionQuota(settings.connects_per_minute).allow,
+    )
+
+
+def build_app(settings: Settings, service: Service) -> FastAPI:
+    """The ASGI app; its lifespan loads the engine."""
+    return create_app(
+        service, allowed_origins=settings.allowed_origins, max_upload_bytes=settings.max_upload_bytes
+    )
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What sessions keep to."""
+    return Limits(
+        max_text_chars=settings.max_text_chars,
+        max_utterance_chars=settings.max_utterance_chars,
+        max_queued_utterances=settings.max_queued_utterances,
+        idle_timeout_ms=_ms(settings.idle_timeout_s),
+        max_session_ms=_ms(settings.max_session_s),
+        max_text_stall_ms=_ms(settings.text_stall_s),
+        utterance_timeout_ms=_ms(settings.utterance_timeout_s),
+        load_timeout_ms=_ms(settings.load_timeout_s),
+        max_ahead_ms=_ms(settings.max_ahead_s),
+        max_connections=settings.max_connections,
+    )
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+class _ConnectionQuota:
+    """So many connections a minute from one address; 0 is no limit."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._limit = RateLimitItemPerMinute(per_minute) if per_minute else None
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+
+    def allow(self, address: str) -> bool:
+        return self._limit is None or self._limiter.hit(self._limit, address)

@@ -1,0 +1,160 @@
+"""Saying one text into a file: what ``makima-tts say`` does.
+
+In: a text and what voice to say it in. Out: a WAV file and its measurements. Does not know: the terminal.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import soundfile
+
+from makima_tts import factory
+from makima_tts.client import ServiceUnreachable, SpeechClient
+from makima_tts.errors import InvalidMessage, InvalidText, TtsUnavailable
+from makima_tts.metrics import Metrics
+from makima_tts.protocol import Loading, Start, language_name
+from makima_tts.settings import Settings, load_settings
+from makima_tts.speech import LoadProgress, UtteranceRequest
+from makima_tts.text import Segmenter, is_speakable
+
+_CONNECT_TIMEOUT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """``language`` is a name or a tag; ``voice`` None is the default voice."""
+
+    text: str = field(repr=False)
+    path: Path
+    voice: str | None
+    language: str
+    seed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """``ttfa_s``: from asking to the first audio."""
+
+    path: Path
+    audio_s: float
+    ttfa_s: float
+    warning: str | None = None
+
+
+async def through_server(wanted: Wanted, url: str | None, tell: Callable[[str], None]) -> Said:
+    """Through the real WebSocket of ``url``, of the configured server, or of one started for the purpose.
+
+    Raises ClientError; TtsUnavailable when the server cannot be started.
+    """
+    async with _server(url, load_settings(), tell) as address:
+        start = Start(voice=wanted.voice, language=_language(wanted.language))
+        socket_url = f"ws{address.removeprefix('http')}/api/v1/speak"
+        on_loading = _progress_words(tell)
+        async with SpeechClient.connect(socket_url, start, on_loading=on_loading) as client:
+            speech = client.speak(wanted.text, seed=wanted.seed)
+            with _wav(wanted.path, client.started.sample_rate) as file:
+                async for chunk in speech:
+                    file.write(np.frombuffer(chunk.pcm, "<i2"))
+                audio_s = file.frames / file.samplerate
+            return Said(wanted.path, audio_s, speech.ttfa_s or 0.0, client.started.warning)
+
+
+async def in_process(wanted: Wanted, engine_name: str) -> Said:
+    """With an engine of our own, no server. Raises what the engine raises."""
+    settings = Settings.model_validate({**load_settings().model_dump(), "engine": engine_name})
+    engine = factory.build_engine(factory.choose_engine(settings))
+    voices = factory.build_voices(settings, engine, Metrics())
+    try:
+        await engine.start(lambda progress: None)
+        voice = await (voices.resolve(None) if wanted.voice is None else voices.get(wanted.voice))
+        began_s = time.monotonic()
+        speech = engine.open(UtteranceRequest("say", _language(wanted.language), voice.prompt, wanted.seed))
+        for piece in _pieces(wanted.text):
+            speech.feed(piece)
+        speech.finish()
+        ttfa_s: float | None = None
+        with _wav(wanted.path, engine.facts.sample_rate_hz) as file:
+            async for chunk in speech:
+                ttfa_s = time.monotonic() - began_s if ttfa_s is None else ttfa_s
+                file.write(np.clip(chunk.pcm, -1, 1))
+            return Said(wanted.path, file.frames / file.samplerate, ttfa_s or 0.0, voice.warning)
+    finally:
+        await engine.close()
+
+
+def _wav(path: Path, sample_rate_hz: int) -> soundfile.SoundFile:
+    return soundfile.SoundFile(path, "w", sample_rate_hz, 1, "PCM_16", format="WAV")
+
+
+def _pieces(text: str) -> list[str]:
+    if not is_speakable(text):
+        raise InvalidText("There is nothing to speak in this text; send words or numbers.")
+    segmenter = Segmenter()
+    return [piece.text for piece in itertools.chain(segmenter.feed(text), segmenter.finish())]
+
+
+def _language(wanted: str) -> str:
+    name = language_name(wanted)
+    if name is None:
+        raise InvalidMessage("That is no language that this service knows; try English, ja or Auto.")
+    return name
+
+
+def _progress_words(tell: Callable[[str], None]) -> Callable[[Loading | LoadProgress], None]:
+    return lambda report: tell(f"Loading: {report.stage} {report.progress:.0%}")
+
+
+@contextlib.asynccontextmanager
+async def _server(url: str | None, settings: Settings, tell: Callable[[str], None]) -> AsyncIterator[str]:
+    if url is not None:
+        yield url.rstrip("/")
+        return
+    configured = f"http://{settings.host}:{settings.port}"
+    if await _answers(configured):
+        yield configured
+        return
+    tell("Starting a server …")
+    async with _temporary_server() as address:
+        yield address
+
+
+async def _answers(url: str) -> bool:
+    where = urlsplit(url)
+    try:
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(where.hostname, where.port)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
+
+
+@contextlib.asynccontextmanager
+async def _temporary_server() -> AsyncIterator[str]:
+    """The real thing in a process of its own, on a free port, ended with this one."""
+    serve = [sys.executable, "-m", "makima_tts", "serve", "--host", "127.0.0.1", "--port", "0"]
+    process = await asyncio.create_subprocess_exec(*serve, stdout=PIPE)
+    try:
+        yield await _address_of(process)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await process.communicate()
+
+
+async def _address_of(process: Process) -> str:
+    if process.stdout is None:
+        raise ServiceUnreachable("The server's output cannot be read.")
+    first_line = (await process.stdout.readline()).decode()
+    if "http://" not in first_line:
+        raise TtsUnavailable("The server did not start; its log above says why.")
+    return "http://" + first_line.split("http://")[1].strip()

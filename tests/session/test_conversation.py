@@ -1,0 +1,544 @@
+"""What a session promises its client, one promise a test."""
+
+import pytest
+
+from makima_tts.errors import GpuOutOfMemory, InvalidText, RateLimited, SynthesisError, VoiceNotFound
+from makima_tts.protocol import Cancel, Complete, Flush, Limits, Ping, Start, Stop
+from makima_tts.session import (
+    CancelSpeech,
+    Disconnected,
+    Drain,
+    EngineFailed,
+    EngineLoading,
+    FeedPiece,
+    FinishText,
+    Interrupt,
+    JoinContract,
+    LoadVoice,
+    Malformed,
+    SpeechEnded,
+    StartSpeech,
+    Tick,
+    UtteranceEnded,
+    VoiceLoaded,
+    WakeAt,
+)
+from tests.session.talk import READY, Talk, begun, errors, said, types
+
+# The three kinds of client
+
+
+def test_spec_client_meets_the_base_set_in_order() -> None:
+    talk = Talk()
+    talk.send(READY, Start(voice="makima"), VoiceLoaded("narrator", "makima has no clip"))
+    talk.speak("Hello there.")
+    talk.audio()
+    talk.ended()
+    talk.send(Stop(reason="bye"))
+    assert types(talk.heard) == ["ready", "started", "audio", "complete", "stopped", "close 1000"]
+
+
+def test_page_client_speaks_straight_after_open_and_hears_audio_end() -> None:
+    talk = Talk()
+    talk.speak("Hello there.")
+    talk.send(READY)
+    talk.audio()
+    talk.ended()
+    assert types(talk.heard) == ["ready", "audio", "complete", "audio_end"]
+
+
+def test_client_with_events_hears_the_extended_set() -> None:
+    talk = Talk(events=True)
+    talk.send(EngineLoading("weights", 0.1), READY)
+    talk.speak("Hello there.")
+    talk.audio()
+    talk.ended()
+    assert types(talk.heard) == [
+        *["loading", "ready", "speaking", "audio"],
+        *["sentence", "complete", "audio_end"],
+    ]
+
+
+def test_loading_is_told_at_most_once_a_second() -> None:
+    talk = Talk(events=True)
+    for _ in range(30):
+        talk.later(100).send(EngineLoading("weights", 0.1))
+    assert types(talk.heard) == ["loading"] * 3
+
+
+def test_sentences_tile_the_audio_and_carry_the_text_as_sent() -> None:
+    talk = Talk(events=True).started()
+    talk.speak("The first sentence\x07 is here.  And the second one follows.")
+    talk.audio(piece=0, samples=2400)
+    talk.audio(piece=1, samples=4800)
+    sentences = [message for message in said(talk.heard) if message.type == "sentence"]
+    assert [(one.index, one.start_ms, one.end_ms) for one in sentences] == [(0, 0, 100), (1, 100, 300)]
+    assert sentences[0].text == "The first sentence\x07 is here."
+
+
+# Loading
+
+
+def test_ready_is_the_first_message_whatever_came_before_it() -> None:
+    talk = Talk()
+    talk.send(Ping(id="a"), Malformed("no"))
+    talk.speak(" ")
+    talk.speak("Hello there.")
+    talk.send(Cancel())
+    assert types(talk.heard) == []
+    talk.send(READY)
+    assert types(talk.heard)[0] == "ready"
+    assert sorted(types(talk.heard)[1:]) == ["audio_end", "error", "error", "pong"]
+
+
+def test_start_is_held_until_ready() -> None:
+    talk = Talk()
+    assert types(talk.send(Start(sample_rate=16000))) == []
+    effects = talk.send(READY)
+    assert types(effects) == ["ready"]
+    assert LoadVoice(None) in effects
+    assert said(effects)[0].sample_rate == 16000
+
+
+def test_what_was_spoken_while_starting_waits_for_started() -> None:
+    talk = Talk()
+    talk.send(READY, Start())
+    assert begun(talk.speak()) == []
+    effects = talk.send(VoiceLoaded("makima", None))
+    assert types(effects) == ["started"]
+    assert begun(effects) == ["u1"]
+
+
+def test_impatience_before_ready_is_bounded() -> None:
+    talk = Talk()
+    for number in range(200):
+        talk.send(Ping(id=str(number)))
+    assert types(talk.heard)[-1] == "close 1008"
+
+
+def test_loading_too_long_is_told_and_closes() -> None:
+    talk = Talk()
+    talk.speak()
+    effects = talk.later(600_000).send(Tick())
+    assert errors(effects) == ["MODEL_LOADING", "MODEL_LOADING"]
+    assert types(effects)[-1] == "close 1013"
+
+
+def test_failed_loading_is_told_and_closes() -> None:
+    effects = Talk().send(EngineFailed("no weights"))
+    assert errors(effects) == ["TTS_UNAVAILABLE"]
+    assert types(effects)[-1] == "close 1011"
+
+
+# Starting
+
+
+def test_start_is_refused_while_anything_is_pending() -> None:
+    talk = Talk().page()
+    talk.speak()
+    assert errors(talk.send(Start())) == ["INVALID_MESSAGE"]
+
+
+def test_start_is_allowed_again_once_nothing_is_pending() -> None:
+    talk = Talk().started()
+    talk.speak()
+    talk.audio()
+    talk.ended()
+    assert types(talk.send(Start(encoding="pcm32f"), VoiceLoaded("makima", None))) == ["started"]
+
+
+def test_starting_joins_the_contract() -> None:
+    assert JoinContract("c1") in Talk().page().send(Start(contract_id="c1"))
+
+
+# The queue
+
+
+def test_higher_priority_goes_first_but_never_interrupts() -> None:
+    talk = Talk().started()
+    talk.speak(utterance_id="running", priority="low")
+    talk.speak(utterance_id="low", priority="low")
+    talk.speak(utterance_id="normal-1")
+    talk.speak(utterance_id="high", priority="high")
+    talk.speak(utterance_id="normal-2")
+    order = []
+    running = "running"
+    for _ in range(5):
+        talk.audio(running)
+        order.append(running)
+        following = begun(talk.ended(running))
+        running = following[0] if following else ""
+    assert order == ["running", "high", "normal-1", "normal-2", "low"]
+
+
+def test_a_full_queue_says_when_to_retry() -> None:
+    talk = Talk(Limits(max_queued_utterances=2)).started()
+    for _ in range(3):
+        assert errors(talk.speak()) == []
+    refusal = said(talk.speak(utterance_id="more"))[0]
+    assert (refusal.code, refusal.utterance_id, refusal.recoverable) == ("RATE_LIMITED", "more", True)
+    assert refusal.retry_after_ms >= 1000
+
+
+def test_an_utterance_that_was_turned_away_may_be_tried_again() -> None:
+    talk = Talk(Limits(max_queued_utterances=1)).started()
+    talk.speak()
+    talk.speak()
+    talk.speak(utterance_id="again")
+    talk.send(Cancel(utterance_id="u2"))
+    assert errors(talk.speak(utterance_id="again")) == []
+
+
+def test_text_that_is_too_long_or_says_nothing_is_not_accepted() -> None:
+    talk = Talk().started()
+    for text in ("", "  \n", "...", "\N{GRINNING FACE}", "\u200b", "a" * 1001):
+        assert errors(talk.speak(text, utterance_id="x")) == ["INVALID_TEXT"], text
+    assert talk.session.pending_count == 0
+
+
+# Timings
+
+
+def test_complete_counts_time_text_and_audio() -> None:
+    talk = Talk().started()
+    talk.speak("Hello there.")
+    talk.speak("And again, then.")
+    talk.later(100).audio("u1", samples=24_000)
+    talk.later(50).ended("u1")
+    talk.later(30).audio("u2", samples=12_000)
+    talk.later(500).audio("u2", samples=12_000, ends_piece=False)
+    complete = said(talk.ended("u2"))[0]
+    assert isinstance(complete, Complete)
+    assert complete.queue_ms == 150
+    assert complete.ttfa_ms == 30
+    assert complete.duration_ms == 680
+    assert complete.audio_length_ms == 1000
+    assert complete.total_chunks == 2
+    assert complete.characters_processed == complete.text_length == len("And again, then.")
+    assert complete.rtf == 0.02
+
+
+def test_a_cut_utterance_counts_what_was_spoken() -> None:
+    talk = Talk().started()
+    talk.speak("The first sentence is here. The second one is never reached.")
+    talk.audio(piece=0)
+    complete = said(talk.ended(reason="length"))[0]
+    assert complete.finish_reason == "length"
+    assert complete.characters_processed == len("The first sentence is here.")
+    assert complete.text_length > complete.characters_processed
+
+
+def test_json_transport_numbers_chunks_and_ends_with_an_empty_final_one() -> None:
+    talk = Talk().started(transport="json")
+    talk.speak()
+    talk.audio(samples=2400)
+    talk.audio(samples=2400, ends_piece=False)
+    *chunks, complete = said(talk.heard)[2:] + said(talk.ended())
+    assert [(one.sequence_number, one.is_final, one.timestamp_ms) for one in chunks] == [
+        (1, False, 0),
+        (2, False, 100),
+        (3, True, 200),
+    ]
+    assert chunks[-1].data == ""
+    assert complete.total_chunks == 2
+
+
+# Live text
+
+
+def test_live_text_is_spoken_while_it_is_still_being_written() -> None:
+    talk = Talk().started()
+    effects = talk.speak("Once upon a ti", utterance_id="t", final=False)
+    effects += talk.speak("me there was a king. He had thr", utterance_id="t", final=False)
+    assert [effect.text for effect in effects if isinstance(effect, FeedPiece)] == [
+        "Once upon a time there was a king."
+    ]
+    effects = talk.speak("ee sons.", utterance_id="t")
+    assert effects[:2] == [FeedPiece("t", "He had three sons."), FinishText("t")]
+
+
+def test_flush_speaks_what_is_held() -> None:
+    talk = Talk().started()
+    talk.speak("Wait a moment", utterance_id="t", final=False)
+    assert FeedPiece("t", "Wait a moment") in talk.send(Flush(utterance_id="t"))
+
+
+def test_a_silent_writer_closes_its_utterance() -> None:
+    talk = Talk().started()
+    talk.speak("I was about to say", utterance_id="t", final=False)
+    effects = talk.later(30_000).send(Tick())
+    assert FeedPiece("t", "I was about to say") in effects
+    assert FinishText("t") in effects
+
+
+def test_a_silent_writer_who_wrote_nothing_is_told_so() -> None:
+    talk = Talk().started()
+    talk.speak("", utterance_id="t", final=False)
+    assert errors(talk.later(30_000).send(Tick())) == ["INVALID_TEXT"]
+
+
+def test_late_text_of_a_cancelled_utterance_is_dropped() -> None:
+    talk = Talk().started()
+    talk.speak("Once upon a time. ", utterance_id="t", final=False)
+    talk.send(Cancel(utterance_id="t"))
+    assert talk.speak("More of it.", utterance_id="t", final=False) == []
+
+
+def test_late_text_of_a_live_utterance_that_was_turned_away_is_dropped() -> None:
+    talk = Talk(Limits(max_queued_utterances=1)).started()
+    talk.speak()
+    talk.speak()
+    assert errors(talk.speak("Once ", utterance_id="t", final=False)) == ["RATE_LIMITED"]
+    assert talk.speak("upon a time.", utterance_id="t") == []
+
+
+def test_text_for_a_closed_or_complete_utterance_is_invalid() -> None:
+    talk = Talk().started()
+    talk.speak(utterance_id="t")
+    assert errors(talk.speak(utterance_id="t")) == ["INVALID_MESSAGE"]
+    talk.audio("t")
+    talk.ended("t")
+    refusal = said(talk.speak(utterance_id="t"))
+    assert [(one.code, one.utterance_id) for one in refusal] == [("INVALID_MESSAGE", None)]
+
+
+def test_a_live_text_that_grows_too_long_ends_but_what_was_said_stays_said() -> None:
+    talk = Talk(Limits(max_utterance_chars=50)).started()
+    talk.speak("This sentence is short enough. And then ", utterance_id="t", final=False)
+    talk.audio("t")
+    effects = talk.speak("This one is not, by far.", utterance_id="t", final=False)
+    assert CancelSpeech("t") in effects
+    assert errors(effects) == ["INVALID_TEXT"]
+
+
+def test_only_the_last_ids_are_remembered() -> None:
+    talk = Talk(Limits(remembered_utterances=2)).started()
+    for name in ("a", "b", "c"):
+        talk.speak(utterance_id=name)
+        talk.send(Cancel())
+    assert talk.speak(utterance_id="c") == []
+    assert begun(talk.speak(utterance_id="a")) == ["a"]
+
+
+# Cancelling
+
+
+def test_nothing_of_a_cancelled_utterance_follows_its_terminal_message() -> None:
+    talk = Talk().started()
+    talk.speak()
+    talk.audio()
+    effects = talk.send(Cancel(utterance_id="u1", played_ms=40))
+    assert CancelSpeech("u1") in effects
+    cancelled = said(effects)[0]
+    assert (cancelled.code, cancelled.audio_ms, cancelled.played_ms) == ("CANCELLED", 80, 40)
+    assert talk.audio() == []
+    assert talk.ended() == []
+
+
+def test_a_cancel_without_id_silences_what_is_queued_too() -> None:
+    talk = Talk().started()
+    talk.speak()
+    talk.speak()
+    effects = talk.send(Cancel())
+    assert [(one.utterance_id, one.code, one.audio_ms) for one in said(effects)] == [
+        ("u1", "CANCELLED", 0),
+        ("u2", "CANCELLED", 0),
+    ]
+
+
+def test_page_client_hears_audio_end_alone_for_a_cancel() -> None:
+    talk = Talk().page()
+    talk.speak()
+    talk.audio()
+    assert types(talk.send(Cancel())) == ["audio_end"]
+
+
+def test_a_completion_that_races_a_cancel_is_dropped() -> None:
+    talk = Talk().started()
+    talk.speak()
+    talk.audio()
+    assert types(talk.send(Cancel(), SpeechEnded("u1", "stop"))) == ["error"]
+    talk.speak()
+    talk.audio("u2")
+    assert types(talk.send(SpeechEnded("u2", "stop"), Cancel())) == ["complete"]
+
+
+def test_cancel_and_flush_of_what_is_unknown_or_over_are_silent() -> None:
+    talk = Talk().started()
+    assert talk.send(Cancel(utterance_id="x"), Flush(utterance_id="x"), Cancel()) == []
+
+
+def test_an_interrupt_cancels_everything() -> None:
+    talk = Talk().started()
+    talk.speak()
+    talk.speak()
+    assert errors(talk.send(Interrupt())) == ["CANCELLED", "CANCELLED"]
+
+
+# Failing
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SynthesisError("x"),
+        GpuOutOfMemory("x"),
+        VoiceNotFound("x"),
+        InvalidText("x"),
+        RateLimited("x", retry_after_s=2.5),
+    ],
+    ids=lambda error: error.code,
+)
+def test_a_failing_utterance_fails_alone(error: SynthesisError) -> None:
+    talk = Talk().started()
+    talk.speak()
+    talk.speak()
+    effects = talk.failed(error)
+    failure = said(effects)[0]
+    assert (failure.code, failure.utterance_id, failure.recoverable) == (error.code, "u1", error.recoverable)
+    assert failure.retry_after_ms == (2500 if error.code == "RATE_LIMITED" else None)
+    assert begun(effects) == ["u2"]
+
+
+def test_an_engine_that_finds_nothing_to_say_ends_in_an_error() -> None:
+    talk = Talk().started()
+    talk.speak()
+    assert errors(talk.ended()) == ["INVALID_TEXT"]
+
+
+def test_text_that_waits_too_long_for_audio_times_out() -> None:
+    talk = Talk().started()
+    talk.speak()
+    talk.later(29_999).send(Tick())
+    effects = talk.later(1).send(Tick())
+    assert errors(effects) == ["TIMEOUT"]
+    assert CancelSpeech("u1") in effects
+
+
+def test_a_live_text_whose_pieces_were_all_spoken_does_not_time_out() -> None:
+    talk = Talk().started()
+    talk.speak("This is a whole sentence. ", utterance_id="t", final=False)
+    talk.speak("", utterance_id="t", final=False)
+    talk.send(Flush(utterance_id="t"))
+    talk.audio("t")
+    talk.later(29_000).speak("Hm", utterance_id="t", final=False)
+    assert errors(talk.later(2_000).send(Tick())) == []
+
+
+def test_the_engine_going_down_fails_everything_and_closes() -> None:
+    talk = Talk().started()
+    talk.speak()
+    talk.speak()
+    effects = talk.send(EngineFailed("gone"))
+    assert errors(effects) == ["TTS_UNAVAILABLE"] * 3
+    assert types(effects)[-1] == "close 1011"
+
+
+# Bad messages
+
+
+def test_the_twentieth_bad_message_closes() -> None:
+    talk = Talk().started()
+    talk.speak()
+    for _ in range(19):
+        talk.send(Malformed("no"))
+    effects = talk.send(Malformed("no"))
+    assert types(effects) == ["error", "error", "close 1008"]
+    assert errors(effects) == ["INVALID_MESSAGE", "CANCELLED"]
+
+
+# Session life
+
+
+@pytest.mark.parametrize(("started", "code"), [(True, 4408), (False, 1000)])
+def test_an_idle_session_is_closed(started: bool, code: int) -> None:
+    talk = Talk().started() if started else Talk().page()
+    effects = talk.later(120_000).send(Tick())
+    assert types(effects) == ["stopped", f"close {code}"]
+    assert said(effects)[0].reason == "idle"
+
+
+def test_a_session_with_a_pending_utterance_is_not_idle() -> None:
+    talk = Talk(Limits(utterance_timeout_ms=10**9)).started()
+    talk.speak()
+    assert types(talk.later(120_000).send(Tick())) == []
+
+
+def test_the_session_limit_ends_any_session() -> None:
+    talk = Talk(Limits(utterance_timeout_ms=10**9)).started()
+    talk.speak()
+    effects = talk.later(3_600_000).send(Tick())
+    assert types(effects) == ["error", "stopped", "close 1000"]
+    assert said(effects)[-1].reason == "session_limit"
+
+
+def test_every_deadline_is_asked_for() -> None:
+    talk = Talk()
+    wishes = [effect.at_ms for effect in talk.send(READY) if isinstance(effect, WakeAt)]
+    assert wishes == [120_000]
+    wishes = [effect.at_ms for effect in talk.speak() if isinstance(effect, WakeAt)]
+    assert wishes == [30_000]
+
+
+def test_a_tick_that_comes_early_asks_again() -> None:
+    talk = Talk().page()
+    assert talk.later(60_000).send(Ping()) != []
+    assert [effect for effect in talk.later(60_000).send(Tick()) if isinstance(effect, WakeAt)] == [
+        WakeAt(180_000)
+    ]
+
+
+def test_stop_ends_each_utterance_and_then_the_session() -> None:
+    talk = Talk().started()
+    talk.speak()
+    talk.speak()
+    assert types(talk.send(Stop(reason="done"))) == ["error", "error", "stopped", "close 1000"]
+    assert said(talk.heard)[-1].reason == "done"
+
+
+def test_a_disconnect_cancels_at_once_and_says_nothing() -> None:
+    talk = Talk().started()
+    talk.speak()
+    talk.speak()
+    effects = talk.send(Disconnected())
+    assert CancelSpeech("u1") in effects
+    assert types(effects) == []
+    assert [effect.outcome for effect in effects if isinstance(effect, UtteranceEnded)] == ["CANCELLED"] * 2
+
+
+def test_draining_lets_pending_utterances_finish() -> None:
+    talk = Talk().started()
+    talk.speak()
+    talk.speak("Still being ", utterance_id="t", final=False)
+    assert types(talk.send(Drain(20_000))) == []
+    assert errors(talk.speak(utterance_id="new")) == ["TTS_UNAVAILABLE"]
+    assert errors(talk.send(Start())) == ["TTS_UNAVAILABLE"]
+    talk.speak("written.", utterance_id="t")
+    talk.audio()
+    assert begun(talk.ended()) == ["t"]
+    talk.audio("t")
+    effects = talk.ended("t")
+    assert types(effects) == ["complete", "stopped", "close 1001"]
+    assert said(effects)[-1].reason == "draining"
+
+
+def test_draining_ends_when_its_time_is_up() -> None:
+    talk = Talk().started()
+    talk.speak()
+    talk.send(Drain(20_000))
+    assert types(talk.later(20_000).send(Tick())) == ["error", "stopped", "close 1001"]
+
+
+def test_draining_a_session_that_rests_ends_it() -> None:
+    assert types(Talk().page().send(Drain(20_000))) == ["stopped", "close 1001"]
+
+
+def test_voice_and_language_of_an_utterance_go_before_the_sessions() -> None:
+    talk = Talk().started(language="de")
+    first = talk.speak()[0]
+    assert isinstance(first, StartSpeech)
+    assert (first.voice, first.language) == (None, "German")
+    talk.send(Cancel())
+    second = talk.speak(voice="alice", language="ja", seed=7)[0]
+    assert isinstance(second, StartSpeech)
+    assert (second.voice, second.language, second.seed) == ("alice", "Japanese", 7)
