@@ -16,21 +16,23 @@ TESTS = Path(__file__).parent
 TOTAL_S = 600
 
 BUDGETS_S = {
-    "api": 60,
-    "architecture": 30,
-    "audio": 20,
+    "api": 50,
+    "architecture": 20,
+    "audio": 10,
     "bench": 20,
+    "cli": 30,
     "client": 20,
-    "containers": 90,
-    "engines": 30,
-    "page": 90,
-    "protocol": 20,
-    "service": 90,
-    "session": 40,
+    "containers": 80,
+    "engines": 20,
+    "page": 80,
+    "protocol": 10,
+    "service": 80,
+    "session": 30,
+    "settings": 10,
     "speech": 10,
     "text": 20,
-    "transport": 60,
-    "voices": 40,
+    "transport": 50,
+    "voices": 30,
 }
 
 

@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
+from makima_tts.client import Speech
 from makima_tts.protocol import (
     SUBPROTOCOL,
     Capabilities,
@@ -88,6 +89,11 @@ def failed(code: str, utterance_id: str | None = None, retry_after_ms: int | Non
         utterance_id=utterance_id,
         retry_after_ms=retry_after_ms,
     )
+
+
+async def heard_of(speech: Speech) -> list[bytes]:
+    """The audio of an utterance, to its end."""
+    return [chunk.pcm async for chunk in speech]
 
 
 class FakeService:

@@ -7,15 +7,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from makima_tts.client import (
-    ClientError,
-    ConnectionLost,
-    ServiceError,
-    ServiceUnreachable,
-    Speech,
     SpeechClient,
     UtteranceCancelled,
 )
-from makima_tts.client.speech import MAX_BUFFERED_BYTES
 from makima_tts.protocol import (
     SUBPROTOCOL,
     AudioChunkMessage,
@@ -26,8 +20,6 @@ from makima_tts.protocol import (
     Speak,
     Start,
     Started,
-    Stop,
-    Stopped,
 )
 from tests.client.fake_service import (
     MAX_TEXT_CHARS,
@@ -36,12 +28,9 @@ from tests.client.fake_service import (
     FakeService,
     complete,
     failed,
+    heard_of,
     speaking,
 )
-
-
-async def heard_of(speech: Speech) -> list[bytes]:
-    return [chunk.pcm async for chunk in speech]
 
 
 async def test_a_text_is_spoken() -> None:
@@ -254,166 +243,6 @@ async def test_everything_can_be_cancelled_at_once() -> None:
         assert {(await service.heard(Cancel)).utterance_id for _ in range(2)} == {"u1", "u2"}
 
 
-async def test_a_refused_utterance_raises_what_the_service_said() -> None:
-    async with FakeService() as service, SpeechClient.connect(service.url) as client:
-        speech = client.speak("Hello.")
-        await service.say(failed("RATE_LIMITED", "u1", retry_after_ms=1500))
-        with pytest.raises(ServiceError, match="What to do") as refused:
-            await heard_of(speech)
-        assert (refused.value.code, refused.value.recoverable, refused.value.retry_after_s) == (
-            "RATE_LIMITED",
-            True,
-            1.5,
-        )
-
-
-async def test_audio_that_came_before_a_failure_is_handed_out_first() -> None:
-    async with FakeService() as service, SpeechClient.connect(service.url) as client:
-        speech = client.speak("Hello.")
-        await service.say(speaking("u1"), b"11", failed("SYNTHESIS_ERROR", "u1"))
-        assert (await anext(speech)).pcm == b"11"
-        with pytest.raises(ServiceError, match="SYNTHESIS_ERROR"):
-            await anext(speech)
-
-
-async def test_a_service_that_hangs_up_ends_every_utterance() -> None:
-    async with FakeService() as service, SpeechClient.connect(service.url) as client:
-        speeches = [client.speak("One."), client.speak("Two.")]
-        await service.hang_up(1001, "draining")
-        for speech in speeches:
-            with pytest.raises(ConnectionLost, match="draining") as lost:
-                await heard_of(speech)
-            assert lost.value.close_code == 1001
-        with pytest.raises(ConnectionLost):
-            await heard_of(client.speak("Three."))
-
-
-async def test_a_connection_that_breaks_ends_every_utterance() -> None:
-    async with FakeService() as service, SpeechClient.connect(service.url) as client:
-        speech = client.speak("Hello.")
-        service.break_off()
-        with pytest.raises(ConnectionLost) as lost:
-            await heard_of(speech)
-        assert lost.value.close_code is None
-
-
-async def test_an_error_of_the_session_says_why_the_connection_ended() -> None:
-    async with FakeService() as service, SpeechClient.connect(service.url) as client:
-        speech = client.speak("Hello.")
-        await service.say(failed("UNAUTHORIZED"))
-        await service.hang_up(4401)
-        with pytest.raises(ServiceError, match="UNAUTHORIZED"):
-            await heard_of(speech)
-
-
-async def test_an_error_instead_of_ready_is_raised() -> None:
-    async with FakeService([failed("TTS_UNAVAILABLE")]) as service:
-        with pytest.raises(ServiceError, match="TTS_UNAVAILABLE"):
-            async with SpeechClient.connect(service.url):
-                pytest.fail("there is no session")
-
-
-async def test_a_service_that_is_never_ready_is_given_up() -> None:
-    async with FakeService([]) as service:
-        with pytest.raises(TimeoutError):
-            async with SpeechClient.connect(service.url, ready_timeout_s=0.05):
-                pytest.fail("there is no session")
-        assert await service.hung_up() == 1000
-
-
-async def test_a_service_that_closes_before_ready_is_a_lost_connection() -> None:
-    async with FakeService([]) as service:
-        connecting = asyncio.create_task(SpeechClient.connect(service.url).__aenter__())
-        await service.hang_up(1013, "no capacity")
-        with pytest.raises(ConnectionLost, match="no capacity"):
-            await connecting
-
-
-async def test_nobody_listening_is_typed() -> None:
-    async with FakeService() as service:
-        url = service.url
-    with pytest.raises(ServiceUnreachable, match="No service at"):
-        async with SpeechClient.connect(url):
-            pytest.fail("there is no session")
-
-
-@pytest.mark.parametrize("nonsense", ["{", "[]", "{}", '{"type":"complete"}', '{"type":"pong","id":5}'])
-async def test_a_service_that_talks_nonsense_is_hung_up_on(nonsense: str) -> None:
-    async with FakeService() as service, SpeechClient.connect(service.url) as client:
-        speech = client.speak("Hello.")
-        await service.say(nonsense)
-        with pytest.raises(ConnectionLost, match="does not allow"):
-            await heard_of(speech)
-
-
-async def test_nonsense_instead_of_a_greeting_is_typed() -> None:
-    async with FakeService([]) as service:
-        connecting = asyncio.create_task(SpeechClient.connect(service.url).__aenter__())
-        await service.say("{")
-        with pytest.raises(ConnectionLost, match="does not allow"):
-            await connecting
-
-
-async def test_a_listener_that_falls_behind_stops_the_reader() -> None:
-    frame = bytes(MAX_BUFFERED_BYTES // 4)
-    async with FakeService() as service, SpeechClient.connect(service.url) as client:
-        speech = client.speak("Hello.")
-        saying = asyncio.create_task(service.say(speaking("u1"), *[frame] * 40, complete("u1")))
-        buffered, taken = 0, 0
-        async for chunk in speech:
-            buffered = max(buffered, speech.buffered_bytes)
-            taken += len(chunk.pcm)
-        await saying
-        assert taken == 40 * len(frame)
-        assert buffered <= MAX_BUFFERED_BYTES + len(frame)
-
-
-async def test_leaving_the_session_hangs_up_and_ends_its_utterances() -> None:
-    async with FakeService() as service:
-        async with SpeechClient.connect(service.url) as client:
-            speech = client.speak(endless())
-        assert await service.hung_up() == 1000
-        with pytest.raises(ConnectionLost):
-            await heard_of(speech)
-
-
-async def endless() -> AsyncIterator[str]:
-    yield "Hello "
-    await asyncio.Event().wait()
-
-
-async def test_an_interrupt_hangs_up_and_stays_an_interrupt() -> None:
-    async with FakeService() as service:
-        speaking_now = asyncio.Event()
-
-        async def listen() -> None:
-            async with SpeechClient.connect(service.url) as client:
-                speech = client.speak(endless())
-                speaking_now.set()
-                await heard_of(speech)
-
-        listening = asyncio.create_task(listen())
-        await speaking_now.wait()
-        listening.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await listening
-        assert await service.hung_up() == 1000
-
-
-async def test_a_session_is_stopped_in_good_order() -> None:
-    async with FakeService() as service, SpeechClient.connect(service.url) as client:
-        await service.heard(Start)
-        speech = client.speak("Hello.")
-        await service.heard(Speak)
-        stopping = asyncio.create_task(client.stop("goodbye"))
-        assert (await service.heard(Stop)).reason == "goodbye"
-        await service.say(failed("CANCELLED", "u1"), Stopped(reason="goodbye"))
-        await service.hang_up()
-        await stopping
-        with pytest.raises(UtteranceCancelled):
-            await heard_of(speech)
-
-
 async def test_an_id_names_one_utterance_at_a_time() -> None:
     async with FakeService() as service, SpeechClient.connect(service.url) as client:
         client.speak("One.", utterance_id="mine")
@@ -425,11 +254,6 @@ async def test_an_option_that_the_protocol_does_not_allow_is_refused_here() -> N
     async with FakeService() as service, SpeechClient.connect(service.url) as client:
         with pytest.raises(ValueError, match="language"):
             client.speak("Hello.", language="Klingon")
-
-
-def test_every_failure_is_a_client_error() -> None:
-    for kind in (ServiceUnreachable, ConnectionLost, ServiceError, UtteranceCancelled):
-        assert issubclass(kind, ClientError)
 
 
 async def test_a_warning_about_the_voice_is_there_to_read() -> None:
