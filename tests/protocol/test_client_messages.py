@@ -1,0 +1,136 @@
+"""What clients may say, and what they are told when they may not."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from makima_tts.errors import InvalidMessage
+from makima_tts.protocol import (
+    Cancel,
+    Flush,
+    Ping,
+    Speak,
+    Start,
+    Stop,
+    language_name,
+    parse_client_message,
+)
+
+
+def parse(**fields: Any) -> object:
+    return parse_client_message(json.dumps(fields))
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(InvalidMessage) as refused:
+        parse_client_message(text)
+    return refused.value.message
+
+
+def test_start_has_the_documented_defaults() -> None:
+    start = parse(type="start")
+    assert start == Start(
+        sample_rate=24000,
+        encoding="pcm16",
+        voice=None,
+        language="English",
+        transport="binary",
+        events=False,
+        auth_token=None,
+        contract_id=None,
+    )
+
+
+def test_null_means_absent_for_every_optional_field() -> None:
+    names = ["sampleRate", "encoding", "voice", "language", "transport", "events", "authToken", "contractId"]
+    assert parse(type="start", **dict.fromkeys(names)) == Start()
+    optional = dict.fromkeys(["priority", "utteranceId", "final", "voice", "language", "seed"])
+    assert parse(type="speak", text="Hi.", **optional) == Speak(text="Hi.")
+    assert parse(type="cancel", utteranceId=None, playedMs=None) == Cancel()
+    assert parse(type="stop", reason=None) == Stop()
+    assert parse(type="ping", id=None) == Ping()
+
+
+def test_unknown_fields_are_ignored() -> None:
+    assert parse(type="flush", utteranceId="a", flavour="mint") == Flush(utterance_id="a")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "name"),
+    [
+        *[("English", "English"), ("ENGLISH", "English"), ("en", "English"), ("en-GB", "English")],
+        *[("zh-Hans-CN", "Chinese"), ("ja_JP", "Japanese"), ("auto", "Auto"), ("Klingon", None)],
+        *[("tlh", None), ("", None), ("e", None)],
+    ],
+)
+def test_a_language_is_a_name_or_a_tag_in_any_case(wanted: str, name: str | None) -> None:
+    assert language_name(wanted) == name
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"type": "dance"}, "`type` must be start, speak"),
+        ({}, "`type` must be start, speak"),
+        ({"type": "start", "sampleRate": 12345}, "8000, 16000"),
+        ({"type": "start", "sampleRate": "24000"}, "sampleRate"),
+        ({"type": "start", "encoding": "mp3"}, "'pcm16' or 'pcm32f'"),
+        ({"type": "start", "language": "Klingon"}, "Chinese, English"),
+        ({"type": "start", "events": 1}, "events"),
+        ({"type": "speak"}, "`text`: Field required"),
+        ({"type": "speak", "text": None}, "`text`: Field required"),
+        ({"type": "speak", "text": 7}, "valid string"),
+        ({"type": "speak", "text": "a", "final": False}, "utteranceId is required"),
+        ({"type": "speak", "text": "a", "utteranceId": "no spaces"}, "utteranceId"),
+        ({"type": "speak", "text": "a", "utteranceId": "a" * 65}, "utteranceId"),
+        ({"type": "speak", "text": "a", "priority": "urgent"}, "'low', 'normal' or 'high'"),
+        ({"type": "speak", "text": "a", "seed": -1}, "seed"),
+        ({"type": "flush"}, "utteranceId"),
+        ({"type": "cancel", "playedMs": -5}, "playedMs"),
+        ({"type": "ping", "id": 5}, "id"),
+    ],
+    ids=str,
+)
+def test_a_wrong_field_is_named_with_what_is_allowed(fields: dict[str, Any], words: str) -> None:
+    assert words in refusal(json.dumps(fields))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *["", "hello", "[]", "null", "7", '"start"', "{", '{"type":"ping"', "[" * 5000, '{"a":' * 5000],
+        *['{"type":"speak","text":"\\ud800"}', '{"type":"speak","text":"a","seed":' + "9" * 5000 + "}"],
+        *['{"type":"cancel","playedMs":NaN}', '{"type":"cancel","playedMs":Infinity}', "\x00", "{}{}"],
+    ],
+    ids=lambda text: text[:12] or "empty",
+)
+def test_what_is_no_message_is_refused_in_one_sentence(text: str) -> None:
+    said = refusal(text)
+    assert 10 < len(said) < 200
+
+
+@given(
+    st.text(min_size=4, max_size=40), st.sampled_from(["type", "text", "voice", "seed", "priority", "final"])
+)
+def test_a_refusal_never_repeats_what_was_sent(secret: str, field: str) -> None:
+    fields: dict[str, Any] = {"type": "speak", "text": "a", "utteranceId": "b", field: {secret: secret}}
+    said = refusal(json.dumps(fields))
+    assert secret not in said or secret in refusal('{"type":"speak","text":{}}') + refusal('{"type":{}}')
+
+
+@given(
+    st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5)
+)
+def test_any_json_is_a_message_or_refused(value: Any) -> None:
+    for text in (
+        json.dumps(value),
+        json.dumps({"type": value}),
+        json.dumps({"type": "speak", "text": value}),
+    ):
+        try:
+            parse_client_message(text)
+        except InvalidMessage as refused:
+            assert refused.message  # noqa: PT017 - both outcomes are right
