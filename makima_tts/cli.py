@@ -9,13 +9,19 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from makima_tts import __version__
+
+if TYPE_CHECKING:
+    from makima_tts.api.service import Service
+    from makima_tts.audio import ClipReport
+    from makima_tts.factory import EngineChoice
+    from makima_tts.voices import VoiceManager
 
 app = typer.Typer(
     help="Streaming text-to-speech: speech in a cloned voice while it is still being generated.",

@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 
 from makima_tts import factory
-from makima_tts.client import ServiceUnreachable, SpeechClient
+from makima_tts.client import ServiceUnreachable, SpeakOptions, SpeechClient
 from makima_tts.errors import InvalidMessage, InvalidText, TtsUnavailable
 from makima_tts.metrics import Metrics
 from makima_tts.protocol import Loading, Start, language_name
@@ -60,7 +60,8 @@ async def through_server(wanted: Wanted, url: str | None, tell: Callable[[str], 
         socket_url = f"ws{address.removeprefix('http')}/api/v1/speak"
         on_loading = _progress_words(tell)
         async with SpeechClient.connect(socket_url, start, on_loading=on_loading) as client:
-            speech = client.speak(wanted.text, seed=wanted.seed)
+            options: SpeakOptions = {} if wanted.seed is None else {"seed": wanted.seed}
+            speech = client.speak(wanted.text, **options)
             with _wav(wanted.path, client.started.sample_rate) as file:
                 async for chunk in speech:
                     file.write(np.frombuffer(chunk.pcm, "<i2"))

@@ -9,6 +9,8 @@ runs, and it aborts: ``transport.close()``, all that stock uvicorn calls, waits 
 """
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +22,6 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 from websockets.frames import CloseCode, Frame
 
-HEADERS_TIMEOUT_S = 10.0
 HEADERS_BYTES = 16 * 1024
 BODY_TIMEOUT_S = 300.0  # the largest upload, 32 MiB, over 1 Mbit/s takes 268 s
 KEEP_ALIVE_S = 75  # above the 60 s of common proxies, or they meet a connection that has just closed
@@ -51,7 +52,7 @@ class TransportConfig(uvicorn.Config):
             server_header=False,
             access_log=False,
             log_config=None,
-            log_level="warning",  # its INFO logs query strings, websockets' DEBUG logs what users say
+            log_level="error",  # WARNING lets clients fill the log, INFO has query strings, DEBUG what users say
         )
         self.stall_timeout_s = stall_timeout_s
 
@@ -83,7 +84,10 @@ class Deadline:
 
 
 class HttpConnection(H11Protocol):
-    """A request must arrive in time, and its answer must be taken in time."""
+    """A request must arrive in time, and its answer must be taken in time.
+
+    A browser may open a connection ahead of need: one that says nothing is closed as quietly.
+    """
 
     def __init__(
         self,
@@ -101,7 +105,7 @@ class HttpConnection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=0)
-        self._unsent.arm(HEADERS_TIMEOUT_S)
+        self._unsent.arm(self._stall_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unread.disarm()
@@ -122,7 +126,7 @@ class HttpConnection(H11Protocol):
             self._watch_request()
 
     def _watch_request(self) -> None:
-        """Headers have one deadline; a body must go on arriving, and arrive in the end."""
+        """Headers have one deadline for all of them; a body must keep coming, and come to its end."""
         if self.conn.their_state is h11.SEND_BODY:
             now_s = self.loop.time()
             self._body_ends_at_s = self._body_ends_at_s or now_s + BODY_TIMEOUT_S
@@ -132,15 +136,15 @@ class HttpConnection(H11Protocol):
         if self.conn.their_state is not h11.IDLE:
             self._unsent.disarm()
         elif not self._unsent.armed:
-            self._unsent.arm(HEADERS_TIMEOUT_S)
+            self._unsent.arm(self._stall_timeout_s)
 
     def _give_up_request(self) -> None:
-        if self.flow.read_paused:  # the app is the slow one: nothing more is read until it has caught up
+        if self.flow.read_paused or self.conn.they_are_waiting_for_100_continue:  # the app is the slow one
             self._unsent.arm(self._stall_timeout_s)
         elif self.conn.our_state is h11.IDLE and self.conn.trailing_data[0]:
             self._answer_request_timeout()
         else:
-            self.transport.abort()
+            self._abort()
 
     def _answer_request_timeout(self) -> None:
         headers = [("connection", "close"), ("content-length", "0")]
@@ -158,11 +162,11 @@ class HttpConnection(H11Protocol):
             successor.pause_writing()  # the transport says so once, and it has told this protocol
 
     def _abort(self) -> None:
-        self.transport.abort()
+        _reset(self.transport)
 
     def shutdown(self) -> None:
         super().shutdown()
-        self.loop.call_later(STOP_GRACE_S, self.transport.abort)
+        self.loop.call_later(STOP_GRACE_S, self._abort)
 
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
@@ -208,7 +212,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
     def handle_parser_exception(self) -> None:
         if self.conn.close_sent is None:  # before the handshake's answer there is no way to say why
-            self.transport.abort()
+            self._abort()
         else:
             super().handle_parser_exception()
 
@@ -255,15 +259,23 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             self._refuse(CloseCode.GOING_AWAY, "stopping")
         else:
             super().shutdown()
-        self.loop.call_later(STOP_GRACE_S, self.transport.abort)
+        self.loop.call_later(STOP_GRACE_S, self._abort)
 
     def _abort(self) -> None:
-        self.transport.abort()
+        _reset(self.transport)
 
     def _refuse(self, code: CloseCode, reason: str) -> None:
         if not self.close_sent and not self.transport.is_closing():
             self.conn.fail(code, reason)
             self.handle_parser_exception()
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """Abort, and have the kernel forget what it still holds for the peer, for which it would linger too."""
+    connection = transport.get_extra_info("socket")
+    if connection.fileno() >= 0:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
 
 
 def _is_utf8(text: bytes) -> bool:

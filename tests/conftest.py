@@ -30,13 +30,10 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     with ExitStack() as processes:
 
         def start(*, port: int = 0, **settings: object) -> ServerProcess:
-            chosen = {
-                "engine": "scripted",
-                "voices_dir": tmp_path / "voices",
-                "cache_dir": tmp_path / "cache",
-            }
+            folders = {"voices_dir": tmp_path / "voices", "cache_dir": tmp_path / "cache"}
+            chosen = {"engine": "scripted", **folders, **settings}
             env = {name: value for name, value in os.environ.items() if not name.startswith("TTS_")}
-            env |= {f"TTS_{name.upper()}": str(value) for name, value in (chosen | settings).items()}
+            env |= {f"TTS_{name.upper()}": str(value) for name, value in chosen.items()}
             command = [sys.executable, "-m", "makima_tts", "serve", "--port", str(port)]
             return processes.enter_context(ServerProcess(command, env=env)).until_listening()
 

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 import structlog
+from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from makima_tts.api.outbox import CloseFrame, Frame, Outbox
@@ -124,7 +125,7 @@ class Connection:
             # Thousands of small messages may lie ready: let the writer and the other sessions in between.
             await asyncio.sleep(0)
 
-    def _parse(self, message: dict[str, Any]) -> SessionInput:
+    def _parse(self, message: Message) -> SessionInput:
         text = message.get("text")
         if text is None:
             return Malformed("Binary frames mean nothing here; send JSON in text frames.")
@@ -187,7 +188,7 @@ class Connection:
         task.add_done_callback(lambda _: self._pumps.pop(effect.utterance_id, None))
 
     async def _find_voice(self, wanted: str | None) -> VoicePrompt | None:
-        """A voice named in ``speak`` is that voice or VOICE_NOT_FOUND; else the session's, or next in line."""
+        """One named in ``speak`` is that or VOICE_NOT_FOUND; else the session's, or the next in line."""
         voices = self._service.voices
         voice = await (voices.resolve(self._voice) if wanted is None else voices.get(wanted))
         return voice.prompt

@@ -4,6 +4,7 @@ In: exceptions of routes. Out: JSON responses. Does not know: which route it was
 """
 
 import math
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import structlog
@@ -13,7 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from makima_tts.errors import TtsError
+from makima_tts.errors import InvalidMessage, PayloadTooLarge, TtsError
 
 _log = structlog.get_logger(__name__)
 
@@ -39,39 +40,38 @@ def error_response(error: TtsError) -> JSONResponse:
 
 def install_failures(app: FastAPI) -> None:
     """Let every failure of ``app`` answer in this shape."""
-    app.add_exception_handler(TtsError, _on_tts_error)
-    app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(RequestValidationError, _on_validation_error)
-    app.add_exception_handler(Exception, _on_surprise)
+
+    @app.exception_handler(TtsError)
+    async def on_tts_error(request: Request, error: TtsError) -> JSONResponse:
+        return error_response(error)
+
+    @app.exception_handler(HTTPException)
+    async def on_http_exception(request: Request, error: HTTPException) -> JSONResponse:
+        status = HTTPStatus(error.status_code)
+        too_large = status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        code = PayloadTooLarge.code if too_large else status.name
+        return _response(status, code, f"{status.phrase}. {status.description}".strip(), error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
+        return _response(400, InvalidMessage.code, _first_fault(error))
+
+    @app.exception_handler(Exception)
+    async def on_surprise(request: Request, error: Exception) -> JSONResponse:
+        _log.error("request_failed", route=request.scope.get("path"), error=type(error).__name__)
+        return _response(
+            500, "INTERNAL_SERVER_ERROR", "Something went wrong here; the server's log says what."
+        )
 
 
-def _response(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    body = ErrorBody(error=ErrorFields(code=code, message=message))
-    return JSONResponse(body.model_dump(), status, headers)
-
-
-async def _on_tts_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, TtsError)
-    return error_response(error)
-
-
-async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
-    status = HTTPStatus(error.status_code)
-    code = "PAYLOAD_TOO_LARGE" if status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE else status.name
-    headers = dict(error.headers) if error.headers else None
-    return _response(status, code, f"{status.phrase}. {status.description}".strip(), headers)
-
-
-async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
-    """The first fault, without the input that pydantic would repeat."""
-    assert isinstance(error, RequestValidationError)
+def _first_fault(error: RequestValidationError) -> str:
+    """In words, without the input that pydantic would repeat."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:2]) or "body"
     reason = "not JSON" if first["type"] == "json_invalid" else first["msg"].removeprefix("Value error, ")
-    return _response(400, "INVALID_MESSAGE", f"In `{where}`: {reason}.")
+    return f"In `{where}`: {reason}."
 
 
-async def _on_surprise(request: Request, error: Exception) -> JSONResponse:
-    _log.error("request_failed", route=request.scope.get("path"), error=type(error).__name__)
-    return _response(500, "INTERNAL_SERVER_ERROR", "Something went wrong here; the server's log says what.")
+def _response(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    body = ErrorBody(error=ErrorFields(code=code, message=message))
+    return JSONResponse(body.model_dump(), status, headers)

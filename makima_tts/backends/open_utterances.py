@@ -22,6 +22,9 @@ from makima_tts.speech import (
 
 Speak = Callable[[SpeechSink], Awaitable[FinishReason]]
 
+_NOT_STARTED = "The engine has not been started."
+_CLOSED = "The engine was closed."
+
 _log = structlog.get_logger(__name__)
 
 
@@ -32,10 +35,12 @@ class OpenUtterances:
         self._facts = facts
         self._buffer_samples = buffer_samples
         self._tasks: dict[SpeechSink, asyncio.Task[None]] = {}
-        self._refusal: str | None = "The engine has not been started."
+        self._refusal: str | None = _NOT_STARTED
 
     def admit(self) -> None:
-        """From now on utterances may be opened."""
+        """From now on utterances may be opened. Raises TtsUnavailable when closed meanwhile."""
+        if self._refusal == _CLOSED:
+            raise TtsUnavailable(_CLOSED)
         self._refusal = None
 
     def open(self, request: UtteranceRequest, speak: Speak) -> SpeechStream:
@@ -55,11 +60,11 @@ class OpenUtterances:
 
     async def close(self) -> None:
         """End every open utterance with Cancelled and open none again. Idempotent."""
-        self._refusal = "The engine was closed."
+        self._refusal = _CLOSED
         tasks, self._tasks = self._tasks, {}
         for sink, task in tasks.items():
             task.cancel()
-            sink.fail(Cancelled("The engine was closed."))
+            sink.fail(Cancelled(_CLOSED))
         await asyncio.gather(*tasks.values(), return_exceptions=True)
 
     def _check(self, request: UtteranceRequest) -> None:

@@ -90,7 +90,8 @@ class SpeechEngine(Protocol):
     def open(self, request: UtteranceRequest) -> SpeechStream:
         """Begin an utterance. Raises RateLimited when there is no room, TtsUnavailable when not running.
 
-        Raises InvalidText for a language that is not among ``facts.languages`` (or "Auto").
+        Raises InvalidText for a language that is not among ``facts.languages`` (or "Auto"), and VoiceNotFound
+        for a voice that was encoded for another engine.
         """
         ...
 

@@ -10,7 +10,7 @@ cross by ``call_soon_threadsafe`` only, so nobody ever waits for a lock.
 """
 
 import asyncio
-import threading
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -42,7 +42,6 @@ class _Crossing:
 
     def __init__(self, buffer_samples: int, wake_engine: Callable[[], None]) -> None:
         self.loop = asyncio.get_running_loop()
-        self.thread_id = threading.get_ident()
         self.buffer_samples = buffer_samples
         self.wake_engine = wake_engine
         self.pieces: deque[str] = deque()
@@ -57,9 +56,9 @@ class _Crossing:
         self.for_caller = asyncio.Event()
 
     def on_loop(self, act: Callable[[], None]) -> None:
-        if threading.get_ident() == self.thread_id:
-            act()
-        elif not self.loop.is_closed():
+        """Acts happen in the order they were asked for, whichever threads asked: all take the same queue."""
+        # The loop closes between any check and the call, when a service stops while an engine still speaks.
+        with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(act)
 
     def tell_engine(self) -> None:

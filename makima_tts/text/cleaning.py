@@ -7,7 +7,9 @@ Cleaning never alters what the text says; it takes out what no voice can say.
 import unicodedata
 
 # C0 and C1 controls, but for the white space among them, which separates words.
-_CONTROLS = {code: None for code in (*range(0x00, 0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n\v\f\r\x85"}
+_CONTROLS = {
+    code: None for code in (*range(0x00, 0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n\v\f\r\x85"
+}
 _SPEAKABLE = ("L", "N")
 
 

@@ -144,7 +144,11 @@ def _is_abbreviation(text: str, mark: int) -> bool:
     if word is None:
         return False
     found = word.group()
-    return found.lower() in _ABBREVIATIONS or (len(found) == 1 and found.isalpha()) or (len(found) <= 2 and found.isdigit())
+    return (
+        found.lower() in _ABBREVIATIONS
+        or (len(found) == 1 and found.isalpha())
+        or (len(found) <= 2 and found.isdigit())
+    )
 
 
 def _goes_on(text: str, end: int) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from makima_tts.errors import TtsError
-from makima_tts.protocol import Limits, ServerMessage, Speak, Start
+from makima_tts.protocol import Limits, Speak, Start
 from makima_tts.session import (
     AudioReady,
     Close,
@@ -79,7 +79,8 @@ class Talk:
         return self.send(Speak(text=text, **fields))
 
 
-def said(effects: list[Effect]) -> list[ServerMessage]:
+def said(effects: list[Effect]) -> list[Any]:
+    """The messages; of any type, so that a test may read the fields it expects."""
     return [effect.message for effect in effects if isinstance(effect, Send)]
 
 
