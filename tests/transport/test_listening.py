@@ -1,0 +1,112 @@
+"""Where the server listens, what it says when it cannot, and what every accepted socket inherits."""
+
+import re
+import resource
+import signal
+import socket
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from makima_tts.listening import SEND_BUFFER_BYTES, CannotListen, listen_on, url_of
+from tests.transport.conftest import StartToy
+from tests.transport.processes import ServerProcess, start_toy
+from tests.transport.wire import Wire
+
+needs_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+
+
+def assert_cannot_start(server: ServerProcess, *expected: str) -> None:
+    """One line for the operator, exit code 1."""
+    assert server.wait() == 1
+    (line,) = server.complaints.splitlines()
+    for part in expected:
+        assert part in line
+
+
+@pytest.mark.process
+def test_a_port_in_use_is_named_with_what_to_do(start: StartToy) -> None:
+    port = str(start().port)
+    with start_toy("--port", port) as second:
+        assert_cannot_start(second, f"Port {port} on 127.0.0.1 is in use", "--port", "TTS_PORT")
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [("no.such.host.invalid", "cannot be resolved"), ("203.0.113.1", "no address of this")],
+)
+def test_a_host_that_is_not_here_is_named(host: str, reason: str) -> None:
+    with start_toy("--host", host) as toy:
+        assert_cannot_start(toy, host, reason, "--host", "TTS_HOST")
+
+
+@pytest.mark.process
+def test_an_app_that_does_not_start_ends_the_process_with_code_1() -> None:
+    with start_toy("--fails-to-start") as toy:
+        assert toy.wait() == 1
+        assert "no weights" in toy.complaints
+        assert "Traceback" not in toy.complaints
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", r"http://127\.0\.0\.1:\d+"),
+        ("localhost", r"http://localhost:\d+"),
+        ("0.0.0.0", r"http://127\.0\.0\.1:\d+"),  # noqa: S104
+        pytest.param("::1", r"http://\[::1\]:\d+", marks=needs_ipv6),
+        pytest.param("::", r"http://\[::1\]:\d+", marks=needs_ipv6),
+    ],
+)
+def test_the_announced_url_is_reachable(start: StartToy, host: str, url: str) -> None:
+    toy = start("--host", host)
+    assert re.fullmatch(url, toy.url)
+    with Wire(toy.host, toy.port) as client:
+        client.send(b"GET /ready HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert b"200" in client.read_head()
+    toy.signal(signal.SIGTERM)
+    assert toy.wait() == 0
+
+
+@needs_ipv6
+def test_localhost_is_one_port_on_both_families() -> None:
+    listeners = listen_on("localhost", 0, stall_timeout_s=1.0)
+    try:
+        assert len({listener.getsockname()[1] for listener in listeners}) == 1
+        assert len({url_of("localhost", listener) for listener in listeners}) == 1
+    finally:
+        for listener in listeners:
+            listener.close()
+
+
+def test_accepted_sockets_inherit_small_buffers_and_the_user_timeout() -> None:
+    (listener,) = listen_on("127.0.0.1", 0, stall_timeout_s=1.5)
+    with closing(listener):
+        listener.listen()
+        with socket.create_connection(listener.getsockname()), closing(listener.accept()[0]) as accepted:
+            # the kernel doubles what it is asked for, to pay for its own bookkeeping
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * SEND_BUFFER_BYTES
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 1500
+
+
+def test_a_failure_leaves_no_socket_behind() -> None:
+    (taken,) = listen_on("127.0.0.1", 0, stall_timeout_s=1.0)
+    with closing(taken):
+        taken.listen()
+        with pytest.raises(CannotListen, match="in use"):
+            listen_on("localhost", taken.getsockname()[1], stall_timeout_s=1.0)
+
+
+@pytest.mark.process
+def test_the_limit_on_open_files_is_raised() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    toy = f"ulimit -S -n 64 && exec {sys.executable} -m tests.transport.toy_service"
+    with ServerProcess(["sh", "-c", toy]).until_listening() as server:
+        limits = Path(f"/proc/{server.pid}/limits").read_text()
+    found = re.search(r"Max open files\s+(\d+)\s+(\d+)", limits)
+    assert found is not None
+    assert found.groups() == (str(hard), str(hard))

@@ -1,0 +1,132 @@
+"""A client without manners: bytes, frames and silence on a plain socket, which no library would send.
+
+In: an address. Out: a socket with WebSocket frames on it. Does not know: which server answers.
+"""
+
+import os
+import select
+import socket
+import struct
+from contextlib import suppress
+from enum import IntEnum
+from types import TracebackType
+from typing import Self
+
+TIMEOUT_S = 20.0
+_KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+
+
+class Opcode(IntEnum):
+    CONTINUATION = 0
+    TEXT = 1
+    BINARY = 2
+    CLOSE = 8
+    PING = 9
+    PONG = 10
+
+
+class Wire:
+    """One TCP connection. ``window_bytes``: what the kernel may take in for a client that does not read."""
+
+    def __init__(self, host: str, port: int, *, window_bytes: int | None = None) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_STREAM)
+        if window_bytes is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window_bytes)
+        self.socket.settimeout(TIMEOUT_S)
+        self.socket.connect((host, port))
+        self._unread = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def send_while_open(self, data: bytes) -> None:
+        """The server may end the connection at any byte; that is then what is being tested."""
+        with suppress(ConnectionError):
+            self.send(data)
+
+    def upgrade(self, path: str, *extra_headers: str) -> Self:
+        """Complete a WebSocket handshake."""
+        self.send(upgrade_request(path, *extra_headers))
+        status = self.read_head().split(b"\r\n")[0]
+        assert b"101" in status, status
+        return self
+
+    def read_head(self) -> bytes:
+        """A response up to and without its empty line."""
+        while b"\r\n\r\n" not in self._unread:
+            self._unread += self._receive()
+        head, _, self._unread = self._unread.partition(b"\r\n\r\n")
+        return head
+
+    def read_exactly(self, size_bytes: int) -> bytes:
+        while len(self._unread) < size_bytes:
+            self._unread += self._receive()
+        taken, self._unread = self._unread[:size_bytes], self._unread[size_bytes:]
+        return taken
+
+    def read_frame(self) -> tuple[Opcode, bytes]:
+        first, size_bytes = self.read_exactly(2)
+        if size_bytes == 126:
+            (size_bytes,) = struct.unpack("!H", self.read_exactly(2))
+        return Opcode(first & 0x0F), self.read_exactly(size_bytes)
+
+    def read_close_code(self) -> int:
+        """Pass over everything up to the close frame."""
+        while True:
+            opcode, payload = self.read_frame()
+            if opcode is Opcode.CLOSE:
+                (code,) = struct.unpack("!H", payload[:2])
+                return int(code)
+
+    def read_to_end(self) -> bytes:
+        """Everything until the server closes or resets."""
+        with suppress(ConnectionError):
+            while chunk := self.socket.recv(65536):
+                self._unread += chunk
+        return self._unread
+
+    def ends(self, *, within_s: float) -> bool:
+        """Whether the server ends the connection in time, seen without reading one byte."""
+        watch = select.poll()
+        watch.register(self.socket, select.POLLRDHUP)
+        return bool(watch.poll(within_s * 1000))
+
+    def _receive(self) -> bytes:
+        chunk = self.socket.recv(65536)
+        if not chunk:
+            raise ConnectionResetError("closed by the server")
+        return chunk
+
+
+def frame(opcode: Opcode, payload: bytes = b"", *, final: bool = True) -> bytes:
+    """A masked client frame."""
+    mask = os.urandom(4)
+    size_bytes = len(payload)
+    head = bytes([final << 7 | opcode])
+    if size_bytes < 126:
+        head += bytes([0x80 | size_bytes])
+    else:
+        head += bytes([0x80 | 127]) + struct.pack("!Q", size_bytes)
+    return head + mask + bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+
+
+def upgrade_request(path: str, *extra_headers: str) -> bytes:
+    lines = [
+        f"GET {path} HTTP/1.1",
+        "Host: test",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        f"Sec-WebSocket-Key: {_KEY}",
+        *extra_headers,
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()
