@@ -134,7 +134,7 @@ class ScriptedEngine:
     def open(self, request: UtteranceRequest) -> SpeechStream:
         if self._capacity is not None and self._utterances.health().active >= self._capacity:
             raise RateLimited("Every place is taken; try again shortly.", retry_after_s=1.0)
-        return self._utterances.open(request, _Performance(_tone_hz(request)).speak)
+        return self._utterances.open(request, lambda sink: _Performance(_tone_hz(request)).speak(sink))
 
     def health(self) -> EngineHealth:
         return self._utterances.health()

@@ -1,0 +1,187 @@
+"""The crossing between an engine, on whatever thread, and the event loop."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from makima_tts.errors import Cancelled, InvalidText, SynthesisError
+from makima_tts.speech import AudioChunk, SpeechSink, SpeechStream
+
+
+def chunk(samples: int = 10, level: float = 0.5, piece_index: int = 0) -> AudioChunk:
+    return AudioChunk(np.full(samples, level, np.float32), piece_index)
+
+
+async def levels(stream: SpeechStream) -> list[float]:
+    return [float(each.pcm[0]) async for each in stream]
+
+
+def crossing(buffer_samples: int = 1000) -> tuple[SpeechStream, SpeechSink]:
+    return SpeechStream.create(buffer_samples=buffer_samples)
+
+
+async def on_a_thread(act: Callable[[], None]) -> None:
+    """Run it to its end on another thread, while this one, the loop's, does nothing else."""
+    thread = threading.Thread(target=act)
+    thread.start()
+    thread.join()
+
+
+async def test_chunks_arrive_in_order_and_the_end_after_them() -> None:
+    stream, sink = crossing()
+    for level in (0.25, 0.5, 0.75):
+        sink.put(chunk(level=level))
+    sink.end("length")
+    assert await levels(stream) == [0.25, 0.5, 0.75]
+    assert stream.finish_reason == "length"
+
+
+async def test_chunks_from_another_thread_wake_who_waits_for_them() -> None:
+    stream, sink = crossing()
+    waiting = asyncio.create_task(levels(stream))
+    await asyncio.sleep(0)
+
+    def engine() -> None:
+        for level in (0.25, 0.5):
+            sink.put(chunk(level=level))
+        sink.end()
+
+    await asyncio.to_thread(engine)
+    assert await waiting == [0.25, 0.5]
+
+
+async def test_the_loop_cannot_overtake_what_a_thread_handed_over_before() -> None:
+    stream, sink = crossing()
+    await on_a_thread(lambda: sink.put(chunk(level=0.25)))
+    sink.put(chunk(level=0.5))
+    sink.end()
+    assert await levels(stream) == [0.25, 0.5]
+
+
+async def test_many_threads_lose_nothing() -> None:
+    pairs = [crossing(buffer_samples=10**9) for _ in range(8)]
+
+    def engine(sink: SpeechSink) -> None:
+        for index in range(500):
+            sink.put(chunk(piece_index=index))
+        sink.end()
+
+    threads = [threading.Thread(target=engine, args=(sink,)) for _, sink in pairs]
+    for thread in threads:
+        thread.start()
+    for stream, _ in pairs:
+        assert [each.piece_index async for each in stream] == list(range(500))
+    for thread in threads:
+        thread.join()
+
+
+async def test_a_failure_comes_after_the_chunks_before_it() -> None:
+    stream, sink = crossing()
+    sink.put(chunk())
+    sink.fail(InvalidText("No."))
+    assert (await anext(stream)).pcm.size == 10
+    with pytest.raises(InvalidText):
+        await anext(stream)
+    assert stream.finish_reason is None
+
+
+async def test_of_two_endings_the_first_counts() -> None:
+    stream, sink = crossing()
+    sink.end()
+    sink.fail(SynthesisError("Too late."))
+    assert await levels(stream) == []
+    assert stream.finish_reason == "stop"
+
+
+async def test_after_a_cancel_no_chunk_is_ever_returned() -> None:
+    stream, sink = crossing()
+    sink.put(chunk())
+    await on_a_thread(lambda: sink.put(chunk()))
+    stream.cancel()
+    stream.cancel()
+    sink.put(chunk())
+    await on_a_thread(lambda: sink.put(chunk()))
+    sink.end()
+    await asyncio.sleep(0)
+    for _ in range(2):
+        with pytest.raises(Cancelled):
+            await anext(stream)
+
+
+async def test_a_cancel_reaches_the_engine_at_once_and_its_text_is_gone() -> None:
+    wakes: list[bool] = []
+    stream, sink = SpeechStream.create(buffer_samples=1, wake_engine=lambda: wakes.append(sink.cancelled))
+    stream.feed("Never spoken.")
+    stream.cancel()
+    assert wakes == [False, True]
+    assert sink.cancelled
+    assert sink.take_piece() is None
+    assert sink.text_closed
+    stream.feed("Nor this.")
+    assert await sink.next_piece() is None
+
+
+async def test_a_cancel_frees_an_engine_that_waits() -> None:
+    stream, sink = crossing(buffer_samples=10)
+    sink.put(chunk(10))
+    for_credit, for_text = asyncio.create_task(sink.credit()), asyncio.create_task(sink.next_piece())
+    await asyncio.sleep(0)
+    stream.cancel()
+    assert await for_credit is False
+    assert await for_text is None
+
+
+async def test_credit_is_what_the_listener_has_taken() -> None:
+    stream, sink = crossing(buffer_samples=20)
+    sink.put(chunk(19))
+    assert sink.has_credit
+    sink.put(chunk(10))
+    assert not sink.has_credit
+    waiting = asyncio.create_task(sink.credit())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    assert (await anext(stream)).pcm.size == 19
+    assert await waiting is True
+
+
+async def test_credit_counts_what_was_put_before_the_loop_has_seen_it() -> None:
+    _stream, sink = crossing(buffer_samples=20)
+    await on_a_thread(lambda: sink.put(chunk(20)))
+    assert not sink.has_credit
+
+
+async def test_pieces_are_taken_in_order_until_the_text_is_closed() -> None:
+    stream, sink = crossing()
+    stream.feed("one")
+    assert await sink.next_piece() == "one"
+    waiting = asyncio.create_task(sink.next_piece())
+    await asyncio.sleep(0)
+    stream.feed("two")
+    stream.feed("three")
+    stream.finish()
+    stream.feed("too late")
+    assert await waiting == "two"
+    assert sink.text_closed
+    assert sink.take_piece() == "three"
+    assert await sink.next_piece() is None
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+async def test_what_is_not_a_number_fails_the_utterance(broken: float) -> None:
+    stream, sink = crossing()
+    sink.put(chunk(level=broken))
+    with pytest.raises(SynthesisError):
+        await anext(stream)
+    assert sink.cancelled
+
+
+def test_an_engine_may_still_speak_when_the_loop_has_closed() -> None:
+    async def create() -> SpeechSink:
+        return crossing()[1]
+
+    sink = asyncio.run(create())
+    sink.put(chunk())
+    sink.end()
