@@ -136,16 +136,10 @@ def add_voice(
     """Add a voice from a clip, and report on the clip."""
     from makima_tts.voices import VoiceUpload
 
-    upload = VoiceUpload(
-        audio=clip.read_bytes(),
-        name=name,
-        transcript=transcript,
-        language=language,
-        description=description,
-        mode="icl" if transcript else "xvector",
-        consent=consent,
-    )
-    voice, report = asyncio.run(_voices().add(upload))
+    mode = "icl" if transcript else "xvector"
+    with clip.open("rb") as audio:
+        upload = VoiceUpload(audio, name, transcript, language, description, mode, consent)
+        voice, report = asyncio.run(_voices().add(upload))
     _out.print(f"Added [bold]{voice.id}[/].")
     _show_report(report)
 
@@ -203,11 +197,20 @@ def _greet(url: str, choice: "EngineChoice", service: "Service") -> None:
     typer.echo(f"makima-tts {__version__} serves on {url}")
     typer.echo(f"  speak page  {url}/speak")
     typer.echo(f"  engine      {choice.name}: {service.engine.facts.model} ({choice.reason})")
-    typer.echo(f"  voice       {service.voices.expect().id}")
-    if service.engine.facts.name == "preview":
+    typer.echo(f"  voice       {_expected_voice(service)}")
+    if choice.name == "preview":
         typer.echo(f"  note        {service.engine.facts.note}")
-        typer.echo("  Qwen3-TTS   see README.md, “Qwen3-TTS”")
+        typer.echo("  Qwen3-TTS   README.md says how to install it; then it is chosen by itself")
     sys.stdout.flush()
+
+
+def _expected_voice(service: "Service") -> str:
+    from makima_tts.errors import VoiceNotFound
+
+    try:
+        return service.voices.expect().id
+    except VoiceNotFound as error:
+        return error.message
 
 
 @contextmanager

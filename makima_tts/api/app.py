@@ -49,6 +49,7 @@ def create_app(service: Service, *, allowed_origins: tuple[str, ...], max_upload
             life.cancel()
             with suppress(asyncio.CancelledError):
                 await life
+            await service.voices.close()
             await service.engine.close()
 
     app = FastAPI(

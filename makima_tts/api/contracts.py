@@ -4,6 +4,7 @@ In: joins, leaves, interrupts. Out: how many utterances were silenced. Does not 
 """
 
 from collections import defaultdict
+from collections.abc import Collection
 from typing import Protocol
 
 
@@ -38,5 +39,5 @@ class Contracts:
 
     def interrupt(self, contract_id: str) -> int:
         """Silences every member; unknown contracts have none."""
-        members = self._members.get(contract_id, frozenset())
+        members: Collection[Interruptible] = self._members.get(contract_id, ())
         return sum(member.interrupt() for member in tuple(members))

@@ -3,11 +3,13 @@
 In: JSON. Out: WAV or PCM bytes, as fast as they are made. Does not know: the WebSocket's pacing.
 """
 
+import asyncio
 import struct
 import uuid
 from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
+import structlog
 from fastapi import APIRouter, Path
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,10 +19,12 @@ from starlette.types import Receive, Scope, Send
 from makima_tts.api.failures import ErrorBody
 from makima_tts.api.service import Service
 from makima_tts.audio import PcmEncoder
-from makima_tts.errors import InvalidText, TtsUnavailable
+from makima_tts.errors import InvalidText, TtsError, TtsUnavailable
 from makima_tts.protocol.client_messages import MAX_SEED, Language, SampleRate, VoiceId
 from makima_tts.speech import SpeechStream, UtteranceRequest
 from makima_tts.text import Segmenter, clean, is_speakable
+
+_log = structlog.get_logger(__name__)
 
 _UNKNOWN_LENGTH = 0xFFFFFFFF
 _BYTES_PER_SAMPLE = 2
@@ -115,6 +119,8 @@ class _Audio:
         yield first
         async for chunk in self._speech:
             yield self._encoder.encode(chunk.pcm)
+            # With nothing to pace it, a quick engine would hold the loop, and a disconnect go unnoticed.
+            await asyncio.sleep(0)
         yield self._encoder.flush()
 
     def _pieces(self) -> list[str]:
@@ -142,6 +148,9 @@ class _AudioResponse(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
+        except TtsError as error:
+            # Too late for a status: the body is left unfinished, which no client takes for the whole.
+            _log.warning("stream_broke_off", code=error.code)
         finally:
             self._audio.close()
 

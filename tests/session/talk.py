@@ -86,7 +86,7 @@ def said(effects: list[Effect]) -> list[Any]:
 
 def types(effects: list[Effect]) -> list[str]:
     """What a client sees: message types, ``audio`` for binary frames, ``close N``."""
-    seen = []
+    seen: list[str] = []
     for effect in effects:
         if isinstance(effect, Send):
             seen.append(effect.message.type)

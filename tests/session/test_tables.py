@@ -3,7 +3,7 @@
 import pytest
 
 from makima_tts.errors import SynthesisError
-from makima_tts.protocol import Cancel, Flush, Ping, Speak, Start, Stop
+from makima_tts.protocol import Cancel, ClientMessage, Flush, Ping, Speak, Start, Stop
 from makima_tts.session import (
     SESSION_TABLE,
     AudioReady,
@@ -22,7 +22,7 @@ from makima_tts.session import (
 )
 from tests.session.talk import READY, Talk, errors
 
-CLIENT = [Start(), Speak(text="Hello."), Flush(utterance_id="u1"), Cancel(), Stop(), Ping()]
+CLIENT: list[ClientMessage] = [Start(), Speak(text="Hello."), Flush(utterance_id="u1"), Cancel(), Stop(), Ping()]
 OTHERS: list[SessionInput] = [
     Malformed("no"),
     EngineLoading("weights", 0.5),

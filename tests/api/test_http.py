@@ -1,0 +1,183 @@
+"""The HTTP routes: speech as a stream, failures in one shape, guards."""
+
+import asyncio
+import io
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+
+from makima_tts.backends import ScriptedEngine
+from tests.api.conftest import Run
+from tests.api.service import RunningService
+
+
+async def test_speech_over_http_is_the_speech_of_the_websocket(service: RunningService) -> None:
+    wanted = {"text": "The same words twice. And a second sentence.", "seed": 3, "sampleRate": 16000}
+    async with service.http() as http:
+        pcm = await http.post("/api/v1/tts", json={**wanted, "format": "pcm"})
+        wav = await http.post("/api/v1/tts", json=wanted)
+    async with service.started(sampleRate=16000) as client:
+        await client.send("speak", text=wanted["text"], seed=3)
+        _, before = await client.until("complete")
+    spoken = b"".join(frame for frame in before if isinstance(frame, bytes))
+    assert pcm.headers["content-type"] == "audio/pcm"
+    assert pcm.content == spoken
+    assert wav.headers["content-type"] == "audio/wav"
+    assert wav.content[44:] == spoken
+
+
+async def test_a_streamed_wav_is_one_that_players_read(service: RunningService) -> None:
+    async with service.http() as http:
+        wav = (await http.post("/api/v1/tts", json={"text": "Hello there."})).content
+    # Players take the length of a stream from its end; a decoder of files is shown it here.
+    length = len(wav) - 44
+    finished = wav[:4] + struct.pack("<I", length + 36) + wav[8:40] + struct.pack("<I", length) + wav[44:]
+    audio, rate_hz = soundfile.read(io.BytesIO(finished))
+    assert rate_hz == 24000
+    assert np.abs(audio).max() > 0.2
+    assert wav[4:8] == wav[40:44] == b"\xff" * 4
+
+
+async def test_speech_is_streamed_while_it_is_made(service: RunningService) -> None:
+    body = {"text": "It never {endless} ends.", "format": "pcm"}
+    async with service.http() as http, http.stream("POST", "/api/v1/tts", json=body) as answer:
+        async for chunk in answer.aiter_bytes():
+            assert chunk
+            break
+    await service.until_idle()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"text": "It breaks {fail} here."}, None, None),
+        ({"text": "{fail}a"}, 500, "SYNTHESIS_ERROR"),
+        ({"text": "{oom}a"}, 503, "GPU_OUT_OF_MEMORY"),
+        ({"text": "{foreign}a"}, 400, "INVALID_TEXT"),
+        ({"text": "..."}, 400, "INVALID_TEXT"),
+        ({"text": "a" * 20_001}, 400, "INVALID_TEXT"),
+        ({"text": 5}, 400, "INVALID_MESSAGE"),
+        ({}, 400, "INVALID_MESSAGE"),
+        ({"text": "a", "voice": "../etc/passwd"}, 404, "VOICE_NOT_FOUND"),
+        ({"text": "a", "language": "Klingon"}, 400, "INVALID_MESSAGE"),
+        ({"text": "a", "format": "mp3"}, 400, "INVALID_MESSAGE"),
+        ({"text": "a", "sampleRate": 1}, 400, "INVALID_MESSAGE"),
+    ],
+    ids=str,
+)
+async def test_failures_before_the_first_byte_have_a_status_and_a_code(
+    service: RunningService, body: dict[str, object], status: int | None, code: str | None
+) -> None:
+    async with service.http() as http:
+        if status is None:
+            with pytest.raises(Exception, match=r"peer closed|incomplete|disconnect"):
+                await http.post("/api/v1/tts", json=body)
+        else:
+            answer = await http.post("/api/v1/tts", json=body)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+            assert set(answer.json()) == {"error"}
+            assert set(answer.json()["error"]) == {"code", "message"}
+    await service.until_idle()
+
+
+async def test_no_room_is_429_with_retry_after(run: Run) -> None:
+    async with run(ScriptedEngine(capacity=0)) as service, service.http() as http:
+        await service.until_ready()
+        answer = await http.post("/api/v1/tts", json={"text": "a"})
+        assert answer.status_code == 429
+        assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_a_loading_service_lives_but_is_not_ready(run: Run) -> None:
+    gate = asyncio.Event()
+    async with run(ScriptedEngine(load_gate=gate)) as service, service.http() as http:
+        assert (await http.get("/health")).json() == {"status": "ok"}
+        for answer in (await http.get("/ready"), await http.post("/api/v1/tts", json={"text": "a"})):
+            assert answer.status_code == 503
+            assert answer.json()["error"]["code"] == "MODEL_LOADING"
+            assert int(answer.headers["retry-after"]) >= 1
+        gate.set()
+        async with service.client() as client:
+            await client.until("ready")
+        ready = await http.get("/ready")
+        assert ready.status_code == 200
+        assert ready.json()["engine"] == "scripted"
+
+
+async def test_a_service_whose_model_failed_says_so(run: Run) -> None:
+    async with run(ScriptedEngine(fail_to_load=True)) as service, service.http() as http:
+        async with service.client() as client:
+            await client.rest()
+        answer = await http.get("/ready")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "TTS_UNAVAILABLE")
+
+
+async def test_bodies_over_the_limit_are_413_declared_or_not(service: RunningService) -> None:
+    async def trickle() -> object:
+        for _ in range(300):
+            yield b" " * 1024
+
+    async with service.http() as http:
+        for body in (b" " * 300_000, trickle()):
+            answer = await http.post(
+                "/api/v1/tts", content=body, headers={"content-type": "application/json"}
+            )
+            assert (answer.status_code, answer.json()["error"]["code"]) == (413, "PAYLOAD_TOO_LARGE")
+
+
+async def test_pages_of_other_origins_may_change_nothing(service: RunningService) -> None:
+    async with service.http() as http:
+        for path in ("/api/v1/tts", "/api/v1/voices", "/api/v1/contracts/c/interrupt"):
+            answer = await http.post(path, headers={"origin": "https://evil.example"})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (403, "FORBIDDEN")
+        assert (await http.get("/health", headers={"origin": "https://evil.example"})).status_code == 200
+
+
+async def test_unknown_routes_and_methods_answer_in_the_same_shape(service: RunningService) -> None:
+    async with service.http() as http:
+        missing = await http.get("/nowhere")
+        wrong = await http.delete("/health")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "NOT_FOUND")
+    assert (wrong.status_code, wrong.json()["error"]["code"]) == (405, "METHOD_NOT_ALLOWED")
+
+
+async def test_the_page_loads_nothing_from_elsewhere(service: RunningService) -> None:
+    async with service.http() as http:
+        page = await http.get("/speak")
+        assert page.status_code == 200
+        assert "default-src 'self'" in page.headers["content-security-policy"]
+        assert "http://" not in page.text.replace("http://www.w3.org", "")
+        assert (await http.get("/", follow_redirects=True)).text == page.text
+
+
+async def test_openapi_names_every_route(service: RunningService) -> None:
+    async with service.http() as http:
+        paths = (await http.get("/openapi.json")).json()["paths"]
+        assert (await http.get("/docs")).status_code == 200
+    assert {
+        *["/api/v1/voices", "/api/v1/voices/{voice_id}", "/api/v1/tts"],
+        *["/api/v1/contracts/{contract_id}/interrupt", "/health", "/ready", "/metrics"],
+    } <= set(paths)
+
+
+async def test_metrics_tell_what_happened(service: RunningService) -> None:
+    async with service.started() as client:
+        await client.send("speak", text="To be counted.")
+        await client.until("complete")
+        await client.send("speak", text="To be {endless} cancelled.")
+        while not isinstance(await client.next(), bytes):
+            pass
+        await client.send("cancel")
+        await client.until("error")
+        async with service.http() as http:
+            metrics = (await http.get("/metrics")).text
+    for line in (
+        'makima_tts_utterances_total{outcome="complete"} 1.0',
+        'makima_tts_utterances_total{outcome="CANCELLED"} 1.0',
+        "makima_tts_ttfa_seconds_count 2.0",
+        "makima_tts_sessions 1.0",
+        "makima_tts_rtf_count 1.0",
+    ):
+        assert line in metrics.splitlines()
