@@ -198,11 +198,6 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         super().resume_writing()
         self._unread.disarm()
 
-    async def receive(self) -> Any:
-        # A queue that holds messages never yields: one client's burst would hold every other's audio.
-        await asyncio.sleep(0)
-        return await super().receive()
-
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.transport.is_closing():

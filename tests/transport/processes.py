@@ -56,8 +56,9 @@ class ServerProcess:
         assert pipe is not None
 
         def follow() -> None:
-            for line in pipe:
-                keep(line.rstrip("\n"))
+            while line := pipe.readline():
+                keep(line)
+            keep("")
 
         reader = threading.Thread(target=follow, daemon=True)
         reader.start()
@@ -78,7 +79,10 @@ class ServerProcess:
                 line = self._lines.get(timeout=max(0.0, deadline_s - time.monotonic()))
             except queue.Empty:
                 raise AssertionError(f"no {event!r} within {within_s} s; stderr: {self.complaints}") from None
-            if line == event or (anywhere and event in line):
+            if not line:
+                self.wait()
+                raise AssertionError(f"ended without {event!r}; stderr: {self.complaints}")
+            if line == event + "\n" or (anywhere and event in line):
                 return line
 
     def signal(self, number: Signals) -> None:
@@ -94,7 +98,7 @@ class ServerProcess:
     @property
     def complaints(self) -> str:
         """What it has said on stderr; complete once it has ended."""
-        return "\n".join(self._complaints)
+        return "".join(self._complaints)
 
     def catches(self, number: Signals) -> bool:
         """Whether it has a handler for this signal."""

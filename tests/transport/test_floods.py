@@ -1,20 +1,14 @@
 """Frames that carry nothing, too much or nonsense: refused by name, in bounded memory, without a log line."""
 
-import asyncio
-
 import pytest
-from uvicorn.server import ServerState
 
 from makima_tts.transport import (
     CONTROL_FRAMES,
     FRAGMENTS,
     MESSAGE_BYTES,
-    TransportConfig,
-    WebSocketConnection,
 )
 from tests.transport.conftest import StartToy
 from tests.transport.processes import ServerProcess, eventually, let_in
-from tests.transport.toy_service import ToyLifecycle, ToyService
 from tests.transport.wire import Opcode, Wire, frame, upgrade_request
 
 pytestmark = pytest.mark.process
@@ -137,16 +131,3 @@ def test_an_app_that_crashes_closes_with_1011(start: StartToy) -> None:
     with Wire(toy.host, toy.port).upgrade("/crash") as client:
         assert client.read_close_code() == 1011
     assert eventually(lambda: "a crash that the test asked for" in toy.complaints, within_s=MARGIN_S)
-
-
-async def test_one_clients_burst_lets_others_have_a_turn() -> None:
-    app = ToyService(ToyLifecycle())
-    connection = WebSocketConnection(TransportConfig(app, stall_timeout_s=1.0), ServerState(), {})
-    for _ in range(3):
-        connection.queue.put_nowait({"type": "websocket.receive", "text": "one of many"})
-    turns: list[str] = []
-    for _ in range(3):
-        asyncio.get_running_loop().call_soon(turns.append, "another client")
-        await connection.receive()
-        turns.append("this client")
-    assert turns == ["another client", "this client"] * 3

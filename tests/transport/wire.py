@@ -3,6 +3,7 @@
 In: an address. Out: a socket with WebSocket frames on it. Does not know: which server answers.
 """
 
+import json
 import os
 import select
 import socket
@@ -10,7 +11,7 @@ import struct
 from contextlib import suppress
 from enum import IntEnum
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 TIMEOUT_S = 20.0
 _KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -77,7 +78,21 @@ class Wire:
         first, size_bytes = self.read_exactly(2)
         if size_bytes == 126:
             (size_bytes,) = struct.unpack("!H", self.read_exactly(2))
+        elif size_bytes == 127:
+            (size_bytes,) = struct.unpack("!Q", self.read_exactly(8))
         return Opcode(first & 0x0F), self.read_exactly(size_bytes)
+
+    def say(self, **message: object) -> None:
+        """Send a JSON message."""
+        self.send(frame(Opcode.TEXT, json.dumps(message).encode()))
+
+    def hear(self, kind: str) -> dict[str, Any]:
+        """The next JSON message of this type; audio and other messages are passed over."""
+        while True:
+            opcode, payload = self.read_frame()
+            assert opcode is not Opcode.CLOSE, f"closed with {payload[:2].hex()} before {kind}"
+            if opcode is Opcode.TEXT and (message := dict(json.loads(payload)))["type"] == kind:
+                return message
 
     def read_close_code(self) -> int:
         """Pass over everything up to the close frame."""
