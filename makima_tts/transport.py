@@ -52,7 +52,7 @@ class TransportConfig(uvicorn.Config):
             server_header=False,
             access_log=False,
             log_config=None,
-            log_level="error",  # WARNING lets clients fill the log, INFO has query strings, DEBUG what users say
+            log_level="error",  # clients can fill WARNING, INFO has query strings, DEBUG what users say
         )
         self.stall_timeout_s = stall_timeout_s
 
