@@ -1,0 +1,9 @@
+#!/bin/sh
+# Makes the folders that a container writes to, below $1. They belong to group 0 and are group-writable: the
+# image runs under any user id (with group 0, as Kubernetes and OpenShift give it) without a chown.
+set -eu
+
+for folder in cache models voices; do
+    mkdir -p "$1/$folder"
+    chmod 0775 "$1/$folder"
+done

@@ -1,0 +1,33 @@
+"""Writes .env.example: every setting with its default and what it is for.
+
+In: the fields of Settings. Out: the file's text. Does not know: what any setting does. Run by
+`make env-example`; a test compares the file with this.
+"""
+
+import sys
+from textwrap import wrap
+
+from makima_tts.settings import PREFIX, Settings
+
+HEADING = """\
+# Every setting of makima-tts, with its default. Copy this file to .env and uncomment what you change; what
+# stands in the environment wins over it. A TTS_* name that is not listed here refuses to start.
+"""
+
+
+def in_env(default: object) -> str:
+    """A default as it is written in ``.env``."""
+    return ",".join(default) if isinstance(default, tuple) else str(default)
+
+
+def example() -> str:
+    """The whole file."""
+    parts = [HEADING]
+    for name, field in Settings.model_fields.items():
+        words = "\n".join(f"# {line}" for line in wrap(f"{field.description}.", 100))
+        parts.append(f"{words}\n#{PREFIX}{name.upper()}={in_env(field.default)}\n")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(example())

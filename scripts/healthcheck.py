@@ -1,0 +1,26 @@
+"""Whether the service in this container can speak.
+
+In: TTS_PORT. Out: exit code 0 when /ready answers 200, else 1, with the reason on stderr. Does not know: what
+ready means. Stands alone, on the standard library: an image has no curl, and needs none.
+"""
+
+import os
+import sys
+import urllib.request
+
+TIMEOUT_S = 3
+
+
+def main() -> int:
+    """The exit code."""
+    url = f"http://127.0.0.1:{os.environ.get('TTS_PORT', '8001')}/ready"
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S):
+            return 0
+    except OSError as failure:
+        print(f"not ready: {failure}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Tests of the images, the compose files and .env.example."""

@@ -1,0 +1,141 @@
+"""What a build would put into the CPU image, done here by the same scripts, in a clean folder, by nobody.
+
+No container engine is needed: the build's RUN steps are scripts, the image's environment is the
+Dockerfile's, and its read-only root is a tree without write permission.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from makima_tts.client import SpeechClient
+from tests.containers.dockerfile import ROOT, copied, environment
+
+NOBODY: dict[str, Any] = {"user": 65534, "group": 0, "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A folder that stands for the container's ``/``, and what was installed into it."""
+
+    root: Path
+    version: str
+
+    @property
+    def prefix(self) -> Path:
+        return self.root / "opt" / "makima-tts"
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """That of the Dockerfile, with this folder for ``/``."""
+        given = {
+            name: value.replace("/", f"{self.root}/", 1) if value.startswith("/") else value
+            for name, value in environment().items()
+        }
+        return {**given, "PATH": f"{self.prefix}/bin:/usr/bin:/bin", **more}
+
+    def start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [self.prefix / "bin" / "makima-tts", "serve"],
+            cwd=self.root / "cache",
+            env=self.environment(TTS_HOST="127.0.0.1", TTS_PORT="0"),
+            stdout=subprocess.PIPE,
+            text=True,
+            **NOBODY,
+        )
+
+    def is_healthy(self, port: int) -> bool:
+        check = [sys.executable, str(ROOT / "scripts" / "healthcheck.py")]
+        ran = subprocess.run(check, env={"TTS_PORT": str(port)}, capture_output=True, check=False)
+        return ran.returncode == 0
+
+    def installed(self) -> set[Path]:
+        return set(self.prefix.rglob("*"))
+
+
+def installer_environment(home: Path) -> dict[str, str]:
+    """Ours, as far as it says where packages come from; none of our Python."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("TTS_", "PYTHON"))}
+    return {**ours, "HOME": str(home)}
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Machine]:
+    root = Path(tempfile.mkdtemp(prefix="makima-tts-image-"))
+    source = root / "src"
+    source.mkdir()
+    (root / "opt").mkdir()
+    tops = sorted({name.split("/")[0] for name in copied()})
+    subprocess.run(["cp", "--recursive", *tops, source], cwd=ROOT, check=True)
+    for path in (root, *root.rglob("*")):
+        os.chown(path, NOBODY.get("user", -1), NOBODY.get("group", -1), follow_symlinks=False)
+    subprocess.run([source / "scripts" / "container-folders.sh", root], check=True, **NOBODY)
+    built = subprocess.run(
+        ["scripts/container-build.sh", root / "opt" / "makima-tts", "preview"],
+        cwd=source,
+        env=installer_environment(root),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        **NOBODY,
+    )
+    shutil.rmtree(source)
+    subprocess.run(["chmod", "-R", "a-w", root / "opt"], check=True)
+    yield Machine(root, built.stdout.split()[-1])
+    subprocess.run(["chmod", "-R", "u+w", root], check=True)
+    shutil.rmtree(root)
+
+
+def port_of(process: subprocess.Popen[str]) -> int:
+    """Waits until the service says where it listens."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if listens := re.search(r"http://127\.0\.0\.1:(\d+)", line):
+            return int(listens[1])
+    pytest.fail("it ended without listening")
+
+
+def voices_at(port: int) -> set[str]:
+    """The ids of what the service lists."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/voices") as answer:
+        return {voice["id"] for voice in json.load(answer)["voices"]}
+
+
+@pytest.mark.timeout(240)
+def test_the_folders_are_writable_by_whoever_has_the_group(machine: Machine) -> None:
+    for folder in ("cache", "models", "voices"):
+        mode = (machine.root / folder).stat().st_mode
+        assert mode & stat.S_IWGRP
+        assert not mode & stat.S_IWOTH
+
+
+@pytest.mark.process
+@pytest.mark.timeout(240)
+async def test_the_image_speaks_from_a_read_only_root_until_it_is_told_to_stop(machine: Machine) -> None:
+    installed = machine.installed()
+    with machine.start() as process:
+        try:
+            port = port_of(process)
+            async with SpeechClient.connect(f"ws://127.0.0.1:{port}/api/v1/speak") as client:
+                spoken = [chunk.pcm async for chunk in client.speak("The image speaks.")]
+            assert len(b"".join(spoken)) > 24_000
+            assert {"makima", "narrator"} <= voices_at(port)
+            assert machine.is_healthy(port)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=30) == 0
+        finally:
+            process.kill()
+    assert not machine.is_healthy(port)
+    assert machine.installed() == installed
