@@ -141,7 +141,7 @@ def test_a_sentence_is_certain_once_the_look_ahead_has_arrived() -> None:
         "Dr. Smith and J. K. Brown met Mrs. Jones.| They talked.",
         "Made in the U.S. of A. It lasts, |e.g. outdoors.| Buy two.",
         "See No. 5 and Fig. 3 there.| They differ.",
-        "Am 3. Oktober ist frei.| Danach nicht.",
+        "Am 3. Mai fehlt er.| Danach nicht.",
         "Wait... what is that?!| A lamp.",
         "“Why me?” she asked.| He shrugged.",
         "He said “Stop it!”| She did.",
