@@ -99,7 +99,8 @@ class Segmenter:
         scan = self._scan
         if self._held[end - 1].isspace():
             scan.space = end
-        found = boundary(self._held, end)
+        # Silence has no end to find.
+        found = boundary(self._held, end) if scan.spoken else Boundary.NONE
         if found is Boundary.NONE:
             return False
         scan.clause = end
