@@ -9,7 +9,7 @@ CAN_RUN := $(VENV)/.can-run
 CAN_TEST := $(VENV)/.can-test
 
 .DEFAULT_GOAL := help
-.PHONY: help run say test check bench pin env-example venv-qwen-tts clean
+.PHONY: help run say test check bench pin docs env-example venv-qwen-tts clean
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ bench: $(CAN_TEST)  ## Measure the service's own overhead (bench/load.py measure
 
 pin: $(CAN_TEST)  ## Renew requirements/constraints.txt
 	$(BIN)/python scripts/pin.py
+
+docs: $(CAN_TEST)  ## Renew the generated parts of docs/protocol.md
+	$(BIN)/python -m scripts.conversations
+	$(BIN)/python -m scripts.protocol_docs
 
 env-example: $(CAN_RUN)  ## Renew .env.example from the settings
 	$(BIN)/python scripts/env_example.py > .env.example

@@ -141,15 +141,6 @@ class Conflict(TtsError):
     recoverable = False
 
 
-class NotFound(TtsError):
-    """HTTP only: no such route or thing."""
-
-    code = "NOT_FOUND"
-    fault = Fault.CLIENT
-    http_status = 404
-    recoverable = False
-
-
 class InvalidClip(TtsError):
     """HTTP only: reference audio that cannot be used; the message says what is allowed."""
 

@@ -23,6 +23,7 @@ BUDGETS_S = {
     "cli": 30,
     "client": 20,
     "containers": 80,
+    "docs": 5,
     "engines": 20,
     "page": 80,
     "protocol": 10,

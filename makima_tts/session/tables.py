@@ -51,23 +51,25 @@ _RESTING = (S.READY, S.STARTED)
 
 def _row(*once_nothing_is_pending: SessionState) -> SessionRow:
     """What every state but STOPPED answers; the argument: where it goes when the last utterance ends."""
-    silenced = (S.STOPPED, *once_nothing_is_pending)
     return {
         Flush: Cell("flush"),
-        Cancel: Cell("cancel", silenced),
+        Cancel: Cell("cancel", once_nothing_is_pending),
         Ping: Cell("pong"),
         Stop: Cell("stop", (S.STOPPED,)),
         inputs.Malformed: Cell("complain", (S.STOPPED,)),
-        inputs.Interrupt: Cell("interrupt", silenced),
-        inputs.Tick: Cell("tick", silenced),
-        inputs.Drain: Cell("drain", (S.DRAINING, S.STOPPED)),
+        inputs.Interrupt: Cell("interrupt", once_nothing_is_pending),
+        inputs.Tick: Cell("tick", (S.STOPPED, *once_nothing_is_pending)),
+        inputs.Drain: Cell("drain", (S.STOPPED,)),
         inputs.Disconnected: Cell("disconnect", (S.STOPPED,)),
         inputs.EngineFailed: Cell("fail_engine", (S.STOPPED,)),
     }
 
 
 def _loading_row() -> SessionRow:
-    return _row() | {Speak: Cell("speak"), inputs.EngineLoading: Cell("show_loading")}
+    """Answers are held back until `ready`, and too many of them end the session."""
+    row = _row() | {Speak: Cell("speak")}
+    answered = {event: Cell(cell.method, (*cell.leads_to, S.STOPPED)) for event, cell in row.items()}
+    return answered | {inputs.EngineLoading: Cell("show_loading")}
 
 
 def _resting_row() -> SessionRow:
@@ -75,11 +77,10 @@ def _resting_row() -> SessionRow:
 
 
 def _speaking_row(*once_nothing_is_pending: SessionState) -> SessionRow:
-    ended = (S.STOPPED, *once_nothing_is_pending)
     return _row(*once_nothing_is_pending) | {
         inputs.AudioReady: Cell("report"),
-        inputs.SpeechEnded: Cell("report", ended),
-        inputs.SpeechFailed: Cell("report", ended),
+        inputs.SpeechEnded: Cell("report", once_nothing_is_pending),
+        inputs.SpeechFailed: Cell("report", once_nothing_is_pending),
     }
 
 
@@ -91,8 +92,9 @@ SESSION_TABLE: dict[SessionState, SessionRow] = {
     S.STARTING: _row()
     | {Speak: Cell("speak"), inputs.VoiceLoaded: Cell("get_started", (S.STARTED, S.SPEAKING))},
     S.STARTED: _resting_row(),
-    S.SPEAKING: _speaking_row(*_RESTING) | {Speak: Cell("speak", _RESTING)},
-    S.DRAINING: _speaking_row()
+    S.SPEAKING: _speaking_row(*_RESTING)
+    | {Speak: Cell("speak", _RESTING), inputs.Drain: Cell("drain", (S.DRAINING,))},
+    S.DRAINING: _speaking_row(S.STOPPED)
     | {
         Start: Cell("refuse"),
         Speak: Cell("speak_while_draining", (S.STOPPED,)),

@@ -33,6 +33,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self.told_to_stop = asyncio.Event()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -41,6 +42,9 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.listening.set()
+
+    async def main_loop(self) -> None:
+        await self.told_to_stop.wait()
 
 
 class Client:
@@ -84,11 +88,12 @@ class RunningService:
 
     def __init__(self, url: str, service: Service) -> None:
         self.url = url
+        self.socket_url = f"ws{url.removeprefix('http')}/api/v1/speak"
         self.service = service
 
     @asynccontextmanager
     async def client(self, **options: Any) -> AsyncIterator[Client]:
-        async with connect(f"ws{self.url.removeprefix('http')}/api/v1/speak", **options) as socket:
+        async with connect(self.socket_url, close_timeout=1, **options) as socket:
             yield Client(socket)
 
     @asynccontextmanager
@@ -135,6 +140,6 @@ async def running(
     try:
         yield RunningService(url_of("127.0.0.1", listener), service)
     finally:
-        server.should_exit = True
+        server.told_to_stop.set()
         await serving
         listener.close()
