@@ -1,19 +1,24 @@
 """Many polite clients in one process, since one process may not open enough files for all of them.
 
-In: ``host port path count``. Out: ``open COUNT`` on stdout; then all that comes is read until stdin ends.
+In: ``host port path count says``. Out: each connection sends ``says``, unless it is empty; ``open COUNT`` on
+stdout; then all that comes is read until stdin ends.
 Does not know: what is said.
 """
 
 import asyncio
 import sys
 
-from tests.transport.wire import upgrade_request
+from tests.transport.wire import Opcode, frame, upgrade_request
 
 
-async def join(host: str, port: int, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def join(
+    host: str, port: int, path: str, says: str
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     reader, writer = await asyncio.open_connection(host, port)
     writer.write(upgrade_request(path))
     assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+    if says:
+        writer.write(frame(Opcode.TEXT, says.encode()))
     return reader, writer
 
 
@@ -22,8 +27,8 @@ async def read_on(reader: asyncio.StreamReader) -> None:
         pass
 
 
-async def main(host: str, port: int, path: str, count: int) -> None:
-    joined = [await join(host, port, path) for _ in range(count)]
+async def main(host: str, port: int, path: str, count: int, says: str) -> None:
+    joined = [await join(host, port, path, says) for _ in range(count)]
     print(f"open {count}", flush=True)
     reading = [asyncio.ensure_future(read_on(reader)) for reader, _ in joined]
     await asyncio.to_thread(sys.stdin.read)
@@ -34,4 +39,4 @@ async def main(host: str, port: int, path: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5]))

@@ -1,0 +1,182 @@
+"""The service itself under bad peers: speaking ends, places are free again, nobody else notices."""
+
+import json
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from random import Random
+
+import pytest
+
+from tests.conftest import Serve
+from tests.service.hostility import SECRET, hostile_frame
+from tests.transport.far_away import SERVER_ADDRESS, crowd, network_namespace
+from tests.transport.processes import ServerProcess, eventually
+from tests.transport.wire import Opcode, Wire, frame
+
+pytestmark = pytest.mark.process
+
+SPEAK = "/api/v1/speak"
+STALL_S = 0.5
+MARGIN_S = 2.0
+GROWTH_BYTES = 32 << 20
+MESSAGES, PER_SESSION = 20_000, 25
+
+
+@pytest.fixture
+def service(serve: Serve) -> Iterator[ServerProcess]:
+    """Ready to speak; it must end well, and without a traceback, a warning or a word of what was said."""
+    server = serve(stall_timeout_s=STALL_S, drain_timeout_s=60)
+    assert eventually(lambda: get(server, "/ready")[0] == 200, within_s=20)
+    yield server
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    for trace in ("Traceback", "Warning", SECRET):
+        assert trace not in server.complaints
+
+
+def get(server: ServerProcess, path: str) -> tuple[int, str]:
+    with Wire(server.host, server.port) as client:
+        client.send(f"GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
+        head, body = client.read_head(), client.read_to_end()
+    return int(head.split()[1]), body.decode()
+
+
+def gauge(server: ServerProcess, name: str) -> float:
+    found = re.search(rf"^makima_tts_{name} (\S+)$", get(server, "/metrics")[1], re.MULTILINE)
+    assert found is not None, name
+    return float(found[1])
+
+
+def open_session(server: ServerProcess, *, window_bytes: int | None = None) -> Wire:
+    session = Wire(server.host, server.port, window_bytes=window_bytes).upgrade(SPEAK)
+    session.hear("ready")
+    return session
+
+
+def assert_all_released(server: ServerProcess, within_s: float) -> None:
+    assert eventually(lambda: gauge(server, "utterances_speaking") == 0, within_s=within_s)
+    assert eventually(lambda: gauge(server, "sessions") == 0, within_s=within_s)
+
+
+def assert_speaks(server: ServerProcess) -> None:
+    with open_session(server) as session:
+        session.say(type="speak", text="Still here.")
+        assert session.hear("complete")["finishReason"] == "stop"
+
+
+def test_a_listener_that_stalls_releases_its_place(service: ServerProcess) -> None:
+    with open_session(service, window_bytes=4096) as session:
+        session.say(type="speak", text="{endless}")
+        assert eventually(lambda: gauge(service, "utterances_speaking") == 1, within_s=MARGIN_S)
+        assert_all_released(service, STALL_S + MARGIN_S)
+        assert session.ends(within_s=MARGIN_S)
+
+
+def test_an_http_listener_that_stalls_releases_its_place(service: ServerProcess) -> None:
+    body = json.dumps({"text": "{endless}"}).encode()
+    with Wire(service.host, service.port, window_bytes=4096) as client:
+        client.send(b"POST /api/v1/tts HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n")
+        client.send(f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        assert client.ends(within_s=STALL_S + MARGIN_S)
+    assert_all_released(service, MARGIN_S)
+
+
+def test_a_disconnect_mid_utterance_releases_its_place(service: ServerProcess) -> None:
+    with open_session(service) as session:
+        session.say(type="speak", text="{slow 1}{endless}")
+        assert session.read_frame()[0] is Opcode.BINARY
+        assert gauge(service, "utterances_speaking") == 1
+    assert_all_released(service, MARGIN_S)
+
+
+def test_a_listener_that_vanished_from_the_network_releases_its_place(serve: Serve) -> None:
+    with network_namespace() as far:
+        server = serve(host=SERVER_ADDRESS, stall_timeout_s=STALL_S)
+        speak = json.dumps({"type": "speak", "text": "{slow 1}{endless}"})
+        with crowd(server.host, server.port, SPEAK, size=1, prefix=far.prefix, says=speak):
+            assert eventually(lambda: gauge(server, "utterances_speaking") == 1, within_s=MARGIN_S)
+            far.cut()
+            assert_all_released(server, STALL_S + MARGIN_S)
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_sigterm_under_load(serve: Serve, signals: int) -> None:
+    """One lets every utterance finish; a second stops at once."""
+    server = serve(drain_timeout_s=60)
+    text = "{slow 1}" + ("Twelve chars" if signals == 1 else "{endless}")
+    with ExitStack() as opened:
+        sessions = [opened.enter_context(open_session(server)) for _ in range(20)]
+        for session in sessions:
+            session.say(type="start", events=True)
+            session.say(type="speak", text=text)
+        for session in sessions:
+            session.hear("speaking")
+        server.signal(signal.SIGTERM)
+        assert eventually(lambda: get(server, "/ready")[0] == 503, within_s=MARGIN_S)
+        if signals == 2:
+            server.signal(signal.SIGTERM)
+        for session in sessions:
+            if signals == 1:
+                assert session.hear("complete")["finishReason"] == "stop"
+                assert session.hear("stopped")["reason"] == "draining"
+            assert session.read_close_code() == 1001
+    assert server.wait(5) == 0
+    assert "Traceback" not in server.complaints
+
+
+def test_a_draining_service_answers_and_takes_no_new_sessions(serve: Serve) -> None:
+    server = serve(drain_timeout_s=60)
+    with open_session(server) as session:
+        session.say(type="speak", text="{slow 1}{endless}")
+        session.read_frame()
+        server.signal(signal.SIGTERM)
+        assert eventually(lambda: get(server, "/ready")[0] == 503, within_s=MARGIN_S)
+        assert get(server, "/health")[0] == 200
+        with Wire(server.host, server.port).upgrade(SPEAK) as late:
+            assert late.hear("stopped")["reason"] == "draining"
+            assert late.read_close_code() == 1001
+        session.say(type="stop")
+        assert session.hear("stopped")
+    assert server.wait(5) == 0
+
+
+def test_a_thousand_idle_sessions_are_cheap(service: ServerProcess) -> None:
+    before_bytes = service.resident_bytes
+    with ExitStack() as running:
+        for _ in range(4):
+            running.enter_context(crowd(service.host, service.port, SPEAK, size=250))
+        assert gauge(service, "sessions") == 1000
+        each_bytes = (service.resident_bytes - before_bytes) / 1000
+        print(f"{each_bytes / 1024:.1f} KiB of memory per idle session")
+        assert each_bytes < 96 * 1024
+        with Wire(service.host, service.port).upgrade(SPEAK) as one_too_many:
+            assert one_too_many.hear("error")["code"] == "RATE_LIMITED"
+            assert one_too_many.read_close_code() == 1013
+    assert_all_released(service, 10.0)
+    assert_speaks(service)
+
+
+def test_a_port_in_use_ends_the_command_with_one_line(service: ServerProcess, serve: Serve) -> None:
+    with pytest.raises(AssertionError, match=f"Port {service.port} on 127.0.0.1 is in use"):
+        serve(port=service.port)
+
+
+def test_twenty_thousand_hostile_messages_leave_the_service_as_it_was(service: ServerProcess) -> None:
+    assert_speaks(service)
+    before_bytes, before_files = service.resident_bytes, service.open_files
+    sent = 0
+    for seed in range(MESSAGES // PER_SESSION):
+        with Wire(service.host, service.port).upgrade(SPEAK) as session:
+            batch = [hostile_frame(Random(seed * PER_SESSION + number)) for number in range(PER_SESSION)]
+            session.send_while_open(b"".join(batch))
+            session.send_while_open(frame(Opcode.CLOSE, b"\x03\xe8"))
+            session.read_to_end()
+            sent += len(batch)
+    assert sent == MESSAGES
+    assert_all_released(service, 10.0)
+    assert_speaks(service)
+    assert eventually(lambda: service.open_files == before_files, within_s=MARGIN_S)
+    print(f"{(service.resident_bytes - before_bytes) / 2**20:.1f} MiB after {sent} hostile messages")
+    assert service.resident_bytes - before_bytes < GROWTH_BYTES
