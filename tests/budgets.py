@@ -19,7 +19,7 @@ BUDGETS_S = {
     "api": 50,
     "architecture": 20,
     "audio": 10,
-    "bench": 20,
+    "bench": 40,
     "cli": 30,
     "client": 20,
     "containers": 80,

@@ -1,0 +1,1 @@
+"""Measurements: what the service costs (``service``), and how a running server bears load (``load``)."""

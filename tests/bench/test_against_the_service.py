@@ -1,0 +1,39 @@
+"""The measurements, in small, of the real service."""
+
+import pytest
+
+from bench.load import Arrival, load
+from bench.service import connections, overhead
+from makima_tts.protocol import Start
+from tests.conftest import Serve
+
+pytestmark = pytest.mark.process
+
+
+async def test_listeners_hear_everything_and_are_timed(serve: Serve) -> None:
+    server = serve()
+    url = f"ws://{server.host}:{server.port}/api/v1/speak"
+    heard, took_s = await load(url, Start(), [Arrival(0.0, "short"), Arrival(0.01, "long")])
+    assert [each.text for each in heard] == ["short", "long"]
+    for each in heard:
+        assert each.error is None
+        assert each.ttfa_s is not None
+        assert 0 < each.ttfa_s < took_s
+    assert heard[1].audio_s > heard[0].audio_s > 0
+
+
+async def test_who_is_not_served_is_counted() -> None:
+    heard, _ = await load("ws://127.0.0.1:9/", Start(), [Arrival(0.0, "short")])
+    assert heard[0].error == "ServiceUnreachable"
+
+
+def test_the_overhead_is_measured_from_making_to_arrival() -> None:
+    found = overhead(2, chunk_frames=1, seconds=0.5)
+    assert found["chunks"] > 0
+    assert 0 < found["p50 ms"] <= found["p99 ms"] <= found["max ms"]
+
+
+def test_idle_connections_are_counted() -> None:
+    found = connections(8)
+    assert found["idle connections"] == 8
+    assert found["connections per second"] > 0

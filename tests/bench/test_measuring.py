@@ -1,0 +1,53 @@
+"""What the measurements are made of."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.load import Heard, arrivals, row, summary
+from bench.report import circumstances, percentiles, table
+from bench.stamps import read_stamp, write_stamp
+from makima_tts.audio import PcmEncoder
+
+
+@given(st.integers(0, 2**63 - 1))
+def test_a_stamp_comes_through_the_services_own_encoder(time_ns: int) -> None:
+    pcm = np.zeros(1920, np.float32)
+    write_stamp(pcm, time_ns)
+    assert read_stamp(PcmEncoder(24_000, 24_000, "pcm32f").encode(pcm)) == time_ns
+
+
+def test_the_same_seed_brings_the_same_listeners() -> None:
+    assert list(arrivals(5, 10, seed=1)) == list(arrivals(5, 10, seed=1))
+    assert list(arrivals(5, 10, seed=1)) != list(arrivals(5, 10, seed=2))
+
+
+def test_listeners_arrive_at_the_rate_and_within_the_duration() -> None:
+    expected = list(arrivals(50, 100, seed=0))
+    assert len(expected) == pytest.approx(5000, rel=0.1)
+    assert all(0 < arrival.at_s < 100 for arrival in expected)
+    gaps_s = np.diff([arrival.at_s for arrival in expected])
+    assert np.std(gaps_s) == pytest.approx(np.mean(gaps_s), rel=0.1)
+
+
+def test_a_percentile_of_nothing_is_not_a_number_and_looks_it() -> None:
+    assert percentiles([], 50, 99) == {"p50": None, "p99": None}
+    assert table([{"a": None, "b": 1.234}]).splitlines()[-1] == "| - | 1.23 |"
+
+
+def test_the_rows_tell_who_heard_what() -> None:
+    heard = [
+        Heard("short", ttfa_s=0.1, lateness_s=[0.0, 0.5, 0.0], audio_s=2.0, rtf=0.5),
+        Heard("short", error="RATE_LIMITED"),
+    ]
+    found = row("short", heard)
+    assert (found["listeners"], found["errors"], found["underruns"]) == (2, 1, 1)
+    assert (found["TTFA p50 ms"], found["lateness p95 ms"], found["audio s"]) == (100.0, 500.0, 2.0)
+    whole = summary(heard, took_s=4.0)
+    assert whole["audio seconds per second"] == 0.5
+    assert whole["errors"] == {"RATE_LIMITED": 1}
+
+
+def test_a_result_says_when_where_and_how_busy() -> None:
+    assert set(circumstances()) == {"date", "machine", "python", "load average"}
