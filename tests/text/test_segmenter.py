@@ -30,7 +30,7 @@ FRAGMENTS = [
         "what?! ",
         "OK. ",
         "1. ",
-        ". ",
+        ".    ",
     ),
     *(
         '"Why?" she asked. ',
@@ -74,6 +74,7 @@ def spoken(text: str) -> str:
 
 @law
 @given(text=TEXTS, cuts=st.lists(st.integers(0, 2000), max_size=20))
+@example(text="Here it ends.    or not. Now", cuts=[])
 @example(text="a" * 5000, cuts=[1, 299, 300, 301, 4999])
 def test_any_split_of_a_text_gives_the_same_pieces(text: str, cuts: list[int]) -> None:
     edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
