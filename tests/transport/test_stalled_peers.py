@@ -8,13 +8,15 @@ import pytest
 from tests.transport.conftest import STALL_S, StartToy
 from tests.transport.far_away import SERVER_ADDRESS, crowd, network_namespace
 from tests.transport.processes import ServerProcess, eventually
-from tests.transport.wire import Opcode, Wire
+from tests.transport.toy_service import LARGE
+from tests.transport.wire import Opcode, Wire, upgrade_request
 
 pytestmark = pytest.mark.process
 
 MARGIN_S = 2.0
 WINDOW_BYTES = 4096
 SPEECH_BYTES_PER_S = 48_000
+GET_LARGE = b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
 def assert_dropped(toy: ServerProcess, path: str, open_files_before: int) -> None:
@@ -74,6 +76,23 @@ def test_a_close_that_a_stalled_peer_never_sees_ends_the_connection(toy: ServerP
     with Wire(toy.host, toy.port, window_bytes=WINDOW_BYTES).upgrade("/fill_and_close") as client:
         assert_dropped(toy, "/fill_and_close", before)
         assert client.ends(within_s=MARGIN_S)
+
+
+def test_an_upgrade_behind_an_answer_that_is_not_read_inherits_the_deadline(toy: ServerProcess) -> None:
+    before = toy.open_files
+    with Wire(toy.host, toy.port, window_bytes=WINDOW_BYTES) as client:
+        client.send(GET_LARGE + upgrade_request("/echo"))
+        assert_dropped(toy, "/echo", before)
+        assert client.ends(within_s=MARGIN_S)
+
+
+def test_an_upgrade_behind_an_answer_that_is_read_loses_the_deadline(toy: ServerProcess) -> None:
+    with Wire(toy.host, toy.port, window_bytes=WINDOW_BYTES) as client:
+        client.send(GET_LARGE + upgrade_request("/echo"))
+        assert b"200" in client.read_head()
+        assert client.read_exactly(len(LARGE)) == LARGE
+        assert b"101" in client.read_head()
+        assert not client.ends(within_s=1.5 * STALL_S)
 
 
 def test_a_client_that_resets_is_noticed_at_once(toy: ServerProcess) -> None:

@@ -15,6 +15,7 @@ from makima_tts import transport
 from makima_tts.server import run
 
 FRAME = bytes(4096)
+LARGE = bytes(1 << 20)
 
 
 def tell(event: str) -> None:
@@ -76,6 +77,10 @@ class ToyService:
     async def http_ready(self, receive: Receive, send: Send) -> None:
         await self.answer(send, 503 if self.lifecycle.draining.is_set() else 200, b"")
 
+    async def http_large(self, receive: Receive, send: Send) -> None:
+        """More than the kernel takes for a client that does not read."""
+        await self.answer(send, 200, LARGE)
+
     async def http_let_in(self, receive: Receive, send: Send) -> None:
         self.let_in.set()  # whoever waits goes through; the next one waits again
         self.let_in.clear()
@@ -131,7 +136,7 @@ class ToyService:
     async def websocket_fill_and_close(self, receive: Receive, send: Send) -> None:
         """Closes behind more audio than the kernel takes: the close frame never leaves the process."""
         await self.accept(receive, send)
-        await send({"type": "websocket.send", "bytes": bytes(1 << 20)})
+        await send({"type": "websocket.send", "bytes": LARGE})
         with suppress(OSError):
             await send({"type": "websocket.close", "code": 1000})
 
