@@ -1,0 +1,92 @@
+"""The client and the real service, in a process of its own, with the scripted engine."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from makima_tts.client import BlockingSpeechClient, ServiceError, SpeechClient, UtteranceCancelled
+from makima_tts.protocol import Start
+from tests.client.fake_service import heard_of
+from tests.conftest import Serve
+from tests.transport.processes import ServerProcess
+
+pytestmark = pytest.mark.process
+
+TEXT = "One sentence is said. And then another one, which is a little longer, is said as well."
+
+
+@pytest.fixture
+def service(serve: Serve) -> ServerProcess:
+    return serve()
+
+
+def url_of(service: ServerProcess) -> str:
+    return f"ws://{service.host}:{service.port}/api/v1/speak"
+
+
+async def letters(text: str) -> AsyncIterator[str]:
+    for letter in text:
+        yield letter
+
+
+async def test_a_growing_text_sounds_like_the_whole(service: ServerProcess) -> None:
+    async with SpeechClient.connect(url_of(service)) as client:
+        whole = client.speak(TEXT)
+        growing = client.speak(letters(TEXT))
+        assert b"".join(await heard_of(whole)) == b"".join(await heard_of(growing))
+        assert [s.text for s in whole.sentences] == [s.text for s in growing.sentences]
+        assert " ".join(s.text for s in whole.sentences) == TEXT
+
+
+async def test_what_is_heard_is_what_complete_accounts_for(service: ServerProcess) -> None:
+    start = Start(sample_rate=48000, encoding="pcm32f")
+    async with SpeechClient.connect(url_of(service), start) as client:
+        speech = client.speak(TEXT)
+        heard = await heard_of(speech)
+        assert speech.complete is not None
+        assert len(b"".join(heard)) / 4 / 48 == pytest.approx(speech.complete.audio_length_ms, abs=1)
+        assert speech.complete.total_chunks == len(heard)
+        assert speech.complete.text_length == len(TEXT)
+
+
+async def test_a_text_longer_than_one_message_is_spoken(serve: Serve) -> None:
+    async with SpeechClient.connect(url_of(serve(max_text_chars=20))) as client:
+        speech = client.speak(TEXT)
+        await heard_of(speech)
+        assert speech.complete is not None
+        assert speech.complete.text_length == len(TEXT)
+
+
+async def test_a_cancel_ends_what_has_no_end_and_the_next_is_spoken(service: ServerProcess) -> None:
+    async with SpeechClient.connect(url_of(service)) as client:
+        endless, after = client.speak("{endless}"), client.speak(TEXT)
+        await anext(endless)
+        await endless.cancel(played_ms=10)
+        with pytest.raises(UtteranceCancelled) as cancelled:
+            await heard_of(endless)
+        assert cancelled.value.played_ms == 10
+        assert await heard_of(after)
+
+
+async def test_a_refusal_is_typed_and_the_session_goes_on(service: ServerProcess) -> None:
+    async with SpeechClient.connect(url_of(service)) as client:
+        refused = client.speak("Hello.", voice="nobody-of-that-name")
+        with pytest.raises(ServiceError, match="VOICE_NOT_FOUND"):
+            await heard_of(refused)
+        assert await heard_of(client.speak(TEXT))
+
+
+async def test_stopping_is_answered_in_good_order(service: ServerProcess) -> None:
+    async with SpeechClient.connect(url_of(service)) as client:
+        speech = client.speak("{endless}")
+        await anext(speech)
+        await client.stop("enough")
+        with pytest.raises(UtteranceCancelled):
+            await heard_of(speech)
+
+
+def test_it_speaks_to_code_without_a_loop(service: ServerProcess) -> None:
+    with BlockingSpeechClient(url_of(service)) as client:
+        speech = client.speak(iter(["Hello, ", "you."]))
+        assert sum(len(chunk.pcm) for chunk in speech) > 0
+        assert speech.speech.complete is not None
