@@ -6,6 +6,7 @@ In: a text and what voice to say it in. Out: a WAV file and its measurements. Do
 import asyncio
 import contextlib
 import itertools
+import os
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
@@ -143,7 +144,8 @@ async def _answers(url: str) -> bool:
 async def _temporary_server() -> AsyncIterator[str]:
     """The real thing in a process of its own, on a free port, ended with this one."""
     serve = [sys.executable, "-m", "makima_tts", "serve", "--host", "127.0.0.1", "--port", "0"]
-    process = await asyncio.create_subprocess_exec(*serve, stdout=PIPE)
+    quiet = {**os.environ, "TTS_LOG_LEVEL": "error"}
+    process = await asyncio.create_subprocess_exec(*serve, stdout=PIPE, env=quiet)
     try:
         yield await _address_of(process)
     finally:

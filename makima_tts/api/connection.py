@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -136,15 +137,13 @@ class Connection:
 
     async def _write(self) -> None:
         """The only writer. After the close, or once the client is gone, nothing more is written."""
-        try:
-            while True:
+        frame: Frame | None = None
+        with suppress(WebSocketDisconnect):
+            while not isinstance(frame, CloseFrame):
                 frame = await self._outbox.take()
                 await self._send(frame)
                 await self._outbox.written(frame)
-                if isinstance(frame, CloseFrame):
-                    return
-        except WebSocketDisconnect:
-            return
+        await self._outbox.abandon()
 
     async def _send(self, frame: Frame) -> None:
         if isinstance(frame, bytes):

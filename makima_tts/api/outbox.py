@@ -29,10 +29,14 @@ class Outbox:
     _frames: deque[Frame] = field(default_factory=deque)
     _audio_frames: int = 0
     _answer_bytes: int = 0
+    _abandoned: bool = False
     _filled: asyncio.Event = field(default_factory=asyncio.Event)
     _drained: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def put(self, frame: Frame) -> None:
+        """Dropped once abandoned."""
+        if self._abandoned:
+            return
         self._frames.append(frame)
         self._count(frame, 1)
         self._filled.set()
@@ -49,16 +53,26 @@ class Outbox:
         async with self._drained:
             self._drained.notify_all()
 
+    async def abandon(self) -> None:
+        """Nobody takes any more: nobody waits for room any more either."""
+        self._abandoned = True
+        self._frames.clear()
+        async with self._drained:
+            self._drained.notify_all()
+
     async def audio_written(self) -> None:
         """Waits until no audio lies here."""
         async with self._drained:
-            await self._drained.wait_for(lambda: self._audio_frames == 0)
+            await self._drained.wait_for(lambda: self._abandoned or self._audio_frames == 0)
 
     async def answers_written(self) -> None:
         """Waits until there is room for answers."""
-        if self._answer_bytes > _MAX_ANSWER_BYTES:
+        if self._answers_lie():
             async with self._drained:
-                await self._drained.wait_for(lambda: self._answer_bytes <= _MAX_ANSWER_BYTES)
+                await self._drained.wait_for(lambda: not self._answers_lie())
+
+    def _answers_lie(self) -> bool:
+        return not self._abandoned and self._answer_bytes > _MAX_ANSWER_BYTES
 
     def _count(self, frame: Frame, sign: int) -> None:
         if isinstance(frame, bytes):

@@ -74,6 +74,14 @@ def test_a_listener_that_stalls_releases_its_place(service: ServerProcess) -> No
         assert session.ends(within_s=MARGIN_S)
 
 
+def test_a_client_that_asks_and_never_reads_releases_its_place(service: ServerProcess) -> None:
+    with open_session(service, window_bytes=4096) as session:
+        ping = frame(Opcode.TEXT, json.dumps({"type": "ping", "id": "p" * 60}).encode()) * 500
+        while not session.ends(within_s=0):
+            session.send_while_open(ping)
+        assert_all_released(service, STALL_S + MARGIN_S)
+
+
 def test_an_http_listener_that_stalls_releases_its_place(service: ServerProcess) -> None:
     body = json.dumps({"text": "{endless}"}).encode()
     with Wire(service.host, service.port, window_bytes=4096) as client:

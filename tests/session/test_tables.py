@@ -22,7 +22,14 @@ from makima_tts.session import (
 )
 from tests.session.talk import READY, Talk, errors
 
-CLIENT: list[ClientMessage] = [Start(), Speak(text="Hello."), Flush(utterance_id="u1"), Cancel(), Stop(), Ping()]
+CLIENT: list[ClientMessage] = [
+    Start(),
+    Speak(text="Hello."),
+    Flush(utterance_id="u1"),
+    Cancel(),
+    Stop(),
+    Ping(),
+]
 OTHERS: list[SessionInput] = [
     Malformed("no"),
     EngineLoading("weights", 0.5),

@@ -1,0 +1,151 @@
+"""The commands, as a person runs them, in a folder of their own."""
+
+import json
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+import soundfile
+
+from makima_tts import cli
+from tests.conftest import Serve
+from tests.sentences import SENTENCES
+from tests.transcribe import transcribe, word_error_rate
+
+NARRATOR = Path(__file__).parents[2] / "voices" / "narrator"
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended, and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Run(Protocol):
+    """Runs the console script with these arguments and settings."""
+
+    def __call__(self, *arguments: str, **settings: object) -> Done: ...
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """In this process: a new one for every command would take a second each."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def once(*arguments: str, **settings: object) -> Done:
+        with monkeypatch.context() as during:
+            for name, value in settings.items():
+                during.setenv(f"TTS_{name.upper()}", str(value))
+            during.setattr(sys, "argv", ["makima-tts", *arguments])
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        out, err = capsys.readouterr()
+        # sys.exit with a sentence prints it and exits with 1, as the interpreter does.
+        code = ended.value.code
+        return Done(1, out, f"{err}{code}\n") if isinstance(code, str) else Done(int(code or 0), out, err)
+
+    return once
+
+
+@pytest.mark.parametrize("command", ["", "serve", "say", "voices", "voices add", "doctor"])
+def test_every_command_explains_itself(run: Run, command: str) -> None:
+    done = run(*command.split(), "--help")
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+    assert done.stderr == ""
+
+
+def test_say_starts_a_server_when_none_runs_and_writes_what_was_asked(run: Run, tmp_path: Path) -> None:
+    done = run("say", SENTENCES[0], "--out", "said.wav", engine="preview", port=_free_port())
+    assert done.returncode == 0, done.stderr
+    pcm, rate_hz = soundfile.read(tmp_path / "said.wav", dtype="float32")
+    assert word_error_rate(SENTENCES[0], transcribe(pcm, rate_hz)) <= 0.1
+    assert done.stderr == ""
+
+
+def test_say_speaks_through_the_server_that_is_named(run: Run, tmp_path: Path, serve: Serve) -> None:
+    server = serve()
+    done = run("say", "Hello there.", "--url", f"http://{server.host}:{server.port}")
+    assert done.returncode == 0, done.stderr
+    assert soundfile.info(tmp_path / "speech.wav").frames == 9 * 1920
+
+
+def test_say_speaks_in_this_process_when_an_engine_is_named(run: Run, tmp_path: Path) -> None:
+    done = run("say", "Hello there.", "--engine", "scripted", "-o", "tone.wav")
+    assert done.returncode == 0, done.stderr
+    assert soundfile.info(tmp_path / "tone.wav").frames == 9 * 1920
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["say", "...", "--engine", "preview"], "nothing to speak"),
+        (["say", "\u041f\u0440\u0438\u0432\u0435\u0442.", "--engine", "preview"], "Cyrillic"),
+        (["say", "Hello.", "--engine", "qwen3"], "it lacks"),
+        (["say", "Hello.", "--engine", "scripted", "--language", "Klingon"], "no language"),
+        (["say", "Hello.", "--url", "http://127.0.0.1:9"], "127.0.0.1:9"),
+        (["say", "Hello.", "--engine", "scripted", "--voice", "nobody"], "nobody"),
+        (["voices", "remove", "nobody"], "no such voice"),
+        (["voices", "remove", "narrator"], "comes with the service"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_failure_is_one_sentence_and_no_traceback(run: Run, arguments: list[str], words: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"prot": 1}, "Unknown setting TTS_PROT"),
+        ({"port": "x"}, "TTS_PORT"),
+        ({"engine": "qwen3"}, "it lacks"),
+    ],
+    ids=str,
+)
+def test_serve_refuses_settings_that_make_no_sense(run: Run, settings: dict[str, object], words: str) -> None:
+    done = run("serve", **settings)
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_voices_are_added_checked_listed_and_removed(run: Run) -> None:
+    clip = str(NARRATOR / "reference.wav")
+    transcript = json.loads((NARRATOR / "manifest.json").read_text())["transcript"]
+    described = ("--name", "Anna B", "--transcript", transcript)
+    added = run("voices", "add", clip, *described, engine="scripted")
+    assert added.returncode == 0, added.stderr
+    assert "anna-b" in added.stdout
+    listed = run("voices", "list", engine="scripted").stdout
+    assert {"anna-b", "makima", "narrator"} <= set(listed.split())
+    assert "sample rate" in run("voices", "check", "anna-b", engine="scripted").stdout
+    assert run("voices", "remove", "anna-b").returncode == 0
+    assert "anna-b" not in run("voices", "list", engine="scripted").stdout
+
+
+def test_doctor_says_which_engine_and_why_and_what_is_in_the_way(run: Run) -> None:
+    port = _free_port()
+    done = run("doctor", port=port)
+    assert done.returncode == 0, done.stdout
+    assert "preview" in done.stdout
+    assert "lacks" in done.stdout
+    with socket.create_server(("127.0.0.1", port)):
+        taken = run("doctor", port=port)
+    assert taken.returncode == 1
+    assert "cannot be used" in taken.stdout
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])

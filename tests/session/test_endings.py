@@ -1,0 +1,243 @@
+"""How utterances and sessions end: cancelled, failed, complete, idle, drained; one promise a test."""
+
+import pytest
+
+from makima_tts.errors import GpuOutOfMemory, InvalidText, RateLimited, SynthesisError, VoiceNotFound
+from makima_tts.protocol import Cancel, Flush, Limits, Ping, Start, Stop
+from makima_tts.session import (
+    CancelSpeech,
+    Disconnected,
+    Drain,
+    EngineFailed,
+    Interrupt,
+    Malformed,
+    SpeechEnded,
+    StartSpeech,
+    Tick,
+    UtteranceEnded,
+    WakeAt,
+)
+from tests.session.talk import READY, Talk, begun, errors, said, types
+
+# Cancelling
+
+
+def test_nothing_of_a_cancelled_utterance_follows_its_terminal_message() -> None:
+    talk = Talk().started()
+    talk.speak()
+    talk.audio()
+    effects = talk.send(Cancel(utterance_id="u1", played_ms=40))
+    assert CancelSpeech("u1") in effects
+    cancelled = said(effects)[0]
+    assert (cancelled.code, cancelled.audio_ms, cancelled.played_ms) == ("CANCELLED", 80, 40)
+    assert talk.audio() == []
+    assert talk.ended() == []
+
+
+def test_a_cancel_without_id_silences_what_is_queued_too() -> None:
+    talk = Talk().started()
+    talk.speak()
+    talk.speak()
+    effects = talk.send(Cancel())
+    assert [(one.utterance_id, one.code, one.audio_ms) for one in said(effects)] == [
+        ("u1", "CANCELLED", 0),
+        ("u2", "CANCELLED", 0),
+    ]
+
+
+def test_page_client_hears_audio_end_alone_for_a_cancel() -> None:
+    talk = Talk().page()
+    talk.speak()
+    talk.audio()
+    assert types(talk.send(Cancel())) == ["audio_end"]
+
+
+def test_a_completion_that_races_a_cancel_is_dropped() -> None:
+    talk = Talk().started()
+    talk.speak()
+    talk.audio()
+    assert types(talk.send(Cancel(), SpeechEnded("u1", "stop"))) == ["error"]
+    talk.speak()
+    talk.audio("u2")
+    assert types(talk.send(SpeechEnded("u2", "stop"), Cancel())) == ["complete"]
+
+
+def test_cancel_and_flush_of_what_is_unknown_or_over_are_silent() -> None:
+    talk = Talk().started()
+    assert talk.send(Cancel(utterance_id="x"), Flush(utterance_id="x"), Cancel()) == []
+
+
+def test_an_interrupt_cancels_everything() -> None:
+    talk = Talk().started()
+    talk.speak()
+    talk.speak()
+    assert errors(talk.send(Interrupt())) == ["CANCELLED", "CANCELLED"]
+
+
+# Failing
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SynthesisError("x"),
+        GpuOutOfMemory("x"),
+        VoiceNotFound("x"),
+        InvalidText("x"),
+        RateLimited("x", retry_after_s=2.5),
+    ],
+    ids=lambda error: error.code,
+)
+def test_a_failing_utterance_fails_alone(error: SynthesisError) -> None:
+    talk = Talk().started()
+    talk.speak()
+    talk.speak()
+    effects = talk.failed(error)
+    failure = said(effects)[0]
+    assert (failure.code, failure.utterance_id, failure.recoverable) == (error.code, "u1", error.recoverable)
+    assert failure.retry_after_ms == (2500 if error.code == "RATE_LIMITED" else None)
+    assert begun(effects) == ["u2"]
+
+
+def test_an_engine_that_finds_nothing_to_say_ends_in_an_error() -> None:
+    talk = Talk().started()
+    talk.speak()
+    assert errors(talk.ended()) == ["INVALID_TEXT"]
+
+
+def test_text_that_waits_too_long_for_audio_times_out() -> None:
+    talk = Talk().started()
+    talk.speak()
+    talk.later(29_999).send(Tick())
+    effects = talk.later(1).send(Tick())
+    assert errors(effects) == ["TIMEOUT"]
+    assert CancelSpeech("u1") in effects
+
+
+def test_a_live_text_whose_pieces_were_all_spoken_does_not_time_out() -> None:
+    talk = Talk().started()
+    talk.speak("This is a whole sentence. ", utterance_id="t", final=False)
+    talk.speak("", utterance_id="t", final=False)
+    talk.send(Flush(utterance_id="t"))
+    talk.audio("t")
+    talk.later(29_000).speak("Hm", utterance_id="t", final=False)
+    assert errors(talk.later(2_000).send(Tick())) == []
+
+
+def test_the_engine_going_down_fails_everything_and_closes() -> None:
+    talk = Talk().started()
+    talk.speak()
+    talk.speak()
+    effects = talk.send(EngineFailed("gone"))
+    assert errors(effects) == ["TTS_UNAVAILABLE"] * 3
+    assert types(effects)[-1] == "close 1011"
+
+
+# Bad messages
+
+
+def test_the_twentieth_bad_message_closes() -> None:
+    talk = Talk().started()
+    talk.speak()
+    for _ in range(19):
+        talk.send(Malformed("no"))
+    effects = talk.send(Malformed("no"))
+    assert types(effects) == ["error", "error", "close 1008"]
+    assert errors(effects) == ["INVALID_MESSAGE", "CANCELLED"]
+
+
+# Session life
+
+
+@pytest.mark.parametrize(("started", "code"), [(True, 4408), (False, 1000)])
+def test_an_idle_session_is_closed(started: bool, code: int) -> None:
+    talk = Talk().started() if started else Talk().page()
+    effects = talk.later(120_000).send(Tick())
+    assert types(effects) == ["stopped", f"close {code}"]
+    assert said(effects)[0].reason == "idle"
+
+
+def test_a_session_with_a_pending_utterance_is_not_idle() -> None:
+    talk = Talk(Limits(utterance_timeout_ms=10**9)).started()
+    talk.speak()
+    assert types(talk.later(120_000).send(Tick())) == []
+
+
+def test_the_session_limit_ends_any_session() -> None:
+    talk = Talk(Limits(utterance_timeout_ms=10**9)).started()
+    talk.speak()
+    effects = talk.later(3_600_000).send(Tick())
+    assert types(effects) == ["error", "stopped", "close 1000"]
+    assert said(effects)[-1].reason == "session_limit"
+
+
+def test_every_deadline_is_asked_for() -> None:
+    talk = Talk()
+    wishes = [effect.at_ms for effect in talk.send(READY) if isinstance(effect, WakeAt)]
+    assert wishes == [120_000]
+    wishes = [effect.at_ms for effect in talk.speak() if isinstance(effect, WakeAt)]
+    assert wishes == [30_000]
+
+
+def test_a_tick_that_comes_early_asks_again() -> None:
+    talk = Talk().page()
+    assert talk.later(60_000).send(Ping()) != []
+    assert [effect for effect in talk.later(60_000).send(Tick()) if isinstance(effect, WakeAt)] == [
+        WakeAt(180_000)
+    ]
+
+
+def test_stop_ends_each_utterance_and_then_the_session() -> None:
+    talk = Talk().started()
+    talk.speak()
+    talk.speak()
+    assert types(talk.send(Stop(reason="done"))) == ["error", "error", "stopped", "close 1000"]
+    assert said(talk.heard)[-1].reason == "done"
+
+
+def test_a_disconnect_cancels_at_once_and_says_nothing() -> None:
+    talk = Talk().started()
+    talk.speak()
+    talk.speak()
+    effects = talk.send(Disconnected())
+    assert CancelSpeech("u1") in effects
+    assert types(effects) == []
+    assert [effect.outcome for effect in effects if isinstance(effect, UtteranceEnded)] == ["CANCELLED"] * 2
+
+
+def test_draining_lets_pending_utterances_finish() -> None:
+    talk = Talk().started()
+    talk.speak()
+    talk.speak("Still being ", utterance_id="t", final=False)
+    assert types(talk.send(Drain(20_000))) == []
+    assert errors(talk.speak(utterance_id="new")) == ["TTS_UNAVAILABLE"]
+    assert errors(talk.send(Start())) == ["TTS_UNAVAILABLE"]
+    talk.speak("written.", utterance_id="t")
+    talk.audio()
+    assert begun(talk.ended()) == ["t"]
+    talk.audio("t")
+    effects = talk.ended("t")
+    assert types(effects) == ["complete", "stopped", "close 1001"]
+    assert said(effects)[-1].reason == "draining"
+
+
+def test_draining_ends_when_its_time_is_up() -> None:
+    talk = Talk().started()
+    talk.speak()
+    talk.send(Drain(20_000))
+    assert types(talk.later(20_000).send(Tick())) == ["error", "stopped", "close 1001"]
+
+
+def test_draining_a_session_that_rests_ends_it() -> None:
+    assert types(Talk().page().send(Drain(20_000))) == ["stopped", "close 1001"]
+
+
+def test_voice_and_language_of_an_utterance_go_before_the_sessions() -> None:
+    talk = Talk().started(language="de")
+    first = talk.speak()[0]
+    assert isinstance(first, StartSpeech)
+    assert (first.voice, first.language) == (None, "German")
+    talk.send(Cancel())
+    second = talk.speak(voice="alice", language="ja", seed=7)[0]
+    assert isinstance(second, StartSpeech)
+    assert (second.voice, second.language, second.seed) == ("alice", "Japanese", 7)

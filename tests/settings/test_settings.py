@@ -1,0 +1,86 @@
+"""Every knob once, and none that means nothing."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from makima_tts import factory
+from makima_tts.errors import TtsUnavailable
+from makima_tts.settings import Settings, UnknownSettings, load_settings
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, without a .env."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_owners_settings_exist_with_their_defaults() -> None:
+    settings = load_settings()
+    assert settings.engine == "auto"
+    assert settings.model_id == "Qwen/Qwen3-TTS-12Hz-0.6B-Base"
+    assert settings.device == "auto"
+    assert settings.voices_dir == Path("voices")
+    assert settings.default_voice == "makima"
+    assert settings.host == "127.0.0.1"
+
+
+def test_the_environment_wins_over_the_file(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (nowhere / ".env").write_text("TTS_PORT=9000\nTTS_DEFAULT_VOICE=alice\nOTHER=1\n")
+    monkeypatch.setenv("TTS_PORT", "9001")
+    settings = load_settings()
+    assert (settings.port, settings.default_voice) == (9001, "alice")
+
+
+@pytest.mark.parametrize("place", ["environment", "file"])
+def test_a_misspelt_setting_refuses_to_start(
+    place: str, nowhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if place == "environment":
+        monkeypatch.setenv("TTS_MAX_TEXT_CHAR", "5")
+    else:
+        (nowhere / ".env").write_text("TTS_MAX_TEXT_CHAR=5\n")
+    with pytest.raises(UnknownSettings, match=r"TTS_MAX_TEXT_CHAR.*Known:.*TTS_MAX_TEXT_CHARS"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PORT", "70000"), ("ENGINE", "espeak"), ("IDLE_TIMEOUT_S", "0"), ("LOG_LEVEL", "loud")],
+)
+def test_a_value_that_is_not_allowed_refuses_to_start(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"TTS_{name}", value)
+    with pytest.raises(ValidationError):
+        load_settings()
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        load_settings().port = 5  # type: ignore[misc]
+
+
+def test_origins_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TTS_ALLOWED_ORIGINS", "https://a.example, https://b.example/")
+    assert load_settings().allowed_origins == ("https://a.example", "https://b.example")
+
+
+def test_auto_chooses_the_preview_and_says_what_qwen3_lacks() -> None:
+    choice = factory.choose_engine(Settings(_env_file=None))
+    assert choice.name == "preview"
+    assert "Qwen3-TTS lacks" in choice.reason
+    assert "Qwen/Qwen3-TTS-12Hz-0.6B-Base" in choice.reason
+
+
+def test_auto_chooses_qwen3_once_nothing_is_lacking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(factory, "qwen3_needs", lambda model_id: [])
+    assert factory.choose_engine(Settings(_env_file=None)).name == "qwen3"
+
+
+@pytest.mark.parametrize("engine", ["qwen3", "qwen-tts"])
+def test_a_named_engine_is_that_engine_or_a_clear_failure(engine: str) -> None:
+    with pytest.raises(TtsUnavailable, match=f"TTS_ENGINE={engine} cannot be started: it lacks"):
+        factory.choose_engine(Settings(_env_file=None, engine=engine))
