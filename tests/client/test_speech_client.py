@@ -115,10 +115,10 @@ async def test_text_that_is_still_being_written_goes_out_as_it_comes() -> None:
     continue_ = asyncio.Event()
 
     async def writer() -> AsyncIterator[str]:
-        yield "Hel"
+        yield "Good d"
         yield ""
         await continue_.wait()
-        yield "lo."
+        yield "ay."
 
     async with FakeService() as service, SpeechClient.connect(service.url) as client:
         speech = client.speak(writer(), utterance_id="live")
@@ -128,7 +128,7 @@ async def test_text_that_is_still_being_written_goes_out_as_it_comes() -> None:
         assert (await anext(speech)).pcm == b"11"
         continue_.set()
         rest = [await service.heard(Speak) for _ in range(2)]
-        assert [(m.text, m.final) for m in (first, *rest)] == [("Hel", False), ("lo.", False), ("", True)]
+        assert [(m.text, m.final) for m in (first, *rest)] == [("Good d", False), ("ay.", False), ("", True)]
         assert {m.utterance_id for m in (first, *rest)} == {"live"}
 
 
