@@ -4,7 +4,19 @@ In: float32 samples, clips. Out: PCM in the rate and encoding that a listener as
 engines, utterances, the wire.
 """
 
+from makima_tts.audio.clip_report import ClipReport, transcript_warnings
+from makima_tts.audio.clips import Clip, check_header, read_clip, write_clip
 from makima_tts.audio.pcm import PcmEncoder, PcmEncoding
 from makima_tts.audio.resample import StreamingResampler
 
-__all__ = ["PcmEncoder", "PcmEncoding", "StreamingResampler"]
+__all__ = [
+    "Clip",
+    "ClipReport",
+    "PcmEncoder",
+    "PcmEncoding",
+    "StreamingResampler",
+    "check_header",
+    "read_clip",
+    "transcript_warnings",
+    "write_clip",
+]

@@ -1,0 +1,218 @@
+"""Which voices there are: those that ship with the package, and the operator's, which win over them.
+
+In: two folders of voice folders, and changes to the operator's. Out: :class:`VoiceFolder` by id. Does not
+know: engines, prompts, clients.
+
+Lookups go through an index; no path is made of an id that a client sent. A new voice is written to a hidden
+folder, synced and renamed, a deleted one renamed and then removed, so that a voice is there as a whole or
+not at all. Everything here blocks and may be called from any thread.
+"""
+
+import os
+import secrets
+import shutil
+import threading
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import chain, count
+from pathlib import Path
+
+from makima_tts.audio import Clip, write_clip
+from makima_tts.errors import Conflict, Forbidden, TtsUnavailable, VoiceNotFound
+from makima_tts.voices.folders import MANIFEST, TRANSCRIPT, Revision, VoiceFolder, read_folder, stamp
+from makima_tts.voices.manifest import Manifest, is_voice_id
+
+SHIPPED = Path(__file__).parent / "shipped"
+MAX_VOICES = 1000
+
+_INCOMING = ".incoming-"
+_DELETED = ".deleted-"
+
+
+class VoiceLibrary:
+    """``voices_dir`` may be missing: the first voice that is added makes it."""
+
+    def __init__(
+        self, voices_dir: Path, *, shipped_dir: Path = SHIPPED, max_voices: int = MAX_VOICES
+    ) -> None:
+        self._voices_dir = voices_dir
+        self._shipped_dir = shipped_dir
+        self._max_voices = max_voices
+        self._lock = threading.RLock()
+        self._known: dict[Path, VoiceFolder] = {}
+        self._index: dict[str, VoiceFolder] = {}
+        self._roots = stamp(())
+        self._incoming: set[Path] = set()
+
+    def voices(self) -> list[VoiceFolder]:
+        """All of them as they are on disk now, by id; broken ones too."""
+        with self._lock:
+            self._scan()
+            return [self._index[voice_id] for voice_id in sorted(self._index)]
+
+    def find(self, voice_id: str) -> VoiceFolder | None:
+        """As it is on disk now. None for an unknown or malformed id."""
+        if not is_voice_id(voice_id):
+            return None
+        with self._lock:
+            voice = self._index.get(voice_id)
+            if voice is None or not voice.is_current() or self._roots != self._root_stamps():
+                self._scan()
+            return self._index.get(voice_id)
+
+    def require_room(self, voice_id: str) -> VoiceFolder | None:
+        """The shipped voice that a new one of this id would give a clip to, if any. Raises Conflict."""
+        with self._lock:
+            voice = self.find(voice_id)
+            if voice is not None and not (voice.shipped and voice.reason):
+                raise Conflict(
+                    f"There is a voice {voice_id} already. Choose another name, or delete that one first."
+                )
+            if sum(not known.shipped for known in self._index.values()) >= self._max_voices:
+                raise Conflict(f"There are {self._max_voices} voices, which is the most. Delete one first.")
+            return voice
+
+    def add(self, manifest: Manifest, clip: Clip, transcript: str | None) -> VoiceFolder:
+        """Raises Conflict, and TtsUnavailable when the operator's folder cannot be written."""
+        with _writing(), self._incoming_folder() as incoming:
+            _write_voice(incoming, manifest, clip, transcript)
+            with self._lock:
+                self.require_room(manifest.id)
+                incoming.rename(self._free_path(manifest.id))
+                _sync(self._voices_dir)
+                self._scan()
+                return self._index[manifest.id]
+
+    def remove(self, voice_id: str) -> None:
+        """Raises VoiceNotFound, Forbidden for what ships, TtsUnavailable when it cannot be written."""
+        doomed = self._voices_dir / f"{_DELETED}{secrets.token_hex(8)}"
+        with _writing(), self._lock:
+            voice = self.find(voice_id)
+            if voice is None:
+                raise VoiceNotFound("There is no such voice; GET /api/v1/voices lists those there are.")
+            if voice.shipped:
+                raise Forbidden("This voice comes with the service and cannot be deleted.")
+            voice.path.rename(doomed)
+            _sync(self._voices_dir)
+            self._scan()
+        _discard(doomed)
+
+    def sweep(self) -> None:
+        """Remove what a process that died left half written or half deleted."""
+        for prefix in (_INCOMING, _DELETED):
+            for leftover in self._voices_dir.glob(f"{prefix}*"):
+                if leftover not in self._incoming:
+                    _discard(leftover)
+
+    def _scan(self) -> None:
+        roots = self._root_stamps()
+        shipped = [self._read(path, shipped=True) for path in _folders(self._shipped_dir)]
+        # In a checkout the operator's folder is, by default, the one that the shipped voices lie in.
+        places = {voice.path.resolve() for voice in shipped}
+        own = [
+            self._read(path, shipped=False)
+            for path in _folders(self._voices_dir)
+            if path.resolve() not in places
+        ]
+        self._known = {voice.path: voice for voice in (*shipped, *own)}
+        self._index = {**_by_id(shipped), **_by_id(own)}
+        self._roots = roots
+
+    def _read(self, path: Path, *, shipped: bool) -> VoiceFolder:
+        known = self._known.get(path)
+        return known if known is not None and known.is_current() else read_folder(path, shipped=shipped)
+
+    def _root_stamps(self) -> Revision:
+        return stamp((self._shipped_dir, self._voices_dir))
+
+    def _free_path(self, voice_id: str) -> Path:
+        """Named after the voice, for people; what counts is the id in the manifest."""
+        names = chain([voice_id], (f"{voice_id}-{number}" for number in count(2)))
+        return next(path for name in names if not os.path.lexists(path := self._voices_dir / name))
+
+    @contextmanager
+    def _incoming_folder(self) -> Iterator[Path]:
+        path = self._voices_dir / f"{_INCOMING}{secrets.token_hex(8)}"
+        self._incoming.add(path)
+        try:
+            path.mkdir(parents=True)
+            yield path
+        finally:
+            _discard(path)
+            self._incoming.discard(path)
+
+
+def _folders(root: Path) -> list[Path]:
+    """Of voices: what begins with a dot is not one (yet, or any more)."""
+    try:
+        return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError:
+        return []
+
+
+def _by_id(voices: Iterable[VoiceFolder]) -> dict[str, VoiceFolder]:
+    """Of folders with one id the first by name has it; the others are listed under ids near it."""
+    index: dict[str, VoiceFolder] = {}
+    others = []
+    for voice in sorted(voices, key=lambda voice: (voice.manifest is None, voice.path.name)):
+        if voice.id in index:
+            others.append(voice)
+        else:
+            index[voice.id] = voice
+    for voice in others:
+        reason = voice.reason or f"Another folder has the id {voice.id}; give this one an id of its own."
+        free = _free_id(voice.id, index)
+        index[free] = replace(voice, id=free, reason=reason)
+    return index
+
+
+def _free_id(voice_id: str, taken: Container[str]) -> str:
+    names = (f"{voice_id[:56]}-{number}" for number in count(2))
+    return next(name for name in names if name not in taken)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TtsUnavailable(
+            f"The folder of voices cannot be written ({error.strerror}). "
+            "The operator must make TTS_VOICES_DIR writable, or free space there."
+        ) from error
+
+
+def _write_voice(folder: Path, manifest: Manifest, clip: Clip, transcript: str | None) -> None:
+    """Everything is on the disk, not only on its way there, when this returns."""
+    _write(folder / MANIFEST, manifest.model_dump_json(indent=2, exclude_defaults=True))
+    if transcript is not None:
+        _write(folder / TRANSCRIPT, transcript)
+    with (folder / manifest.reference_audio).open("wb") as file:
+        write_clip(file, clip)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync(folder)
+
+
+def _write(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(f"{text}\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _discard(path: Path) -> None:
+    """Nothing is lost when this fails: the next sweep tries again."""
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
