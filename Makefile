@@ -69,9 +69,11 @@ $(CAN_TEST): pyproject.toml $(PINS) | $(BIN)/python
 	@$(PIP) install --quiet --constraint $(PINS) --editable ".[preview,dev]"
 	@touch $(CAN_RUN) $@
 
+# Without its own list of needs, which would bring gradio; requirements/qwen-tts.txt has what it imports.
+.venvs/qwen-tts/.can-run: PIP = .venvs/qwen-tts/bin/python -m pip --disable-pip-version-check
 .venvs/qwen-tts/.can-run: requirements/qwen-tts.txt pyproject.toml | .venvs/qwen-tts/bin/python
-	@echo "Installing the qwen-tts package with what it needs (several gigabytes)."
-	@.venvs/qwen-tts/bin/python -m pip --disable-pip-version-check install --requirement requirements/qwen-tts.txt
-	@.venvs/qwen-tts/bin/python -m pip --disable-pip-version-check install --no-deps qwen-tts==0.1.1
-	@.venvs/qwen-tts/bin/python -m pip --disable-pip-version-check install --constraint requirements/qwen-tts.txt --editable .
+	@echo "Installing the qwen-tts package with what it needs (once; several gigabytes)."
+	@$(PIP) install --requirement requirements/qwen-tts.txt
+	@$(PIP) install --no-deps qwen-tts==0.1.1
+	@$(PIP) install --constraint requirements/qwen-tts.txt --editable .
 	@touch $@
