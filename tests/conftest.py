@@ -24,17 +24,22 @@ class Serve(Protocol):
     def __call__(self, *, port: int = 0, **settings: object) -> ServerProcess: ...
 
 
+def service_process(folder: Path, *, port: int = 0, **settings: object) -> ServerProcess:
+    """``makima-tts serve`` with these settings, its voices and cache in ``folder``; not started yet."""
+    folders = {"voices_dir": folder / "voices", "cache_dir": folder / "cache"}
+    chosen = {"engine": "scripted", **folders, **settings}
+    env = {name: value for name, value in os.environ.items() if not name.startswith("TTS_")}
+    env |= {f"TTS_{name.upper()}": str(value) for name, value in chosen.items()}
+    return ServerProcess([sys.executable, "-m", "makima_tts", "serve", "--port", str(port)], env=env)
+
+
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     """Real server processes on free ports, with folders of their own; killed at the end."""
     with ExitStack() as processes:
 
         def start(*, port: int = 0, **settings: object) -> ServerProcess:
-            folders = {"voices_dir": tmp_path / "voices", "cache_dir": tmp_path / "cache"}
-            chosen = {"engine": "scripted", **folders, **settings}
-            env = {name: value for name, value in os.environ.items() if not name.startswith("TTS_")}
-            env |= {f"TTS_{name.upper()}": str(value) for name, value in chosen.items()}
-            command = [sys.executable, "-m", "makima_tts", "serve", "--port", str(port)]
-            return processes.enter_context(ServerProcess(command, env=env)).until_listening()
+            process = service_process(tmp_path, port=port, **settings)
+            return processes.enter_context(process).until_listening()
 
         yield start

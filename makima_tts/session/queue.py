@@ -2,7 +2,7 @@
 
 In: utterances and their inputs. Out: effects. Does not know: the session's states; what an utterance does.
 
-High before normal before low, first come first served within one; a running utterance is never pre-empted.
+High before normal before low, first come first served within one; a running utterance is never preempted.
 """
 
 from collections import OrderedDict

@@ -60,6 +60,6 @@ async def _audio(client: Client, wanted_bytes: int) -> int:
 def _steady(message: dict[str, Any]) -> dict[str, Any]:
     """Without what differs from run to run, or is too long to show."""
     shown = {name: 0 if name in _VARYING else value for name, value in message.items()}
-    if shown.get("data"):
-        shown["data"] = f"({len(shown['data'])} characters of base64)"
+    if data := message.get("data"):
+        shown["data"] = f"({len(data)} characters of base64)"
     return shown

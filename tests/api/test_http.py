@@ -3,6 +3,7 @@
 import asyncio
 import io
 import struct
+from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
@@ -115,7 +116,7 @@ async def test_a_service_whose_model_failed_says_so(run: Run) -> None:
 
 
 async def test_bodies_over_the_limit_are_413_declared_or_not(service: RunningService) -> None:
-    async def trickle() -> object:
+    async def trickle() -> AsyncIterator[bytes]:
         for _ in range(300):
             yield b" " * 1024
 

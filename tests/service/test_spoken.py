@@ -22,7 +22,7 @@ async def test_what_is_asked_for_is_what_is_heard(serve: Serve) -> None:
         assert not client.ready.capabilities.cloning
         for sentence in SENTENCES:
             pcm = b"".join([chunk.pcm async for chunk in client.speak(sentence)])
-            sound = np.frombuffer(pcm, "<i2").astype(np.float32) / 32768
+            sound = (np.frombuffer(pcm, "<i2") / 32768).astype(np.float32)
             errors += word_errors(sentence, transcribe(sound, RATE_HZ))
     assert errors / sum(len(words(sentence)) for sentence in SENTENCES) <= 0.05
 
