@@ -90,18 +90,23 @@ def say(
     language: Annotated[str, typer.Option(help="A language's name or tag, or Auto.")] = "English",
     seed: Annotated[int | None, typer.Option(min=0, help="The same seed gives the same audio.")] = None,
     engine: Annotated[str | None, typer.Option(help="Speak in this process, with this engine.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Speak in this process, with this Qwen3-TTS id or folder.")
+    ] = None,
 ) -> None:
     """Say something into a WAV file.
 
-    Through --url, or the server that TTS_HOST and TTS_PORT name, or one that is started for the purpose.
+    Through --url, or the server that TTS_HOST and TTS_PORT name, or one that is started for the purpose;
+    with --engine or --model without a server.
     """
     from makima_tts import saying
 
     wanted = saying.Wanted(sys.stdin.read() if text == "-" else text, out, voice, language, seed)
     with _err.status("Speaking …") as status:
-        speak = (
-            saying.in_process(wanted, engine) if engine else saying.through_server(wanted, url, status.update)
-        )
+        if engine or model:
+            speak = saying.in_process(wanted, engine or "qwen3", model)
+        else:
+            speak = saying.through_server(wanted, url, status.update)
         said = asyncio.run(speak)
     _out.print(f"[bold]{said.path}[/]  {said.audio_s:.2f} s · first sound after {said.ttfa_s * 1000:.0f} ms")
     if said.warning:

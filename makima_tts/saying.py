@@ -70,9 +70,10 @@ async def through_server(wanted: Wanted, url: str | None, tell: Callable[[str], 
             return Said(wanted.path, audio_s, speech.ttfa_s or 0.0, client.started.warning)
 
 
-async def in_process(wanted: Wanted, engine_name: str) -> Said:
+async def in_process(wanted: Wanted, engine_name: str, model_id: str | None) -> Said:
     """With an engine of our own, no server. Raises what the engine raises."""
-    settings = Settings.model_validate({**load_settings().model_dump(), "engine": engine_name})
+    chosen = {"engine": engine_name} | ({"model_id": model_id} if model_id else {})
+    settings = Settings.model_validate({**load_settings().model_dump(), **chosen})
     engine = factory.build_engine(factory.choose_engine(settings))
     voices = factory.build_voices(settings, engine, Metrics())
     try:

@@ -89,6 +89,8 @@ def test_say_speaks_in_this_process_when_an_engine_is_named(run: Run, tmp_path: 
         (["say", "...", "--engine", "preview"], "nothing to speak"),
         (["say", "\u041f\u0440\u0438\u0432\u0435\u0442.", "--engine", "preview"], "Cyrillic"),
         (["say", "Hello.", "--engine", "qwen3"], "it lacks"),
+        (["say", "Hello.", "--engine", "espeak"], "TTS_ENGINE"),
+        (["say", "Hello.", "--model", "some/folder"], "the checkpoint some/folder"),
         (["say", "Hello.", "--engine", "scripted", "--language", "Klingon"], "no language"),
         (["say", "Hello.", "--url", "http://127.0.0.1:9"], "127.0.0.1:9"),
         (["say", "Hello.", "--engine", "scripted", "--voice", "nobody"], "nobody"),
