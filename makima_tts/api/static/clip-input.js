@@ -1,0 +1,125 @@
+// @ts-check
+/**
+ * A clip from the microphone or from a file, to listen to before it is sent.
+ *
+ * In: the microphone, files. Out: one clip that the service can read. Does not know: what it is for.
+ *
+ * @import {Clip} from "./clip.js"
+ * @import {ServiceError} from "./voices.js"
+ */
+
+import { prepareClip } from "./clip.js";
+import { byId } from "./elements.js";
+import { canRecord, Recorder } from "./recorder.js";
+
+/** What the service takes; it says so itself too, but not before everything was sent. */
+const SHORTEST_S = 3;
+const LONGEST_S = 60;
+
+export class ClipInput {
+  /** @type {Clip | null} */ clip = null;
+  /** @type {Recorder | null} */ #recorder = null;
+  #record = byId("record", HTMLButtonElement);
+  #file = byId("clip-file", HTMLInputElement);
+  #preview = byId("clip-preview", HTMLAudioElement);
+  /** @type {(error: {code: string, message: string}) => void} */ #onError;
+  /** @type {() => void} */ #onClip;
+
+  /**
+   * @param {(error: {code: string, message: string}) => void} onError
+   * @param {() => void} onClip
+   */
+  constructor(onError, onClip) {
+    this.#onError = onError;
+    this.#onClip = onClip;
+    this.#record.addEventListener("click", () => void this.#toggle());
+    this.#file.addEventListener("change", () => this.#chosen());
+    this.#record.disabled = !canRecord();
+    byId("record-refused").hidden = canRecord();
+  }
+
+  /** Says that one is needed, and where. */
+  ask() {
+    byId("clip-line").textContent = "Record a clip or choose a file first.";
+    (this.#record.disabled ? this.#file : this.#record).focus();
+  }
+
+  clear() {
+    URL.revokeObjectURL(this.#preview.src);
+    this.clip = null;
+    this.#preview.hidden = true;
+    byId("clip-line").textContent = "";
+  }
+
+  /** Nobody looks any more: the microphone and the loudspeaker fall silent. */
+  letGo() {
+    this.#preview.pause();
+    if (this.#recorder !== null) void this.#finish(this.#recorder);
+  }
+
+  #chosen() {
+    const file = this.#file.files?.[0];
+    if (file !== undefined) void this.#take(file);
+  }
+
+  async #toggle() {
+    if (this.#recorder !== null) return this.#finish(this.#recorder);
+    this.clear();
+    try {
+      this.#recorder = await Recorder.begin((durationS, level) => this.#hear(durationS, level));
+      this.#showRecording(true);
+    } catch {
+      this.#onError({ code: "NO_MICROPHONE", message: "The browser gave this page no microphone." });
+    }
+  }
+
+  /**
+   * @param {number} durationS
+   * @param {number} level
+   */
+  #hear(durationS, level) {
+    byId("record-level", HTMLMeterElement).value = level;
+    byId("record-time").textContent = `${durationS.toFixed(1)} s`;
+    if (durationS >= LONGEST_S && this.#recorder !== null) void this.#finish(this.#recorder);
+  }
+
+  /** @param {Recorder} recorder */
+  async #finish(recorder) {
+    this.#recorder = null;
+    this.#showRecording(false);
+    await this.#take(new File([await recorder.stop()], "recording.wav"));
+  }
+
+  /** @param {boolean} recording */
+  #showRecording(recording) {
+    this.#record.textContent = recording ? "Stop recording" : "Record";
+    this.#record.setAttribute("aria-pressed", String(recording));
+    byId("recording").hidden = !recording;
+  }
+
+  /** @param {File} file */
+  async #take(file) {
+    this.clear();
+    try {
+      this.clip = await prepareClip(file);
+      this.#show(this.clip);
+      this.#onClip();
+    } catch (error) {
+      this.#onError(/** @type {ServiceError} */ (error));
+    }
+  }
+
+  /** @param {Clip} clip */
+  #show({ file, durationS }) {
+    this.#preview.src = URL.createObjectURL(file);
+    this.#preview.hidden = false;
+    byId("clip-line").textContent = `${file.name}, ${durationS.toFixed(1)} s. ${fitness(durationS)}`;
+  }
+}
+
+/** @param {number} durationS */
+function fitness(durationS) {
+  if (durationS < SHORTEST_S) return `Too short: ${SHORTEST_S} s are needed, 5 to 15 are best.`;
+  if (durationS > LONGEST_S) return `Too long: ${LONGEST_S} s are the most, 5 to 15 are best.`;
+  return "Listen to it, then add it.";
+}

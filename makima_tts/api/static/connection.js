@@ -1,0 +1,233 @@
+// @ts-check
+/**
+ * One conversation with the service, kept alive.
+ *
+ * In: texts to speak, cancels. Out: one stream of events: every server message as it came, the audio with
+ * the utterance it belongs to, and the state of the connection. Does not know: sound, the page.
+ *
+ * Promises: every utterance given to `speak` ends with exactly one `complete` or `error` event, whatever
+ * happens to the socket; after `cancel` no more audio of what was cancelled is reported; texts given while
+ * there is no connection are sent as soon as there is one.
+ *
+ * @import {ServerMessage, SpeakOptions, StartOptions, ErrorMessage} from "./protocol.js"
+ *
+ * @typedef {object} AudioEvent
+ * @property {"audio"} type
+ * @property {string} utteranceId
+ * @property {ArrayBuffer} pcm Whole samples, little endian, in the encoding that `start` asked for.
+ * @property {number} atMs When its first byte could be read, on the clock of `performance.now()`.
+ *
+ * @typedef {object} StateEvent
+ * @property {"state"} type
+ * @property {ConnectionState} state
+ * @property {string} reason For people; empty when there is nothing to explain.
+ * @property {number} [retryInMs] With `lost`: when the next attempt is made.
+ *
+ * @typedef {"resting" | "connecting" | "ready" | "lost" | "refused"} ConnectionState
+ *   resting: closed on good terms, `speak` or `connect` wakes it; connecting: until `ready`;
+ *   lost: it tries again by itself; refused: it does not, because trying again would change nothing.
+ *
+ * @typedef {ServerMessage | AudioEvent | StateEvent} SpeechEvent
+ */
+
+import { CONNECTION_LOST, SUBPROTOCOL } from "./protocol.js";
+
+const FIRST_RETRY_MS = 500;
+const LAST_RETRY_MS = 15_000;
+/** Spread over ±20 %, so that the clients of a restarted server do not come back in one moment. */
+const JITTER = 0.2;
+
+/** @type {Record<number, {state: "resting" | "lost" | "refused", reason: string}>} */
+const AFTER_CLOSE = {
+  1000: { state: "resting", reason: "" },
+  4408: { state: "resting", reason: "" },
+  1001: { state: "lost", reason: "The service is restarting." },
+  1013: { state: "lost", reason: "The service has no room for another listener." },
+  4429: { state: "lost", reason: "This address connects too often." },
+  1008: { state: "refused", reason: "The service closed the connection: it did not understand this page." },
+  4401: { state: "refused", reason: "The service asks for a token that this page does not have." },
+};
+const LOST = /** @type {const} */ ({ state: "lost", reason: "The connection to the service was lost." });
+
+/**
+ * @param {number} attempt From 0.
+ * @param {number} atLeastMs What the server asked to wait.
+ * @param {number} chance In 0…1.
+ */
+export function retryDelayMs(attempt, atLeastMs, chance) {
+  const delayMs = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** attempt);
+  return Math.max(atLeastMs, Math.round(delayMs * (1 + JITTER * (2 * chance - 1))));
+}
+
+export class SpeechConnection {
+  /** @type {string} */ #url;
+  /** @type {StartOptions} */ #start;
+  /** @type {(event: SpeechEvent) => void} */ #onEvent;
+  /** @type {ConnectionState} */ #state = "resting";
+  /** @type {WebSocket | null} */ #socket = null;
+  /** Not sent yet. @type {(SpeakOptions & {utteranceId: string})[]} */ #outbox = [];
+  /** Sent, and without a terminal message so far. @type {Set<string>} */ #pending = new Set();
+  /** Pending, but nobody wants to hear them any more. @type {Set<string>} */ #cancelled = new Set();
+  /** Whose audio is being sent now. @type {string | null} */ #speaking = null;
+  #utterancesMade = 0;
+  #attempts = 0;
+  #retryAfterMs = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ #retry = undefined;
+
+  /** @param {{url: string, start: StartOptions, onEvent: (event: SpeechEvent) => void}} options */
+  constructor({ url, start, onEvent }) {
+    this.#url = url;
+    this.#start = start;
+    this.#onEvent = onEvent;
+  }
+
+  get state() {
+    return this.#state;
+  }
+
+  /** The utterance whose audio is being sent now, or null. */
+  get speaking() {
+    return this.#speaking;
+  }
+
+  /** How many utterances have no terminal event yet. */
+  get pendingUtterances() {
+    return this.#pending.size + this.#outbox.length;
+  }
+
+  /** Connects now, also while a later attempt is planned. Does nothing when connected or connecting. */
+  connect() {
+    if (this.#socket !== null) return;
+    clearTimeout(this.#retry);
+    this.#enter("connecting", "");
+    const socket = new WebSocket(this.#url, [SUBPROTOCOL]);
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => this.#opened();
+    socket.onmessage = ({ data }) => this.#received(data);
+    socket.onclose = ({ code }) => this.#closed(code);
+    this.#socket = socket;
+  }
+
+  /**
+   * Queues a text, connecting first where that is needed.
+   * @param {SpeakOptions} options
+   * @returns {string} The utterance's id.
+   */
+  speak(options) {
+    const utteranceId = options.utteranceId ?? `utterance-${++this.#utterancesMade}`;
+    this.#outbox.push({ ...options, utteranceId });
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#sendOutbox();
+    else this.connect();
+    return utteranceId;
+  }
+
+  /**
+   * Silences everything, queued texts too.
+   * @param {{playedMs?: number}} [heard] How much of the utterance that is `speaking` was heard.
+   */
+  cancel({ playedMs } = {}) {
+    const unsent = this.#outbox.splice(0);
+    for (const id of this.#pending) this.#cancelled.add(id);
+    if (this.#pending.size > 0) this.#send({ type: "cancel", playedMs });
+    for (const { utteranceId } of unsent)
+      this.#onEvent(ended("CANCELLED", utteranceId, "Cancelled, unsent."));
+  }
+
+  #opened() {
+    this.#send({ type: "start", ...this.#start });
+    this.#sendOutbox();
+  }
+
+  #sendOutbox() {
+    for (const text of this.#outbox.splice(0)) {
+      this.#pending.add(text.utteranceId);
+      this.#send({ type: "speak", ...text });
+    }
+  }
+
+  /** @param {object} message */
+  #send(message) {
+    this.#socket?.send(JSON.stringify(message));
+  }
+
+  /** @param {string | ArrayBuffer} data */
+  #received(data) {
+    if (typeof data === "string") this.#heard(JSON.parse(data));
+    else this.#sounded(data);
+  }
+
+  /** @param {ArrayBuffer} pcm */
+  #sounded(pcm) {
+    const utteranceId = this.#speaking;
+    if (utteranceId === null || this.#cancelled.has(utteranceId)) return;
+    this.#onEvent({ type: "audio", utteranceId, pcm, atMs: performance.now() });
+  }
+
+  /** @param {ServerMessage} message */
+  #heard(message) {
+    if (message.type === "speaking") this.#speaking = message.utteranceId;
+    if (message.type === "complete") this.#ended(message.utteranceId);
+    if (message.type === "error") this.#failed(message);
+    this.#onEvent(message);
+    if (message.type === "ready") this.#ready();
+  }
+
+  #ready() {
+    this.#attempts = 0;
+    this.#enter("ready", "");
+  }
+
+  /** @param {ErrorMessage} error */
+  #failed(error) {
+    if (error.utteranceId !== undefined) this.#ended(error.utteranceId);
+    else this.#retryAfterMs = error.retryAfterMs ?? 0;
+  }
+
+  /** @param {string} utteranceId */
+  #ended(utteranceId) {
+    this.#pending.delete(utteranceId);
+    this.#cancelled.delete(utteranceId);
+    if (this.#speaking === utteranceId) this.#speaking = null;
+  }
+
+  /** @param {number} code */
+  #closed(code) {
+    this.#socket = null;
+    for (const id of [...this.#pending]) {
+      this.#ended(id);
+      this.#onEvent(ended(CONNECTION_LOST, id, "The connection was lost before this was spoken to its end."));
+    }
+    const { state, reason } = AFTER_CLOSE[code] ?? LOST;
+    if (state === "lost") this.#retryLater(reason);
+    else this.#enter(state, reason);
+  }
+
+  /** @param {string} reason */
+  #retryLater(reason) {
+    const retryInMs = retryDelayMs(this.#attempts++, this.#retryAfterMs, Math.random());
+    this.#retryAfterMs = 0;
+    this.#retry = setTimeout(() => this.connect(), retryInMs);
+    this.#enter("lost", reason, retryInMs);
+  }
+
+  /**
+   * @param {ConnectionState} state
+   * @param {string} reason
+   * @param {number} [retryInMs]
+   */
+  #enter(state, reason, retryInMs) {
+    this.#state = state;
+    this.#onEvent({ type: "state", state, reason, retryInMs });
+  }
+}
+
+/**
+ * A terminal message that the server could not send.
+ * @param {string} code
+ * @param {string} utteranceId
+ * @param {string} message
+ * @returns {ErrorMessage}
+ */
+function ended(code, utteranceId, message) {
+  return { type: "error", code, message, recoverable: true, utteranceId };
+}

@@ -1,0 +1,84 @@
+// @ts-check
+/**
+ * The voices that were added from this browser, which it may therefore remove: the service knows no users,
+ * so a page that offered to remove just any voice would invite accidents.
+ *
+ * In: ids of added voices; the service's list. Out: a list with a button each; removals. Does not know: how
+ * a voice is added.
+ *
+ * @import {ServiceError, Voice} from "./voices.js"
+ */
+
+import { byId } from "./elements.js";
+import { removeVoice } from "./voices.js";
+
+const KEY = "makima.ownVoices";
+
+/** @returns {string[]} Nothing where the browser keeps nothing. */
+function remembered() {
+  try {
+    return JSON.parse(localStorage.getItem(KEY) ?? "[]");
+  } catch {
+    return [];
+  }
+}
+
+/** @param {string[]} ids */
+function remember(ids) {
+  try {
+    localStorage.setItem(KEY, JSON.stringify(ids));
+  } catch {
+    // Then the voice stays, and whoever runs the service can remove it.
+  }
+}
+
+export class OwnVoices {
+  /** @type {() => Promise<void>} */ #onRemoved;
+  /** @type {(error: ServiceError) => void} */ #onError;
+
+  /**
+   * @param {() => Promise<void>} onRemoved
+   * @param {(error: ServiceError) => void} onError
+   */
+  constructor(onRemoved, onError) {
+    this.#onRemoved = onRemoved;
+    this.#onError = onError;
+  }
+
+  /** @param {string} id */
+  add(id) {
+    remember([...new Set([...remembered(), id])]);
+  }
+
+  /** @param {Voice[]} voices */
+  show(voices) {
+    const own = voices.filter(({ id }) => remembered().includes(id));
+    byId("own-voices-list").replaceChildren(...own.map((voice) => this.#line(voice)));
+    byId("own-voices").hidden = own.length === 0;
+  }
+
+  /** @param {Voice} voice */
+  #line(voice) {
+    const button = Object.assign(document.createElement("button"), {
+      type: "button",
+      className: "quiet",
+      textContent: "Remove",
+      ariaLabel: `Remove ${voice.name}`,
+    });
+    button.addEventListener("click", () => void this.#remove(voice));
+    const line = document.createElement("li");
+    line.append(voice.name, button);
+    return line;
+  }
+
+  /** @param {Voice} voice */
+  async #remove({ id, name }) {
+    if (!confirm(`Remove the voice “${name}” and its recording from the service?`)) return;
+    try {
+      await removeVoice(id);
+    } catch (error) {
+      this.#onError(/** @type {ServiceError} */ (error));
+    }
+    await this.#onRemoved();
+  }
+}

@@ -1,0 +1,99 @@
+// @ts-check
+/**
+ * The language on the wire, as a client sees it.
+ *
+ * In: nothing. Out: the types of what is said in both directions, and the names both sides agree on.
+ * Does not know: sockets, sound, the page. `docs/protocol.md` is the contract that these types spell out.
+ *
+ * @typedef {"pcm16" | "pcm32f"} Encoding
+ *
+ * @typedef {object} StartOptions What a session is set up with; everything has a default at the server.
+ * @property {number} [sampleRate]
+ * @property {Encoding} [encoding]
+ * @property {string} [voice]
+ * @property {string} [language]
+ * @property {boolean} [events]
+ *
+ * @typedef {object} SpeakOptions
+ * @property {string} text
+ * @property {string} [utteranceId] Made by the connection when absent.
+ * @property {"low" | "normal" | "high"} [priority]
+ * @property {string} [voice]
+ * @property {string} [language]
+ * @property {number} [seed]
+ *
+ * @typedef {object} Capabilities
+ * @property {boolean} streaming
+ * @property {string[]} languages English names.
+ * @property {Encoding[]} encodings
+ * @property {number[]} sampleRates
+ * @property {boolean} cloning
+ * @property {boolean} textStreaming
+ *
+ * @typedef {object} SessionLimits
+ * @property {number} maxTextChars
+ * @property {number} maxQueuedUtterances
+ * @property {number} idleTimeoutMs
+ * @property {number} maxSessionMs
+ * @property {number} maxTextStallMs
+ *
+ * @typedef {object} Ready
+ * @property {"ready"} type
+ * @property {string} sessionId
+ * @property {boolean} voiceLoaded
+ * @property {Capabilities} capabilities
+ * @property {string} engine
+ * @property {string} model
+ * @property {number} protocolVersion
+ * @property {SessionLimits} limits
+ * @property {number} sampleRate
+ * @property {Encoding} encoding
+ * @property {string} voice
+ *
+ * @typedef {{type: "started", sampleRate: number, encoding: Encoding, voice: string, language: string,
+ *   warning?: string}} Started
+ * @typedef {{type: "loading", stage: string, progress: number}} Loading
+ * @typedef {{type: "speaking", utteranceId: string, sampleRate: number, encoding: Encoding, channels: 1,
+ *   queueMs: number}} Speaking
+ * @typedef {{type: "sentence", utteranceId: string, index: number, text: string, startMs: number,
+ *   endMs: number}} Sentence
+ *
+ * @typedef {object} Complete
+ * @property {"complete"} type
+ * @property {string} utteranceId
+ * @property {number} durationMs
+ * @property {number} audioLengthMs
+ * @property {number} charactersProcessed
+ * @property {number} textLength
+ * @property {number} totalChunks
+ * @property {number} ttfaMs
+ * @property {number} queueMs
+ * @property {number} rtf
+ * @property {"stop" | "length"} finishReason
+ *
+ * @typedef {object} ErrorMessage With `utteranceId`: that utterance's terminal message.
+ * @property {"error"} type
+ * @property {string} code
+ * @property {string} message
+ * @property {boolean} recoverable
+ * @property {string} [utteranceId]
+ * @property {number} [retryAfterMs]
+ * @property {number} [audioMs]
+ * @property {number} [playedMs]
+ *
+ * @typedef {{type: "stopped", reason?: string}} Stopped
+ * @typedef {{type: "pong", id?: string}} Pong
+ *
+ * @typedef {Ready | Started | Loading | Speaking | Sentence | Complete | ErrorMessage | Stopped
+ *   | Pong} ServerMessage
+ */
+
+/** Offered when connecting: the server then sends `loading`, `speaking` and `sentence` too. */
+export const SUBPROTOCOL = "makima.tts.v1";
+
+/** The code of the error that the connection itself reports for utterances that a lost socket took along. */
+export const CONNECTION_LOST = "CONNECTION_LOST";
+
+/** Milliseconds → whole samples and back, at one rate. */
+export const samplesToMs = (/** @type {number} */ samples, /** @type {number} */ rateHz) =>
+  Math.round((samples * 1000) / rateHz);

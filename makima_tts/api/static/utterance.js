@@ -1,0 +1,114 @@
+// @ts-check
+/**
+ * What the page remembers of one text it asked for: its sound, its figures, how it ended.
+ *
+ * In: events of the connection and reports of the player that concern it. Out: what the displays show, and
+ * a WAV file. Does not know: the displays.
+ *
+ * @import {Complete, Sentence} from "./protocol.js"
+ * @import {Heard} from "./sample-queue.js"
+ *
+ * @typedef {"waiting" | "sounding" | "spoken" | "cancelled" | "failed"} Outcome
+ */
+
+import { FULL_SCALE, wavFile } from "./pcm.js";
+import { samplesToMs } from "./protocol.js";
+
+/** One peak of the waveform stands for this much sound. */
+export const PEAK_MS = 40;
+
+export class Utterance {
+  /** @type {Outcome} */ outcome = "waiting";
+  /** @type {Complete | null} */ complete = null;
+  /** @type {Sentence[]} */ sentences = [];
+  /** Highest level of each `PEAK_MS`, in 0…1. @type {number[]} */ peaks = [];
+  /** @type {number | null} */ wireTtfaMs = null;
+  /** @type {number | null} */ audibleTtfaMs = null;
+  receivedSamples = 0;
+  playedSamples = 0;
+  bufferedSamples = 0;
+  underruns = 0;
+  #broken = false;
+  /** @type {Int16Array<ArrayBuffer>[]} */ #parts = [];
+  #sentAtMs = performance.now();
+
+  /** @param {number} sampleRateHz */
+  constructor(sampleRateHz) {
+    this.sampleRateHz = sampleRateHz;
+  }
+
+  get playedMs() {
+    return samplesToMs(this.playedSamples, this.sampleRateHz);
+  }
+
+  get receivedMs() {
+    return samplesToMs(this.receivedSamples, this.sampleRateHz);
+  }
+
+  get isOver() {
+    return this.outcome !== "waiting" && this.outcome !== "sounding";
+  }
+
+  /** The sentence that is being heard, as it stood in the text. */
+  get caption() {
+    const atMs = this.playedMs;
+    return this.sentences.find(({ startMs, endMs }) => startMs <= atMs && atMs < endMs)?.text.trim() ?? "";
+  }
+
+  /**
+   * @param {Int16Array<ArrayBuffer>} pcm
+   * @param {number} atMs
+   */
+  received(pcm, atMs) {
+    this.wireTtfaMs ??= atMs - this.#sentAtMs;
+    this.#parts.push(pcm);
+    this.#addPeaks(pcm);
+    this.receivedSamples += pcm.length;
+  }
+
+  /** @param {number} atMs */
+  sounded(atMs) {
+    this.audibleTtfaMs ??= atMs - this.#sentAtMs;
+  }
+
+  /**
+   * @param {Heard} heard
+   * @param {number} bufferedSamples
+   */
+  progressed({ playedSamples, underruns }, bufferedSamples) {
+    this.playedSamples = playedSamples;
+    this.underruns = underruns;
+    this.bufferedSamples = bufferedSamples;
+    if (this.outcome === "waiting") this.outcome = "sounding";
+  }
+
+  /** @param {Heard} heard */
+  finished(heard) {
+    this.progressed(heard, 0);
+    if (this.outcome === "sounding") this.outcome = this.#broken ? "failed" : "spoken";
+  }
+
+  cancelled() {
+    this.bufferedSamples = 0;
+    if (!this.isOver) this.outcome = "cancelled";
+  }
+
+  /** What has arrived of it is still played: what was said stays said. */
+  failed() {
+    this.#broken = true;
+    if (this.receivedSamples === 0) this.outcome = "failed";
+  }
+
+  toWav() {
+    return wavFile(this.#parts, this.sampleRateHz);
+  }
+
+  /** @param {Int16Array} pcm */
+  #addPeaks(pcm) {
+    const samplesPerPeak = (PEAK_MS * this.sampleRateHz) / 1000;
+    for (const [i, sample] of pcm.entries()) {
+      const peak = Math.floor((this.receivedSamples + i) / samplesPerPeak);
+      this.peaks[peak] = Math.max(this.peaks[peak] ?? 0, Math.abs(sample) / FULL_SCALE);
+    }
+  }
+}

@@ -1,0 +1,125 @@
+"""The speak page as its user sees it, and the samples that it handed to the sound card.
+
+In: a playwright page, a server. Out: what a person can do there and read there; captured samples. Does not
+know: what is tested.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from playwright.sync_api import ConsoleMessage, Locator, Page, WebSocket, expect
+from websockets.sync.client import connect
+
+from tests.transport.processes import ServerProcess
+
+PATIENCE_MS = 20_000
+expect.set_options(timeout=PATIENCE_MS)
+
+# In 16-bit steps, as they came over the wire; the page plays floats of the same value.
+_CAPTURED = "() => makima.captured.map((quantum) => Array.from(quantum, (sample) => sample * 32768)).flat()"
+
+# What the element says instead, if it does not say in time, and to be seen, what it should.
+_UNTIL_SAID = """
+([id, words, patienceMs]) => new Promise((resolve) => {
+  const element = document.getElementById(id);
+  const said = () => element.checkVisibility() ? element.textContent.replace(/\\s+/g, " ") : "(hidden)";
+  const look = () => { if (said().includes(words)) resolve(null); };
+  const everything = { attributes: true, characterData: true, childList: true, subtree: true };
+  new MutationObserver(look).observe(document.body, everything);
+  setTimeout(() => resolve(said()), patienceMs);
+  look();
+})
+"""
+
+Samples = npt.NDArray[np.float64]
+
+
+class SpeakPage:
+    """``complaints``: errors and warnings of the console, but those that hold a word from ``expected``."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.expected: list[str] = []
+        self.sent: list[dict[str, Any]] = []
+        self._complaints: list[str] = []
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("console", self._hear)
+        page.on("pageerror", lambda error: self._complaints.append(str(error)))
+        page.on("websocket", self._listen)
+
+    @property
+    def complaints(self) -> list[str]:
+        return [
+            complaint
+            for complaint in self._complaints
+            if not any(word in complaint for word in self.expected)
+        ]
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self._complaints.append(message.text)
+
+    def _listen(self, socket: WebSocket) -> None:
+        socket.on("framesent", lambda frame: self.sent.append(json.loads(frame)))
+
+    def open(self, server: ServerProcess) -> None:
+        """With capturing, as ``page.js`` documents it."""
+        self.page.goto(f"http://{server.host}:{server.port}/speak?capture")
+        while self._interrupted():
+            self.page.reload()
+
+    def _interrupted(self) -> bool:
+        """Whether chromium gave up loading because a network interface of this machine came or went."""
+        found = [complaint for complaint in self._complaints if "ERR_NETWORK_CHANGED" in complaint]
+        self._complaints = [complaint for complaint in self._complaints if complaint not in found]
+        return bool(found)
+
+    def element(self, element_id: str) -> Locator:
+        return self.page.locator(f"#{element_id}")
+
+    def text_of(self, element_id: str) -> str:
+        return self.element(element_id).inner_text()
+
+    def speak(self, text: str) -> None:
+        self.element("text").fill(text)
+        self.page.keyboard.press("Control+Enter")
+
+    def expect_status(self, words: str) -> None:
+        """Waits until the status line says this."""
+        self.expect_text("status", words)
+
+    def expect_text(self, element_id: str, words: str) -> None:
+        """Waits until this can be read in the element; unlike playwright's own waiting, without polling."""
+        said = self.page.evaluate(_UNTIL_SAID, [element_id, words, PATIENCE_MS])
+        assert said is None, f"#{element_id} says {said!r} rather than {words!r}"
+
+    def captured(self) -> Samples:
+        """Everything that left the worklet, silence too."""
+        return np.array(self.page.evaluate(_CAPTURED))
+
+    def heard(self) -> Samples:
+        """What left the worklet, from the first sample that is not zero to the last."""
+        return np.trim_zeros(self.captured())
+
+    def expect_silence(self) -> None:
+        """Returns once half a second of zeros has left the worklet."""
+        captured = self.captured()
+        while captured.size < 12_000 or captured[-12_000:].any():
+            self.page.wait_for_timeout(50)
+            captured = self.captured()
+
+
+def fetch_samples(server: ServerProcess, text: str, **options: Any) -> Samples:
+    """The same text over a socket of our own: its samples in 16-bit steps, without zeros at the ends."""
+    with connect(f"ws://{server.host}:{server.port}/api/v1/speak") as socket:
+        socket.send(json.dumps({"type": "start", "sampleRate": 24000, "encoding": "pcm16"}))
+        socket.send(json.dumps({"type": "speak", "text": text, **options}))
+        pcm = b""
+        while True:
+            frame = socket.recv(timeout=PATIENCE_MS / 1000)
+            if isinstance(frame, bytes):
+                pcm += frame
+            elif json.loads(frame)["type"] == "complete":
+                return np.trim_zeros(np.frombuffer(pcm, "<i2").astype(np.float64))

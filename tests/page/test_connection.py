@@ -1,0 +1,126 @@
+"""What the page does while there is no service to speak with."""
+
+import signal
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.conftest import Serve
+from tests.page.speak_page import SpeakPage
+from tests.page.stand_in_server import StandInServer
+from tests.transport.processes import ServerProcess
+
+_RETRY_DELAYS = """
+async ([attempts, atLeastMs, chance]) => {
+  const { retryDelayMs } = await import("/static/connection.js");
+  return attempts.map((attempt) => retryDelayMs(attempt, atLeastMs, chance));
+}
+"""
+
+
+@pytest.fixture
+def stand_in(speak_page: SpeakPage, server: ServerProcess) -> StandInServer:
+    """Behind the page's WebSocket; everything else comes from the real service."""
+    stand_in = StandInServer(speak_page.page)
+    speak_page.open(server)
+    return stand_in
+
+
+def test_page_reconnects_when_the_service_is_back(speak_page: SpeakPage, serve: Serve) -> None:
+    speak_page.expected = ["ERR_CONNECTION_REFUSED", "WebSocket connection"]
+    server = serve()
+    speak_page.open(server)
+    speak_page.expect_status("Ready.")
+    speak_page.speak("Hello {stall}")
+    speak_page.expect_status("Speaking.")
+    server.signal(signal.SIGKILL)
+    speak_page.expect_text("connection-notice", "The connection to the service was lost.")
+    speak_page.expect_text("error", "What had arrived is played to its end.")
+    speak_page.expect_status("Broke off after 0.")
+    server.wait()
+    serve(port=server.port)
+    expect(speak_page.element("connection-notice")).to_be_hidden()
+    speak_page.speak("Here I am again.")
+    speak_page.expect_status("Spoken")
+    expect(speak_page.element("error")).to_be_hidden()
+
+
+def test_an_idle_page_rests_and_wakes_when_it_shall_speak(speak_page: SpeakPage, serve: Serve) -> None:
+    speak_page.open(serve(idle_timeout_s=0.5))
+    speak_page.expect_status("Resting.")
+    expect(speak_page.element("connection-notice")).to_be_hidden()
+    speak_page.speak("Good morning.")
+    speak_page.expect_status("Spoken")
+    expect(speak_page.element("service")).to_have_attribute("data-state", "resting")
+
+
+def test_loading_is_shown_and_text_is_kept_until_the_model_is_ready(
+    speak_page: SpeakPage, stand_in: StandInServer
+) -> None:
+    assert stand_in.hear("start")["events"] is True
+    stand_in.say("loading", stage="weights", progress=0.25)
+    speak_page.expect_status("Loading the model: weights")
+    expect(speak_page.element("loading")).to_have_js_property("value", 0.25)
+    speak_page.speak("Spoken later.")
+    speak_page.expect_status("Loading the model: weights Your text is kept")
+    assert stand_in.hear("speak")["text"] == "Spoken later."
+    stand_in.say("loading", stage="warming up", progress=0.9)
+    speak_page.expect_status("Loading the model: warming up Your text is kept")
+    stand_in.say_ready()
+    speak_page.expect_status("Waiting for the first sound")
+    expect(speak_page.element("loading")).to_be_hidden()
+
+
+def test_an_engine_that_cannot_clone_is_called_a_stand_in(
+    speak_page: SpeakPage, stand_in: StandInServer
+) -> None:
+    stand_in.say_ready(cloning=False)
+    speak_page.expect_text("stand-in", "no cloning, English only")
+    speak_page.expect_text("stand-in", "Qwen3-TTS")
+    speak_page.element("add-voice").click()
+    speak_page.expect_text("voice-stand-in", "can be used once the service runs Qwen3-TTS")
+
+
+def test_a_refusal_is_shown_and_not_repeated(speak_page: SpeakPage, stand_in: StandInServer) -> None:
+    stand_in.say("error", code="UNAUTHORIZED", message="A token is needed.", recoverable=False)
+    stand_in.close(4401)
+    speak_page.expect_text("error", "A token is needed.")
+    speak_page.expect_status("Not connected.")
+    assert stand_in.connections == 1
+    speak_page.element("try-now").click()
+    stand_in.say_ready()
+    speak_page.expect_status("Ready.")
+    assert stand_in.connections == 2
+
+
+def test_a_full_service_is_left_alone_for_as_long_as_it_asks(
+    speak_page: SpeakPage, stand_in: StandInServer
+) -> None:
+    stand_in.say("error", code="RATE_LIMITED", message="No room.", recoverable=True, retryAfterMs=60_000)
+    stand_in.close(1013)
+    speak_page.expect_text("connection-notice", "no room for another listener")
+    speak_page.expect_text("connection-retry", "Trying again in 60 s.")
+
+
+def test_audio_that_crosses_a_cancel_is_not_heard(speak_page: SpeakPage, stand_in: StandInServer) -> None:
+    stand_in.say_ready()
+    speak_page.speak("Hello.")
+    utterance = stand_in.hear("speak")["utteranceId"]
+    started = {"sampleRate": 24000, "encoding": "pcm16", "channels": 1, "queueMs": 0}
+    stand_in.say("speaking", utteranceId=utterance, **started)
+    speak_page.page.keyboard.press("Escape")
+    stand_in.hear("cancel")
+    stand_in.send_audio(b"\x00\x40" * 24_000)
+    stand_in.say("error", code="CANCELLED", message="Cancelled.", recoverable=True, utteranceId=utterance)
+    speak_page.expect_status("Cancelled.")
+    speak_page.expect_silence()
+    assert speak_page.heard().size == 0
+    expect(speak_page.element("error")).to_be_hidden()
+
+
+def test_waits_double_up_to_a_bound_and_never_undercut_what_the_service_asks(ready_page: SpeakPage) -> None:
+    attempts = [0, 1, 2, 3, 20]
+    assert ready_page.page.evaluate(_RETRY_DELAYS, [attempts, 0, 0.5]) == [500, 1000, 2000, 4000, 15_000]
+    assert ready_page.page.evaluate(_RETRY_DELAYS, [[0, 20], 0, 0]) == [400, 12_000]
+    assert ready_page.page.evaluate(_RETRY_DELAYS, [[0, 20], 0, 1]) == [600, 18_000]
+    assert ready_page.page.evaluate(_RETRY_DELAYS, [[0, 20], 30_000, 0.5]) == [30_000, 30_000]

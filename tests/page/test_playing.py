@@ -1,0 +1,145 @@
+"""What is heard is what was sent; what is cancelled falls silent."""
+
+import wave
+
+import numpy as np
+from playwright.sync_api import expect
+
+from tests.page.speak_page import Samples, SpeakPage, fetch_samples
+from tests.transport.processes import ServerProcess
+
+TEXT = "Heard, and once."
+FADE_SAMPLES = 240
+
+# Every AudioBufferSourceNode that is started, as what it plays and from which frame on.
+_WATCH_SCHEDULING = """
+delete window.AudioWorkletNode;
+window.scheduled = [];
+const start = AudioBufferSourceNode.prototype.start;
+AudioBufferSourceNode.prototype.start = function (when) {
+  const samples = Array.from(this.buffer.getChannelData(0));
+  scheduled.push({ frame: when * this.context.sampleRate, samples });
+  start.call(this, when);
+};
+"""
+
+
+def test_samples_that_leave_the_worklet_are_those_that_were_sent(
+    ready_page: SpeakPage, server: ServerProcess
+) -> None:
+    ready_page.speak(TEXT)
+    ready_page.expect_status("Spoken")
+    voice = next(message["voice"] for message in ready_page.sent if message["type"] == "speak")
+    sent = fetch_samples(server, TEXT, voice=voice)
+    np.testing.assert_array_equal(ready_page.heard(), sent)
+    assert ready_page.text_of("figure-underruns") == "0"
+
+
+def test_utterances_follow_each_other_without_a_gap(ready_page: SpeakPage, server: ServerProcess) -> None:
+    ready_page.speak("The first of two.")
+    ready_page.speak("And the second one.")
+    ready_page.expect_status("more waiting")
+    ready_page.expect_status("Spoken")
+    ready_page.expect_silence()
+    first, second = (fetch_samples(server, text) for text in ("The first of two.", "And the second one."))
+    heard = ready_page.heard()
+    np.testing.assert_array_equal(heard[: first.size], first)
+    # A sine begins with a zero, which fetching has trimmed.
+    np.testing.assert_array_equal(np.trim_zeros(heard[first.size :]), second)
+    assert heard.size - first.size - second.size < 1920
+
+
+def test_cancel_silences_the_page_and_it_can_speak_again(
+    ready_page: SpeakPage, server: ServerProcess
+) -> None:
+    ready_page.speak("{endless}")
+    ready_page.expect_status("Speaking.")
+    ready_page.page.keyboard.press("Escape")
+    ready_page.expect_status("Cancelled after")
+    ready_page.expect_silence()
+    played = ready_page.heard()
+    _assert_fades(played)
+    cancel = next(message for message in ready_page.sent if message["type"] == "cancel")
+    assert 0 < cancel["playedMs"] <= played.size / 24
+
+    ready_page.speak(TEXT)
+    ready_page.expect_status("Spoken")
+    after = np.trim_zeros(ready_page.heard()[played.size :])
+    np.testing.assert_array_equal(after, fetch_samples(server, TEXT))
+
+
+def _assert_fades(played: Samples) -> None:
+    """A tone of constant level falls to nothing within 10 ms, and no step in it is a click."""
+    level = np.abs(played[:-FADE_SAMPLES]).max()
+    steepest = np.abs(np.diff(played[:-FADE_SAMPLES])).max()
+    assert np.abs(played[-FADE_SAMPLES:]).max() <= level
+    assert np.abs(played[-FADE_SAMPLES // 4 :]).max() < level / 4
+    assert np.abs(np.diff(played)).max() <= steepest * 1.2
+
+
+def test_cancelling_takes_queued_texts_along(ready_page: SpeakPage) -> None:
+    ready_page.speak("{stall}")
+    ready_page.speak("Never heard.")
+    ready_page.expect_status("Waiting for the first sound … 1 more waiting.")
+    ready_page.element("cancel").click()
+    ready_page.expect_status("Cancelled.")
+    expect(ready_page.element("cancel")).to_be_disabled()
+    expect(ready_page.element("error")).to_be_hidden()
+    ready_page.speak("Heard.")
+    ready_page.expect_status("Spoken")
+
+
+def test_what_an_engine_is_too_slow_for_is_counted_as_underruns(ready_page: SpeakPage) -> None:
+    ready_page.speak("Hello {slow 2} there, slowly.")
+    ready_page.expect_status("Spoken")
+    assert int(ready_page.text_of("figure-underruns")) >= 1
+    assert float(ready_page.text_of("figure-rtf")) > 0
+
+
+def test_three_times_to_first_audio_are_shown_in_their_order(ready_page: SpeakPage) -> None:
+    ready_page.speak("{slow 1} Hello.")
+    ready_page.expect_status("Spoken")
+    server, wire, audible = (
+        int(ready_page.text_of(f"figure-{name}").removesuffix(" ms"))
+        for name in ("server", "wire", "audible")
+    )
+    assert 80 <= server <= wire <= audible
+
+
+def test_without_worklets_chunks_are_scheduled_sample_after_sample(
+    speak_page: SpeakPage, server: ServerProcess
+) -> None:
+    speak_page.page.add_init_script(_WATCH_SCHEDULING)
+    speak_page.open(server)
+    speak_page.expect_status("Ready.")
+    speak_page.speak(TEXT)
+    expect(speak_page.page.get_by_text("Simple playback.")).to_be_visible()
+    speak_page.expect_status("Spoken")
+    chunks = speak_page.page.evaluate("() => scheduled")
+    ends = [round(chunk["frame"]) + len(chunk["samples"]) for chunk in chunks]
+    assert [round(chunk["frame"]) for chunk in chunks[1:]] == ends[:-1]
+    played = np.concatenate([chunk["samples"] for chunk in chunks]) * 32768
+    np.testing.assert_array_equal(np.trim_zeros(played), fetch_samples(server, TEXT))
+
+
+def test_without_worklets_cancel_silences_too(speak_page: SpeakPage, server: ServerProcess) -> None:
+    speak_page.page.add_init_script(_WATCH_SCHEDULING)
+    speak_page.open(server)
+    speak_page.expect_status("Ready.")
+    speak_page.speak("{endless}")
+    speak_page.expect_status("Speaking.")
+    speak_page.page.keyboard.press("Escape")
+    speak_page.expect_status("Cancelled after")
+    speak_page.speak("Hello again.")
+    speak_page.expect_status("Spoken")
+
+
+def test_the_last_utterance_can_be_kept_as_a_wav_file(ready_page: SpeakPage, server: ServerProcess) -> None:
+    ready_page.speak(TEXT)
+    ready_page.expect_status("Spoken")
+    with ready_page.page.expect_download() as download:
+        ready_page.element("download").click()
+    with wave.open(str(download.value.path())) as file:
+        assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, 24_000)
+        kept = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float64)
+    np.testing.assert_array_equal(np.trim_zeros(kept), fetch_samples(server, TEXT))

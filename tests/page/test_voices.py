@@ -1,0 +1,107 @@
+"""Adding a voice, choosing it, removing it."""
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.page.clips import write_clip
+from tests.page.speak_page import SpeakPage
+
+TRANSCRIPT = "These are the words that are said in this clip, every one of them."
+
+
+def fill_in(page: SpeakPage, name: str) -> None:
+    page.element("transcript").fill(TRANSCRIPT)
+    page.element("voice-name").fill(name)
+    page.element("consent").check()
+
+
+@pytest.fixture
+def dialog(ready_page: SpeakPage) -> SpeakPage:
+    """With the dialog for adding a voice open."""
+    ready_page.element("add-voice").click()
+    return ready_page
+
+
+def test_an_uploaded_voice_is_reported_on_chosen_and_speaks(dialog: SpeakPage, tmp_path: Path) -> None:
+    dialog.element("clip-file").set_input_files(write_clip(tmp_path / "anna.wav", 6))
+    dialog.expect_text("clip-line", "anna.wav, 6.0 s.")
+    fill_in(dialog, "Anna")
+    dialog.element("voice-save").click()
+    for words in ("Anna can speak now.", "6.0 s, of which", "24,000 Hz", "dBFS"):
+        dialog.expect_text("report", words)
+    expect(dialog.element("voice")).to_have_value("anna")
+    dialog.element("voice-close").click()
+    dialog.speak("Hello.")
+    dialog.expect_status("Spoken")
+    assert dialog.sent[-1]["voice"] == "anna"
+
+
+def test_a_recorded_voice_is_sent_as_it_was_heard(dialog: SpeakPage) -> None:
+    dialog.element("record").click()
+    dialog.expect_text("record-time", "4.")
+    dialog.element("record").click()
+    dialog.expect_text("clip-line", "recording.wav, 4.")
+    expect(dialog.element("clip-preview")).to_be_visible()
+    dialog.element("suggest").click()
+    expect(dialog.element("transcript")).to_have_value(re.compile("heron"))
+    dialog.element("voice-name").fill("Me")
+    dialog.element("consent").check()
+    dialog.element("voice-save").click()
+    dialog.expect_text("report", "Me can speak now.")
+
+
+def test_a_file_that_the_service_cannot_read_is_sent_as_wav(dialog: SpeakPage, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "voice.wav", 4).rename(tmp_path / "voice.m4a")
+    dialog.element("clip-file").set_input_files(clip)
+    dialog.expect_text("clip-line", "voice.wav, 4.0 s.")
+
+
+def test_a_file_that_is_no_sound_is_refused_in_words(dialog: SpeakPage, tmp_path: Path) -> None:
+    text = tmp_path / "notes.wav"
+    text.write_text("no sound at all")
+    dialog.element("clip-file").set_input_files(text)
+    dialog.expect_text("voice-error", "This browser cannot read that file")
+
+
+def test_what_the_service_refuses_is_said_in_words(dialog: SpeakPage, tmp_path: Path) -> None:
+    dialog.expected = ["422"]
+    dialog.element("clip-file").set_input_files(write_clip(tmp_path / "short.wav", 1))
+    dialog.expect_text("clip-line", "Too short")
+    fill_in(dialog, "Shorty")
+    dialog.element("voice-save").click()
+    dialog.expect_text("voice-error", "This recording cannot be used")
+    dialog.expect_text("voice-error", "INVALID_AUDIO")
+
+
+def test_without_consent_or_clip_nothing_is_sent(dialog: SpeakPage, tmp_path: Path) -> None:
+    posts: list[str] = []
+    dialog.page.on("request", lambda request: posts.append(request.method))
+    fill_in(dialog, "Nobody")
+    dialog.element("voice-save").click()
+    expect(dialog.element("clip-line")).to_have_text("Record a clip or choose a file first.")
+    dialog.element("clip-file").set_input_files(write_clip(tmp_path / "anna.wav", 5))
+    dialog.expect_text("clip-line", "5.0 s")
+    dialog.element("consent").uncheck()
+    dialog.element("voice-save").click()
+    expect(dialog.element("consent")).to_be_focused()
+    assert "POST" not in posts
+
+
+def test_a_voice_that_was_added_here_can_be_removed_here(dialog: SpeakPage, tmp_path: Path) -> None:
+    dialog.element("clip-file").set_input_files(write_clip(tmp_path / "bea.wav", 5))
+    fill_in(dialog, "Bea")
+    dialog.element("voice-save").click()
+    expect(dialog.element("voice")).to_have_value("bea")
+    dialog.page.once("dialog", lambda question: question.accept())
+    dialog.page.get_by_role("button", name="Remove Bea").click()
+    expect(dialog.element("own-voices")).to_be_hidden()
+    expect(dialog.element("voice")).to_have_value("narrator")
+
+
+def test_voices_that_cannot_speak_are_shown_with_their_reason(ready_page: SpeakPage) -> None:
+    expect(ready_page.page.get_by_role("option", name="Makima (not available)")).to_be_disabled()
+    ready_page.page.get_by_text("Why is Makima not available?").click()
+    ready_page.expect_text("voice-reasons", "It has no clip yet")
