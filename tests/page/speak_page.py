@@ -43,6 +43,7 @@ class SpeakPage:
         self.page = page
         self.expected: list[str] = []
         self.sent: list[dict[str, Any]] = []
+        self._received = b""
         self._complaints: list[str] = []
         page.set_default_timeout(PATIENCE_MS)
         page.on("console", self._hear)
@@ -63,6 +64,11 @@ class SpeakPage:
 
     def _listen(self, socket: WebSocket) -> None:
         socket.on("framesent", lambda frame: self.sent.append(json.loads(frame)))
+        socket.on("framereceived", self._receive)
+
+    def _receive(self, frame: str | bytes) -> None:
+        if isinstance(frame, bytes):
+            self._received += frame
 
     def open(self, server: ServerProcess) -> None:
         """With capturing, as ``page.js`` documents it."""
@@ -103,6 +109,10 @@ class SpeakPage:
         """What left the worklet, from the first sample that is not zero to the last."""
         return np.trim_zeros(self.captured())
 
+    def received(self) -> Samples:
+        """The samples that came over the page's own socket, without zeros at the ends."""
+        return _samples(self._received)
+
     def expect_silence(self) -> None:
         """Returns once half a second of zeros has left the worklet."""
         captured = self.captured()
@@ -122,4 +132,8 @@ def fetch_samples(server: ServerProcess, text: str, **options: Any) -> Samples:
             if isinstance(frame, bytes):
                 pcm += frame
             elif json.loads(frame)["type"] == "complete":
-                return np.trim_zeros(np.frombuffer(pcm, "<i2").astype(np.float64))
+                return _samples(pcm)
+
+
+def _samples(pcm: bytes) -> Samples:
+    return np.trim_zeros(np.frombuffer(pcm, "<i2").astype(np.float64))

@@ -53,6 +53,17 @@ def test_what_was_said_before_an_error_is_heard(ready_page: SpeakPage) -> None:
     assert ready_page.heard().size > 12_000
 
 
+def test_a_browser_without_sound_says_so_and_nothing_is_sent(
+    speak_page: SpeakPage, server: ServerProcess
+) -> None:
+    speak_page.page.add_init_script("window.AudioContext = class { constructor() { throw new Error(); } }")
+    speak_page.open(server)
+    speak_page.expect_status("Ready.")
+    speak_page.speak("Hello.")
+    speak_page.expect_text("error", "This page cannot play sound")
+    assert [message["type"] for message in speak_page.sent] == ["start"]
+
+
 def test_the_next_text_takes_an_error_away(ready_page: SpeakPage) -> None:
     ready_page.speak("{foreign}")
     ready_page.expect_text("error", "This text cannot be spoken")

@@ -5,20 +5,24 @@ import wave
 import numpy as np
 from playwright.sync_api import expect
 
+from tests.conftest import Serve
 from tests.page.speak_page import Samples, SpeakPage, fetch_samples
 from tests.transport.processes import ServerProcess
 
 TEXT = "Heard, and once."
 FADE_SAMPLES = 240
 
-# Every AudioBufferSourceNode that is started, as what it plays and from which frame on.
+# What is scheduled without worklets: samples and the frame from which on; how many chunks are yet to end.
 _WATCH_SCHEDULING = """
 delete window.AudioWorkletNode;
 window.scheduled = [];
+window.unended = 0;
 const start = AudioBufferSourceNode.prototype.start;
 AudioBufferSourceNode.prototype.start = function (when) {
   const samples = Array.from(this.buffer.getChannelData(0));
   scheduled.push({ frame: when * this.context.sampleRate, samples });
+  unended += 1;
+  this.addEventListener("ended", () => (unended -= 1));
   start.call(this, when);
 };
 """
@@ -33,6 +37,15 @@ def test_samples_that_leave_the_worklet_are_those_that_were_sent(
     sent = fetch_samples(server, TEXT, voice=voice)
     np.testing.assert_array_equal(ready_page.heard(), sent)
     assert ready_page.text_of("figure-underruns") == "0"
+
+
+def test_the_embedded_engine_is_heard_as_it_was_sent(speak_page: SpeakPage, serve: Serve) -> None:
+    speak_page.open(serve(engine="preview"))
+    speak_page.expect_text("stand-in", "no cloning, English only")
+    speak_page.speak("Good morning.")
+    speak_page.expect_status("Spoken")
+    assert speak_page.received().size > 12_000
+    np.testing.assert_array_equal(speak_page.heard(), speak_page.received())
 
 
 def test_utterances_follow_each_other_without_a_gap(ready_page: SpeakPage, server: ServerProcess) -> None:
@@ -130,6 +143,8 @@ def test_without_worklets_cancel_silences_too(speak_page: SpeakPage, server: Ser
     speak_page.expect_status("Speaking.")
     speak_page.page.keyboard.press("Escape")
     speak_page.expect_status("Cancelled after")
+    # Of an endless text some 20 s are scheduled, none of which may be heard any more.
+    speak_page.page.wait_for_function("() => unended === 0", timeout=5_000)
     speak_page.speak("Hello again.")
     speak_page.expect_status("Spoken")
 

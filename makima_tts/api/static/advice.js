@@ -82,6 +82,10 @@ export const WORDS = {
     heading: "The microphone cannot be used",
     advice: "Allow it for this page in the browser's address bar, or choose a file instead.",
   },
+  NO_SOUND: {
+    heading: "This page cannot play sound",
+    advice: "Look whether a loudspeaker is connected and other pages can be heard, then press Speak again.",
+  },
   UNREADABLE_FILE: {
     heading: "This browser cannot read that file",
     advice: "Save it as WAV, FLAC, OGG or MP3 and choose that.",

@@ -62,6 +62,7 @@ class Page {
   async #speak(request) {
     this.#error.clear();
     const player = await this.#sound();
+    if (player === null) return;
     void player.context.resume();
     const utterance = new Utterance(SAMPLE_RATE_HZ);
     const id = this.#connection.speak({ ...request, voice: this.#picker.chosen });
@@ -79,14 +80,20 @@ class Page {
     this.#changed();
   }
 
-  /** The player, opened at the first key or click: before, browsers allow no sound. */
+  /** The player, opened at the first key or click, before which browsers allow no sound; null without one. */
   async #sound() {
-    this.#opening ??= openPlayer(SAMPLE_RATE_HZ, {
-      onReport: (report) => this.#played(report),
+    const options = {
+      onReport: (/** @type {PlayerReport} */ report) => this.#played(report),
       capture: CAPTURE,
-    });
-    this.#player = await this.#opening;
-    byId("coarse-playback").hidden = this.#player.kind === "worklet";
+    };
+    this.#opening ??= openPlayer(SAMPLE_RATE_HZ, options);
+    try {
+      this.#player = await this.#opening;
+      byId("coarse-playback").hidden = this.#player.kind === "worklet";
+    } catch {
+      this.#opening = null;
+      this.#error.show({ code: "NO_SOUND", message: "The browser gave this page no audio output." });
+    }
     return this.#player;
   }
 

@@ -33,7 +33,7 @@ export class VoiceDialog {
   /** @type {OwnVoices} */ #own;
   /** @type {(wanted?: string) => Promise<void>} */ #onChanged;
 
-  /** @param {(wanted?: string) => Promise<void>} onChanged Called with the voice that was added, if one was. */
+  /** @param {(wanted?: string) => Promise<void>} onChanged With the voice that was added, if one was. */
   constructor(onChanged) {
     this.#onChanged = onChanged;
     this.#own = new OwnVoices(onChanged, (error) => this.#error.show(error));
