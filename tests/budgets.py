@@ -16,24 +16,24 @@ TESTS = Path(__file__).parent
 TOTAL_S = 600
 
 BUDGETS_S = {
-    "api": 50,
+    "api": 60,
     "architecture": 10,
-    "audio": 20,
+    "audio": 15,
     "bench": 35,
-    "cli": 20,
-    "client": 25,
-    "containers": 70,
+    "cli": 15,
+    "client": 20,
+    "containers": 65,
     "docs": 5,
     "engines": 15,
-    "page": 130,
+    "page": 150,
     "protocol": 5,
-    "service": 100,
-    "session": 15,
+    "service": 95,
+    "session": 10,
     "settings": 5,
     "speech": 5,
     "text": 10,
     "transport": 50,
-    "voices": 25,
+    "voices": 20,
 }
 
 
