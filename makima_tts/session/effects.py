@@ -24,7 +24,7 @@ class SendAudio:
 
 @dataclass(frozen=True, slots=True)
 class LoadVoice:
-    """Resolve a voice for ``start``; answered by VoiceLoaded."""
+    """Resolve a voice for ``start``; answered by VoiceLoaded. Takes the place of one not answered yet."""
 
     wanted: str | None
 
@@ -63,9 +63,9 @@ class CancelSpeech:
 
 @dataclass(frozen=True, slots=True)
 class JoinContract:
-    """This session belongs to a contract, and to no other that it joined before."""
+    """This session belongs to this contract from now on, or (None) to none."""
 
-    contract_id: str
+    contract_id: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from typing import get_args
 from makima_tts.errors import (
     InvalidMessage,
     ModelLoading,
-    RateLimited,
     TtsError,
     TtsUnavailable,
     UtteranceTimeout,
@@ -33,7 +32,7 @@ from makima_tts.protocol import (
 from makima_tts.protocol.formats import PRIORITIES
 from makima_tts.session import inputs
 from makima_tts.session.answers import error_message, ready_message
-from makima_tts.session.effects import Close, Effect, JoinContract, LoadVoice, Send, WakeAt
+from makima_tts.session.effects import Close, Effect, JoinContract, LoadVoice, Send, UtteranceEnded, WakeAt
 from makima_tts.session.inputs import SessionInput, SpeechFailed
 from makima_tts.session.queue import UtteranceQueue
 from makima_tts.session.tables import SESSION_TABLE, Append, FlushText, SessionState, Silence, Stalled
@@ -43,9 +42,9 @@ _BEFORE_READY = (SessionState.LOADING, SessionState.HELD)
 _CLIENT_MESSAGES = get_args(ClientMessage)
 # Answers held back until `ready` went out; more than this from one client is abuse, not impatience.
 _MAX_HELD_ANSWERS = 100
+_START_OUT_OF_PLACE = "`start` is only allowed while nothing is queued or speaking."
+_SHUTTING_DOWN = "The service is shutting down; connect again in a moment."
 _LOADING_PERIOD_MS = 1000
-# Roughly how fast people speak; only used to say when a full queue may have room again.
-_MS_PER_CHAR = 65
 
 CLOSE_NORMAL, CLOSE_GOING_AWAY, CLOSE_POLICY, CLOSE_INTERNAL, CLOSE_TRY_LATER, CLOSE_IDLE = (
     1000,
@@ -91,7 +90,7 @@ class Session:
                 self._active_ms = now_ms
             effects = _CELLS[cell.method](self, event, now_ms)
         elif isinstance(event, _CLIENT_MESSAGES) and self.state is not SessionState.STOPPED:
-            effects = self._invalid_message(_out_of_place(event), now_ms)
+            effects = self._invalid_message(_START_OUT_OF_PLACE, now_ms)
         else:
             return []
         effects += self._advance(now_ms)
@@ -107,29 +106,28 @@ class Session:
         return [Send(Loading(stage=event.stage, progress=event.progress))]
 
     def hold(self, event: Start, now_ms: int) -> list[Effect]:
-        if self._queue.waiting:
-            return self._invalid_message(_out_of_place(event), now_ms)
+        if refusal := self._refuse_start(event, now_ms):
+            return refusal
         self.state, self._held_start = SessionState.HELD, event
         self._manner = self._manner_of(event)
-        return []
+        return [JoinContract(event.contract_id)]
 
     def get_ready(self, event: inputs.EngineReady, now_ms: int) -> list[Effect]:
-        self.state = SessionState.SPEAKING if self._queue.waiting else SessionState.READY
+        self.state = self._state_with_pending(SessionState.READY)
         self._active_ms = now_ms
         held, self._held_answers = self._held_answers, []
         return [Send(ready_message(self.id, event, self._limits, self._manner.format)), *held]
 
     def get_ready_and_start(self, event: inputs.EngineReady, now_ms: int) -> list[Effect]:
-        return self.get_ready(event, now_ms) + self.start(self._held_start, now_ms)
+        return self.get_ready(event, now_ms) + self._start(self._held_start)
 
     def start(self, event: Start, now_ms: int) -> list[Effect]:
-        self.state = SessionState.STARTING
-        self._manner = self._manner_of(event)
-        join: list[Effect] = [] if event.contract_id is None else [JoinContract(event.contract_id)]
-        return [*join, LoadVoice(event.voice)]
+        if refusal := self._refuse_start(event, now_ms):
+            return refusal
+        return self._start(event)
 
     def get_started(self, event: inputs.VoiceLoaded, now_ms: int) -> list[Effect]:
-        self.state = SessionState.SPEAKING if self._queue.waiting else SessionState.STARTED
+        self.state = self._state_with_pending(SessionState.STARTED)
         manner = self._manner
         started = Started(
             sample_rate=manner.format.sample_rate_hz,
@@ -151,17 +149,11 @@ class Session:
             return self._invalid_message("This utteranceId is complete; use a new one.", now_ms)
         if outcome is not None:
             return []
+        if self._draining:
+            return self._turn_away(event, TtsUnavailable(_SHUTTING_DOWN))
         if len(self._queue.waiting) >= self._limits.max_queued_utterances:
-            return self._turn_away(event, self._queue_full())
+            return self._turn_away(event, self._queue.full(self._limits.max_queued_utterances))
         return self._accept(event, now_ms)
-
-    def speak_while_draining(self, event: Speak, now_ms: int) -> list[Effect]:
-        known = self._queue.find(event.utterance_id)
-        return self._append(known, event, now_ms) if known else self.refuse(event, now_ms)
-
-    def refuse(self, event: Speak | Start, now_ms: int) -> list[Effect]:
-        error = TtsUnavailable("The service is shutting down; connect again in a moment.")
-        return self._turn_away(event, error) if isinstance(event, Speak) else [Send(error_message(error))]
 
     def flush(self, event: Flush, now_ms: int) -> list[Effect]:
         return self._queue.tell(self._queue.find(event.utterance_id), FlushText(), now_ms)
@@ -188,9 +180,11 @@ class Session:
         return self._finish(event.reason, CLOSE_NORMAL, now_ms)
 
     def drain(self, event: inputs.Drain, now_ms: int) -> list[Effect]:
-        if not self._queue.pending or self.state is not SessionState.SPEAKING:
-            return self._finish("draining", CLOSE_GOING_AWAY, now_ms)
-        self.state, self._drain_until_ms = SessionState.DRAINING, event.until_ms
+        """What is pending may end first, even if its voice or the model is still loading."""
+        if not self._draining:
+            self._drain_until_ms = event.until_ms
+        if self.state is SessionState.SPEAKING:
+            self.state = SessionState.DRAINING
         return []
 
     def disconnect(self, event: inputs.Disconnected, now_ms: int) -> list[Effect]:
@@ -203,9 +197,6 @@ class Session:
 
     def complain(self, event: inputs.Malformed, now_ms: int) -> list[Effect]:
         return self._invalid_message(event.reason, now_ms)
-
-    def ignore(self, event: SessionInput, now_ms: int) -> list[Effect]:
-        return []
 
     # Time
 
@@ -222,7 +213,7 @@ class Session:
 
     def _end_if_due(self, now_ms: int) -> list[Effect]:
         if _due(self._drain_until_ms, now_ms):
-            return self._finish("draining", CLOSE_GOING_AWAY, now_ms)
+            return self._finish_draining(now_ms)
         if _due(self._load_deadline_ms(), now_ms):
             error = ModelLoading("The model is still loading; try again in a minute.")
             return self._fail_all(error, CLOSE_TRY_LATER, now_ms)
@@ -260,7 +251,7 @@ class Session:
 
     def _accept(self, event: Speak, now_ms: int) -> list[Effect]:
         utterance = Utterance(
-            id=event.utterance_id or next(self._ids),
+            id=event.utterance_id or self._fresh_id(),
             manner=self._manner,
             limits=self._limits,
             priority=PRIORITIES[event.priority],
@@ -279,6 +270,12 @@ class Session:
             self.state = SessionState.SPEAKING
         return effects
 
+    def _fresh_id(self) -> str:
+        """One that the client has not used itself."""
+        return next(
+            name for name in self._ids if not (self._queue.find(name) or self._queue.outcome_of(name))
+        )
+
     def _reject(self, event: Speak, effects: list[Effect]) -> list[Effect]:
         """Text that cannot be spoken was never accepted: an id that we made means nothing to the client."""
         self._remember_unless_final(event)
@@ -291,7 +288,8 @@ class Session:
 
     def _turn_away(self, event: Speak, error: TtsError) -> list[Effect]:
         self._remember_unless_final(event)
-        return [Send(error_message(error, event.utterance_id))]
+        ended = UtteranceEnded(error.code, audio_ms=0, queue_ms=None, ttfa_ms=None, rtf=None)
+        return [Send(error_message(error, event.utterance_id)), ended]
 
     def _remember_unless_final(self, event: Speak) -> None:
         """The rest of a live text that was turned away must not begin an utterance in mid-sentence."""
@@ -303,22 +301,43 @@ class Session:
             return self._invalid_message("The text of this utteranceId is closed; use a new one.", now_ms)
         return self._queue.tell(utterance, Append(event.text, event.final), now_ms)
 
+    @property
+    def _draining(self) -> bool:
+        return self._drain_until_ms is not None
+
+    def _state_with_pending(self, otherwise: SessionState) -> SessionState:
+        if not self._queue.pending:
+            return otherwise
+        return SessionState.DRAINING if self._draining else SessionState.SPEAKING
+
     def _advance(self, now_ms: int) -> list[Effect]:
         """Whose turn is it? And, once nothing is pending: what now?"""
+        if self._draining and not self._queue.pending and self.state is not SessionState.STOPPED:
+            return self._finish_draining(now_ms)
         if self.state in (SessionState.SPEAKING, SessionState.DRAINING):
-            if not self._queue.pending:
-                return self._rest(now_ms)
-            return self._queue.begin_next(now_ms)
+            return self._queue.begin_next(now_ms) if self._queue.pending else self._rest(now_ms)
         return []
 
     def _rest(self, now_ms: int) -> list[Effect]:
-        if self.state is SessionState.DRAINING:
-            return self._finish("draining", CLOSE_GOING_AWAY, now_ms)
         self.state = SessionState.READY if self._manner.page else SessionState.STARTED
         self._active_ms = now_ms
         return []
 
     # Closing and answering
+
+    def _refuse_start(self, event: Start, now_ms: int) -> list[Effect]:
+        if self._draining:
+            return [Send(error_message(TtsUnavailable(_SHUTTING_DOWN)))]
+        return self._invalid_message(_START_OUT_OF_PLACE, now_ms) if self._queue.pending else []
+
+    def _start(self, event: Start) -> list[Effect]:
+        self.state = SessionState.STARTING
+        self._manner = self._manner_of(event)
+        return [JoinContract(event.contract_id), LoadVoice(event.voice)]
+
+    def _finish_draining(self, now_ms: int) -> list[Effect]:
+        failed = self._queue.fail_all(TtsUnavailable(_SHUTTING_DOWN), now_ms)
+        return failed + self._finish("draining", CLOSE_GOING_AWAY, now_ms)
 
     def _finish(self, reason: str | None, code: int, now_ms: int) -> list[Effect]:
         effects = self._held_answers + self._queue.silence_all(None, now_ms)
@@ -364,21 +383,9 @@ class Session:
             language=start.language,
         )
 
-    def _queue_full(self) -> RateLimited:
-        chars = min(one.text_length for one in self._queue.pending)
-        return RateLimited(
-            f"The queue is full ({self._limits.max_queued_utterances} utterances); wait for one to end.",
-            retry_after_s=max(1.0, chars * _MS_PER_CHAR / 1000),
-        )
-
 
 def _due(deadline_ms: int | None, now_ms: int) -> bool:
     return deadline_ms is not None and now_ms >= deadline_ms
-
-
-def _out_of_place(event: SessionInput) -> str:
-    """Why a well-formed message does not fit the state; only `start` can be out of place."""
-    return f"`{type(event).__name__.lower()}` is only allowed while nothing is queued, speaking or starting."
 
 
 _CELLS: dict[str, Callable[..., list[Effect]]] = {

@@ -7,11 +7,14 @@ High before normal before low, first come first served within one; a running utt
 
 from collections import OrderedDict
 
-from makima_tts.errors import TtsError
+from makima_tts.errors import RateLimited, TtsError
 from makima_tts.session.effects import Effect
 from makima_tts.session.inputs import SpeechFailed
 from makima_tts.session.tables import Begin, Silence, UtteranceInput
 from makima_tts.session.utterances import Outcome, Utterance
+
+# Roughly how fast people speak.
+_S_PER_CHAR = 0.065
 
 
 class UtteranceQueue:
@@ -66,6 +69,14 @@ class UtteranceQueue:
         self.waiting.remove(head)
         self.speaking = head
         return head.receive(Begin(), now_ms)
+
+    def full(self, limit: int) -> RateLimited:
+        """What to say when nobody more may wait; room comes when the shortest text has been spoken."""
+        chars = min(one.text_length for one in self.pending)
+        return RateLimited(
+            f"The queue is full ({limit} utterances); wait for one to end.",
+            retry_after_s=max(1.0, chars * _S_PER_CHAR),
+        )
 
     def silence_all(self, played_ms: int | None, now_ms: int) -> list[Effect]:
         """Cancel everything; ``played_ms`` is about the one that is speaking."""

@@ -86,20 +86,26 @@ def _speaking_row(*once_nothing_is_pending: SessionState) -> SessionRow:
 
 SESSION_TABLE: dict[SessionState, SessionRow] = {
     S.LOADING: _loading_row()
-    | {Start: Cell("hold", (S.HELD,)), inputs.EngineReady: Cell("get_ready", (S.READY, S.SPEAKING))},
-    S.HELD: _loading_row() | {inputs.EngineReady: Cell("get_ready_and_start", (S.STARTING,))},
+    | {
+        Start: Cell("hold", (S.HELD, S.STOPPED)),
+        inputs.EngineReady: Cell("get_ready", (S.READY, S.SPEAKING, S.DRAINING)),
+    },
+    S.HELD: _loading_row()
+    | {
+        Start: Cell("hold", (S.STOPPED,)),
+        inputs.EngineReady: Cell("get_ready_and_start", (S.STARTING,)),
+    },
     S.READY: _resting_row(),
-    S.STARTING: _row()
-    | {Speak: Cell("speak"), inputs.VoiceLoaded: Cell("get_started", (S.STARTED, S.SPEAKING))},
+    S.STARTING: _row(S.STOPPED)
+    | {
+        Start: Cell("start", (S.STOPPED,)),
+        Speak: Cell("speak", (S.STOPPED,)),
+        inputs.VoiceLoaded: Cell("get_started", (S.STARTED, S.SPEAKING, S.DRAINING)),
+    },
     S.STARTED: _resting_row(),
     S.SPEAKING: _speaking_row(*_RESTING)
     | {Speak: Cell("speak", _RESTING), inputs.Drain: Cell("drain", (S.DRAINING,))},
-    S.DRAINING: _speaking_row(S.STOPPED)
-    | {
-        Start: Cell("refuse"),
-        Speak: Cell("speak_while_draining", (S.STOPPED,)),
-        inputs.Drain: Cell("ignore"),
-    },
+    S.DRAINING: _speaking_row(S.STOPPED) | {Start: Cell("start"), Speak: Cell("speak", (S.STOPPED,))},
     S.STOPPED: {},
 }
 

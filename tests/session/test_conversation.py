@@ -137,8 +137,21 @@ def test_start_is_allowed_again_once_nothing_is_pending() -> None:
     assert types(talk.send(Start(encoding="pcm32f"), VoiceLoaded("makima", None))) == ["started"]
 
 
-def test_starting_joins_the_contract() -> None:
+def test_starting_joins_the_contract_or_leaves_the_one_before() -> None:
     assert JoinContract("c1") in Talk().page().send(Start(contract_id="c1"))
+    assert JoinContract("c1") in Talk().send(Start(contract_id="c1"))
+    assert JoinContract(None) in Talk().page().send(Start())
+
+
+def test_a_later_start_takes_the_place_of_one_that_is_not_answered_yet() -> None:
+    talk = Talk()
+    talk.send(Start(sample_rate=8000), Start(sample_rate=16000), READY)
+    talk.send(Start(sample_rate=48000), VoiceLoaded("makima", None))
+    assert types(talk.heard) == ["ready", "started"]
+    assert said(talk.heard)[-1].sample_rate == 48000
+    talk.send(Start())
+    talk.speak()
+    assert errors(talk.send(Start())) == ["INVALID_MESSAGE"]
 
 
 # The queue
@@ -168,6 +181,17 @@ def test_a_full_queue_says_when_to_retry() -> None:
     refusal = said(talk.speak(utterance_id="more"))[0]
     assert (refusal.code, refusal.utterance_id, refusal.recoverable) == ("RATE_LIMITED", "more", True)
     assert refusal.retry_after_ms >= 1000
+
+
+def test_the_servers_own_ids_keep_clear_of_the_clients() -> None:
+    talk = Talk().started()
+    talk.speak(utterance_id="u1")
+    talk.speak(utterance_id="u3")
+    talk.speak()
+    talk.audio("u1")
+    talk.ended("u1")
+    talk.speak()
+    assert [one.utterance_id for one in said(talk.send(Cancel()))] == ["u3", "u2", "u4"]
 
 
 def test_an_utterance_that_was_turned_away_may_be_tried_again() -> None:

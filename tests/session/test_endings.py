@@ -221,11 +221,36 @@ def test_draining_lets_pending_utterances_finish() -> None:
     assert said(effects)[-1].reason == "draining"
 
 
-def test_draining_ends_when_its_time_is_up() -> None:
-    talk = Talk().started()
+@pytest.mark.parametrize("started", [True, False])
+def test_draining_ends_when_its_time_is_up_and_says_why(started: bool) -> None:
+    talk = Talk().started() if started else Talk().page()
+    talk.speak()
+    talk.send(Drain(20_000), Drain(90_000))
+    effects = talk.later(20_000).send(Tick())
+    assert types(effects) == ["error", "stopped", "close 1001"]
+    assert errors(effects) == ["TTS_UNAVAILABLE"]
+
+
+@pytest.mark.parametrize("before", [(), (Start(),)], ids=["loading", "held"])
+def test_what_was_said_while_loading_may_finish_while_draining(before: tuple[Start, ...]) -> None:
+    talk = Talk()
+    talk.send(*before)
+    talk.speak()
+    assert types(talk.send(Drain(20_000))) == []
+    talk.speak(utterance_id="late")
+    effects = talk.send(READY)
+    effects += talk.send(VoiceLoaded("makima", None))
+    assert errors(effects) == ["TTS_UNAVAILABLE"]
+    assert begun(effects) == ["u1"]
+    talk.audio()
+    assert types(talk.ended())[-2:] == ["stopped", "close 1001"]
+
+
+def test_a_session_that_cancels_while_draining_and_loading_is_done() -> None:
+    talk = Talk()
     talk.speak()
     talk.send(Drain(20_000))
-    assert types(talk.later(20_000).send(Tick())) == ["error", "stopped", "close 1001"]
+    assert types(talk.send(Cancel()))[-2:] == ["stopped", "close 1001"]
 
 
 def test_draining_a_session_that_rests_ends_it() -> None:
