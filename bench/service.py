@@ -71,7 +71,7 @@ def _line_of(process: subprocess.Popen[str]) -> str:
 
 @contextmanager
 def running(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """A Python process with pipes; told to end on leaving."""
+    """A Python process with pipes; ended on leaving, since nothing of it is kept."""
     with subprocess.Popen(
         [sys.executable, "-m", *arguments],
         stdin=subprocess.PIPE,
@@ -82,7 +82,7 @@ def running(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[st
         try:
             yield process
         finally:
-            process.terminate()
+            process.kill()
 
 
 @contextmanager
@@ -95,7 +95,6 @@ def serving(chunk_frames: int) -> Iterator[Server]:
             str(chunk_frames),
             TTS_PORT="0",
             TTS_MAX_CONNECTIONS="2000",
-            TTS_DRAIN_TIMEOUT_S="0.1",
             TTS_LOG_LEVEL="error",
             TTS_VOICES_DIR=f"{folder}/voices",
             TTS_CACHE_DIR=f"{folder}/cache",

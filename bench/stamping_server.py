@@ -89,7 +89,8 @@ class StampingEngine:
             due_s, order, sink = task
             if sink.cancelled:
                 continue
-            self._put(sink)
+            if sink.has_credit:
+                self._put(sink)
             with self._changed:
                 heapq.heappush(self._due, (due_s + self._chunk_samples / SAMPLE_RATE_HZ, order, sink))
 

@@ -33,7 +33,7 @@ def test_listeners_arrive_at_the_rate_and_within_the_duration() -> None:
 
 def test_a_percentile_of_nothing_is_not_a_number_and_looks_it() -> None:
     assert percentiles([], 50, 99) == {"p50": None, "p99": None}
-    assert table([{"a": None, "b": 1.234}]).splitlines()[-1] == "| - | 1.23 |"
+    assert table([{"a": None, "b": 1.234}]).splitlines()[-1] == "| - | 1.234 |"
 
 
 def test_the_rows_tell_who_heard_what() -> None:
