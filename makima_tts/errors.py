@@ -12,7 +12,7 @@ from typing import ClassVar
 
 
 class Fault(StrEnum):
-    """Whose doing it was; metrics and logs tell the three apart."""
+    """Whose doing it was. The server's is logged; a client's is only told to the client."""
 
     CLIENT = "client"
     SERVER = "server"

@@ -14,7 +14,7 @@ from limits.strategies import MovingWindowRateLimiter
 from makima_tts.api.app import create_app
 from makima_tts.api.service import Service
 from makima_tts.backends import PreviewEngine, ScriptedEngine
-from makima_tts.backends.qwen3_needs import qwen3_needs
+from makima_tts.backends.qwen3_needs import ENGINE_TO_COME, qwen3_needs
 from makima_tts.errors import TtsUnavailable
 from makima_tts.metrics import Metrics
 from makima_tts.protocol import Limits
@@ -42,15 +42,22 @@ def choose_engine(settings: Settings) -> EngineChoice:
         case "auto":
             return EngineChoice("qwen3", "installed, and its checkpoint is on disk")
         case named:
+            lacks = "; ".join(needs) if named == "qwen3" else ENGINE_TO_COME
             raise TtsUnavailable(
-                f"TTS_ENGINE={named} cannot be started: it lacks {'; '.join(needs)}. "
+                f"TTS_ENGINE={named} cannot be started: it lacks {lacks}. "
                 "Set TTS_ENGINE=preview or auto to run the embedded stand-in."
             )
 
 
 def build_engine(choice: EngineChoice) -> SpeechEngine:
-    """Cheap: nothing is loaded before ``start``."""
-    return ScriptedEngine() if choice.name == "scripted" else PreviewEngine()
+    """Cheap: nothing is loaded before ``start``. Raises TtsUnavailable for one that is not built in."""
+    match choice.name:
+        case "preview":
+            return PreviewEngine()
+        case "scripted":
+            return ScriptedEngine()
+        case other:
+            raise TtsUnavailable(f"This release of makima-tts does not contain the engine {other}.")
 
 
 def build_voices(settings: Settings, engine: SpeechEngine, metrics: Metrics) -> VoiceManager:

@@ -6,11 +6,36 @@ logs writes ids, codes and counts, never what a user sent.
 
 import logging
 import sys
+import traceback
 from typing import Literal
 
 import structlog
+from structlog.typing import EventDict
 
 LogFormat = Literal["auto", "json", "console"]
+
+
+def _without_words(logger: object, method: str, event: EventDict) -> EventDict:
+    """An exception as its type and where it was raised: its words may quote what a user sent."""
+    info = event.pop("exc_info", None)
+    error = info[1] if isinstance(info, tuple) else sys.exc_info()[1] if info is True else info
+    if isinstance(error, BaseException):
+        event["error"] = ", ".join(_types_of(error))
+        event["raised_at"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in _frames_of(error)]
+    return event
+
+
+def _types_of(error: BaseException) -> list[str]:
+    if isinstance(error, BaseExceptionGroup):
+        return [name for inner in error.exceptions for name in _types_of(inner)]
+    return [type(error).__name__]
+
+
+def _frames_of(error: BaseException) -> list[traceback.FrameSummary]:
+    """The last few, of which the last one raised; of a group, those of its first cause."""
+    inner = _frames_of(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else []
+    return inner or traceback.extract_tb(error.__traceback__)[-8:]
+
 
 _SHARED: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
@@ -18,6 +43,7 @@ _SHARED: list[structlog.typing.Processor] = [
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.stdlib.PositionalArgumentsFormatter(),
+    _without_words,
 ]
 
 
@@ -44,6 +70,5 @@ def configure(level: str, log_format: LogFormat) -> None:
 
 def _rendering(readable: bool) -> list[structlog.typing.Processor]:
     if readable:
-        plain = structlog.dev.RichTracebackFormatter(show_locals=False)
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    return [structlog.processors.JSONRenderer()]

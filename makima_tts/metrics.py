@@ -54,6 +54,23 @@ class Metrics:
         self.voice_cache_bytes = Gauge("voice_cache_bytes", "Memory of encoded voices", **place)
         self.voice_encodings = Counter("voice_encodings", "Voices that the engine had to encode", **place)
 
+    def count_utterance(
+        self,
+        outcome: str,
+        *,
+        queue_s: float | None = None,
+        ttfa_s: float | None = None,
+        rtf: float | None = None,
+    ) -> None:
+        """``outcome``: ``complete`` or an error code. Figures are None where there are none."""
+        self.utterances.labels(outcome=outcome).inc()
+        if queue_s is not None:
+            self.queue_wait_s.observe(queue_s)
+        if ttfa_s is not None:
+            self.ttfa_s.observe(ttfa_s)
+        if rtf is not None:
+            self.rtf.observe(rtf)
+
     def render(self) -> bytes:
         """The Prometheus text format."""
         return generate_latest(self.registry)

@@ -5,7 +5,6 @@ In: a text and what voice to say it in. Out: a WAV file and its measurements. Do
 
 import asyncio
 import contextlib
-import itertools
 import os
 import sys
 import time
@@ -25,7 +24,7 @@ from makima_tts.metrics import Metrics
 from makima_tts.protocol import Loading, Start, language_name
 from makima_tts.settings import Settings, load_settings
 from makima_tts.speech import LoadProgress, UtteranceRequest
-from makima_tts.text import Segmenter, is_speakable
+from makima_tts.text import pieces_of
 
 _CONNECT_TIMEOUT_S = 1.0
 
@@ -74,6 +73,8 @@ async def in_process(wanted: Wanted, engine_name: str, model_id: str | None) -> 
     """With an engine of our own, no server. Raises what the engine raises."""
     chosen = {"engine": engine_name} | ({"model_id": model_id} if model_id else {})
     settings = Settings.model_validate({**load_settings().model_dump(), **chosen})
+    if not (pieces := pieces_of(wanted.text)):
+        raise InvalidText("There is nothing to speak in this text; send words or numbers.")
     engine = factory.build_engine(factory.choose_engine(settings))
     voices = factory.build_voices(settings, engine, Metrics())
     try:
@@ -81,8 +82,8 @@ async def in_process(wanted: Wanted, engine_name: str, model_id: str | None) -> 
         voice = await (voices.resolve(None) if wanted.voice is None else voices.get(wanted.voice))
         began_s = time.monotonic()
         speech = engine.open(UtteranceRequest("say", _language(wanted.language), voice.prompt, wanted.seed))
-        for piece in _pieces(wanted.text):
-            speech.feed(piece)
+        for piece in pieces:
+            speech.feed(piece.text)
         speech.finish()
         ttfa_s: float | None = None
         with _wav(wanted.path, engine.facts.sample_rate_hz) as file:
@@ -96,13 +97,6 @@ async def in_process(wanted: Wanted, engine_name: str, model_id: str | None) -> 
 
 def _wav(path: Path, sample_rate_hz: int) -> soundfile.SoundFile:
     return soundfile.SoundFile(path, "w", sample_rate_hz, 1, "PCM_16", format="WAV")
-
-
-def _pieces(text: str) -> list[str]:
-    if not is_speakable(text):
-        raise InvalidText("There is nothing to speak in this text; send words or numbers.")
-    segmenter = Segmenter()
-    return [piece.text for piece in itertools.chain(segmenter.feed(text), segmenter.finish())]
 
 
 def _language(wanted: str) -> str:

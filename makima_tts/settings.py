@@ -30,7 +30,10 @@ class Settings(BaseSettings):
     model_id: str = Field(
         "Qwen/Qwen3-TTS-12Hz-0.6B-Base", description="Qwen3-TTS checkpoint: a Hugging Face id or a folder"
     )
-    device: str = Field("auto", description="Where Qwen3-TTS runs: auto, cpu, cuda, cuda:N, mps or metal")
+    device: str = Field(
+        "auto",
+        description="Where Qwen3-TTS will run: auto, cpu, cuda, cuda:N, mps or metal; preview needs none",
+    )
     voices_dir: Path = Field(Path("voices"), description="Your voices; uploads go here")
     cache_dir: Path = Field(Path(".cache"), description="Encoded voices; may be deleted at any time")
     default_voice: str = Field("makima", description="The voice of clients that ask for none")

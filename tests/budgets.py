@@ -25,6 +25,7 @@ BUDGETS_S = {
     "containers": 65,
     "docs": 5,
     "engines": 15,
+    "logs": 5,
     "page": 150,
     "protocol": 5,
     "service": 95,

@@ -6,6 +6,7 @@ In: a Service. Out: the app, with every route and guard in its place. Does not k
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
@@ -33,6 +34,10 @@ _PAGE_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
+_UNFIT = {
+    "description": "Bad Request",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}},
+}
 # FastAPI's documentation page is the one that loads its scripts from elsewhere.
 _DOCS_PATHS = ("/docs", "/docs/oauth2-redirect")
 
@@ -52,7 +57,7 @@ def create_app(service: Service, *, allowed_origins: tuple[str, ...], max_upload
             await service.voices.close()
             await service.engine.close()
 
-    app = FastAPI(
+    app = _App(
         title="makima-tts", version=__version__, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None
     )
     install_failures(app)
@@ -68,6 +73,22 @@ def create_app(service: Service, *, allowed_origins: tuple[str, ...], max_upload
     app.add_middleware(OriginGuard, allowed=allowed_origins)
     app.add_middleware(PageHeaders)
     return app
+
+
+class _App(FastAPI):
+    """Documents a request that does not fit as what it is answered with: 400 and an ErrorBody."""
+
+    def openapi(self) -> dict[str, Any]:
+        schema = super().openapi()
+        for path in schema["paths"].values():
+            for operation in path.values():
+                unfit = operation["responses"].get("422", {})
+                if "HTTPValidationError" in str(unfit):
+                    del operation["responses"]["422"]
+                    operation["responses"].setdefault("400", _UNFIT)
+        for name in ("HTTPValidationError", "ValidationError"):
+            schema["components"]["schemas"].pop(name, None)
+        return schema
 
 
 class PageHeaders:

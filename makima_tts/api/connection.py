@@ -18,11 +18,11 @@ import structlog
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from makima_tts.api.outbox import CloseFrame, Frame, Outbox
+from makima_tts.api.outbox import AnswerFrame, AudioFrame, CloseFrame, Frame, Outbox
 from makima_tts.api.pump import Pump
 from makima_tts.api.service import Service
 from makima_tts.errors import InvalidMessage, TtsError
-from makima_tts.protocol import SUBPROTOCOL, parse_client_message, serialize
+from makima_tts.protocol import SUBPROTOCOL, AudioChunkMessage, parse_client_message, serialize
 from makima_tts.session import (
     CancelSpeech,
     Close,
@@ -51,6 +51,11 @@ from makima_tts.speech import ListenerClock, VoicePrompt
 _log = structlog.get_logger(__name__)
 
 
+def accepted_subprotocol(websocket: WebSocket) -> str | None:
+    """Ours, if the client offered it: a browser that offered one fails an answer without."""
+    return SUBPROTOCOL if SUBPROTOCOL in websocket.scope.get("subprotocols", ()) else None
+
+
 class Connection:
     """``run`` returns when the socket is closed, whoever closed it, with everything released."""
 
@@ -58,19 +63,21 @@ class Connection:
         self._websocket = websocket
         self._service = service
         self._loop = asyncio.get_running_loop()
-        self._events = SUBPROTOCOL in websocket.scope.get("subprotocols", ())
+        self._subprotocol = accepted_subprotocol(websocket)
         session_id = uuid.uuid4().hex
         ids = (f"u{number}" for number in itertools.count(1))
-        self._session = Session(session_id, service.limits, ids, now_ms=self._now_ms(), events=self._events)
+        events = self._subprotocol is not None
+        self._session = Session(session_id, service.limits, ids, now_ms=self._now_ms(), events=events)
         self._outbox = Outbox()
         self._listener = ListenerClock()
         self._voice: str | None = None
         self._pumps: dict[str, tuple[Pump, asyncio.Task[None]]] = {}
+        self._resolving: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._tasks = asyncio.TaskGroup()
         self._perform: dict[type, Callable[[Any], None]] = {
-            Send: lambda effect: self._outbox.put(serialize(effect.message)),
-            SendAudio: lambda effect: self._outbox.put(effect.data),
+            Send: self._put_message,
+            SendAudio: lambda effect: self._outbox.put(AudioFrame(effect.data)),
             LoadVoice: self._load_voice,
             StartSpeech: self._start_speech,
             FeedPiece: lambda effect: self._pumps[effect.utterance_id][0].feed(effect.text),
@@ -83,22 +90,28 @@ class Connection:
         }
 
     async def run(self) -> None:
-        await self._websocket.accept(subprotocol=SUBPROTOCOL if self._events else None)
+        await self._websocket.accept(subprotocol=self._subprotocol)
         self._service.enter(self)
-        log = _log.bind(session_id=self._session.id)
-        log.info("session_opened")
-        try:
-            async with self._tasks:
-                writer = self._tasks.create_task(self._write())
-                self._service.life.watch(self.hear)
-                if self._service.draining_until_s is not None:
-                    self.drain(self._service.draining_until_s)
-                await self._read()
-                self.hear(Disconnected())
-                writer.cancel()
-        finally:
-            self._release()
-            log.info("session_closed")
+        # Ids that clients choose are theirs; this one is ours, and stands on every line of the session.
+        with structlog.contextvars.bound_contextvars(session_id=self._session.id):
+            _log.info("session_opened")
+            try:
+                await self._converse()
+            finally:
+                self._release()
+                _log.info("session_closed")
+
+    async def _converse(self) -> None:
+        async with self._tasks:
+            writer = self._tasks.create_task(self._write())
+            self._service.life.watch(self.hear)
+            if self._service.draining_until_s is not None:
+                self.drain(self._service.draining_until_s)
+            await self._read()
+            self.hear(Disconnected())
+            writer.cancel()
+            if self._resolving is not None:
+                self._resolving.cancel()
 
     def hear(self, event: SessionInput) -> None:
         """Pass an input to the session and perform what it answers."""
@@ -146,12 +159,12 @@ class Connection:
         await self._outbox.abandon()
 
     async def _send(self, frame: Frame) -> None:
-        if isinstance(frame, bytes):
-            await self._websocket.send_bytes(frame)
-        elif isinstance(frame, str):
-            await self._websocket.send_text(frame)
-        else:
+        if isinstance(frame, CloseFrame):
             await self._websocket.close(frame.code)
+        elif isinstance(frame.content, bytes):
+            await self._websocket.send_bytes(frame.content)
+        else:
+            await self._websocket.send_text(frame.content)
 
     # Effects
 
@@ -159,14 +172,24 @@ class Connection:
         for effect in effects:
             self._perform[type(effect)](effect)
 
+    def _put_message(self, effect: Send) -> None:
+        content = serialize(effect.message)
+        audio = isinstance(effect.message, AudioChunkMessage)
+        self._outbox.put(AudioFrame(content) if audio else AnswerFrame(content))
+
     def _load_voice(self, effect: LoadVoice) -> None:
-        self._tasks.create_task(self._resolve_voice(effect.wanted))
+        if self._resolving is not None:
+            self._resolving.cancel()
+        self._resolving = self._tasks.create_task(self._resolve_voice(effect.wanted))
 
     async def _resolve_voice(self, wanted: str | None) -> None:
         try:
             voice = await self._service.voices.resolve(wanted)
         except TtsError as error:
             self.hear(EngineFailed(error.message))
+        except Exception:
+            _log.exception("voice_failed")
+            self.hear(EngineFailed("The voice could not be loaded; the server's log says why."))
         else:
             self._voice = voice.id
             self.hear(VoiceLoaded(voice.id, voice.warning))
@@ -184,7 +207,7 @@ class Connection:
         )
         task = self._tasks.create_task(pump.run())
         self._pumps[effect.utterance_id] = (pump, task)
-        task.add_done_callback(lambda _: self._pumps.pop(effect.utterance_id, None))
+        task.add_done_callback(lambda _: self._pumps.pop(effect.utterance_id))
 
     async def _find_voice(self, wanted: str | None) -> VoicePrompt | None:
         """One named in ``speak`` is that or VOICE_NOT_FOUND; else the session's, or the next in line."""
@@ -205,14 +228,12 @@ class Connection:
         self._timer = self._loop.call_at(effect.at_ms / 1000, self.hear, Tick())
 
     def _measure(self, effect: UtteranceEnded) -> None:
-        metrics = self._service.metrics
-        metrics.utterances.labels(outcome=effect.outcome).inc()
-        if effect.queue_ms is not None:
-            metrics.queue_wait_s.observe(effect.queue_ms / 1000)
-        if effect.ttfa_ms is not None:
-            metrics.ttfa_s.observe(effect.ttfa_ms / 1000)
-        if effect.rtf is not None and effect.outcome == "complete":
-            metrics.rtf.observe(effect.rtf)
+        self._service.metrics.count_utterance(
+            effect.outcome,
+            queue_s=None if effect.queue_ms is None else effect.queue_ms / 1000,
+            ttfa_s=None if effect.ttfa_ms is None else effect.ttfa_ms / 1000,
+            rtf=effect.rtf if effect.outcome == "complete" else None,
+        )
 
     def _release(self) -> None:
         self._service.life.unwatch(self.hear)

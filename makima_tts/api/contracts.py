@@ -23,9 +23,11 @@ class Contracts:
         self._members: defaultdict[str, set[Interruptible]] = defaultdict(set)
         self._contract_of: dict[Interruptible, str] = {}
 
-    def join(self, member: Interruptible, contract_id: str) -> None:
-        """Leaves any contract joined before."""
+    def join(self, member: Interruptible, contract_id: str | None) -> None:
+        """Leaves any contract joined before; None joins none."""
         self.leave(member)
+        if contract_id is None:
+            return
         self._members[contract_id].add(member)
         self._contract_of[member] = contract_id
 

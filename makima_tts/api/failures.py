@@ -6,6 +6,7 @@ In: exceptions of routes. Out: JSON responses. Does not know: which route it was
 import math
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
@@ -14,7 +15,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from makima_tts.errors import InvalidMessage, PayloadTooLarge, TtsError
+from makima_tts.errors import Fault, InvalidMessage, PayloadTooLarge, TtsError
 
 _log = structlog.get_logger(__name__)
 
@@ -32,6 +33,11 @@ class ErrorBody(BaseModel):
     error: ErrorFields
 
 
+def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For a route's ``responses``: which failures it may answer with."""
+    return {status: {"model": ErrorBody} for status in statuses}
+
+
 def error_response(error: TtsError) -> JSONResponse:
     """With Retry-After, in whole seconds, where the error says when."""
     headers = {} if error.retry_after_s is None else {"Retry-After": str(math.ceil(error.retry_after_s))}
@@ -43,6 +49,8 @@ def install_failures(app: FastAPI) -> None:
 
     @app.exception_handler(TtsError)
     async def on_tts_error(request: Request, error: TtsError) -> JSONResponse:
+        if error.fault is Fault.SERVER:
+            _log.warning("request_failed", route=_route_of(request), code=error.code)
         return error_response(error)
 
     @app.exception_handler(HTTPException)
@@ -58,10 +66,15 @@ def install_failures(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def on_surprise(request: Request, error: Exception) -> JSONResponse:
-        _log.error("request_failed", route=request.scope.get("path"), error=type(error).__name__)
+        _log.error("request_failed", route=_route_of(request), error=type(error).__name__)
         return _response(
             500, "INTERNAL_SERVER_ERROR", "Something went wrong here; the server's log says what."
         )
+
+
+def _route_of(request: Request) -> str:
+    """The route's pattern: a path may hold what a user wrote."""
+    return getattr(request.scope.get("route"), "path", "none")
 
 
 def _first_fault(error: RequestValidationError) -> str:

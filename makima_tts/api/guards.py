@@ -45,7 +45,10 @@ class OriginGuard:
     def _may_pass(self, origin: str | None, host: str | None) -> bool:
         if origin is None or "*" in self._allowed or origin.rstrip("/") in self._allowed:
             return True
-        page = urlsplit(origin)
+        try:
+            page = urlsplit(origin)
+        except ValueError:
+            return False
         return page.netloc == host or page.hostname in _LOCAL_HOSTS
 
 

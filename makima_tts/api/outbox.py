@@ -15,11 +15,27 @@ _MAX_ANSWER_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
+class AudioFrame:
+    """Audio as it is sent: bytes, or JSON that holds them."""
+
+    content: bytes | str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFrame:
+    """Any other message."""
+
+    content: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class CloseFrame:
+    """The last one."""
+
     code: int
 
 
-Frame = str | bytes | CloseFrame
+Frame = AudioFrame | AnswerFrame | CloseFrame
 
 
 @dataclass(slots=True)
@@ -75,7 +91,7 @@ class Outbox:
         return not self._abandoned and self._answer_bytes > _MAX_ANSWER_BYTES
 
     def _count(self, frame: Frame, sign: int) -> None:
-        if isinstance(frame, bytes):
+        if isinstance(frame, AudioFrame):
             self._audio_frames += sign
-        elif isinstance(frame, str):
-            self._answer_bytes += sign * len(frame)
+        elif isinstance(frame, AnswerFrame):
+            self._answer_bytes += sign * len(frame.content)

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from makima_tts.audio import PcmEncoder
-from makima_tts.errors import SynthesisError, TtsError
+from makima_tts.errors import Fault, SynthesisError, TtsError
 from makima_tts.metrics import Metrics
 from makima_tts.session import AudioReady, SpeechEnded, SpeechFailed, StartSpeech
 from makima_tts.speech import (
@@ -67,8 +67,12 @@ class Pump:
         self._over = False
         self._cancelled_s: float | None = None
         self._last_piece = 0
+        self._unspoken_pieces = 0
 
     def feed(self, piece: str) -> None:
+        if self._unspoken_pieces == 0 and self._listener.ahead_s(time.monotonic()) == 0:
+            self._listener.reset()  # the listener has run dry for want of text: nobody is late
+        self._unspoken_pieces += 1
         if self._stream is None:
             self._early_pieces.append(piece)
         else:
@@ -94,9 +98,11 @@ class Pump:
         try:
             await self._speak()
         except TtsError as error:
+            if error.fault is Fault.SERVER:
+                _log.warning("utterance_failed", code=error.code)
             self._end(SpeechFailed(self._order.utterance_id, error))
         except Exception:
-            _log.exception("utterance_failed", utterance_id=self._order.utterance_id)
+            _log.exception("utterance_failed")
             failure = SynthesisError("The utterance failed; try again.")
             self._end(SpeechFailed(self._order.utterance_id, failure))
         finally:
@@ -124,8 +130,6 @@ class Pump:
             self._stream.feed(piece)
         if self._finished:
             self._stream.finish()
-        if self._listener.ahead_s(time.monotonic()) == 0:
-            self._listener.reset()
         return self._stream
 
     async def _keep_pace(self) -> None:
@@ -137,6 +141,7 @@ class Pump:
         source_ms = chunk.pcm.size * 1000 / self._engine.facts.sample_rate_hz
         self._account(source_ms / 1000)
         self._last_piece = chunk.piece_index
+        self._unspoken_pieces -= chunk.ends_piece
         self._report(
             AudioReady(
                 utterance_id=self._order.utterance_id,

@@ -6,7 +6,7 @@ In: upgrades. Out: connections. Does not know: the conversation.
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
-from makima_tts.api.connection import Connection
+from makima_tts.api.connection import Connection, accepted_subprotocol
 from makima_tts.api.service import Service
 from makima_tts.errors import RateLimited
 from makima_tts.protocol import ErrorMessage, serialize
@@ -46,7 +46,7 @@ async def _turn_away(websocket: WebSocket, service: Service, reason: str, code: 
         retry_after_ms=round(_RETRY_AFTER_S * 1000),
     )
     try:
-        await websocket.accept()
+        await websocket.accept(subprotocol=accepted_subprotocol(websocket))
         await websocket.send_text(serialize(message))
         await websocket.close(code)
     except WebSocketDisconnect:

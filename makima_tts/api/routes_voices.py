@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, File, Form, UploadFile
 from pydantic import BaseModel, Field
 
-from makima_tts.api.failures import ErrorBody
+from makima_tts.api.failures import failures
 from makima_tts.audio import ClipReport
 from makima_tts.speech import CloneMode
 from makima_tts.voices import VoiceListing, VoiceManager, VoiceUpload
@@ -42,11 +42,11 @@ def voices_router(voices: VoiceManager) -> APIRouter:
         """All voices, also those that cannot be used now, with the reason."""
         return Voices(voices=voices.list())
 
-    @router.get("/{voice_id}", responses=_failures(404))
+    @router.get("/{voice_id}", responses=failures(404))
     def get_voice(voice_id: str) -> VoiceListing:
         return voices.describe(voice_id)
 
-    @router.post("", status_code=201, responses=_failures(400, 409, 413, 422, 503))
+    @router.post("", status_code=201, responses=failures(400, 409, 413, 422, 503))
     async def add_voice(
         *,
         audio: Annotated[
@@ -68,13 +68,9 @@ def voices_router(voices: VoiceManager) -> APIRouter:
         listing, report = await voices.add(upload)
         return AddedVoice(voice=listing, report=report)
 
-    @router.delete("/{voice_id}", status_code=204, responses=_failures(403, 404, 503))
+    @router.delete("/{voice_id}", status_code=204, responses=failures(403, 404, 503))
     async def delete_voice(voice_id: str) -> None:
         """Delete a voice that was added. Who is speaking with it finishes."""
         await voices.delete(voice_id)
 
     return router
-
-
-def _failures(*statuses: int) -> dict[int | str, dict[str, object]]:
-    return {status: {"model": ErrorBody} for status in statuses}

@@ -8,6 +8,7 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
+ENGINE_TO_COME = "its engine, which arrives with a later release of makima-tts"
 _PACKAGES = ("torch", "safetensors", "tokenizers", "huggingface_hub")
 
 
@@ -15,7 +16,7 @@ def qwen3_needs(model_id: str) -> list[str]:
     """Empty when the engine can be started without a download."""
     needs = []
     if find_spec("makima_tts.engine") is None:
-        needs.append("its engine, which arrives with a later release of makima-tts")
+        needs.append(ENGINE_TO_COME)
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         needs.append(f"the packages {', '.join(missing)} (pip install 'makima-tts[qwen3]')")

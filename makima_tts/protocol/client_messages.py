@@ -41,11 +41,13 @@ def _known_sample_rate(wanted: int) -> int:
 Language = Annotated[str, Field(max_length=35), AfterValidator(_known_language)]
 SampleRate = Annotated[int, AfterValidator(_known_sample_rate)]
 UtteranceId = Annotated[str, Field(pattern=UTTERANCE_ID_PATTERN)]
-# A voice that is malformed is VOICE_NOT_FOUND, not INVALID_MESSAGE: only its size is bounded here.
-VoiceId = Annotated[str, Field(max_length=256)]
+# A voice that is malformed is VOICE_NOT_FOUND, not INVALID_MESSAGE: nothing is checked here.
+VoiceId = str
 
 
-class _ClientMessage(BaseModel):
+class ClientFields(BaseModel):
+    """What clients send: camelCase, strict, null means absent, unknown fields are ignored."""
+
     model_config = ConfigDict(
         frozen=True,
         strict=True,
@@ -64,7 +66,7 @@ class _ClientMessage(BaseModel):
         return fields
 
 
-class Start(_ClientMessage):
+class Start(ClientFields):
     """Sets up the session. Optional: without it, a session has these defaults."""
 
     type: Literal["start"] = "start"
@@ -78,7 +80,7 @@ class Start(_ClientMessage):
     contract_id: Annotated[str, Field(min_length=1, max_length=256)] | None = None
 
 
-class Speak(_ClientMessage):
+class Speak(ClientFields):
     """Text to speak; with ``final`` false the utterance stays open for more."""
 
     type: Literal["speak"] = "speak"
@@ -97,14 +99,14 @@ class Speak(_ClientMessage):
         return self
 
 
-class Flush(_ClientMessage):
+class Flush(ClientFields):
     """Speak the text held so far."""
 
     type: Literal["flush"] = "flush"
     utterance_id: UtteranceId
 
 
-class Cancel(_ClientMessage):
+class Cancel(ClientFields):
     """Silence one utterance, or (without ``utteranceId``) everything in this session."""
 
     type: Literal["cancel"] = "cancel"
@@ -112,14 +114,14 @@ class Cancel(_ClientMessage):
     played_ms: Annotated[int, Field(ge=0)] | None = None
 
 
-class Stop(_ClientMessage):
+class Stop(ClientFields):
     """End the session."""
 
     type: Literal["stop"] = "stop"
     reason: Annotated[str, Field(max_length=256)] | None = None
 
 
-class Ping(_ClientMessage):
+class Ping(ClientFields):
     """Answered by ``pong`` with the same ``id``."""
 
     type: Literal["ping"] = "ping"

@@ -27,8 +27,3 @@ def language_name(wanted: str) -> str | None:
     """``"english"``, ``"en"``, ``"en-GB"`` → ``"English"``; any case; ``None`` if it is none of ours."""
     key = wanted.strip().lower()
     return _BY_NAME.get(key) or _BY_SUBTAG.get(key.replace("_", "-").split("-")[0])
-
-
-def language_tag(name: str) -> str | None:
-    """``"English"`` → ``"en"``; ``None`` for :data:`AUTO` and for what is none of ours."""
-    return next((tag for tag, known in _BY_SUBTAG.items() if known == name), None)

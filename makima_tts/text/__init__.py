@@ -5,6 +5,6 @@ know: time, engines, sessions.
 """
 
 from makima_tts.text.cleaning import clean, is_speakable
-from makima_tts.text.segmenter import Piece, Segmenter
+from makima_tts.text.segmenter import Piece, Segmenter, pieces_of
 
-__all__ = ["Piece", "Segmenter", "clean", "is_speakable"]
+__all__ = ["Piece", "Segmenter", "clean", "is_speakable", "pieces_of"]

@@ -130,3 +130,9 @@ class Segmenter:
             yield Piece(self._index, clean(raw), self._piece_start, self._held_start)
             self._index += 1
             self._piece_start = self._held_start
+
+
+def pieces_of(text: str) -> list[Piece]:
+    """The pieces of a text that is whole."""
+    segmenter = Segmenter()
+    return [*segmenter.feed(text), *segmenter.finish()]

@@ -6,7 +6,7 @@ In: settings and an engine. Out: a running service, and clients of it. Does not 
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -114,8 +114,16 @@ class RunningService:
 
     async def until_idle(self) -> None:
         """No utterance is open with the engine."""
+        await self.until_active(0)
+
+    async def until_active(self, wanted: int) -> None:
+        """So many utterances are open with the engine."""
+        await self.until(lambda: self.service.engine.health().active == wanted)
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Something inside the service, which has no event for it, has come to hold."""
         async with asyncio.timeout(PATIENCE_S):
-            while self.service.engine.health().active:  # noqa: ASYNC110 - the engine has no event for it
+            while not holds():  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
 
 

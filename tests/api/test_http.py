@@ -2,9 +2,12 @@
 
 import asyncio
 import io
+import json
 import struct
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 
+import httpx
 import numpy as np
 import pytest
 import soundfile
@@ -60,6 +63,7 @@ async def test_speech_is_streamed_while_it_is_made(service: RunningService) -> N
         ({"text": "..."}, 400, "INVALID_TEXT"),
         ({"text": "a" * 20_001}, 400, "INVALID_TEXT"),
         ({"text": 5}, 400, "INVALID_MESSAGE"),
+        ({"text": "a", "sampleRate": "24000"}, 400, "INVALID_MESSAGE"),
         ({}, 400, "INVALID_MESSAGE"),
         ({"text": "a", "voice": "../etc/passwd"}, 404, "VOICE_NOT_FOUND"),
         ({"text": "a", "language": "Klingon"}, 400, "INVALID_MESSAGE"),
@@ -81,6 +85,39 @@ async def test_failures_before_the_first_byte_have_a_status_and_a_code(
             assert set(answer.json()) == {"error"}
             assert set(answer.json()["error"]) == {"code", "message"}
     await service.until_idle()
+
+
+async def test_null_means_absent_and_half_a_character_is_no_text(service: RunningService) -> None:
+    async with service.http() as http:
+        optional = dict.fromkeys(["voice", "language", "format", "sampleRate", "seed"])
+        assert (await http.post("/api/v1/tts", json={"text": "Hello.", **optional})).status_code == 200
+        torn = await http.post(
+            "/api/v1/tts", content=b'{"text":"\\ud800 a"}', headers={"content-type": "application/json"}
+        )
+        assert (torn.status_code, torn.json()["error"]["code"]) == (400, "INVALID_MESSAGE")
+
+
+async def test_leaving_before_the_first_byte_frees_the_engine(service: RunningService) -> None:
+    body = json.dumps({"text": "{stall}a"}).encode()
+    host, port = service.url.removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    head = f"POST /api/v1/tts HTTP/1.1\r\nhost: a\r\ncontent-length: {len(body)}\r\n"
+    writer.write(head.encode() + b"content-type: application/json\r\n\r\n" + body)
+    await service.until_active(1)
+    writer.transport.abort()
+    await service.until_idle()
+
+
+@pytest.mark.parametrize(("text", "status"), [("{stall}a", 408), ("Said {stall} and stuck.", 200)])
+async def test_an_engine_that_falls_silent_times_out(run: Run, text: str, status: int) -> None:
+    async with run(utterance_timeout_s=0.1) as service, service.http() as http:
+        await service.until_ready()
+        async with http.stream("POST", "/api/v1/tts", json={"text": text}) as answer:
+            assert answer.status_code == status
+            with pytest.raises(httpx.RemoteProtocolError) if status == 200 else nullcontext():
+                await answer.aread()
+        await service.until_idle()
+        assert "TIMEOUT" in (await http.get("/metrics")).text
 
 
 async def test_no_room_is_429_with_retry_after(run: Run) -> None:
@@ -130,6 +167,8 @@ async def test_bodies_over_the_limit_are_413_declared_or_not(service: RunningSer
 
 async def test_pages_of_other_origins_may_change_nothing(service: RunningService) -> None:
     async with service.http() as http:
+        unreadable = await http.post("/api/v1/tts", headers={"origin": "http://["})
+        assert unreadable.status_code == 403
         for path in ("/api/v1/tts", "/api/v1/voices", "/api/v1/contracts/c/interrupt"):
             answer = await http.post(path, headers={"origin": "https://evil.example"})
             assert (answer.status_code, answer.json()["error"]["code"]) == (403, "FORBIDDEN")
@@ -155,12 +194,23 @@ async def test_the_page_loads_nothing_from_elsewhere(service: RunningService) ->
 
 async def test_openapi_names_every_route(service: RunningService) -> None:
     async with service.http() as http:
-        paths = (await http.get("/openapi.json")).json()["paths"]
+        schema = (await http.get("/openapi.json")).json()
         assert (await http.get("/docs")).status_code == 200
+    paths = schema["paths"]
+    assert "HTTPValidationError" not in str(schema), "a request that does not fit is answered with ErrorBody"
+    assert {"400", "404", "408", "413", "429", "500", "503"} <= set(paths["/api/v1/tts"]["post"]["responses"])
     assert {
         *["/api/v1/voices", "/api/v1/voices/{voice_id}", "/api/v1/tts"],
         *["/api/v1/contracts/{contract_id}/interrupt", "/health", "/ready", "/metrics"],
     } <= set(paths)
+
+
+async def test_speech_over_http_is_counted_too(service: RunningService) -> None:
+    async with service.http() as http:
+        await http.post("/api/v1/tts", json={"text": "Hello there."})
+        metrics = (await http.get("/metrics")).text.splitlines()
+    assert 'makima_tts_utterances_total{outcome="complete"} 1.0' in metrics
+    assert "makima_tts_audio_seconds_total 0.72" in [line[:35] for line in metrics]
 
 
 async def test_metrics_tell_what_happened(service: RunningService) -> None:

@@ -79,6 +79,36 @@ async def test_client_cancels_while_audio_drains(service: RunningService) -> Non
         assert len(audio_of(before)) == complete["audioLengthMs"] * 48
 
 
+async def test_an_unnamed_utterance_can_be_cancelled_whatever_names_came_before(
+    service: RunningService,
+) -> None:
+    async with service.started() as client:
+        await client.send("speak", text="Named as the server would.", utteranceId="u1")
+        await client.until("complete")
+        await client.send("speak", text=LONG)
+        while not isinstance(await client.next(), bytes):
+            pass
+        await client.send("cancel")
+        assert (await client.until("error"))[0]["utteranceId"] == "u2"
+        await service.until_idle()
+
+
+async def test_json_audio_waits_for_the_socket_as_binary_audio_does(service: RunningService) -> None:
+    async with service.started(transport="json", sampleRate=48000, encoding="pcm32f") as client:
+        client.socket.transport.pause_reading()
+        await client.send("speak", text=LONG)
+        # What is on the way lies in the sockets' buffers; the engine waits for credit, far from the bound.
+        await service.until_active(1)
+        before = -1.0
+        while (sent_s := service.service.metrics.audio_s._value.get()) != before:
+            before = sent_s
+            await asyncio.sleep(0.05)
+        assert 0 < sent_s < 10
+        client.socket.transport.resume_reading()
+        await client.send("cancel")
+        assert (await client.until("error"))[0]["code"] == "CANCELLED"
+
+
 async def test_a_disconnect_frees_the_engine(service: RunningService) -> None:
     async with service.started() as client:
         await client.send("speak", text=LONG)
@@ -103,7 +133,60 @@ async def test_an_engine_failure_takes_no_other_utterance_with_it(service: Runni
         await other.until("complete")
 
 
+# Voices
+
+
+async def test_nobody_waits_for_the_voice_of_a_client_that_is_gone(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoding = asyncio.Event()
+
+    async def never(wanted: str | None) -> None:
+        encoding.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(service.service.voices, "resolve", never)
+    async with service.client() as client:
+        await client.send("start")
+        await encoding.wait()
+        client.socket.transport.abort()
+    await asyncio.wait_for(service.service.drained(), 5)
+
+
+async def test_a_voice_that_breaks_the_unexpected_way_ends_the_session_in_words(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both_said = asyncio.Event()
+
+    async def broken(wanted: str | None) -> None:
+        await both_said.wait()
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(service.service.voices, "resolve", broken)
+    async with service.client() as client:
+        await client.send("start")
+        await client.send("speak", text="Queued meanwhile.", utteranceId="a")
+        await client.send("ping")
+        await client.until("pong")
+        both_said.set()
+        errors = [frame for frame in await client.rest() if isinstance(frame, dict)]
+        assert [error["code"] for error in errors] == ["TTS_UNAVAILABLE"] * 2
+        assert client.socket.close_code == 1011
+
+
 # Pace
+
+
+async def test_a_writer_who_pauses_makes_nobody_late(service: RunningService) -> None:
+    async with service.started() as client:
+        await client.send("speak", utteranceId="a", final=False, text="Short. ")
+        await client.send("flush", utteranceId="a")
+        while not isinstance(await client.next(), bytes):
+            pass
+        await asyncio.sleep(0.7)  # the listener runs dry: this is time itself, not a wait for something
+        await client.send("speak", utteranceId="a", text="And the rest of it.")
+        await client.until("complete")
+        assert service.service.metrics.underruns._value.get() == 0
 
 
 async def test_audio_runs_ahead_of_the_listener_by_no_more_than_the_bound(run: Run) -> None:
@@ -135,6 +218,7 @@ async def test_foreign_pages_are_refused_before_the_upgrade(run: Run) -> None:
             async with service.client(origin=origin) as client:
                 assert (await client.until("ready"))[0]
         for origin in (
+            "http://[",
             "https://evil.example",
             "http://localhost.evil.example",
             "null",
@@ -149,7 +233,8 @@ async def test_foreign_pages_are_refused_before_the_upgrade(run: Run) -> None:
 async def test_a_full_house_turns_away_with_1013(run: Run) -> None:
     async with run(max_connections=1) as service, service.client() as first:
         await first.until("ready")
-        async with service.client() as second:
+        async with service.client(subprotocols=["makima.tts.v1"]) as second:
+            assert second.socket.subprotocol == "makima.tts.v1"
             assert (await second.until("error"))[0]["code"] == "RATE_LIMITED"
             assert await second.close_code() == 1013
 
@@ -228,6 +313,24 @@ async def test_an_interrupt_silences_every_session_of_the_contract(service: Runn
                 for _ in range(expected):
                     assert (await client.until("error"))[0]["code"] == "CANCELLED"
             assert isinstance(await stranger.next(), bytes)
+
+
+async def test_an_interrupt_reaches_a_session_that_waits_for_the_model_and_not_one_that_left(
+    run: Run,
+) -> None:
+    gate = asyncio.Event()
+    async with run(ScriptedEngine(load_gate=gate)) as service, service.client() as early:
+        await early.send("start", contractId="a/b")
+        await early.send("speak", text="Queued before ready.")
+        async with service.http() as http:
+            async with asyncio.timeout(5):
+                while (await http.post("/api/v1/contracts/a%2Fb/interrupt")).json() != {"interrupted": 1}:
+                    pass
+            gate.set()
+            assert (await early.until("error"))[0]["code"] == "CANCELLED"
+            await early.send("start")
+            await early.until("started")
+            assert (await http.post("/api/v1/contracts/a%2Fb/interrupt")).json() == {"interrupted": 0}
 
 
 # Bad clients

@@ -15,6 +15,7 @@ from makima_tts.session import (
     StartSpeech,
     Tick,
     UtteranceEnded,
+    VoiceLoaded,
     WakeAt,
 )
 from tests.session.talk import READY, Talk, begun, errors, said, types
