@@ -124,3 +124,14 @@ def test_waits_double_up_to_a_bound_and_never_undercut_what_the_service_asks(rea
     assert ready_page.page.evaluate(_RETRY_DELAYS, [[0, 20], 0, 0]) == [400, 12_000]
     assert ready_page.page.evaluate(_RETRY_DELAYS, [[0, 20], 0, 1]) == [600, 18_000]
     assert ready_page.page.evaluate(_RETRY_DELAYS, [[0, 20], 30_000, 0.5]) == [30_000, 30_000]
+
+
+def test_a_second_listener_is_told_that_the_service_is_full(speak_page: SpeakPage, serve: Serve) -> None:
+    server = serve(max_connections=1)
+    speak_page.open(server)
+    speak_page.expect_status("Ready.")
+    second = SpeakPage(speak_page.page.context.new_page())
+    second.open(server)
+    second.expect_text("connection-notice", "The service has no room for another listener.")
+    second.expect_text("error", "Try again in")
+    assert second.complaints == []
