@@ -32,7 +32,6 @@ class Machine:
     """A folder that stands for the container's ``/``, and what was installed into it."""
 
     root: Path
-    version: str
 
     @property
     def prefix(self) -> Path:
@@ -71,31 +70,42 @@ def installer_environment(home: Path) -> dict[str, str]:
     return {**ours, "HOME": str(home)}
 
 
-@pytest.fixture(scope="module")
-def machine() -> Iterator[Machine]:
-    root = Path(tempfile.mkdtemp(prefix="makima-tts-image-"))
-    source = root / "src"
-    source.mkdir()
-    (root / "opt").mkdir()
+def copy_context(source: Path) -> None:
+    """What the Dockerfile copies, given to whoever builds."""
     tops = sorted({name.split("/")[0] for name in copied()})
     subprocess.run(["cp", "--recursive", *tops, source], cwd=ROOT, check=True)
+
+
+def give_to_builder(root: Path) -> None:
     for path in (root, *root.rglob("*")):
         os.chown(path, NOBODY.get("user", -1), NOBODY.get("group", -1), follow_symlinks=False)
+
+
+def build(root: Path, source: Path) -> None:
+    """The RUN steps of the CPU image."""
     subprocess.run([source / "scripts" / "container-folders.sh", root], check=True, **NOBODY)
-    built = subprocess.run(
+    subprocess.run(
         ["scripts/container-build.sh", root / "opt" / "makima-tts", "preview"],
         cwd=source,
         env=installer_environment(root),
-        stdout=subprocess.PIPE,
-        text=True,
         check=True,
         **NOBODY,
     )
-    shutil.rmtree(source)
-    subprocess.run(["chmod", "-R", "a-w", root / "opt"], check=True)
-    yield Machine(root, built.stdout.split()[-1])
-    subprocess.run(["chmod", "-R", "u+w", root], check=True)
-    shutil.rmtree(root)
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Machine]:
+    with tempfile.TemporaryDirectory(prefix="makima-tts-image-") as folder:
+        root, source = Path(folder), Path(folder) / "src"
+        for made in (source, root / "opt"):
+            made.mkdir()
+        copy_context(source)
+        give_to_builder(root)
+        build(root, source)
+        shutil.rmtree(source)
+        subprocess.run(["chmod", "-R", "a-w", root / "opt"], check=True)
+        yield Machine(root)
+        subprocess.run(["chmod", "-R", "u+w", root / "opt"], check=True)
 
 
 def port_of(process: subprocess.Popen[str]) -> int:
