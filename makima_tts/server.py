@@ -109,14 +109,18 @@ class _DrainingServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
+        # loop.add_signal_handler would be told by a byte in the pipe that also wakes the loop for engine
+        # threads: while they have filled it, a signal is lost. This way it is only as late as the loop.
         loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, self._on_signal)
+        before = {
+            number: signal.signal(number, lambda *_: loop.call_soon_threadsafe(self._on_signal))
+            for number in _SIGNALS
+        }
         try:
             yield
         finally:
-            for number in _SIGNALS:
-                loop.remove_signal_handler(number)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _on_signal(self) -> None:
         if self._told_to_end.is_set():

@@ -54,6 +54,14 @@ def test_the_first_signal_lets_what_is_pending_finish(start: StartToy, number: s
     assert_ended_cleanly(toy)
 
 
+def test_a_signal_that_comes_while_the_loop_is_woken_without_end_is_not_lost(start: StartToy) -> None:
+    toy = start("--drain-s", LONG)
+    with Wire(toy.host, toy.port) as client:
+        client.send(b"GET /signal_in_a_rush HTTP/1.1\r\nHost: test\r\n\r\n")
+        toy.expect("draining")
+    assert_ended_cleanly(toy)
+
+
 def test_a_server_with_nothing_pending_ends_at_once(start: StartToy) -> None:
     toy = start("--drain-s", LONG)
     with Wire(toy.host, toy.port) as kept:

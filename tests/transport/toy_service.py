@@ -6,6 +6,8 @@ In: options on the command line. Out: one line on stdout per event (``listening 
 
 import argparse
 import asyncio
+import os
+import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -76,6 +78,14 @@ class ToyService:
 
     async def http_ready(self, receive: Receive, send: Send) -> None:
         await self.answer(send, 503 if self.lifecycle.draining.is_set() else 200, b"")
+
+    async def http_signal_in_a_rush(self, receive: Receive, send: Send) -> None:
+        """Told to end when the loop was woken so often that nothing more fits the pipe for it."""
+        await self.answer(send, 200, b"")
+        loop = asyncio.get_running_loop()
+        for _ in range(20_000):
+            loop.call_soon_threadsafe(lambda: None)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     async def http_large(self, receive: Receive, send: Send) -> None:
         """More than the kernel takes for a client that does not read."""
