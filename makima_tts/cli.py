@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from makima_tts import __version__
 
@@ -31,8 +32,9 @@ app = typer.Typer(
 voices_app = typer.Typer(help="The voices that clients may ask for.", no_args_is_help=True)
 app.add_typer(voices_app, name="voices")
 
-_out = Console()
-_err = Console(stderr=True)
+# What is shown may come from a manifest: nothing in it is markup.
+_out = Console(markup=False, highlight=False)
+_err = Console(stderr=True, markup=False, highlight=False)
 
 
 def main() -> None:
@@ -108,9 +110,9 @@ def say(
         else:
             speak = saying.through_server(wanted, url, status.update)
         said = asyncio.run(speak)
-    _out.print(f"[bold]{said.path}[/]  {said.audio_s:.2f} s · first sound after {said.ttfa_s * 1000:.0f} ms")
+    _out.print(f"{said.path}  {said.audio_s:.2f} s · first sound after {said.ttfa_s * 1000:.0f} ms")
     if said.warning:
-        _err.print(f"[yellow]{said.warning}[/]")
+        _err.print(said.warning, style="yellow")
 
 
 @voices_app.command("list")
@@ -145,7 +147,7 @@ def add_voice(
     with clip.open("rb") as audio:
         upload = VoiceUpload(audio, name, transcript, language, description, mode, consent)
         voice, report = asyncio.run(_voices().add(upload))
-    _out.print(f"Added [bold]{voice.id}[/].")
+    _out.print(f"Added {voice.id}.")
     _show_report(report)
 
 
@@ -153,7 +155,7 @@ def add_voice(
 def remove_voice(voice_id: Annotated[str, typer.Argument(help="The voice's id.")]) -> None:
     """Remove a voice that was added; shipped ones stay."""
     asyncio.run(_voices().delete(voice_id))
-    _out.print(f"Removed [bold]{voice_id}[/].")
+    _out.print(f"Removed {voice_id}.")
 
 
 @voices_app.command("check")
@@ -170,8 +172,8 @@ def doctor() -> None:
     table = Table("", "", "", box=None, show_header=False)
     findings = diagnosis.examine()
     for finding in findings:
-        mark = {"good": "[green]✓[/]", "note": "[yellow]·[/]", "bad": "[red]✗[/]"}[finding.verdict]
-        table.add_row(mark, finding.subject, finding.words)
+        mark, style = {"good": ("✓", "green"), "note": ("·", "yellow"), "bad": ("✗", "red")}[finding.verdict]
+        table.add_row(Text(mark, style), finding.subject, finding.words)
     _out.print(table)
     if any(finding.verdict == "bad" for finding in findings):
         raise typer.Exit(1)
@@ -205,7 +207,8 @@ def _greet(url: str, choice: "EngineChoice", service: "Service") -> None:
     typer.echo(f"  voice       {_expected_voice(service)}")
     if choice.name == "preview":
         typer.echo(f"  note        {service.engine.facts.note}")
-        typer.echo("  Qwen3-TTS   README.md says how to install it; then it is chosen by itself")
+    for place, need in enumerate(choice.lacks):
+        typer.echo(f"  {'' if place else 'Qwen3-TTS':<11} lacks {need}")
     sys.stdout.flush()
 
 

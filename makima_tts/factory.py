@@ -25,10 +25,11 @@ from makima_tts.voices import VoiceLibrary, VoiceManager
 
 @dataclass(frozen=True, slots=True)
 class EngineChoice:
-    """``name`` is an engine that can be built; ``reason`` is for people."""
+    """``name`` is an engine that can be built; ``lacks``: why it is not Qwen3-TTS. Words for people."""
 
     name: str
     reason: str
+    lacks: tuple[str, ...] = ()
 
 
 def choose_engine(settings: Settings) -> EngineChoice:
@@ -38,7 +39,7 @@ def choose_engine(settings: Settings) -> EngineChoice:
         case "preview" | "scripted" as named:
             return EngineChoice(named, f"TTS_ENGINE={named}")
         case "auto" if needs:
-            return EngineChoice("preview", f"Qwen3-TTS lacks {'; '.join(needs)}")
+            return EngineChoice("preview", "Qwen3-TTS cannot run here yet", tuple(needs))
         case "auto":
             return EngineChoice("qwen3", "installed, and its checkpoint is on disk")
         case named:

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from makima_tts import __version__
 from makima_tts.api.failures import install_failures
-from makima_tts.api.guards import BodyLimit, OriginGuard
+from makima_tts.api.guards import BodyLimit, OriginGuard, UploadGate
 from makima_tts.api.routes_ops import STATIC, ops_router
 from makima_tts.api.routes_speak import speak_router
 from makima_tts.api.routes_tts import tts_router
@@ -24,6 +24,7 @@ from makima_tts.api.service import Service
 _DESCRIPTION = """Streaming text-to-speech. The main way in is the WebSocket `/api/v1/speak`
 (docs/protocol.md in the source); these are the HTTP routes beside it."""
 
+_UPLOAD_PATHS = ("/api/v1/voices",)
 # Nothing of the page comes from elsewhere, nothing inline runs, no other page may frame it.
 _PAGE_HEADERS = (
     (
@@ -69,7 +70,9 @@ def create_app(service: Service, *, allowed_origins: tuple[str, ...], max_upload
     ):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    app.add_middleware(BodyLimit, upload_paths=("/api/v1/voices",), max_upload_bytes=max_upload_bytes)
+    # The last one added is met first.
+    app.add_middleware(BodyLimit, upload_paths=_UPLOAD_PATHS, max_upload_bytes=max_upload_bytes)
+    app.add_middleware(UploadGate, upload_paths=_UPLOAD_PATHS)
     app.add_middleware(OriginGuard, allowed=allowed_origins)
     app.add_middleware(PageHeaders)
     return app

@@ -1,4 +1,4 @@
-"""What is turned away before any route sees it: foreign pages, oversized bodies.
+"""What is turned away before any route sees it: foreign pages, oversized bodies, crowds of uploads.
 
 In: ASGI scopes. Out: the same, or a refusal. Does not know: routes.
 
@@ -14,12 +14,14 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from makima_tts.api.failures import error_response
-from makima_tts.errors import Forbidden, PayloadTooLarge
+from makima_tts.errors import Forbidden, PayloadTooLarge, RateLimited
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 # 20,000 code points, each as two six-byte escapes, and the fields around them.
 _MAX_JSON_BYTES = 256 * 1024
+_UPLOADS_AT_ONCE = 2
+_RETRY_AFTER_S = 5.0
 
 
 class OriginGuard:
@@ -69,6 +71,30 @@ class BodyLimit:
             await error_response(error)(scope, receive, send)
         else:
             await (self._uploads if upload else self._others)(scope, receive, send)
+
+
+class UploadGate:
+    """Uploads are spooled before any route sees them: so many at once, and the others are asked to wait."""
+
+    def __init__(self, app: ASGIApp, upload_paths: tuple[str, ...]) -> None:
+        self._app = app
+        self._upload_paths = upload_paths
+        self._under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("path") not in self._upload_paths or scope.get("method") != "POST":
+            await self._app(scope, receive, send)
+        elif self._under_way >= _UPLOADS_AT_ONCE:
+            error = RateLimited(
+                "Other uploads are under way; try again shortly.", retry_after_s=_RETRY_AFTER_S
+            )
+            await error_response(error)(scope, receive, send)
+        else:
+            self._under_way += 1
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._under_way -= 1
 
 
 def _declared_bytes(scope: Scope) -> int:

@@ -8,12 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import structlog
+
 from makima_tts.api.contracts import Contracts, Interruptible
 from makima_tts.api.engine_life import EngineLife
 from makima_tts.metrics import Metrics
 from makima_tts.protocol import Limits
 from makima_tts.speech import SpeechEngine
 from makima_tts.voices import VoiceManager
+
+_log = structlog.get_logger(__name__)
 
 
 class OpenSession(Interruptible, Protocol):
@@ -70,6 +74,12 @@ class Service:
     def begin_drain(self) -> None:
         """Refuse new work and let what is pending finish. Idempotent."""
         if self.draining_until_s is None:
+            _log.info(
+                "draining",
+                sessions=len(self._sessions),
+                at_most_s=self.drain_timeout_s,
+                sooner="signal again",
+            )
             self.draining_until_s = asyncio.get_running_loop().time() + self.drain_timeout_s
             for session in tuple(self._sessions):
                 session.drain(self.draining_until_s)

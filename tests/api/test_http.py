@@ -165,6 +165,26 @@ async def test_bodies_over_the_limit_are_413_declared_or_not(service: RunningSer
             assert (answer.status_code, answer.json()["error"]["code"]) == (413, "PAYLOAD_TOO_LARGE")
 
 
+async def test_a_crowd_of_uploads_is_asked_to_wait(service: RunningService) -> None:
+    more = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"--x\r\n"
+        await more.wait()
+
+    form = {"content-type": "multipart/form-data; boundary=x"}
+    async with service.http() as http:
+        two = [asyncio.create_task(http.post("/api/v1/voices", content=slowly(), headers=form)) for _ in "ab"]
+        async with asyncio.timeout(10):
+            while (third := await http.post("/api/v1/voices", content=b"", headers=form)).status_code == 400:
+                pass
+        assert (third.status_code, third.json()["error"]["code"]) == (429, "RATE_LIMITED")
+        assert int(third.headers["retry-after"]) >= 1
+        more.set()
+        assert [(await post).status_code for post in two] == [400, 400]
+        assert (await http.post("/api/v1/voices", content=b"", headers=form)).status_code == 400
+
+
 async def test_pages_of_other_origins_may_change_nothing(service: RunningService) -> None:
     async with service.http() as http:
         unreadable = await http.post("/api/v1/tts", headers={"origin": "http://["})

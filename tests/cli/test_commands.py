@@ -151,3 +151,12 @@ def test_doctor_says_which_engine_and_why_and_what_is_in_the_way(run: Run) -> No
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
+
+
+def test_what_a_manifest_holds_is_shown_as_it_stands(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "voices" / "odd"
+    folder.mkdir(parents=True)
+    manifest = {"id": "odd", "name": "Bob [/red] x", "reference_audio": "reference.wav"}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert "Bob [/red] x" in run("voices", "list", engine="scripted").stdout
+    assert "makima-tts[qwen3]" in run("doctor", port=_free_port()).stdout
