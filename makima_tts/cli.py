@@ -207,8 +207,8 @@ def _greet(url: str, choice: "EngineChoice", service: "Service") -> None:
     typer.echo(f"  voice       {_expected_voice(service)}")
     if choice.name == "preview":
         typer.echo(f"  note        {service.engine.facts.note}")
-    for place, need in enumerate(choice.lacks):
-        typer.echo(f"  {'' if place else 'Qwen3-TTS':<11} lacks {need}")
+    if choice.lacks:
+        typer.echo(f"  Qwen3-TTS   lacks {'; '.join(choice.lacks)}")
     sys.stdout.flush()
 
 
