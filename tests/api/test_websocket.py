@@ -3,11 +3,13 @@
 import asyncio
 import base64
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from makima_tts.api import pump
 from tests.api.conftest import Run
 from tests.api.service import RunningService
 
@@ -175,13 +177,18 @@ async def test_a_voice_that_breaks_the_unexpected_way_ends_the_session_in_words(
 # Pace
 
 
-async def test_a_writer_who_pauses_makes_nobody_late(service: RunningService) -> None:
+async def test_a_writer_who_pauses_makes_nobody_late(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with service.started() as client:
         await client.send("speak", utteranceId="a", final=False, text="Short. ")
         await client.send("flush", utteranceId="a")
         while not isinstance(await client.next(), bytes):
             pass
-        await asyncio.sleep(0.7)  # the listener runs dry: this is time itself, not a wait for something
+        await client.send("ping")
+        await client.until("pong")
+        later = SimpleNamespace(monotonic=lambda: time.monotonic() + 60)
+        monkeypatch.setattr(pump, "time", later)  # the listener has run dry
         await client.send("speak", utteranceId="a", text="And the rest of it.")
         await client.until("complete")
         assert service.service.metrics.underruns._value.get() == 0
