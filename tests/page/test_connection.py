@@ -17,6 +17,37 @@ async ([attempts, atLeastMs, chance]) => {
 }
 """
 
+# Speaks between the service's close and the browser's word of it, over sockets that a real service would
+# have to be timed for. Out: every connection's texts, and the states in their order.
+_SPEAK_WHILE_CLOSING = """
+async (code) => {
+  const { SpeechConnection } = await import("/static/connection.js");
+  const sockets = [];
+  globalThis.WebSocket = class FakeSocket {
+    static OPEN = 1;
+    readyState = 0;
+    texts = [];
+    constructor() { sockets.push(this); }
+    open() { this.readyState = FakeSocket.OPEN; this.onopen(); }
+    startClosing() { this.readyState = 2; }
+    send(message) {
+      const { type, text } = JSON.parse(message);
+      if (this.readyState === FakeSocket.OPEN && type === "speak") this.texts.push(text);
+    }
+  };
+  const states = [];
+  const onEvent = (event) => { if (event.type === "state") states.push(event.state); };
+  const connection = new SpeechConnection({ url: "ws://nowhere", start: {}, onEvent });
+  connection.connect();
+  sockets[0].open();
+  sockets[0].startClosing();
+  connection.speak({ text: "Not lost." });
+  sockets[0].onclose({ code });
+  sockets[1]?.open();
+  return { texts: sockets.map((socket) => socket.texts), states };
+}
+"""
+
 
 @pytest.fixture
 def stand_in(speak_page: SpeakPage, server: ServerProcess) -> StandInServer:
@@ -52,6 +83,14 @@ def test_an_idle_page_rests_and_wakes_when_it_shall_speak(speak_page: SpeakPage,
     speak_page.speak("Good morning.")
     speak_page.expect_status("Spoken")
     expect(speak_page.element("service")).to_have_attribute("data-state", "resting")
+
+
+@pytest.mark.parametrize("code", [1000, 4408])
+def test_a_text_spoken_while_the_connection_closes_is_sent_over_the_next(
+    ready_page: SpeakPage, code: int
+) -> None:
+    outcome = ready_page.page.evaluate(_SPEAK_WHILE_CLOSING, code)
+    assert outcome == {"texts": [[], ["Not lost."]], "states": ["connecting", "connecting"]}
 
 
 def test_loading_is_shown_and_text_is_kept_until_the_model_is_ready(

@@ -11,6 +11,29 @@ from tests.page.speak_page import SpeakPage
 
 TRANSCRIPT = "These are the words that are said in this clip, every one of them."
 
+# The browser asks until the test grants; `tracks` is what it has handed out.
+_ASK_FOR_THE_MICROPHONE = """
+() => {
+  const devices = navigator.mediaDevices;
+  const open = devices.getUserMedia.bind(devices);
+  globalThis.microphone = { asked: 0, tracks: [] };
+  const granted = new Promise((resolve) => { microphone.grant = resolve; });
+  devices.getUserMedia = async (constraints) => {
+    microphone.asked += 1;
+    await granted;
+    const stream = await open(constraints);
+    microphone.tracks.push(...stream.getTracks());
+    return stream;
+  };
+}
+"""
+_IS_OFF = """
+() => microphone.tracks.length > 0 && microphone.tracks.every((track) => track.readyState === "ended")
+"""
+_BREAK_WORKLETS = """
+() => { AudioWorklet.prototype.addModule = () => Promise.reject(new Error("no worklet")); }
+"""
+
 
 def fill_in(page: SpeakPage, name: str) -> None:
     page.element("transcript").fill(TRANSCRIPT)
@@ -23,6 +46,13 @@ def dialog(ready_page: SpeakPage) -> SpeakPage:
     """With the dialog for adding a voice open."""
     ready_page.element("add-voice").click()
     return ready_page
+
+
+@pytest.fixture
+def asking(dialog: SpeakPage) -> SpeakPage:
+    """With a browser that asks before it hands out the microphone."""
+    dialog.page.evaluate(_ASK_FOR_THE_MICROPHONE)
+    return dialog
 
 
 def test_an_uploaded_voice_is_reported_on_chosen_and_speaks(dialog: SpeakPage, tmp_path: Path) -> None:
@@ -51,6 +81,34 @@ def test_a_recorded_voice_is_sent_as_it_was_heard(dialog: SpeakPage) -> None:
     dialog.element("consent").check()
     dialog.element("voice-save").click()
     dialog.expect_text("report", "Me can speak now.")
+
+
+def test_two_clicks_while_the_browser_asks_make_one_recording(asking: SpeakPage) -> None:
+    asking.element("record").click()
+    asking.element("record").dispatch_event("click")
+    asking.page.evaluate("() => microphone.grant()")
+    expect(asking.element("record")).to_have_text("Stop recording")
+    expect(asking.element("record")).to_be_focused()
+    assert asking.page.evaluate("() => microphone.asked") == 1
+    asking.element("record").click()
+    asking.page.wait_for_function(_IS_OFF)
+
+
+def test_a_dialog_that_closes_while_the_browser_asks_records_nothing(asking: SpeakPage) -> None:
+    asking.element("record").click()
+    asking.element("voice-close").click()
+    asking.page.evaluate("() => microphone.grant()")
+    asking.page.wait_for_function(_IS_OFF)
+    asking.element("add-voice").click()
+    expect(asking.element("record")).to_have_text("Record")
+
+
+def test_a_recording_that_cannot_begin_leaves_no_microphone_on(asking: SpeakPage) -> None:
+    asking.page.evaluate(_BREAK_WORKLETS)
+    asking.page.evaluate("() => microphone.grant()")
+    asking.element("record").click()
+    asking.expect_text("voice-error", "NO_MICROPHONE")
+    asking.page.wait_for_function(_IS_OFF)
 
 
 def test_a_file_that_the_service_cannot_read_is_sent_as_wav(dialog: SpeakPage, tmp_path: Path) -> None:

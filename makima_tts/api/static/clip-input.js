@@ -15,10 +15,13 @@ import { canRecord, Recorder } from "./recorder.js";
 /** What the service takes; it says so itself too, but not before everything was sent. */
 const SHORTEST_S = 3;
 const LONGEST_S = 60;
+const NO_MICROPHONE = { code: "NO_MICROPHONE", message: "The browser gave this page no microphone." };
 
 export class ClipInput {
   /** @type {Clip | null} */ clip = null;
   /** @type {Recorder | null} */ #recorder = null;
+  /** Whether the browser was asked for the microphone and has not answered yet. */
+  #asking = false;
   #record = byId("record", HTMLButtonElement);
   #file = byId("clip-file", HTMLInputElement);
   #preview = byId("clip-preview", HTMLAudioElement);
@@ -64,13 +67,20 @@ export class ClipInput {
 
   async #toggle() {
     if (this.#recorder !== null) return this.#finish(this.#recorder);
+    // Not by disabling the button, which would take the focus from whoever stops with the key that began.
+    if (this.#asking) return;
     this.clear();
-    try {
-      this.#recorder = await Recorder.begin((durationS, level) => this.#hear(durationS, level));
-      this.#showRecording(true);
-    } catch {
-      this.#onError({ code: "NO_MICROPHONE", message: "The browser gave this page no microphone." });
-    }
+    this.#asking = true;
+    await this.#begin().catch(() => this.#onError(NO_MICROPHONE));
+    this.#asking = false;
+  }
+
+  async #begin() {
+    const recorder = await Recorder.begin((durationS, level) => this.#hear(durationS, level));
+    // Whoever closed the dialog while the browser asked does not expect to be recorded.
+    if (this.#record.closest("dialog")?.open === false) return void recorder.stop();
+    this.#recorder = recorder;
+    this.#showRecording(true);
   }
 
   /**

@@ -199,6 +199,8 @@ export class SpeechConnection {
     }
     const { state, reason } = AFTER_CLOSE[code] ?? LOST;
     if (state === "lost") this.#retryLater(reason);
+    // Given after the service had closed, but before the browser said so: nobody else would send them.
+    else if (state === "resting" && this.#outbox.length > 0) this.connect();
     else this.#enter(state, reason);
   }
 

@@ -27,14 +27,19 @@ export class Recorder {
   #samples = 0;
 
   /**
-   * Rejects when there is no microphone, or none for this page.
+   * Rejects when there is no microphone, or none for this page; then none stays on.
    * @param {(durationS: number, level: number) => void} onSound Level in 0…1.
    */
   static async begin(onSound) {
     const stream = await navigator.mediaDevices.getUserMedia({ audio: AS_IT_IS });
-    const context = new AudioContext();
-    await context.audioWorklet.addModule(new URL("recorder-worklet.js", import.meta.url));
-    return new Recorder(stream, context, onSound);
+    try {
+      const context = new AudioContext();
+      await context.audioWorklet.addModule(new URL("recorder-worklet.js", import.meta.url));
+      return new Recorder(stream, context, onSound);
+    } catch (error) {
+      letGo(stream);
+      throw error;
+    }
   }
 
   /**
@@ -53,7 +58,7 @@ export class Recorder {
 
   /** Lets go of the microphone. @returns {Promise<Blob>} */
   async stop() {
-    for (const track of this.#stream.getTracks()) track.stop();
+    letGo(this.#stream);
     await this.#context.close();
     return wavFile(this.#parts, this.#context.sampleRate);
   }
@@ -65,4 +70,9 @@ export class Recorder {
     const level = quantum.reduce((highest, sample) => Math.max(highest, Math.abs(sample)), 0);
     this.#onSound(this.#samples / this.#context.sampleRate, level);
   }
+}
+
+/** @param {MediaStream} stream */
+function letGo(stream) {
+  for (const track of stream.getTracks()) track.stop();
 }
