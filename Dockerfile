@@ -35,7 +35,7 @@ ENV PATH=/opt/makima-tts/bin:$PATH \
     HF_HOME=/models \
     TTS_HOST=0.0.0.0 \
     TTS_PORT=8001 \
-    TTS_CACHE_DIR=/cache/voices \
+    TTS_CACHE_DIR=/cache \
     TTS_VOICES_DIR=/voices
 VOLUME ["/cache", "/models", "/voices"]
 WORKDIR /cache

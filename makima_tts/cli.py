@@ -227,17 +227,13 @@ def _plain_failures() -> Iterator[None]:
 
     from makima_tts.client import ClientError
     from makima_tts.errors import TtsError
-    from makima_tts.settings import UnknownSettings
+    from makima_tts.settings import UnknownSettings, explain
 
     try:
         yield
     except KeyboardInterrupt:
         sys.exit(130)
     except ValidationError as error:
-        faults = (
-            f"TTS_{'.'.join(map(str, f['loc'])).upper()}: {f['msg']}"
-            for f in error.errors(include_input=False)
-        )
-        sys.exit("Settings cannot be used. " + "; ".join(faults))
+        sys.exit(explain(error))
     except (TtsError, ClientError, UnknownSettings) as error:
         sys.exit(str(error))

@@ -5,7 +5,6 @@ In: the settings, this machine. Out: findings in words. Does not know: the termi
 
 import os
 import platform
-import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ from pydantic import ValidationError
 from makima_tts import __version__, factory
 from makima_tts.backends.qwen3_needs import qwen3_needs
 from makima_tts.errors import TtsError
+from makima_tts.listening import CannotListen, listen_on
 from makima_tts.metrics import Metrics
-from makima_tts.settings import Settings, UnknownSettings, load_settings
+from makima_tts.settings import Settings, UnknownSettings, explain, load_settings
 
 _PACKAGES = ("fastapi", "uvicorn", "numpy", "soundfile", "hibari-tts", "torch", "qwen-tts", "flash-attn")
 _NEEDED = 5
@@ -40,8 +40,10 @@ def examine() -> list[Finding]:
     findings += _packages()
     try:
         settings = load_settings()
-    except (UnknownSettings, ValidationError) as error:
-        return [*findings, Finding("bad", "settings", str(error).splitlines()[0])]
+    except UnknownSettings as error:
+        return [*findings, Finding("bad", "settings", str(error))]
+    except ValidationError as error:
+        return [*findings, Finding("bad", "settings", explain(error))]
     return [
         *findings,
         _engine(settings),
@@ -78,14 +80,14 @@ def _qwen3(settings: Settings) -> Finding:
 
 
 def _port(settings: Settings) -> Finding:
-    where = f"{settings.host}:{settings.port}"
+    """By the server's own way to listen: what it says here is what a start would say."""
     try:
-        with socket.create_server((settings.host, settings.port)):
-            return Finding("good", "port", f"{where} is free")
-    except OSError as error:
-        return Finding(
-            "bad", "port", f"{where} cannot be used: {error.strerror}; set TTS_PORT or stop its owner"
-        )
+        sockets = listen_on(settings.host, settings.port, stall_timeout_s=settings.stall_timeout_s)
+    except CannotListen as failure:
+        return Finding("bad", "port", str(failure))
+    for listener in sockets:
+        listener.close()
+    return Finding("good", "port", f"{settings.port} on {settings.host} is free")
 
 
 def _folders(settings: Settings) -> Iterator[Finding]:

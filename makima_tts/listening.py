@@ -8,14 +8,14 @@ import errno
 import resource
 import socket
 import sys
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 
 # The kernel's own choice holds 82 s of 24 kHz speech: a dead listener would look alive for as long
 SEND_BUFFER_BYTES = 64 * 1024
 
 _ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (where a wildcard is reached)
-_DARWIN_OPEN_FILES = 10_240  # macOS calls its hard limit infinite and refuses it
+_DARWIN_OPEN_FILES = 10_240  # macOS refuses more, also where it calls its hard limit infinite
 
 
 class CannotListen(Exception):
@@ -42,18 +42,21 @@ def listen_on(host: str, port: int, *, stall_timeout_s: float) -> list[socket.so
         return sockets
 
 
-def url_of(host: str, listener: socket.socket) -> str:
-    """Where a person on this machine finds what listens on ``host``."""
+def url_of(host: str, port: int) -> str:
+    """Where this machine finds what listens on ``host``; a wildcard is reached as the loopback."""
     reachable = _WILDCARDS.get(host, host)
     name = f"[{reachable}]" if ":" in reachable else reachable
-    return f"http://{name}:{listener.getsockname()[1]}"
+    return f"http://{name}:{port}"
 
 
 def raise_open_files_limit() -> None:
     """Every connection is an open file, and the usual soft limit of 1024 is below our own."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _DARWIN_OPEN_FILES if sys.platform == "darwin" else hard
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard, _DARWIN_OPEN_FILES) if sys.platform == "darwin" else hard
+    if wanted > soft:
+        # a system that refuses leaves the limit as it was: fewer connections are no reason not to start
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ import soundfile
 from makima_tts import factory
 from makima_tts.client import ServiceUnreachable, SpeakOptions, SpeechClient
 from makima_tts.errors import InvalidMessage, InvalidText, TtsUnavailable
+from makima_tts.listening import url_of
 from makima_tts.metrics import Metrics
 from makima_tts.protocol import Loading, Start, language_name
 from makima_tts.settings import Settings, load_settings
@@ -27,6 +28,8 @@ from makima_tts.speech import LoadProgress, UtteranceRequest
 from makima_tts.text import pieces_of
 
 _CONNECT_TIMEOUT_S = 1.0
+_SPEAK_PATH = "/api/v1/speak"
+_SOCKET_SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +56,14 @@ class Said:
 async def through_server(wanted: Wanted, url: str | None, tell: Callable[[str], None]) -> Said:
     """Through the real WebSocket of ``url``, of the configured server, or of one started for the purpose.
 
-    Raises ClientError; TtsUnavailable when the server cannot be started.
+    Raises ClientError; InvalidMessage for what cannot be meant; TtsUnavailable when the server cannot be
+    started.
     """
+    _check_path(wanted.path)
     async with _server(url, load_settings(), tell) as address:
         start = Start(voice=wanted.voice, language=_language(wanted.language))
-        socket_url = f"ws{address.removeprefix('http')}/api/v1/speak"
         on_loading = _progress_words(tell)
-        async with SpeechClient.connect(socket_url, start, on_loading=on_loading) as client:
+        async with SpeechClient.connect(_socket_url(address), start, on_loading=on_loading) as client:
             options: SpeakOptions = {} if wanted.seed is None else {"seed": wanted.seed}
             speech = client.speak(wanted.text, **options)
             with _wav(wanted.path, client.started.sample_rate) as file:
@@ -70,7 +74,8 @@ async def through_server(wanted: Wanted, url: str | None, tell: Callable[[str], 
 
 
 async def in_process(wanted: Wanted, engine_name: str, model_id: str | None) -> Said:
-    """With an engine of our own, no server. Raises what the engine raises."""
+    """With an engine of our own, no server. Raises what the engine raises, and InvalidMessage as above."""
+    _check_path(wanted.path)
     chosen = {"engine": engine_name} | ({"model_id": model_id} if model_id else {})
     settings = Settings.model_validate({**load_settings().model_dump(), **chosen})
     if not (pieces := pieces_of(wanted.text)):
@@ -95,8 +100,21 @@ async def in_process(wanted: Wanted, engine_name: str, model_id: str | None) -> 
         await engine.close()
 
 
-def _wav(path: Path, sample_rate_hz: int) -> soundfile.SoundFile:
-    return soundfile.SoundFile(path, "w", sample_rate_hz, 1, "PCM_16", format="WAV")
+def _check_path(path: Path) -> None:
+    if path.suffix.lower() != ".wav" or not os.access(path.parent, os.W_OK):
+        raise InvalidMessage("Only a file that ends in .wav is written, in a folder that takes files.")
+
+
+@contextlib.contextmanager
+def _wav(path: Path, sample_rate_hz: int) -> Iterator[soundfile.SoundFile]:
+    """Takes its name once it is whole: until then, and after a failure, what had that name stays."""
+    unfinished = path.with_name(f".say-{os.getpid()}.wav")
+    try:
+        with soundfile.SoundFile(unfinished, "w", sample_rate_hz, 1, "PCM_16", format="WAV") as file:
+            yield file
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _language(wanted: str) -> str:
@@ -113,15 +131,28 @@ def _progress_words(tell: Callable[[str], None]) -> Callable[[Loading | LoadProg
 @contextlib.asynccontextmanager
 async def _server(url: str | None, settings: Settings, tell: Callable[[str], None]) -> AsyncIterator[str]:
     if url is not None:
-        yield url.rstrip("/")
+        yield url
         return
-    configured = f"http://{settings.host}:{settings.port}"
+    configured = url_of(settings.host, settings.port)
     if await _answers(configured):
         yield configured
         return
     tell("Starting a server …")
     async with _temporary_server() as address:
         yield address
+
+
+def _socket_url(url: str) -> str:
+    """Where the server at ``url`` speaks; ``url`` may say so itself."""
+    try:
+        where = urlsplit(url)
+        usable = where.scheme in _SOCKET_SCHEMES and where.hostname and where.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise InvalidMessage("That is no address of a server; try one such as http://127.0.0.1:8001.")
+    path = where.path.rstrip("/").removesuffix(_SPEAK_PATH) + _SPEAK_PATH
+    return where._replace(scheme=_SOCKET_SCHEMES[where.scheme], path=path).geturl()
 
 
 async def _answers(url: str) -> bool:

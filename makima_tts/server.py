@@ -85,7 +85,7 @@ async def serve(
         sockets = listen_on(host, port, stall_timeout_s=stall_timeout_s)
         for listener in sockets:
             opened.enter_context(closing(listener))
-        url = url_of(host, sockets[0])
+        url = url_of(host, sockets[0].getsockname()[1])
         config = TransportConfig(app, stall_timeout_s=stall_timeout_s)
         server = _DrainingServer(config, lifecycle, drain_timeout_s, lambda: on_listening(url))
         await server.serve(sockets)

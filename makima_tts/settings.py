@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from dotenv import dotenv_values
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "TTS_"
@@ -90,6 +90,15 @@ class UnknownSettings(Exception):
         known = ", ".join(sorted(f"{PREFIX}{name.upper()}" for name in Settings.model_fields))
         super().__init__(f"Unknown setting{'s'[: len(names) > 1]} {', '.join(names)}. Known: {known}")
         self.names = names
+
+
+def explain(error: ValidationError) -> str:
+    """What Settings refused, for the operator: which variables, and what each must be."""
+    faults = (
+        f"{PREFIX}{'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}"
+        for fault in error.errors(include_input=False)
+    )
+    return "Settings cannot be used. " + "; ".join(faults)
 
 
 def load_settings() -> Settings:

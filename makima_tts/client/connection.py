@@ -13,7 +13,9 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from ipaddress import ip_address
 from typing import TypedDict, TypeVar, Unpack
+from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_socket
@@ -238,6 +240,8 @@ async def _opened(url: str) -> AsyncIterator[ClientConnection]:
             compression=None,
             max_size=MAX_FRAME_BYTES,
             close_timeout=CLOSE_TIMEOUT_S,
+            # a proxy's loopback is not ours; True: whatever proxy the environment names
+            proxy=None if _is_loopback(urlsplit(url).hostname) else True,
         )
     except (OSError, WebSocketException) as failure:
         raise ServiceUnreachable(f"No service at {url}: {failure}") from failure
@@ -245,6 +249,13 @@ async def _opened(url: str) -> AsyncIterator[ClientConnection]:
         yield socket
     finally:
         await socket.close()
+
+
+def _is_loopback(host: str | None) -> bool:
+    try:
+        return ip_address(host or "").is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 async def _greet(socket: ClientConnection, start: Start, on_loading: OnLoading) -> tuple[Ready, Started]:

@@ -4,7 +4,9 @@ In: a text, whole or still being written. Out: its parts, in order. Does not kno
 """
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+import threading
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from concurrent.futures import Future
 
 Text = str | Iterable[str] | AsyncIterable[str]
 
@@ -35,5 +37,20 @@ async def _written(text: Text) -> AsyncIterator[str]:
 async def _in_a_thread(text: Iterable[str]) -> AsyncIterator[str]:
     """An iterable may block (a file, another library's stream); the connection must not."""
     iterator = iter(text)
-    while (written := await asyncio.to_thread(next, iterator, None)) is not None:
+    while (written := await _next_in_a_thread(iterator)) is not None:
         yield written
+
+
+async def _next_in_a_thread(iterator: Iterator[str]) -> str | None:
+    """A daemon: unlike asyncio.to_thread's, one that never returns does not keep the process from ending."""
+    part: Future[str | None] = Future()
+    part.set_running_or_notify_cancel()  # whoever waits may leave; the thread may still answer
+    threading.Thread(target=_read_next, args=(iterator, part), name="speech-text", daemon=True).start()
+    return await asyncio.wrap_future(part)
+
+
+def _read_next(iterator: Iterator[str], part: Future[str | None]) -> None:
+    try:
+        part.set_result(next(iterator, None))
+    except BaseException as failure:
+        part.set_exception(failure)

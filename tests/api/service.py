@@ -146,7 +146,7 @@ async def running(
     serving = asyncio.create_task(server.serve([listener]))
     await server.listening.wait()
     try:
-        yield RunningService(url_of("127.0.0.1", listener), service)
+        yield RunningService(url_of("127.0.0.1", listener.getsockname()[1]), service)
     finally:
         server.told_to_stop.set()
         await serving

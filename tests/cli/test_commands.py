@@ -2,56 +2,17 @@
 
 import json
 import socket
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 import soundfile
 
-from makima_tts import cli
+from tests.cli.conftest import Run
 from tests.conftest import Serve
 from tests.sentences import SENTENCES
 from tests.transcribe import transcribe, word_error_rate
 
 NARRATOR = Path(__file__).parents[2] / "voices" / "narrator"
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended, and what it said."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-class Run(Protocol):
-    """Runs the console script with these arguments and settings."""
-
-    def __call__(self, *arguments: str, **settings: object) -> Done: ...
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """In this process: a new one for every command would take a second each."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def once(*arguments: str, **settings: object) -> Done:
-        with monkeypatch.context() as during:
-            for name, value in settings.items():
-                during.setenv(f"TTS_{name.upper()}", str(value))
-            during.setattr(sys, "argv", ["makima-tts", *arguments])
-            with pytest.raises(SystemExit) as ended:
-                cli.main()
-        out, err = capsys.readouterr()
-        # sys.exit with a sentence prints it and exits with 1, as the interpreter does.
-        code = ended.value.code
-        return Done(1, out, f"{err}{code}\n") if isinstance(code, str) else Done(int(code or 0), out, err)
-
-    return once
 
 
 @pytest.mark.parametrize("command", ["", "serve", "say", "voices", "voices add", "doctor"])
@@ -145,7 +106,7 @@ def test_doctor_says_which_engine_and_why_and_what_is_in_the_way(run: Run) -> No
     with socket.create_server(("127.0.0.1", port)):
         taken = run("doctor", port=port)
     assert taken.returncode == 1
-    assert "cannot be used" in taken.stdout
+    assert "is in use" in taken.stdout
 
 
 def _free_port() -> int:

@@ -46,7 +46,7 @@ def test_what_is_written_lies_outside_the_root() -> None:
         "HOME": "/cache",
         "HF_HOME": "/models",
         "TTS_VOICES_DIR": "/voices",
-        "TTS_CACHE_DIR": "/cache/voices",
+        "TTS_CACHE_DIR": "/cache",
     }.items():
         assert environment()[setting] == folder
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from makima_tts.listening import SEND_BUFFER_BYTES, CannotListen, listen_on, url_of
+from makima_tts.listening import SEND_BUFFER_BYTES, CannotListen, listen_on, raise_open_files_limit
 from tests.transport.conftest import StartToy
 from tests.transport.processes import ServerProcess, start_toy
 from tests.transport.wire import Wire
@@ -77,7 +77,6 @@ def test_localhost_is_one_port_on_both_families() -> None:
     listeners = listen_on("localhost", 0, stall_timeout_s=1.0)
     try:
         assert len({listener.getsockname()[1] for listener in listeners}) == 1
-        assert len({url_of("localhost", listener) for listener in listeners}) == 1
     finally:
         for listener in listeners:
             listener.close()
@@ -110,3 +109,40 @@ def test_the_limit_on_open_files_is_raised() -> None:
     found = re.search(r"Max open files\s+(\d+)\s+(\d+)", limits)
     assert found is not None
     assert found.groups() == (str(hard), str(hard))
+
+
+@pytest.mark.parametrize(
+    ("platform", "soft", "hard", "raised"),
+    [
+        ("linux", 1024, 524_288, [524_288]),
+        ("linux", 4096, 4096, []),
+        ("darwin", 256, sys.maxsize, [10_240]),
+        ("darwin", 256, 4096, [4096]),
+        ("darwin", 65_536, sys.maxsize, []),
+    ],
+)
+def test_the_limit_on_open_files_is_never_lowered_nor_set_above_what_may_be(
+    platform: str, soft: int, hard: int, raised: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
+    raise_open_files_limit()
+    assert asked == [(wanted, hard) for wanted in raised]
+
+
+@pytest.mark.parametrize("refusal", [ValueError, OSError])
+def test_a_refused_limit_on_open_files_does_not_keep_it_from_starting(
+    refusal: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def refuse(_: int, limits: tuple[int, int]) -> None:
+        asked.append(limits)
+        raise refusal
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    raise_open_files_limit()
+    assert asked == [(4096, 4096)]
