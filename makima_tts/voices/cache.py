@@ -102,6 +102,8 @@ class PromptCache:
         self._clock = clock
         self._lru = PromptLru(bounds, self._count_eviction)
         self._flights: dict[Key, asyncio.Task[VoicePrompt]] = {}
+        # Flights of voices that were deleted since: what they bring is not kept.
+        self._unwanted: set[Key] = set()
 
     async def get(self, key: Key, make: Callable[[], Awaitable[VoicePrompt]]) -> VoicePrompt:
         """From memory, or made: once, however many ask meanwhile, and whoever of them goes away.
@@ -114,7 +116,8 @@ class PromptCache:
         return kept or await _landing(flight or self._take_off(key, make))
 
     def discard(self, voice_id: str) -> None:
-        """Forget a voice that was deleted."""
+        """Forget a voice that was deleted, and what is being made of it as soon as it is made."""
+        self._unwanted.update(key for key in self._flights if key[0] == voice_id)
         self._lru.discard(voice_id)
         self._measure()
 
@@ -132,12 +135,14 @@ class PromptCache:
 
     async def _make(self, key: Key, make: Callable[[], Awaitable[VoicePrompt]]) -> VoicePrompt:
         prompt = await make()
-        self._lru.put(key, prompt, self._clock())
-        self._measure()
+        if key not in self._unwanted:
+            self._lru.put(key, prompt, self._clock())
+            self._measure()
         return prompt
 
     def _landed(self, key: Key, flight: asyncio.Task[VoicePrompt]) -> None:
         del self._flights[key]
+        self._unwanted.discard(key)
         # Everyone who waited may be gone; then nobody else would look at the failure.
         if not flight.cancelled():
             flight.exception()

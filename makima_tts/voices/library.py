@@ -12,7 +12,8 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import Container, Iterable, Iterator
+import time
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain, count
@@ -25,6 +26,7 @@ from makima_tts.voices.manifest import Manifest, is_voice_id
 
 SHIPPED = Path(__file__).parent / "shipped"
 MAX_VOICES = 1000
+RESCAN_S = 1.0
 
 _INCOMING = ".incoming-"
 _DELETED = ".deleted-"
@@ -34,15 +36,22 @@ class VoiceLibrary:
     """``voices_dir`` may be missing: the first voice that is added makes it."""
 
     def __init__(
-        self, voices_dir: Path, *, shipped_dir: Path = SHIPPED, max_voices: int = MAX_VOICES
+        self,
+        voices_dir: Path,
+        *,
+        shipped_dir: Path = SHIPPED,
+        max_voices: int = MAX_VOICES,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._voices_dir = voices_dir
         self._shipped_dir = shipped_dir
         self._max_voices = max_voices
+        self._clock = clock
         self._lock = threading.RLock()
         self._known: dict[Path, VoiceFolder] = {}
         self._index: dict[str, VoiceFolder] = {}
         self._roots = stamp(())
+        self._scanned_s = 0.0
         self._incoming: set[Path] = set()
 
     def voices(self) -> list[VoiceFolder]:
@@ -52,12 +61,17 @@ class VoiceLibrary:
             return [self._index[voice_id] for voice_id in sorted(self._index)]
 
     def find(self, voice_id: str) -> VoiceFolder | None:
-        """As it is on disk now. None for an unknown or malformed id."""
+        """As it is on disk now. None for an unknown or malformed id.
+
+        A manifest that takes on an id which no voice had is noticed within ``RESCAN_S``: until then, who
+        asks for what is not there makes nobody read every folder again.
+        """
         if not is_voice_id(voice_id):
             return None
+        if (voice := self._current(voice_id)) is not None:
+            return voice
         with self._lock:
-            voice = self._index.get(voice_id)
-            if voice is None or not voice.is_current() or self._roots != self._root_stamps():
+            if self._is_outdated(voice_id):
                 self._scan()
             return self._index.get(voice_id)
 
@@ -105,6 +119,17 @@ class VoiceLibrary:
                 if leftover not in self._incoming:
                     _discard(leftover)
 
+    def _current(self, voice_id: str) -> VoiceFolder | None:
+        """If nothing has changed. Without the lock: who asks for a known voice waits for no scan."""
+        voice = self._index.get(voice_id)
+        unchanged = voice is not None and voice.is_current() and self._roots == self._root_stamps()
+        return voice if unchanged else None
+
+    def _is_outdated(self, voice_id: str) -> bool:
+        if voice_id in self._index:
+            return self._current(voice_id) is None
+        return self._roots != self._root_stamps() or self._clock() - self._scanned_s >= RESCAN_S
+
     def _scan(self) -> None:
         roots = self._root_stamps()
         shipped = [self._read(path, shipped=True) for path in _folders(self._shipped_dir)]
@@ -118,6 +143,7 @@ class VoiceLibrary:
         self._known = {voice.path: voice for voice in (*shipped, *own)}
         self._index = {**_by_id(shipped), **_by_id(own)}
         self._roots = roots
+        self._scanned_s = self._clock()
 
     def _read(self, path: Path, *, shipped: bool) -> VoiceFolder:
         known = self._known.get(path)

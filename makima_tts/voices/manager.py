@@ -96,9 +96,10 @@ class VoiceManager:
     async def prepare_default(self) -> ResolvedVoice:
         """Sweep leftovers, and encode the voice of those who ask for none. Raises VoiceNotFound."""
         await asyncio.to_thread(self._library.sweep)
+        await asyncio.to_thread(self._store.sweep)
         voice = await self.resolve(self._default)
         if voice.warning:
-            _log.warning("default_voice_not_available", voice=self._default, speaks=voice.id)
+            _log.info("default_voice_not_available", voice=self._default, speaks=voice.id)
         return voice
 
     async def resolve(self, wanted: str | None) -> ResolvedVoice:
@@ -159,7 +160,8 @@ class VoiceManager:
     async def add(self, upload: VoiceUpload) -> tuple[VoiceListing, ClipReport]:
         """Keep a voice, and encode it while the engine runs; else it is encoded when first asked for.
 
-        Raises InvalidMessage, InvalidClip, Conflict, and TtsUnavailable when the disk cannot be written.
+        Its listing is how it is in the end: somebody may have deleted it by then. Raises InvalidMessage,
+        InvalidClip, Conflict, and TtsUnavailable when the disk cannot be written.
         """
         async with self._one_clip:
             folder, report = await asyncio.to_thread(self._keep, upload)
@@ -168,7 +170,7 @@ class VoiceManager:
                 await self.get(folder.id)
             except TtsError as error:
                 _log.warning("uploaded_voice_not_encoded", voice=folder.id, code=error.code)
-        return self._listing(folder), report
+        return await asyncio.to_thread(self._listing_in_the_end, folder), report
 
     async def delete(self, voice_id: str) -> None:
         """Raises VoiceNotFound, Forbidden for what ships, TtsUnavailable when the disk cannot be written."""
@@ -233,6 +235,10 @@ class VoiceManager:
             reason=reason,
         )
 
+    def _listing_in_the_end(self, added: VoiceFolder) -> VoiceListing:
+        deleted = replace(added, reason="It was deleted right after it was added.")
+        return self._listing(self._library.find(added.id) or deleted)
+
     async def _prepare(self, folder: VoiceFolder) -> VoicePrompt:
         """From the cache folder, or encoded."""
         try:
@@ -245,7 +251,7 @@ class VoiceManager:
             message = f"The voice {folder.id} is not available: {refusal.message}"
             raise VoiceNotFound(message) from refusal
         self._metrics.voice_encodings.inc()
-        await asyncio.to_thread(self._store.save, key, prompt)
+        await asyncio.to_thread(self._save, folder, key, prompt)
         return prompt
 
     def _load(self, folder: VoiceFolder) -> tuple[str, VoicePrompt | VoiceReference]:
@@ -254,6 +260,15 @@ class VoiceManager:
         with open_clip(folder) as clip:
             key = self._key(folder, clip)
             return key, self._store.load(key, fingerprint) or read_reference(folder, clip)
+
+    def _save(self, folder: VoiceFolder, key: str, prompt: VoicePrompt) -> None:
+        """Raises VoiceNotFound, and keeps nothing, when the voice is no longer what was encoded."""
+        self._store.save(key, prompt)
+        # Looked for after it is saved: who deletes it later than that finds the file and deletes it, too.
+        found = self._library.find(folder.id)
+        if found is None or found.revision != folder.revision:
+            self._store.discard(key)
+            raise VoiceNotFound(f"The voice {folder.id} was deleted or changed while it was encoded.")
 
     def _key(self, folder: VoiceFolder, clip: BufferedReader) -> str:
         manifest = manifest_of(folder)

@@ -10,6 +10,7 @@ folder may be deleted at any time, and may be impossible to write: then prompts 
 import hashlib
 import os
 import secrets
+import threading
 from contextlib import suppress
 from io import BufferedIOBase
 from pathlib import Path
@@ -25,6 +26,8 @@ MAX_BYTES = 2 * 1024**3
 
 _SUFFIX = ".safetensors"
 _FINGERPRINT = "fingerprint"
+# The last two for numbers that numpy has no type for: bfloat16, 8 bits and fewer.
+_UNREADABLE = (OSError, SafetensorError, KeyError, TypeError, AttributeError)
 _log = structlog.get_logger(__name__)
 
 
@@ -46,6 +49,8 @@ class PromptStore:
         self._folder = cache_dir / "voices"
         self._max_bytes = max_bytes
         self._warned = False
+        # One writes at a time, so that what is unfinished while nobody writes is a leftover.
+        self._writing = threading.Lock()
 
     def load(self, key: str, fingerprint: str) -> VoicePrompt | None:
         """None when there is none, or none that can be read: then it is encoded anew and overwritten."""
@@ -54,7 +59,7 @@ class PromptStore:
             prompt = _read(path)
         except FileNotFoundError:
             return None
-        except (OSError, SafetensorError, KeyError) as error:
+        except _UNREADABLE as error:
             _log.warning("voice_cache_file_unreadable", file=path.name, error=type(error).__name__)
             return None
         with suppress(OSError):
@@ -64,16 +69,24 @@ class PromptStore:
     def save(self, key: str, prompt: VoicePrompt) -> None:
         """Whole or not at all. A folder that cannot be written is said once, and is no failure."""
         try:
-            self._write(key, prompt)
-            self._prune()
+            with self._writing:
+                self._write(key, prompt)
+                self._prune()
         except OSError as error:
             if not self._warned:
                 _log.warning("voice_cache_not_writable", reason=error.strerror, kept="in memory only")
             self._warned = True
 
     def discard(self, key: str) -> None:
-        with suppress(OSError):
+        with self._writing, suppress(OSError):
             self._path(key).unlink()
+
+    def sweep(self) -> None:
+        """Remove what a process that died left half written."""
+        with self._writing:
+            for leftover in self._folder.glob(".*"):
+                with suppress(OSError):
+                    leftover.unlink()
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}{_SUFFIX}"

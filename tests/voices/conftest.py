@@ -69,7 +69,9 @@ class Place:
         return self.root / "cache"
 
     def library(self, *, max_voices: int = 1000) -> VoiceLibrary:
-        return VoiceLibrary(self.voices_dir, shipped_dir=self.shipped_dir, max_voices=max_voices)
+        return VoiceLibrary(
+            self.voices_dir, shipped_dir=self.shipped_dir, max_voices=max_voices, clock=self.clock
+        )
 
     def manager(
         self,

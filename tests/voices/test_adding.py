@@ -11,6 +11,7 @@ from typing_extensions import Buffer
 from makima_tts.errors import Conflict, InvalidClip, InvalidMessage, TtsError, VoiceNotFound
 from makima_tts.speech import UtteranceRequest
 from makima_tts.voices import NARRATOR, VoiceManager, VoiceUpload
+from makima_tts.voices.library import RESCAN_S
 from tests.voices.clips import TRANSCRIPT, good_clip, silence, sound_file, speech
 from tests.voices.conftest import Place, WatchedEngine, make_voice, running, tone_hz, upload
 
@@ -165,7 +166,7 @@ async def test_a_voice_that_is_made_anew_is_the_new_one(manager: VoiceManager) -
     assert tone_hz(await manager.get("anna")) != tone_hz(old)
 
 
-async def test_a_voice_that_is_deleted_while_it_is_encoded_is_heard_once_more(place: Place) -> None:
+async def test_nothing_is_kept_of_a_voice_that_is_deleted_while_it_is_encoded(place: Place) -> None:
     gate = asyncio.Event()
     engine = await running(WatchedEngine(encode_gate=gate))
     manager = place.manager(engine)
@@ -174,9 +175,40 @@ async def test_a_voice_that_is_deleted_while_it_is_encoded_is_heard_once_more(pl
     await engine.encoding.wait()
     await manager.delete("anna")
     gate.set()
-    assert (await asking).id == "anna"
+    with pytest.raises(VoiceNotFound, match="deleted or changed while it was encoded"):
+        await asking
+    assert list((place.cache_dir / "voices").iterdir()) == []
+    assert place.metric("voice_cache_bytes") == 0
+
+
+async def test_an_upload_that_is_deleted_while_it_is_encoded_is_not_called_available(place: Place) -> None:
+    gate = asyncio.Event()
+    engine = await running(WatchedEngine(encode_gate=gate))
+    manager = place.manager(engine)
+    adding = asyncio.create_task(manager.add(upload()))
+    await engine.encoding.wait()
+    await manager.delete("anna")
+    gate.set()
+    listing, _ = await adding
+    assert (listing.available, listing.reason) == (False, "It was deleted right after it was added.")
+    assert list((place.cache_dir / "voices").iterdir()) == []
+
+
+async def test_a_voice_that_is_made_anew_while_the_old_one_is_encoded_is_the_new_one(place: Place) -> None:
+    gate = asyncio.Event()
+    engine = await running(WatchedEngine(encode_gate=gate))
+    manager = place.manager(engine)
+    make_voice(place.voices_dir, "anna")
+    asking = asyncio.create_task(manager.get("anna"))
+    await engine.encoding.wait()
+    await manager.delete("anna")
+    make_voice(place.voices_dir, "anna", clip=good_clip(pitch_hz=220.0))
+    place.clock.now_s += RESCAN_S
+    gate.set()
     with pytest.raises(VoiceNotFound):
-        await manager.get("anna")
+        await asking
+    assert (await manager.get("anna")).id == "anna"
+    assert len(list((place.cache_dir / "voices").iterdir())) == 1
 
 
 async def test_create_speak_and_delete_at_once_end_in_order(place: Place, manager: VoiceManager) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 from makima_tts.audio import Clip, read_clip
 from makima_tts.errors import Conflict, Forbidden, TtsError, TtsUnavailable, VoiceNotFound
 from makima_tts.voices import VoiceLibrary
+from makima_tts.voices import library as library_module
 from makima_tts.voices.folders import VoiceFolder
-from makima_tts.voices.library import SHIPPED
+from makima_tts.voices.library import RESCAN_S, SHIPPED
 from makima_tts.voices.manifest import Manifest
 from tests.voices.clips import TRANSCRIPT, good_clip, silence
 from tests.voices.conftest import Place, make_voice
@@ -104,6 +106,47 @@ def test_a_voice_that_is_put_there_or_taken_away_is_noticed(place: Place) -> Non
     assert library.find("anna") is not None
     shutil.rmtree(folder)
     assert library.find("anna") is None
+
+
+def test_asking_for_what_is_not_there_reads_the_folders_once_in_a_while(place: Place) -> None:
+    folder = make_voice(place.voices_dir, "anna")
+    library = place.library()
+    assert library.find("berta") is None
+    (folder / "manifest.json").write_text('{"id": "berta", "reference_audio": "reference.wav"}')
+    place.clock.now_s += RESCAN_S / 2
+    assert library.find("berta") is None
+    place.clock.now_s += RESCAN_S / 2
+    assert library.find("berta") is not None
+
+
+def test_a_folder_that_is_dropped_in_is_found_right_after_it_was_asked_for(place: Place) -> None:
+    make_voice(place.voices_dir, "anna")
+    os.utime(place.voices_dir, (0, 0))
+    library = place.library()
+    assert library.find("berta") is None
+    make_voice(place.voices_dir, "berta")
+    assert library.find("berta") is not None
+
+
+def test_who_asks_for_a_known_voice_waits_for_no_scan(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = place.library()
+    known = library.find("narrator")
+    scanning, go_on = threading.Event(), threading.Event()
+
+    def slow_folders(root: Path) -> list[Path]:
+        scanning.set()
+        assert go_on.wait(10)
+        return []
+
+    monkeypatch.setattr(library_module, "_folders", slow_folders)
+    with ThreadPoolExecutor(2) as threads:
+        scan = threads.submit(library.voices)
+        try:
+            assert scanning.wait(10)
+            assert threads.submit(library.find, "narrator").result(5) is known
+        finally:
+            go_on.set()
+        assert scan.result(10) == []
 
 
 def test_an_unchanged_voice_is_not_read_again(place: Place) -> None:

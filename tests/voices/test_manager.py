@@ -66,13 +66,17 @@ async def test_a_start_without_the_default_voice_succeeds_and_says_so(manager: V
     assert manager.expect().id == NARRATOR
     with capture_logs() as logs:
         assert (await manager.prepare_default()).id == NARRATOR
-    assert [(line["event"], line["voice"]) for line in logs] == [("default_voice_not_available", "makima")]
+    assert [(line["event"], line["log_level"]) for line in logs] == [("default_voice_not_available", "info")]
 
 
 async def test_a_start_sweeps_leftovers(place: Place, manager: VoiceManager) -> None:
     make_voice(place.voices_dir, ".incoming-1")
+    prompts = place.cache_dir / "voices"
+    prompts.mkdir(parents=True)
+    (prompts / ".0123456789abcdef").write_bytes(b"half of a prompt")
     await manager.prepare_default()
     assert place.leftovers() == []
+    assert list(prompts.glob(".*")) == []
 
 
 async def test_listing_tells_the_default_and_why_one_is_not_available(manager: VoiceManager) -> None:

@@ -134,3 +134,17 @@ async def test_a_deleted_voice_is_forgotten_and_counted(
     await cache.get(KEY, make)
     assert make.calls == 2
     assert metrics.voice_cache_evictions.labels(reason="deleted")._value.get() == 1
+
+
+async def test_what_is_made_of_a_voice_that_is_deleted_meanwhile_is_not_kept(
+    cache: PromptCache, make: Maker, metrics: Metrics
+) -> None:
+    asking = asyncio.create_task(cache.get(KEY, make))
+    await make.begun.wait()
+    cache.discard("anna")
+    make.gate.set()
+    assert await asking is PROMPT
+    assert metrics.voice_cache_bytes._value.get() == 0
+    await cache.get(KEY, make)
+    await cache.get(KEY, make)
+    assert make.calls == 2

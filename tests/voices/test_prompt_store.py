@@ -1,7 +1,9 @@
 """Encoded voices on disk."""
 
 import io
+import json
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +64,50 @@ def test_a_damaged_file_is_said_and_overwritten(tmp_path: Path, kept_bytes: int)
     assert [line["event"] for line in logs] == ["voice_cache_file_unreadable"]
     store.save(KEY, PROMPT)
     assert same(store.load(KEY, "engine-1"), PROMPT)
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "X7"])
+def test_a_sound_file_of_numbers_that_numpy_has_not_is_said_and_overwritten(
+    tmp_path: Path, dtype: str
+) -> None:
+    path = tmp_path / "voices" / f"{KEY}.safetensors"
+    path.parent.mkdir()
+    size_bytes = {"BF16": 16, "F4": 4, "F6_E2M3": 6}.get(dtype, 8)
+    tensor = {"dtype": dtype, "shape": [8], "data_offsets": [0, size_bytes]}
+    header = json.dumps({"__metadata__": {"fingerprint": "engine-1"}, "codes": tensor}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(size_bytes))
+    store = PromptStore(tmp_path)
+    with capture_logs() as logs:
+        assert store.load(KEY, "engine-1") is None
+    assert [line["event"] for line in logs] == ["voice_cache_file_unreadable"]
+    store.save(KEY, PROMPT)
+    assert same(store.load(KEY, "engine-1"), PROMPT)
+
+
+def test_a_sweep_removes_what_a_crash_left_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Crash(BaseException):
+        pass
+
+    def crash(path: Path, *_: object, **__: object) -> None:
+        raise Crash
+
+    store = PromptStore(tmp_path)
+    with monkeypatch.context() as dying:
+        dying.setattr(Path, "replace", crash)
+        dying.setattr(Path, "unlink", crash)
+        with pytest.raises(Crash):
+            store.save("1" * 64, PROMPT)
+    store.save(KEY, PROMPT)
+    assert len(list((tmp_path / "voices").iterdir())) == 2
+    PromptStore(tmp_path).sweep()
+    assert [path.stem for path in (tmp_path / "voices").iterdir()] == [KEY]
+
+
+def test_a_sweep_of_a_cache_that_is_not_there_is_nothing(tmp_path: Path) -> None:
+    PromptStore(tmp_path / "cache").sweep()
+    assert not (tmp_path / "cache").exists()
 
 
 def test_garbage_with_a_huge_header_is_not_believed(tmp_path: Path) -> None:
