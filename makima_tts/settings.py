@@ -4,7 +4,6 @@ In: the environment and ``.env``. Out: one frozen Settings. Does not know: what 
 """
 
 import os
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -76,11 +75,6 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip().rstrip("/") for part in value.split(",") if part.strip())
         return value
-
-    @cached_property
-    def environment(self) -> dict[str, str]:
-        """Every setting as it would stand in ``.env``."""
-        return {f"{PREFIX}{name.upper()}": str(getattr(self, name)) for name in type(self).model_fields}
 
 
 class UnknownSettings(Exception):

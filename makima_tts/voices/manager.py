@@ -39,14 +39,13 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ResolvedVoice:
-    """``prompt`` is None for the engine's own voice, ``language`` when the voice's folder names none.
+    """``prompt`` is None for the engine's own voice.
 
     ``warning`` says why it is not the voice that was asked for.
     """
 
     id: str
     prompt: VoicePrompt | None = field(repr=False)
-    language: str | None
     warning: str | None = None
 
 
@@ -127,7 +126,7 @@ class VoiceManager:
         if reason := self._reason(folder):
             raise VoiceNotFound(f"The voice {folder.id} is not available: {reason}")
         prompt = await self._cache.get((folder.id, folder.revision), partial(self._prepare, folder))
-        return ResolvedVoice(folder.id, prompt, manifest_of(folder).language)
+        return ResolvedVoice(folder.id, prompt)
 
     def list(self) -> list[VoiceListing]:
         """All voices, by id, as they are on disk now. Blocks for as long as that takes."""
@@ -207,7 +206,7 @@ class VoiceManager:
         if voice_id != NARRATOR:
             name = f"The voice {voice_id} is" if is_voice_id(voice_id) else "This voice is"
             raise VoiceNotFound(f"{name} not available: {self._no_cloning()}")
-        return ResolvedVoice(NARRATOR, None, self._own_language())
+        return ResolvedVoice(NARRATOR, None)
 
     def _own_language(self) -> str | None:
         languages = self._engine.facts.languages
