@@ -1,0 +1,5 @@
+"""Qwen3-TTS as computation: modules and weights, streaming state as values, no scheduling.
+
+In: a checkpoint folder, token ids, codes, sound. Out: the same in other forms. Does not know: threads,
+utterances, slots' owners, time.
+"""

@@ -1,0 +1,66 @@
+"""Small checkpoints in the published layout, each odd in its own way.
+
+In: nothing. Out: SHAPES, and the writer of the folders. Does not know: what reads them.
+"""
+
+from bench.make_checkpoint import Config, Shape, write_checkpoint
+
+__all__ = ["SHAPES", "Shape", "write_checkpoint"]
+
+_CODES = 512
+_SPEAKER: Config = {
+    "enc_channels": [32, 32, 32, 32, 96],
+    "enc_attention_channels": 16,
+    "enc_se_channels": 16,
+}
+_ENCODER: Config = {
+    "num_filters": 4, "hidden_size": 32, "codebook_size": _CODES, "codebook_dim": 16, "upsample_groups": 32,
+    "vector_quantization_hidden_dimension": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 48, "num_quantizers": 20,
+}  # fmt: skip
+_DECODER: Config = {
+    "codebook_size": _CODES, "codebook_dim": 32, "hidden_size": 32, "latent_dim": 48, "num_hidden_layers": 2,
+    "num_attention_heads": 3, "num_key_value_heads": 3, "head_dim": 16, "intermediate_size": 48,
+    "sliding_window": 12, "upsample_rates": [8, 5, 4, 3], "upsampling_ratios": [2, 2], "decoder_dim": 32,
+}  # fmt: skip
+_PREDICTOR: Config = {
+    "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "head_dim": 16, "intermediate_size": 96, "vocab_size": _CODES, "rope_theta": 1000000,
+}  # fmt: skip
+_TALKER: Config = {
+    "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "head_dim": 16, "intermediate_size": 112, "vocab_size": _CODES + 1024, "text_hidden_size": 48,
+    "text_vocab_size": 1088, "rope_theta": 1000000,
+}  # fmt: skip
+
+
+def _shape(seed: int, **differences: Config) -> Shape:
+    """The usual tiny sizes but for what is named: ``talker={"hidden_size": 80}``."""
+    parts = {
+        "talker": _TALKER, "predictor": _PREDICTOR, "speaker": _SPEAKER, "encoder": _ENCODER, "decoder": _DECODER,
+    }  # fmt: skip
+    merged = {name: {**part, **differences.get(name, {})} for name, part in parts.items()}
+    merged["speaker"]["enc_dim"] = merged["talker"]["hidden_size"]
+    return Shape(**merged, seed=seed, first_special_id=1024)
+
+
+SHAPES: dict[str, Shape] = {
+    # Head counts that are no powers of two, heads that do not add up to the hidden size.
+    "odd": _shape(
+        1,
+        talker={"hidden_size": 80, "num_attention_heads": 6, "num_key_value_heads": 3},
+        predictor={"hidden_size": 80, "num_attention_heads": 5, "num_key_value_heads": 5},
+    ),
+    # As in the 1.7B: a projection between talker and code predictor.
+    "wide": _shape(2, talker={"hidden_size": 96, "num_attention_heads": 6, "num_key_value_heads": 2}),
+    # Every window is short, and a frame is 48 samples.
+    "windowed": _shape(
+        3,
+        talker={"use_sliding_window": True, "sliding_window": 24},
+        predictor={"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
+        encoder={"sliding_window": 16},
+        decoder={"sliding_window": 7, "upsample_rates": [2, 2, 3], "decoder_dim": 16},
+    ),
+    # The codec as deep as the published one, and its real window.
+    "deep": _shape(4, decoder={"num_hidden_layers": 8, "sliding_window": 72}),
+}
