@@ -14,31 +14,67 @@ _SPEAKER: Config = {
     "enc_se_channels": 16,
 }
 _ENCODER: Config = {
-    "num_filters": 4, "hidden_size": 32, "codebook_size": _CODES, "codebook_dim": 16, "upsample_groups": 32,
-    "vector_quantization_hidden_dimension": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 48, "num_quantizers": 20,
-}  # fmt: skip
+    "num_filters": 4,
+    "hidden_size": 32,
+    "codebook_size": _CODES,
+    "codebook_dim": 16,
+    "upsample_groups": 32,
+    "vector_quantization_hidden_dimension": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "intermediate_size": 48,
+    "num_quantizers": 20,
+}
 _DECODER: Config = {
-    "codebook_size": _CODES, "codebook_dim": 32, "hidden_size": 32, "latent_dim": 48, "num_hidden_layers": 2,
-    "num_attention_heads": 3, "num_key_value_heads": 3, "head_dim": 16, "intermediate_size": 48,
-    "sliding_window": 12, "upsample_rates": [8, 5, 4, 3], "upsampling_ratios": [2, 2], "decoder_dim": 32,
-}  # fmt: skip
+    "codebook_size": _CODES,
+    "codebook_dim": 32,
+    "hidden_size": 32,
+    "latent_dim": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "num_key_value_heads": 3,
+    "head_dim": 16,
+    "intermediate_size": 48,
+    "sliding_window": 12,
+    "upsample_rates": [8, 5, 4, 3],
+    "upsampling_ratios": [2, 2],
+    "decoder_dim": 32,
+}
 _PREDICTOR: Config = {
-    "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "head_dim": 16, "intermediate_size": 96, "vocab_size": _CODES, "rope_theta": 1000000,
-}  # fmt: skip
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "intermediate_size": 96,
+    "vocab_size": _CODES,
+    "rope_theta": 1000000,
+}
 _TALKER: Config = {
-    "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "head_dim": 16, "intermediate_size": 112, "vocab_size": _CODES + 1024, "text_hidden_size": 48,
-    "text_vocab_size": 1088, "rope_theta": 1000000,
-}  # fmt: skip
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "intermediate_size": 112,
+    "vocab_size": _CODES + 1024,
+    "text_hidden_size": 48,
+    "text_vocab_size": 1088,
+    "rope_theta": 1000000,
+}
 
 
 def _shape(seed: int, **differences: Config) -> Shape:
     """The usual tiny sizes but for what is named: ``talker={"hidden_size": 80}``."""
     parts = {
-        "talker": _TALKER, "predictor": _PREDICTOR, "speaker": _SPEAKER, "encoder": _ENCODER, "decoder": _DECODER,
-    }  # fmt: skip
+        "talker": _TALKER,
+        "predictor": _PREDICTOR,
+        "speaker": _SPEAKER,
+        "encoder": _ENCODER,
+        "decoder": _DECODER,
+    }
     merged = {name: {**part, **differences.get(name, {})} for name, part in parts.items()}
     merged["speaker"]["enc_dim"] = merged["talker"]["hidden_size"]
     return Shape(**merged, seed=seed, first_special_id=1024)

@@ -60,7 +60,8 @@ class Weights:
 
 
 def weights_in_memory(
-    tensors: Mapping[str, Tensor], device: torch.device = torch.device("cpu"), dtype: torch.dtype = torch.float32
+    tensors: Mapping[str, Tensor],
+    dtype: torch.dtype = torch.float32,
 ) -> Weights:
-    """Of tensors that are there already."""
-    return Weights("memory", tensors.get, device, dtype)
+    """Of tensors that are there already, for the CPU."""
+    return Weights("memory", tensors.get, torch.device("cpu"), dtype)

@@ -1,0 +1,90 @@
+"""The code predictor: from the talker's state and a frame's first code to the other fifteen.
+
+In: the talker's hidden rows and codebook-0 ids. Out: whole frames of codes, and their summed embeddings.
+Does not know: text, positions in the utterance, who speaks.
+
+B batch rows · Q codebooks · V codes in a codebook · E talker's hidden size · P predictor's hidden size.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from makima_tts.model.config import PredictorConfig
+from makima_tts.model.layers import KeyValueCache, Span, Transformer
+from makima_tts.model.weights import Weights
+
+# Logits [B, V] of a codebook → the chosen ids, int64 [B].
+Choose = Callable[[Tensor, int], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class CodePredictor:
+    """``embeddings``: [Q - 1, V, E]; ``heads``: [Q - 1, V, P]; ``projection``: E → P, where they differ."""
+
+    config: PredictorConfig
+    transformer: Transformer
+    embeddings: Tensor
+    heads: Tensor
+    projection: tuple[Tensor, Tensor] | None
+
+    @classmethod
+    def load(cls, config: PredictorConfig, talker_hidden: int, weights: Weights) -> "CodePredictor":
+        """``weights``: names below ``talker.code_predictor``."""
+        hidden, vocabulary = config.hidden_size, config.vocab_size
+        model, indices = weights.within("model"), range(config.num_code_groups - 1)
+        projection = None
+        if hidden != talker_hidden:
+            part = weights.within("small_to_mtp_projection")
+            projection = part.take("weight", hidden, talker_hidden), part.take("bias", hidden)
+        return cls(
+            config,
+            Transformer.load(config, model, config.window_of, config.num_code_groups),
+            torch.stack(
+                [model.take(f"codec_embedding.{i}.weight", vocabulary, talker_hidden) for i in indices]
+            ),
+            torch.stack([weights.take(f"lm_head.{i}.weight", vocabulary, hidden) for i in indices]),
+            projection,
+        )
+
+    def new_cache(self, rows: int) -> KeyValueCache:
+        """For one frame of ``rows`` streams: every frame begins it anew."""
+        weight = self.transformer.norm
+        return KeyValueCache.allocate(
+            self.config, rows, self.config.num_code_groups, weight.device, weight.dtype
+        )
+
+    def predict(
+        self,
+        talker_rows: Tensor,
+        first_codes: Tensor,
+        first_embedded: Tensor,
+        choose: Choose,
+        cache: KeyValueCache,
+    ) -> tuple[Tensor, Tensor]:
+        """[B, E], int64 [B], [B, E] → codes int64 [B, Q] and the sum of their embeddings, [B, E].
+
+        ``choose`` picks from the logits of codebook 1, 2, … in turn.
+        """
+        codes, embedded = [first_codes], [first_embedded]
+        rows = torch.stack((talker_rows, first_embedded), dim=1)  # [B, 2, E]
+        start = 0
+        for index in range(self.config.num_code_groups - 1):
+            hidden = self._run(rows, start, cache)  # [B, P]
+            chosen = choose(F.linear(hidden, self.heads[index]), index + 1)  # [B]
+            codes.append(chosen)
+            embedded.append(self.embeddings[index][chosen])  # [B, E]
+            start += rows.shape[1]
+            rows = embedded[-1].unsqueeze(1)  # [B, 1, E]
+        return torch.stack(codes, dim=1), torch.stack(embedded, dim=1).sum(1)
+
+    def _run(self, rows: Tensor, start: int, cache: KeyValueCache) -> Tensor:
+        """[B, N, E] from position ``start`` on → the last row's hidden state, [B, P]."""
+        batch, count, _ = rows.shape
+        if self.projection is not None:
+            rows = F.linear(rows, *self.projection)  # [B, N, P]
+        positions = torch.arange(start, start + count, device=rows.device).expand(batch, count)
+        return self.transformer.run(rows, Span(positions, start + count), cache)[:, -1]

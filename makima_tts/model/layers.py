@@ -1,0 +1,239 @@
+"""The transformer that talker and code predictor are made of, over a static key-value cache.
+
+In: rows, their positions, a view of the cache. Out: rows; the cache, written in place. Does not know: what a
+row means, who speaks, which rows of a batch matter.
+
+B batch rows · N positions of one call · L positions that may be looked at · E hidden size · H query heads
+· K key heads · G = H / K · D head size · R positions that a cache row can hold.
+
+What one batch row comes to depends on no other row, to the last bit, as long as B is a multiple of
+ROW_MULTIPLE: below that, matrix libraries choose other kernels for other batch sizes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from makima_tts.model.config import Activation, TransformerConfig
+from makima_tts.model.weights import Weights
+
+ROW_MULTIPLE = 4
+
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.gelu}
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValueCache:
+    """``keys`` and ``values``: [layers, B, K, R, D], allocated once; positions are absolute, from 0."""
+
+    keys: Tensor
+    values: Tensor
+
+    @classmethod
+    def allocate(
+        cls, config: TransformerConfig, rows: int, positions: int, device: torch.device, dtype: torch.dtype
+    ) -> "KeyValueCache":
+        shape = (config.num_hidden_layers, rows, config.num_key_value_heads, positions, config.head_size)
+        return cls(
+            torch.zeros(shape, device=device, dtype=dtype), torch.zeros(shape, device=device, dtype=dtype)
+        )
+
+    @property
+    def positions(self) -> int:
+        return self.keys.shape[3]
+
+    def rows(self, start: int, count: int) -> "KeyValueCache":
+        """A view of ``count`` rows: what is written to it is written to this cache."""
+        return KeyValueCache(self.keys.narrow(1, start, count), self.values.narrow(1, start, count))
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """Rotary position embedding, computed once. ``cos`` and ``sin``: float32 [positions, D]."""
+
+    cos: Tensor
+    sin: Tensor
+
+    @classmethod
+    def table(cls, theta: float, head_size: int, positions: int, device: torch.device) -> "Rotation":
+        """The rotate-half form of RoFormer (arXiv:2104.09864): channel d turns with channel d + D / 2."""
+        exponents = torch.arange(0, head_size, 2, dtype=torch.int64).float() / head_size
+        angles = torch.outer(torch.arange(positions).float(), 1.0 / theta**exponents)  # [positions, D / 2]
+        both = torch.cat((angles, angles), dim=-1)  # [positions, D]
+        return cls(both.cos().to(device), both.sin().to(device))
+
+    def at(self, positions: Tensor, dtype: torch.dtype) -> "Rotation":
+        """int64 [B, N] → [B, 1, N, D]."""
+        return Rotation(
+            self.cos[positions].to(dtype).unsqueeze(1), self.sin[positions].to(dtype).unsqueeze(1)
+        )
+
+    def turn(self, heads: Tensor) -> Tensor:
+        """[B, heads, N, D] → the same, turned."""
+        first, second = heads.chunk(2, dim=-1)
+        return heads * self.cos + torch.cat((-second, first), dim=-1) * self.sin
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where the rows of one call are. ``positions``: int64 [B, N]. ``limit``: L, beyond all of them."""
+
+    positions: Tensor
+    limit: int
+
+    def mask(self, window: int | None) -> Tensor:
+        """True where a position may be looked at: bool [B, 1, N, L]."""
+        looked_at = torch.arange(self.limit, device=self.positions.device)
+        here = self.positions[:, None, :, None]  # [B, 1, N, 1]
+        seen: Tensor = looked_at <= here
+        if window is not None:
+            seen = seen & (looked_at > here - window)
+        return seen
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """[B, H, N, D] over [B, K, L, D] → [B, H, N, D]; softmax in float32.
+
+    Spelled out as matrix products: torch's fused kernel chooses its order of summation by the batch.
+    """
+    batch, heads, count, size = queries.shape
+    groups = heads // keys.shape[1]
+    grouped = queries.reshape(batch, heads // groups, groups * count, size)  # [B, K, G * N, D]
+    scores = (grouped @ keys.transpose(-1, -2)).float() * size**-0.5  # [B, K, G * N, L]
+    scores = scores.view(batch, heads // groups, groups, count, -1)
+    weights = scores.masked_fill(~mask.unsqueeze(1), float("-inf")).softmax(-1).to(values.dtype)
+    attended = weights.view(batch, heads // groups, groups * count, -1) @ values  # [B, K, G * N, D]
+    return attended.reshape(batch, heads, count, size)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer. ``qkv`` and ``gate_up`` are matrices that the checkpoint keeps apart."""
+
+    input_norm: Tensor
+    qkv: Tensor
+    qkv_bias: Tensor | None
+    query_norm: Tensor
+    key_norm: Tensor
+    out: Tensor
+    out_bias: Tensor | None
+    mlp_norm: Tensor
+    gate_up: Tensor
+    down: Tensor
+    window: int | None
+
+    @classmethod
+    def load(cls, config: TransformerConfig, weights: Weights, window: int | None) -> "Layer":
+        hidden, head = config.hidden_size, config.head_size
+        sizes = {
+            "q": config.num_attention_heads * head,
+            "k": config.num_key_value_heads * head,
+            "v": config.num_key_value_heads * head,
+        }
+        attention, mlp = weights.within("self_attn"), weights.within("mlp")
+        gate_up = [
+            mlp.take(f"{part}_proj.weight", config.intermediate_size, hidden) for part in ("gate", "up")
+        ]
+        biased = config.attention_bias
+        return cls(
+            input_norm=weights.take("input_layernorm.weight", hidden),
+            qkv=torch.cat(
+                [attention.take(f"{part}_proj.weight", size, hidden) for part, size in sizes.items()]
+            ),
+            qkv_bias=torch.cat([attention.take(f"{part}_proj.bias", size) for part, size in sizes.items()])
+            if biased
+            else None,
+            query_norm=attention.take("q_norm.weight", head),
+            key_norm=attention.take("k_norm.weight", head),
+            out=attention.take("o_proj.weight", hidden, sizes["q"]),
+            out_bias=attention.take("o_proj.bias", hidden) if biased else None,
+            mlp_norm=weights.take("post_attention_layernorm.weight", hidden),
+            gate_up=torch.cat(gate_up),
+            down=mlp.take("down_proj.weight", hidden, config.intermediate_size),
+            window=window,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Transformer:
+    """Layers, and the norm after them."""
+
+    config: TransformerConfig
+    layers: tuple[Layer, ...]
+    norm: Tensor
+    rotation: Rotation
+
+    @classmethod
+    def load(
+        cls,
+        config: TransformerConfig,
+        weights: Weights,
+        window_of: Callable[[int], int | None],
+        positions: int,
+    ) -> "Transformer":
+        """``positions``: how many there may be, for which rotations are computed once."""
+        layers = (
+            Layer.load(config, weights.within(f"layers.{index}"), window_of(index))
+            for index in range(config.num_hidden_layers)
+        )
+        rotation = Rotation.table(config.rope_theta, config.head_size, positions, weights.device)
+        return cls(config, tuple(layers), weights.take("norm.weight", config.hidden_size), rotation)
+
+    def run(self, rows: Tensor, span: Span, cache: KeyValueCache) -> Tensor:
+        """[B, N, E] at ``span`` → [B, N, E]. Writes keys and values of these positions to ``cache``."""
+        place = self._place(rows, span)
+        for index, layer in enumerate(self.layers):
+            rows = rows + self._attention(layer, rows, place, cache.keys[index], cache.values[index])
+            rows = rows + self._mlp(layer, rows)
+        return _norm(rows, self.norm, self.config.rms_norm_eps)
+
+    def _place(self, rows: Tensor, span: Span) -> "_Place":
+        batch = torch.arange(rows.shape[0], device=rows.device).unsqueeze(1)  # [B, 1]
+        return _Place(
+            at=(batch, slice(None), span.positions),
+            limit=span.limit,
+            rotation=self.rotation.at(span.positions, rows.dtype),
+            masks={window: span.mask(window) for window in {layer.window for layer in self.layers}},
+        )
+
+    def _attention(self, layer: Layer, rows: Tensor, place: "_Place", keys: Tensor, values: Tensor) -> Tensor:
+        """``keys`` and ``values``: [B, K, R, D] of this layer."""
+        config, eps = self.config, self.config.rms_norm_eps
+        batch, count, _ = rows.shape
+        fused = F.linear(_norm(rows, layer.input_norm, eps), layer.qkv, layer.qkv_bias)
+        heads = fused.view(batch, count, -1, config.head_size).transpose(1, 2)  # [B, H + 2 * K, N, D]
+        shares = [config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads]
+        query, key, value = torch.split(heads, shares, dim=1)
+        query = place.rotation.turn(_norm(query, layer.query_norm, eps))  # [B, H, N, D]
+        key = place.rotation.turn(_norm(key, layer.key_norm, eps))  # [B, K, N, D]
+        keys[place.at] = key.transpose(1, 2)
+        values[place.at] = value.transpose(1, 2)
+        seen = slice(None), slice(None), slice(place.limit)
+        attended = attend(query, keys[seen], values[seen], place.masks[layer.window])
+        joined = attended.transpose(1, 2).reshape(batch, count, -1)  # [B, N, H * D]
+        return F.linear(joined, layer.out, layer.out_bias)
+
+    def _mlp(self, layer: Layer, rows: Tensor) -> Tensor:
+        fused = F.linear(_norm(rows, layer.mlp_norm, self.config.rms_norm_eps), layer.gate_up)
+        gate, up = fused.chunk(2, dim=-1)  # [B, N, intermediate] each
+        return F.linear(ACTIVATIONS[self.config.hidden_act](gate) * up, layer.down)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What the layers of one call share: where its rows go in the cache, how they turn, what they see."""
+
+    at: tuple[Tensor, slice, Tensor]
+    limit: int
+    rotation: Rotation
+    masks: dict[int | None, Tensor]
+
+
+def _norm(rows: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """RMSNorm (arXiv:1910.07467) over the last dimension, in float32 whatever the rows are."""
+    wide = rows.float()
+    scaled = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+    return weight * scaled.to(rows.dtype)

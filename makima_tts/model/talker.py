@@ -1,0 +1,96 @@
+"""The talker: from prompt rows, and then from frames, to what the next frame begins with.
+
+In: text ids, codec ids, rows. Out: embedded rows; hidden states and the logits of codebook 0. Does not know:
+how a prompt is put together, how a code is chosen, slots' owners.
+
+B batch rows · N positions · E hidden size · T text hidden size · V codec vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from makima_tts.model.config import TalkerConfig
+from makima_tts.model.layers import ACTIVATIONS, KeyValueCache, Span, Transformer
+from makima_tts.model.weights import Weights
+
+
+@dataclass(frozen=True, slots=True)
+class TextProjection:
+    """Text ids → rows of the talker's size: an embedding and a two-layer perceptron."""
+
+    config: TalkerConfig
+    embedding: Tensor
+    first: tuple[Tensor, Tensor]
+    second: tuple[Tensor, Tensor]
+
+    @classmethod
+    def load(cls, config: TalkerConfig, weights: Weights) -> "TextProjection":
+        """``weights``: names below ``talker``."""
+        text, hidden = config.text_hidden_size, config.hidden_size
+        first, second = (weights.within(f"text_projection.linear_fc{number}") for number in (1, 2))
+        return cls(
+            config,
+            weights.take("model.text_embedding.weight", config.text_vocab_size, text),
+            (first.take("weight", text, text), first.take("bias", text)),
+            (second.take("weight", hidden, text), second.take("bias", hidden)),
+        )
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """int64 [N] → [N, E]."""
+        inner = F.linear(self.embedding[ids], *self.first)  # [N, T]
+        return F.linear(ACTIVATIONS[self.config.hidden_act](inner), *self.second)
+
+
+@dataclass(frozen=True, slots=True)
+class Talker:
+    """``embedding``: [V, E], of codes and control ids; ``head``: [V, E]."""
+
+    config: TalkerConfig
+    transformer: Transformer
+    text: TextProjection
+    embedding: Tensor
+    head: Tensor
+
+    @classmethod
+    def load(cls, config: TalkerConfig, weights: Weights, positions: int) -> "Talker":
+        """``weights``: names below ``talker``. ``positions``: as many rows as one utterance may have."""
+        size = config.vocab_size, config.hidden_size
+        model = weights.within("model")
+        return cls(
+            config,
+            Transformer.load(config, model, lambda _layer: config.window, positions),
+            TextProjection.load(config, weights),
+            model.take("codec_embedding.weight", *size),
+            weights.take("codec_head.weight", *size),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embedding.dtype
+
+    def new_cache(self, rows: int, positions: int) -> KeyValueCache:
+        return KeyValueCache.allocate(self.config, rows, positions, self.device, self.dtype)
+
+    def prefill(self, rows: Tensor, start: int, cache: KeyValueCache) -> Tensor:
+        """Prompt rows [N, E] from ``start`` on, into a cache of one row → the last one's hidden, [1, E].
+
+        The cache must hold everything before ``start``.
+        """
+        count = rows.shape[0]
+        positions = torch.arange(start, start + count, device=rows.device).unsqueeze(0)  # [1, N]
+        return self.transformer.run(rows.unsqueeze(0), Span(positions, start + count), cache)[:, -1]
+
+    def step(self, rows: Tensor, positions: Tensor, limit: int, cache: KeyValueCache) -> Tensor:
+        """One row for each stream: [B, E] at int64 [B], all below ``limit`` → hidden, [B, E]."""
+        return self.transformer.run(rows.unsqueeze(1), Span(positions.unsqueeze(1), limit), cache)[:, 0]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[B, E] → float32 [B, V]."""
+        return F.linear(hidden, self.head).float()
