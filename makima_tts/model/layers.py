@@ -88,9 +88,9 @@ class Span:
         """True where a position may be looked at: bool [B, 1, N, L]."""
         looked_at = torch.arange(self.limit, device=self.positions.device)
         here = self.positions[:, None, :, None]  # [B, 1, N, 1]
-        seen: Tensor = looked_at <= here
+        seen: Tensor = looked_at.le(here)
         if window is not None:
-            seen = seen & (looked_at > here - window)
+            seen = seen & looked_at.gt(here - window)
         return seen
 
 
@@ -105,7 +105,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tenso
     scores = (grouped @ keys.transpose(-1, -2)).float() * size**-0.5  # [B, K, G * N, L]
     scores = scores.view(batch, heads // groups, groups, count, -1)
     weights = scores.masked_fill(~mask.unsqueeze(1), float("-inf")).softmax(-1).to(values.dtype)
-    attended = weights.view(batch, heads // groups, groups * count, -1) @ values  # [B, K, G * N, D]
+    attended: Tensor = weights.view(batch, heads // groups, groups * count, -1) @ values  # [B, K, G * N, D]
     return attended.reshape(batch, heads, count, size)
 
 

@@ -3,8 +3,8 @@
 In: logits, what was chosen before, parameters, uniform numbers. Out: codes. Does not know: where logits
 come from, slots' owners.
 
-S slots · B batch rows · V codec vocabulary. The order of the rules is that of ``transformers`` 4.57: repetition
-penalty, minimum frames, suppression; then, unless a row is greedy, temperature, top-k, top-p.
+S slots · B batch rows · V codec vocabulary. The order of the rules is that of ``transformers`` 4.57:
+repetition penalty, minimum frames, suppression; then, unless a row is greedy, temperature, top-k, top-p.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,195 @@
+"""One frame for every stream: the talker's step, codebook 0, the code predictor, the next row.
+
+In: the state of all slots, which of them take part. Out: frames of codes; the state, advanced in place. Does
+not know: prompts' texts, whose slot it is, when a stream ends, sound.
+
+S slots · B the first so many of them · N prompt rows · E talker's hidden size · V codec vocabulary
+· Q codebooks · R positions of a slot · X text rows of a slot.
+
+A stream whose next frame is its first has a hidden state from its prompt and takes no talker step: the first
+sound costs a prompt, a code predictor and a codec.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from makima_tts.model.code_predictor import CodePredictor
+from makima_tts.model.config import TalkerConfig
+from makima_tts.model.layers import ROW_MULTIPLE, KeyValueCache
+from makima_tts.model.prompt import Prompt
+from makima_tts.model.randomness import uniform
+from makima_tts.model.sampling import RuleRows, Sampling, choose, forbid, penalize, suppressed_ids
+from makima_tts.model.talker import Talker
+
+
+@dataclass(frozen=True, slots=True)
+class FrameState:
+    """Everything that a stream remembers from frame to frame but for its sound; allocated once.
+
+    ``position``: where the next row goes. ``frame`` counts over an utterance (for random numbers),
+    ``piece_frame`` since the prompt. ``hidden`` [S, E] is what the next frame is made of, ``row`` [S, E] what
+    the talker reads after it. ``text`` [S, X, E]: rows that go into frames; ``text_at`` of its
+    ``text_rows`` have been. ``chosen`` bool [S, V]: what codebook 0 was since the prompt.
+    """
+
+    cache: KeyValueCache
+    predictor_cache: KeyValueCache
+    position: Tensor
+    frame: Tensor
+    piece_frame: Tensor
+    hidden: Tensor
+    row: Tensor
+    text: Tensor
+    text_at: Tensor
+    text_rows: Tensor
+    chosen: Tensor
+    seed: Tensor
+    penalty: Tensor
+    talker_rules: RuleRows
+    predictor_rules: RuleRows
+
+    @property
+    def slots(self) -> int:
+        return self.hidden.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """``codes``: int64 [B, Q]. ``ends``: bool [B], it is no frame but the end. ``broken``: bool [B], NaN."""
+
+    codes: Tensor
+    ends: Tensor
+    broken: Tensor
+
+
+class FrameMaker:
+    """Makes frames with one model. ``pad`` [E]: the row of a text that is used up."""
+
+    def __init__(self, talker: Talker, predictor: CodePredictor, pad: Tensor) -> None:
+        self._talker = talker
+        self._predictor = predictor
+        self._pad = pad
+        self._suppressed = suppressed_ids(talker.config, talker.device)
+
+    @property
+    def config(self) -> TalkerConfig:
+        return self._talker.config
+
+    def new_state(self, slots: int, positions: int, text_rows: int) -> FrameState:
+        """``slots`` is a multiple of ROW_MULTIPLE; ``positions`` and ``text_rows`` are what each may hold."""
+        if slots % ROW_MULTIPLE:
+            raise ValueError(f"slots come in multiples of {ROW_MULTIPLE}")
+        talker, hidden = self._talker, self.config.hidden_size
+        device, dtype = talker.device, talker.dtype
+
+        def counts() -> Tensor:
+            return torch.zeros(slots, dtype=torch.int64, device=device)
+
+        return FrameState(
+            cache=talker.new_cache(slots, positions),
+            predictor_cache=self._predictor.new_cache(slots),
+            position=counts(),
+            frame=counts(),
+            piece_frame=counts(),
+            hidden=torch.zeros(slots, hidden, device=device, dtype=dtype),
+            row=torch.zeros(slots, hidden, device=device, dtype=dtype),
+            text=torch.zeros(slots, text_rows, hidden, device=device, dtype=dtype),
+            text_at=counts(),
+            text_rows=counts(),
+            chosen=torch.zeros(slots, self.config.vocab_size, dtype=torch.bool, device=device),
+            seed=counts(),
+            penalty=torch.ones(slots, device=device),
+            talker_rules=RuleRows.allocate(slots, device),
+            predictor_rules=RuleRows.allocate(slots, device),
+        )
+
+    def begin_utterance(self, state: FrameState, slot: int, sampling: Sampling, seed: int) -> None:
+        """The slot belongs to a new utterance. ``seed``: 64 bits, signed."""
+        state.frame[slot] = 0
+        state.seed[slot] = seed
+        state.penalty[slot] = sampling.repetition_penalty
+        state.talker_rules.put(slot, sampling.talker)
+        state.predictor_rules.put(slot, sampling.predictor)
+
+    def read_constant(self, state: FrameState, slot: int, prompt: Prompt) -> KeyValueCache:
+        """Prefill what depends on voice and language only; returns a copy of what the cache then holds."""
+        row, count = state.cache.rows(slot, 1), len(prompt.constant)
+        self._talker.prefill(prompt.constant, 0, row)
+        return KeyValueCache(row.keys[:, :, :, :count].clone(), row.values[:, :, :, :count].clone())
+
+    def put_constant(self, state: FrameState, slot: int, constant: KeyValueCache) -> None:
+        """What ``read_constant`` returned for this voice and language, in any slot."""
+        row, count = state.cache.rows(slot, 1), constant.positions
+        row.keys[:, :, :, :count] = constant.keys
+        row.values[:, :, :, :count] = constant.values
+
+    def read(self, state: FrameState, slot: int, prompt: Prompt) -> None:
+        """Prefill the rest; the cache must hold the constant rows. The next frame is the prompt's first."""
+        start = len(prompt.constant)
+        state.hidden[slot] = self._talker.prefill(prompt.rest, start, state.cache.rows(slot, 1))[0]
+        state.position[slot] = start + len(prompt.rest)
+        state.piece_frame[slot] = 0
+        state.chosen[slot] = False
+        state.text_at[slot] = state.text_rows[slot] = 0
+        self.append_text(state, slot, 0, prompt.trailing)
+
+    def append_text(self, state: FrameState, slot: int, at: int, rows: Tensor) -> None:
+        """Text that came later: [N, E], after the ``at`` rows that there are."""
+        end = at + len(rows)
+        state.text[slot, at:end] = rows
+        state.text_rows[slot] = end
+
+    def make(self, state: FrameState, active: Tensor, stepped: Tensor | None, limit: int) -> Frames:
+        """One frame of each ``active`` stream, bool [B]; those ``stepped``, bool [B], step first.
+
+        ``stepped`` None: each frame is its prompt's first. ``limit`` lies beyond every position of them. The
+        others of the first B slots are computed and left as they are.
+        """
+        count = len(active)
+        if stepped is not None:
+            self._step(state, stepped, limit)
+        hidden, frame, seed = state.hidden[:count], state.frame[:count], state.seed[:count]
+        logits = self._talker.logits(hidden)  # [B, V]
+        first = self._first_codes(state, logits)  # [B]
+        predictor_rules = state.predictor_rules.first(count)
+
+        def choose_code(later: Tensor, codebook: int) -> Tensor:
+            return choose(later.float(), predictor_rules, uniform(seed, frame, codebook))
+
+        codes, embedded = self._predictor.predict(
+            hidden, first, self._talker.embedding[first], choose_code, state.predictor_cache.rows(0, count)
+        )
+        self._advance(state, active, first, embedded)
+        broken = ~torch.isfinite(logits).all(dim=1)
+        return Frames(codes, first == self.config.codec_eos_token_id, broken)
+
+    def _step(self, state: FrameState, stepped: Tensor, limit: int) -> None:
+        count = len(stepped)
+        position = state.position[:count]
+        hidden = self._talker.step(state.row[:count], position, limit, state.cache.rows(0, count))
+        state.hidden[:count] = torch.where(stepped.unsqueeze(1), hidden, state.hidden[:count])
+        position += stepped
+
+    def _first_codes(self, state: FrameState, logits: Tensor) -> Tensor:
+        count = len(logits)
+        logits = penalize(logits, state.chosen[:count], state.penalty[:count])
+        eos = self.config.codec_eos_token_id
+        logits = forbid(logits, self._suppressed, state.piece_frame[:count], eos)
+        random = uniform(state.seed[:count], state.frame[:count], 0)
+        return choose(logits, state.talker_rules.first(count), random)
+
+    def _advance(self, state: FrameState, active: Tensor, first: Tensor, embedded: Tensor) -> None:
+        """Remember the frame, and what the talker reads after it."""
+        count = len(active)
+        at, rows = state.text_at[:count], state.text_rows[:count]
+        has_text = at < rows
+        every = torch.arange(count, device=active.device)
+        text = state.text[every, at.clamp(max=state.text.shape[1] - 1)]  # [B, E]
+        row = embedded + torch.where(has_text.unsqueeze(1), text, self._pad)
+        state.row[:count] = torch.where(active.unsqueeze(1), row, state.row[:count])
+        state.chosen[every, first] |= active
+        at += active & has_text
+        state.frame[:count] += active
+        state.piece_frame[:count] += active

@@ -1,0 +1,1 @@
+"""Tests that our model computes what the reference package computes."""

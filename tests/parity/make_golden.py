@@ -1,0 +1,39 @@
+"""Writes the golden files: what the reference package computes.
+
+In: the small checkpoints. Out: one file a part and shape, in ``golden/``. Does not know: our model. Runs in
+the environment of ``make venv-qwen-tts``:
+
+    make golden                                                # all of them
+    python -m tests.parity.make_golden --part codec --shape deep --into /tmp/golden
+"""
+
+import argparse
+import tempfile
+from importlib import import_module
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from tests.checkpoints import SHAPES, write_checkpoint
+
+GOLDEN = Path(__file__).parent / "golden"
+PARTS = ("generation", "codec", "encoders", "tokens")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--part", choices=PARTS, action="append")
+    parser.add_argument("--shape", choices=SHAPES, action="append")
+    parser.add_argument("--into", type=Path, default=GOLDEN)
+    arguments = parser.parse_args()
+    for shape in arguments.shape or SHAPES:
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = write_checkpoint(Path(folder), SHAPES[shape])
+            for part in arguments.part or PARTS:
+                made = import_module(f"tests.parity.golden_{part}").make(checkpoint, shape)
+                if made:
+                    save_file(made, arguments.into / f"{part}_{shape}.safetensors")
+
+
+if __name__ == "__main__":
+    main()
