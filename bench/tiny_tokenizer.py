@@ -43,23 +43,20 @@ def write_tokenizer(folder: Path, *, first_special_id: int) -> None:
             whole += letter
     if len(vocabulary) > first_special_id:
         raise ValueError(f"{len(vocabulary)} tokens do not fit below {first_special_id}")
-    write_tokenizer_files(folder, vocabulary, merges, first_special_id=first_special_id)
+    # The reference numbers special tokens on from the last ordinary one, whatever the file says.
+    vocabulary |= {f"unused {index}": index for index in range(len(vocabulary), first_special_id)}
+    write_tokenizer_files(folder, vocabulary, merges)
 
 
-def write_tokenizer_files(
-    folder: Path, vocabulary: dict[str, int], merges: list[str], *, first_special_id: int
-) -> None:
-    """``merges``: two tokens and a space between them, the earliest first."""
+def write_tokenizer_files(folder: Path, vocabulary: dict[str, int], merges: list[str]) -> None:
+    """``merges``: two tokens and a space between them, the earliest first. Special ids follow the last."""
     special = {
-        str(first_special_id + distance): {
-            "content": token,
-            "lstrip": False,
-            "normalized": False,
-            "rstrip": False,
-            "single_word": False,
+        str(len(vocabulary) + distance): {
+            "content": _SPECIAL_TOKENS.get(distance, f"<|reserved_{distance}|>"),
             "special": True,
+            **dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word"), False),
         }
-        for distance, token in _SPECIAL_TOKENS.items()
+        for distance in range(max(_SPECIAL_TOKENS) + 1)
     }
     config = {
         "added_tokens_decoder": special,
