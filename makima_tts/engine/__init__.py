@@ -1,0 +1,6 @@
+"""Qwen3-TTS, when things run: many utterances in one batch on one thread.
+
+In: utterances and voices. Out: streams of sound. Does not know: who listens, sessions, how the model
+computes.
+Importing it imports no torch: that happens when the engine starts.
+"""

@@ -1,0 +1,112 @@
+"""Carries steps out on the device, and owns the buffers of all slots.
+
+In: slots, prompts, which rows take part. Out: codes, ends and sound, as numpy arrays. Does not know:
+utterances, texts, listeners, when a step is due.
+
+S slots · B the first so many of them · F frames of a chunk · Q codebooks.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from makima_tts.engine.ramp import RAMP_FRAMES
+from makima_tts.model.layers import ROW_MULTIPLE, KeyValueCache
+from makima_tts.model.prompt import Prompt
+from makima_tts.model.sampling import Sampling
+from makima_tts.model.speech_model import SpeechModel
+
+# Attention looks at so many positions at a time: whoever is further than others decides for all.
+_LIMIT_MULTIPLE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One frame of each of some slots. ``codes``: int64 [n, Q]; ``ends`` and ``broken``: bool [n]."""
+
+    codes: npt.NDArray[np.int64] = field(repr=False)
+    ends: npt.NDArray[np.bool_]
+    broken: npt.NDArray[np.bool_]
+
+
+class Runner:
+    """Engine thread only. ``positions`` and ``text_rows``: what each slot holds at most."""
+
+    def __init__(self, model: SpeechModel, *, slots: int, positions: int, text_rows: int) -> None:
+        self.positions = positions
+        self.text_rows = text_rows
+        self._model = model
+        self._state = model.frames.new_state(slots, positions, text_rows)
+        self._codec = model.codec.new_state(slots)
+        codebooks = model.config.talker_config.num_code_groups
+        self._codes = torch.zeros(
+            slots, RAMP_FRAMES[-1], codebooks, dtype=torch.int64, device=model.device
+        )  # [S, F, Q]
+
+    def begin(self, slot: int, sampling: Sampling, seed: int, codec: Mapping[str, Tensor]) -> None:
+        """A new utterance. ``codec``: the state its sound goes on from; empty for the beginning of sound."""
+        self._model.frames.begin_utterance(self._state, slot, sampling, seed)
+        if codec:
+            self._codec.put_row(slot, codec)
+        else:
+            self._codec.reset(self._slots([slot]))
+
+    def read_constant(self, slot: int, prompt: Prompt) -> KeyValueCache:
+        """Read the rows that depend on the voice; what is returned spares the next one that."""
+        return self._model.frames.read_constant(self._state, slot, prompt)
+
+    def put_constant(self, slot: int, constant: KeyValueCache) -> None:
+        self._model.frames.put_constant(self._state, slot, constant)
+
+    def read(self, slot: int, prompt: Prompt) -> None:
+        """Read the rest, after its constant rows were read or put."""
+        self._model.frames.read(self._state, slot, prompt)
+
+    def make(self, slots: Sequence[int], stepped: Sequence[int], furthest: int, at: Sequence[int]) -> Made:
+        """A frame for each slot, kept at place ``at`` of its chunk.
+
+        ``stepped``: those whose frame is no prompt's first. ``furthest``: the highest position of all.
+        """
+        rows = _up(max(slots) + 1, ROW_MULTIPLE)
+        limit = min(self.positions, _up(furthest + 1, _LIMIT_MULTIPLE))
+        active = self._mask(slots, rows)
+        frames = self._model.frames.make(
+            self._state, active, self._mask(stepped, rows) if stepped else None, limit
+        )
+        index = self._slots(slots)
+        self._codes[index, self._slots(at)] = frames.codes[index]
+        return Made(_array(frames.codes[index]), _array(frames.ends[index]), _array(frames.broken[index]))
+
+    def decode(self, slots: Sequence[int], frames: int) -> npt.NDArray[np.float32]:
+        """The first ``frames`` that are kept of each of these slots: float32 [n, frames * samples]."""
+        index = self._slots(slots)
+        pcm = self._model.codec.decode(self._codes[index, :frames], self._codec, index)
+        sound: npt.NDArray[np.float32] = pcm.float().cpu().numpy()
+        return sound
+
+    def scrub(self, slot: int) -> None:
+        """After NaN: masked keys count nothing, but nothing times NaN is NaN."""
+        cache = self._state.cache.rows(slot, 1)
+        for tensor in (cache.keys, cache.values, self._state.hidden[slot], self._state.row[slot]):
+            tensor.zero_()
+
+    def _slots(self, numbers: Sequence[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.int64, device=self._model.device)
+
+    def _mask(self, slots: Sequence[int], rows: int) -> Tensor:
+        mask = np.zeros(rows, np.bool_)
+        mask[list(slots)] = True
+        return torch.from_numpy(mask).to(self._model.device)
+
+
+def _up(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
+
+
+def _array(tensor: Tensor) -> npt.NDArray[np.generic]:
+    array: npt.NDArray[np.generic] = tensor.cpu().numpy()
+    return array

@@ -1,0 +1,91 @@
+"""All parts of one model, loaded.
+
+In: a checkpoint, a device, a number type. Out: a SpeechModel. Does not know: utterances, slots.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from makima_tts.model.checkpoint import Checkpoint
+from makima_tts.model.code_predictor import CodePredictor
+from makima_tts.model.codec import CodecDecoder
+from makima_tts.model.codec_encoder import CodecEncoder
+from makima_tts.model.config import ModelConfig
+from makima_tts.model.frames import FrameMaker
+from makima_tts.model.prompt import PromptWriter
+from makima_tts.model.speaker_encoder import SpeakerEncoder
+from makima_tts.model.talker import Talker
+from makima_tts.model.tokenizer import TextTokenizer
+
+# The language model is by far the larger file.
+_MODEL_SHARE = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechModel:
+    """``codec`` makes sound of frames; ``codec_encoder`` and ``speaker_encoder`` make a voice of sound."""
+
+    config: ModelConfig
+    tokenizer: TextTokenizer
+    prompts: PromptWriter
+    frames: FrameMaker
+    codec: CodecDecoder
+    codec_encoder: CodecEncoder
+    speaker_encoder: SpeakerEncoder
+    device: torch.device
+    dtype: torch.dtype
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: Checkpoint,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        positions: int,
+        progress: Callable[[float], None] = lambda _share: None,
+    ) -> "SpeechModel":
+        """``positions``: as many rows as an utterance's prompt and frames may have together.
+
+        Raises TtsUnavailable, naming file and tensor, for a checkpoint that is not what it says it is.
+        """
+        config = checkpoint.config
+        weights = checkpoint.model_weights(device, dtype, lambda share: progress(share * _MODEL_SHARE))
+        talker = Talker.load(config.talker_config, weights.within("talker"), positions)
+        predictor = CodePredictor.load(
+            config.predictor, config.talker_config.hidden_size, weights.within("talker.code_predictor")
+        )
+        exact = weights.as_dtype(torch.float32)
+        speaker_encoder = SpeakerEncoder.load(config.speaker_encoder_config, exact.within("speaker_encoder"))
+        codec_weights = checkpoint.codec_weights(
+            device, dtype, lambda share: progress(_MODEL_SHARE + share * (1 - _MODEL_SHARE))
+        )
+        codec_encoder = CodecEncoder.load(
+            config.codec.encoder_config,
+            codec_weights.within("encoder").as_dtype(torch.float32),
+            codebooks=config.codec.encoder_valid_num_quantizers,
+        )
+        codec = CodecDecoder.load(config.codec.decoder_config, codec_weights.within("decoder"))
+        prompts = PromptWriter(config, talker, predictor, checkpoint.tokenizer.role_ids)
+        frames = FrameMaker(talker, predictor, prompts.pad)
+        return cls(
+            config,
+            checkpoint.tokenizer,
+            prompts,
+            frames,
+            codec,
+            codec_encoder,
+            speaker_encoder,
+            device,
+            dtype,
+        )
+
+    @property
+    def frame_samples(self) -> int:
+        return self.codec.frame_samples
+
+    @property
+    def sample_rate_hz(self) -> int:
+        return self.config.codec.output_sample_rate

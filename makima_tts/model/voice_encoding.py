@@ -1,0 +1,112 @@
+"""A reference becomes a voice: everything of a prompt that depends on the voice alone.
+
+In: reference audio and its transcript. Out: named arrays, to be kept; and from them, what an utterance starts
+with. Does not know: voices' names, caches, slots.
+
+T reference frames · Q codebooks · N transcript tokens · E talker's hidden size.
+
+The work is done in slices, a generator that yields between them, so that whoever speaks meanwhile goes on
+speaking.
+"""
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from makima_tts.model.prompt import VoiceRows
+from makima_tts.model.reference_audio import prepare_reference
+from makima_tts.model.speech_model import SpeechModel
+from makima_tts.speech import VoiceReference
+
+Arrays = dict[str, npt.NDArray[np.generic]]
+
+# Without it, the end of the reference is heard at the beginning of what the voice says.
+APPENDED_SILENCE_S = 0.5
+
+_CODES = "codes"
+_X_VECTOR = "x_vector"
+_TRANSCRIPT = "transcript_rows"
+_FRAMES = "frame_rows"
+_CODEC = "codec."
+_FRAMES_PER_SLICE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedVoice:
+    """A voice on its device. ``codec``: the decoder's state after the reference, by name; empty without."""
+
+    rows: VoiceRows = field(repr=False)
+    codec: Mapping[str, Tensor] = field(repr=False)
+
+
+def encode_voice(
+    model: SpeechModel, reference: VoiceReference, *, appended_silence_s: float = APPENDED_SILENCE_S
+) -> Generator[None, None, Arrays]:
+    """Returns ``x_vector`` float32 [E]; with a transcript (mode icl) also what speech goes on from.
+
+    That is ``codes`` int64 [T, Q], ``frame_rows`` float32 [T, E] (their summed embeddings),
+    ``transcript_rows`` float32 [N, E] (projected text), and the codec's state after these frames.
+    """
+    rate_hz = reference.sample_rate_hz
+    speech = prepare_reference(reference.pcm, rate_hz, appended_silence_s=0.0).to(model.device)
+    x_vector = yield from model.speaker_encoder.embed(speech)
+    arrays = {_X_VECTOR: _array(x_vector)}
+    if reference.mode == "icl":
+        prepared = prepare_reference(reference.pcm, rate_hz, appended_silence_s=appended_silence_s)
+        codes = yield from model.codec_encoder.encode(prepared.to(model.device))
+        ids = model.tokenizer.encode(reference.transcript or "")
+        arrays |= {
+            _CODES: _array(codes),
+            _FRAMES: _array(model.prompts.frame_rows(codes)),
+            _TRANSCRIPT: _array(model.prompts.text_rows(ids)),
+        }
+        state = yield from _after(model, codes)
+        arrays |= {f"{_CODEC}{name}": _array(tensor) for name, tensor in state.items()}
+    return arrays
+
+
+def _after(model: SpeechModel, codes: Tensor) -> Generator[None, None, Mapping[str, Tensor]]:
+    """The codec's state after these frames."""
+    state = model.codec.new_state(1)
+    slots = torch.zeros(1, dtype=torch.int64, device=model.device)
+    for part in codes.split(_FRAMES_PER_SLICE):
+        model.codec.decode(part.unsqueeze(0), state, slots)
+        yield
+    return state.row(0)
+
+
+def _array(tensor: Tensor) -> npt.NDArray[np.generic]:
+    """numpy has no bfloat16: real numbers are kept as float32, which holds it exactly."""
+    kept = tensor.float() if tensor.is_floating_point() else tensor
+    array: npt.NDArray[np.generic] = kept.cpu().numpy()
+    return array
+
+
+def voice_from(model: SpeechModel, arrays: Mapping[str, npt.NDArray[np.generic]]) -> EncodedVoice:
+    """What ``encode_voice`` returned, on the model's device and in its precision."""
+
+    def tensor(name: str) -> Tensor | None:
+        if name not in arrays:
+            return None
+        loaded = torch.from_numpy(np.array(arrays[name])).to(model.device)
+        return loaded.to(model.dtype) if loaded.is_floating_point() else loaded
+
+    codec = {name: tensor(name) for name in arrays if name.startswith(_CODEC)}
+    return EncodedVoice(
+        VoiceRows(tensor(_X_VECTOR), tensor(_TRANSCRIPT), tensor(_FRAMES)),
+        {name.removeprefix(_CODEC): part for name, part in codec.items() if part is not None},
+    )
+
+
+def similarity(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> float:
+    """The cosine of two x-vectors: 1 is the same speaker as far as the encoder hears."""
+    return float(first @ second / (np.linalg.norm(first) * np.linalg.norm(second)))
+
+
+def x_vector_of(arrays: Mapping[str, npt.NDArray[np.generic]]) -> npt.NDArray[np.float32]:
+    """float32 [E]."""
+    return np.asarray(arrays[_X_VECTOR], np.float32)
