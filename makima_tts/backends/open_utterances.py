@@ -9,8 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from makima_tts.errors import Cancelled, InvalidText, SynthesisError, TtsError, TtsUnavailable, VoiceNotFound
-from makima_tts.protocol import AUTO
+from makima_tts.errors import Cancelled, SynthesisError, TtsError, TtsUnavailable
 from makima_tts.speech import (
     EngineFacts,
     EngineHealth,
@@ -18,6 +17,7 @@ from makima_tts.speech import (
     SpeechSink,
     SpeechStream,
     UtteranceRequest,
+    check_request,
 )
 
 Speak = Callable[[SpeechSink], Awaitable[FinishReason]]
@@ -70,10 +70,7 @@ class OpenUtterances:
     def _check(self, request: UtteranceRequest) -> None:
         if self._refusal is not None:
             raise TtsUnavailable(self._refusal)
-        if request.language not in (*self._facts.languages, AUTO):
-            raise InvalidText(f"This engine speaks {', '.join(self._facts.languages)} only.")
-        if request.voice is not None and request.voice.fingerprint != self._facts.fingerprint:
-            raise VoiceNotFound("This engine cannot use that voice: it was not encoded by it.")
+        check_request(self._facts, request)
 
     def _heed_cancel(self, sink: SpeechSink) -> None:
         if sink.cancelled and (task := self._tasks.pop(sink, None)) is not None:

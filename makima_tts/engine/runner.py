@@ -79,7 +79,11 @@ class Runner:
         )
         index = self._slots(slots)
         self._codes[index, self._slots(at)] = frames.codes[index]
-        return Made(_array(frames.codes[index]), _array(frames.ends[index]), _array(frames.broken[index]))
+        return Made(
+            frames.codes[index].cpu().numpy(),
+            frames.ends[index].cpu().numpy(),
+            frames.broken[index].cpu().numpy(),
+        )
 
     def decode(self, slots: Sequence[int], frames: int) -> npt.NDArray[np.float32]:
         """The first ``frames`` that are kept of each of these slots: float32 [n, frames * samples]."""
@@ -105,8 +109,3 @@ class Runner:
 
 def _up(count: int, multiple: int) -> int:
     return -(-count // multiple) * multiple
-
-
-def _array(tensor: Tensor) -> npt.NDArray[np.generic]:
-    array: npt.NDArray[np.generic] = tensor.cpu().numpy()
-    return array

@@ -37,7 +37,6 @@ def loud_frames(pcm: Pcm, frames: int, sample_rate_hz: int) -> npt.NDArray[np.bo
 class SilenceGuard:
     """One utterance's silences. ``begun``: something has been let through."""
 
-    sample_rate_hz: int
     begun: bool = False
     skipped: int = 0
     run: int = 0
@@ -45,9 +44,9 @@ class SilenceGuard:
     def begin_piece(self) -> None:
         self.run = 0
 
-    def pass_on(self, pcm: Pcm, frames: int, *, text_used_up: bool) -> Pcm:
+    def pass_on(self, pcm: Pcm, frames: int, sample_rate_hz: int, *, text_used_up: bool) -> Pcm:
         """What of these frames is to be heard, float32 [samples]: all but leading silence."""
-        loud = loud_frames(pcm, frames, self.sample_rate_hz)
+        loud = loud_frames(pcm, frames, sample_rate_hz)
         skipped = 0 if self.begun else self._leading(loud)
         self.skipped += skipped
         self.begun = self.begun or skipped < frames

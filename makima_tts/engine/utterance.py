@@ -33,6 +33,7 @@ class PieceState:
     position: int = 0
     frames: int = 0
     fresh: bool = True
+    ended: bool = False
 
     @property
     def text_used_up(self) -> bool:
@@ -46,7 +47,7 @@ class EngineUtterance:
     request: UtteranceRequest
     sink: SpeechSink
     lease: Lease
-    silence: SilenceGuard
+    silence: SilenceGuard = field(default_factory=SilenceGuard)
     phase: Phase = Phase.WAITING
     piece: PieceState | None = None
     pieces: int = 0
@@ -55,8 +56,17 @@ class EngineUtterance:
     synthesis_s: float = 0.0
     cut: bool = False
 
-    def take_piece(self) -> bool:
-        """Begin the next piece, if there is one."""
+    def advance(self) -> bool:
+        """Take up the next piece, if it is there; False once all was spoken and nothing will follow."""
+        # Before the pieces are looked at: what is fed after it was closed is none.
+        closed = self.sink.text_closed
+        return self.phase is not Phase.WAITING or self._take_piece() or not closed
+
+    def end_piece(self) -> None:
+        self.piece = None
+        self.phase = Phase.WAITING
+
+    def _take_piece(self) -> bool:
         text = self.sink.take_piece()
         if text is None:
             return False
@@ -65,11 +75,6 @@ class EngineUtterance:
         self.phase = Phase.TO_READ
         self.silence.begin_piece()
         return True
-
-    @property
-    def finished(self) -> bool:
-        """All text was spoken, and no more will come."""
-        return self.phase is Phase.WAITING and self.sink.text_closed
 
     @property
     def finish_reason(self) -> FinishReason:

@@ -52,7 +52,7 @@ class CausalConv:
         """[B, T, C] → [B, T, O]."""
         longer = self.past.prepend(x, history)
         windows = longer.unfold(1, self.past.length + 1, 1)[..., :: self.dilation]  # [B, T, C, K]
-        return F.linear(windows.transpose(2, 3).flatten(2), self.weight, self.bias)
+        return F.linear(windows.transpose(2, 3).contiguous().flatten(2), self.weight, self.bias)
 
 
 @dataclass(frozen=True, slots=True)

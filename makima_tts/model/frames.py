@@ -155,14 +155,17 @@ class FrameMaker:
         first = self._first_codes(state, logits)  # [B]
         predictor_rules = state.predictor_rules.first(count)
 
+        checked = [logits]
+
         def choose_code(later: Tensor, codebook: int) -> Tensor:
+            checked[1:] = [later]  # what goes wrong in one codebook shows in the last
             return choose(later.float(), predictor_rules, uniform(seed, frame, codebook))
 
         codes, embedded = self._predictor.predict(
             hidden, first, self._talker.embedding[first], choose_code, state.predictor_cache.rows(0, count)
         )
         self._advance(state, active, first, embedded)
-        broken = ~torch.isfinite(logits).all(dim=1)
+        broken = ~torch.cat(checked, dim=1).isfinite().all(dim=1)
         return Frames(codes, first == self.config.codec_eos_token_id, broken)
 
     def _step(self, state: FrameState, stepped: Tensor, limit: int) -> None:

@@ -69,6 +69,14 @@ def encode_voice(
     return arrays
 
 
+def hear_speaker(
+    model: SpeechModel, pcm: npt.NDArray[np.float32]
+) -> Generator[None, None, npt.NDArray[np.float32]]:
+    """The x-vector of some speech at the model's own rate: float32 [samples] → float32 [E]."""
+    x_vector = yield from model.speaker_encoder.embed(torch.from_numpy(pcm).to(model.device))
+    return np.asarray(_array(x_vector), np.float32)
+
+
 def _after(model: SpeechModel, codes: Tensor) -> Generator[None, None, Mapping[str, Tensor]]:
     """The codec's state after these frames."""
     state = model.codec.new_state(1)

@@ -10,6 +10,7 @@ from makima_tts.speech.engine import (
     ProgressReport,
     SpeechEngine,
     UtteranceRequest,
+    check_request,
 )
 from makima_tts.speech.listener import ListenerClock
 from makima_tts.speech.stream import AudioChunk, FinishReason, SpeechSink, SpeechStream
@@ -30,4 +31,5 @@ __all__ = [
     "UtteranceRequest",
     "VoicePrompt",
     "VoiceReference",
+    "check_request",
 ]

@@ -7,8 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from makima_tts.errors import InvalidText, VoiceNotFound
 from makima_tts.speech.stream import SpeechStream
 from makima_tts.speech.voice import VoicePrompt, VoiceReference
+
+# What clients call it, too: whoever speaks finds out by itself.
+ANY_LANGUAGE = "Auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,14 @@ class UtteranceRequest:
     seed: int | None = None
 
 
+def check_request(facts: EngineFacts, request: UtteranceRequest) -> None:
+    """Raises InvalidText and VoiceNotFound as ``SpeechEngine.open`` promises."""
+    if request.language not in (*facts.languages, ANY_LANGUAGE):
+        raise InvalidText(f"This engine speaks {', '.join(facts.languages)} only.")
+    if request.voice is not None and request.voice.fingerprint != facts.fingerprint:
+        raise VoiceNotFound("This engine cannot use that voice: it was not encoded by it.")
+
+
 class SpeechEngine(Protocol):
     """All methods are called on the event loop; none of them blocks it.
 
@@ -73,7 +85,7 @@ class SpeechEngine(Protocol):
 
     @property
     def facts(self) -> EngineFacts:
-        """Constant for the life of the engine."""
+        """Constant from ``start`` on; before, the fingerprint may not be known yet."""
         ...
 
     async def start(self, report: ProgressReport) -> None:

@@ -28,6 +28,9 @@ FinishReason = Literal["stop", "length"]
 class AudioChunk:
     """``pcm``: float32 [samples], mono, at the engine's rate. A chunk belongs to one piece.
 
+    It is empty where a piece turns out to be over after its last sound was handed over: no sound is held
+    back for that.
+
     ``synthesis_s``: the engine's own time for it, of which RTF is made.
     """
 

@@ -1,0 +1,216 @@
+"""The qwen3 engine: the SpeechEngine protocol in front of one engine thread.
+
+In: utterances and voices, from the event loop. Out: streams of sound; voice prompts. Does not know: who
+listens, how a step is carried out.
+
+The loop's side is here: what crosses to the thread (``thread.py``) and back. torch is imported when the
+engine starts.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from makima_tts.engine.manner import Manner
+from makima_tts.errors import RateLimited, TtsUnavailable, VoiceNotFound
+from makima_tts.protocol import LANGUAGES
+from makima_tts.speech import (
+    EngineFacts,
+    EngineHealth,
+    LoadProgress,
+    ProgressReport,
+    SpeechSink,
+    SpeechStream,
+    UtteranceRequest,
+    VoicePrompt,
+    VoiceReference,
+    check_request,
+)
+
+if TYPE_CHECKING:
+    from makima_tts.engine.thread import EngineThread
+    from makima_tts.model.speech_model import SpeechModel
+
+SAMPLE_RATE_HZ = 24_000
+BUFFER_SAMPLES = 2 * SAMPLE_RATE_HZ
+_RETRY_AFTER_S = 1.0
+_WARM_UP = "Hello."
+
+# Shares of the way to ready.
+_DOWNLOADED, _LOADED = 0.4, 0.9
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """Which model, and where it runs. ``model_id``: a hub id or a folder."""
+
+    model_id: str
+    revision: str | None = None
+    device: str = "auto"
+    precision: Precision = "auto"
+    offline: bool = False
+
+
+class Qwen3Engine:
+    """A SpeechEngine. ``streams``: utterances at once. ``watch`` hears every frame, on the engine thread."""
+
+    def __init__(
+        self,
+        choice: ModelChoice,
+        *,
+        streams: int = 8,
+        manner: Manner | None = None,
+        watch: Callable[[str, npt.NDArray[np.int64]], None] | None = None,
+    ) -> None:
+        self._choice = choice
+        self._streams = streams
+        self._manner = manner or Manner()
+        self._watch = watch
+        self._thread: EngineThread | None = None
+        self._open: set[SpeechSink] = set()
+        self._refusal: str | None = "The engine has not been started."
+        self._closed = False
+        self._facts = EngineFacts(
+            name="qwen3",
+            model=choice.model_id,
+            fingerprint=f"qwen3-{choice.model_id}-{choice.revision}",
+            sample_rate_hz=SAMPLE_RATE_HZ,
+            languages=LANGUAGES,
+            cloning=True,
+            text_streaming=True,
+            note="Qwen3-TTS: cloned voices in ten languages; it does not follow instructions about style.",
+        )
+
+    @property
+    def facts(self) -> EngineFacts:
+        return self._facts
+
+    async def start(self, report: ProgressReport) -> None:
+        if self._closed:
+            raise TtsUnavailable("The engine was closed.")
+        try:
+            from makima_tts.engine.thread import EngineThread  # noqa: PLC0415 - torch is heavy, and an extra
+        except ImportError as error:
+            raise TtsUnavailable(
+                f"Qwen3-TTS needs the package {error.name}: pip install 'makima-tts[qwen3]'."
+            ) from error
+        loop = asyncio.get_running_loop()
+
+        def tell(stage: str, share: float) -> None:
+            loop.call_soon_threadsafe(report, LoadProgress(stage, share))
+
+        self._thread = EngineThread(
+            lambda: self._load(tell),
+            self._manner,
+            slots=_row_multiple(self._streams),
+            ended=self._open.discard,
+            watch=self._watch,
+        )
+        await asyncio.wrap_future(self._thread.start())
+        self._refusal = None
+        report(LoadProgress("warming up", _LOADED))
+        await self._warm_up()
+        report(LoadProgress("ready", 1.0))
+
+    async def encode_voice(self, reference: VoiceReference) -> VoicePrompt:
+        if reference.mode == "icl" and not reference.transcript:
+            raise VoiceNotFound("Cloning in mode icl needs the transcript of the clip.")
+        from makima_tts.model.voice_encoding import APPENDED_SILENCE_S, encode_voice  # noqa: PLC0415
+
+        silence_s = 0.0 if self._manner.raw else APPENDED_SILENCE_S
+        work = self._running().do(lambda model: encode_voice(model, reference, appended_silence_s=silence_s))
+        tensors = await asyncio.wrap_future(work)
+        return VoicePrompt(self._facts.fingerprint, tensors)
+
+    async def similarity(self, voice: VoicePrompt, pcm: npt.NDArray[np.float32]) -> float:
+        """How much ``pcm`` (float32 [samples] at 24 kHz) sounds like the voice: cosine of x-vectors."""
+        from makima_tts.model.voice_encoding import hear_speaker, similarity, x_vector_of  # noqa: PLC0415
+
+        heard = await asyncio.wrap_future(self._running().do(lambda model: hear_speaker(model, pcm)))
+        return similarity(x_vector_of(voice.tensors), heard)
+
+    def open(self, request: UtteranceRequest) -> SpeechStream:
+        thread = self._running()
+        check_request(self._facts, request)
+        if len(self._open) >= self._streams:
+            raise RateLimited(
+                f"All {self._streams} voices of this server are speaking; try again in a moment.",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+        stream, sink = SpeechStream.create(
+            buffer_samples=BUFFER_SAMPLES, wake_engine=lambda: self._heed(thread, sink)
+        )
+        self._open.add(sink)
+        thread.speak(request, sink)
+        return stream
+
+    def health(self) -> EngineHealth:
+        return EngineHealth(self._refusal is None, len(self._open), self._refusal)
+
+    async def close(self) -> None:
+        self._closed, self._refusal = True, "The engine was closed."
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.close)
+        self._open.clear()
+
+    def _running(self) -> "EngineThread":
+        if self._refusal is not None or self._thread is None:
+            raise TtsUnavailable(self._refusal or "The engine has not been started.")
+        return self._thread
+
+    def _heed(self, thread: "EngineThread", sink: SpeechSink) -> None:
+        if sink.cancelled:
+            self._open.discard(sink)
+        thread.wake()
+
+    def _load(self, tell: Callable[[str, float], None]) -> "SpeechModel":
+        """On the engine thread."""
+        from makima_tts.model.checkpoint import Checkpoint  # noqa: PLC0415
+        from makima_tts.model.devices import device_of, dtype_of  # noqa: PLC0415
+        from makima_tts.model.download import find_or_download  # noqa: PLC0415
+        from makima_tts.model.speech_model import SpeechModel  # noqa: PLC0415
+
+        choice = self._choice
+        device = device_of(choice.device)
+        dtype = dtype_of(choice.precision, device)
+        folder: Path = find_or_download(
+            choice.model_id,
+            revision=choice.revision,
+            offline=choice.offline,
+            report=lambda stage, share: tell(stage, share * _DOWNLOADED),
+        )
+        checkpoint = Checkpoint.open(folder)
+        kept_as = f"qwen3-1-{checkpoint.fingerprint}-{str(dtype).removeprefix('torch.')}"
+        self._facts = replace(self._facts, fingerprint=kept_as)
+        return SpeechModel.load(
+            checkpoint,
+            device,
+            dtype,
+            positions=self._manner.positions,
+            progress=lambda share: tell("loading the model", _DOWNLOADED + share * (_LOADED - _DOWNLOADED)),
+        )
+
+    async def _warm_up(self) -> None:
+        """A real utterance, or a second of it, so that no client waits for what only happens once."""
+        stream = self.open(UtteranceRequest("warm-up", seed=0))
+        stream.feed(_WARM_UP)
+        stream.finish()
+        samples = 0
+        async for chunk in stream:
+            samples += chunk.pcm.size
+            if samples >= SAMPLE_RATE_HZ:
+                break
+        stream.cancel()
+
+
+def _row_multiple(streams: int) -> int:
+    from makima_tts.model.layers import ROW_MULTIPLE  # noqa: PLC0415
+
+    return -(-streams // ROW_MULTIPLE) * ROW_MULTIPLE

@@ -1,0 +1,196 @@
+"""What a step does: prompts are read, frames made, chunks decoded and handed over.
+
+In: a StepPlan. Out: chunks, ends and failures into the utterances' sinks. Does not know: threads, the event
+loop, who takes part.
+"""
+
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+
+from makima_tts.engine.manner import Manner
+from makima_tts.engine.ramp import RealTimeFactor, next_chunk_frames
+from makima_tts.engine.runner import Runner
+from makima_tts.engine.scheduler import StepPlan
+from makima_tts.engine.utterance import EngineUtterance, Phase, PieceState
+from makima_tts.engine.voices import LoadedVoices
+from makima_tts.errors import InvalidText, SynthesisError, TtsError
+from makima_tts.model.prompt import Prompt
+from makima_tts.model.sampling import Sampling
+from makima_tts.model.speech_model import SpeechModel
+from makima_tts.speech import AudioChunk
+from makima_tts.text import longest_speech_s
+
+# Whoever watches the codes of an utterance: its id, and a frame, int64 [Q].
+FrameWatcher = Callable[[str, npt.NDArray[np.int64]], None]
+
+_NOTHING = np.zeros(0, np.float32)
+_log = structlog.get_logger(__name__)
+
+
+class Steps:
+    """Engine thread only. ``fail`` ends an utterance with an error and frees its slot."""
+
+    def __init__(
+        self,
+        model: SpeechModel,
+        runner: Runner,
+        manner: Manner,
+        *,
+        fail: Callable[[EngineUtterance, TtsError], None],
+        watch: FrameWatcher | None,
+    ) -> None:
+        self._model = model
+        self._runner = runner
+        self._manner = manner
+        self._fail = fail
+        self._watch = watch
+        self._voices = LoadedVoices(model)
+        self._sampling = Sampling.of(model.config.generation, greedy=manner.greedy)
+        self._frame_s = model.frame_samples / model.sample_rate_hz
+        self._rtf = RealTimeFactor(self._frame_s)
+
+    def begin(self, utterance: EngineUtterance) -> None:
+        """Its slot forgets whoever was there before."""
+        request = utterance.request
+        seed = secrets.randbits(63) if request.seed is None else request.seed
+        codec = self._voices.get(request.voice).encoded.codec
+        self._runner.begin(utterance.lease.slot, self._sampling, _signed(seed), codec)
+
+    def perform(self, plan: StepPlan) -> None:
+        """One frame for everyone in the plan; chunks for those whose frames are enough for one."""
+        began_s = time.perf_counter()
+        for utterance in plan.read:
+            self._read(utterance)
+        speaking = [each for each in plan.speak if each.phase is Phase.SPEAKING]
+        if not speaking:
+            return
+        self._make(speaking)
+        self._decode([each for each in speaking if each.phase is Phase.SPEAKING], began_s)
+        step_s = time.perf_counter() - began_s
+        if not plan.read:
+            self._rtf.add(step_s)
+
+    def _read(self, utterance: EngineUtterance) -> None:
+        piece = _piece_of(utterance)
+        try:
+            prompt = self._prompt(utterance, piece)
+            self._read_prompt(utterance, prompt)
+        except TtsError as error:
+            self._fail(utterance, error)
+            return
+        piece.trailing = len(prompt.trailing)
+        piece.position = len(prompt.constant) + len(prompt.rest)
+        piece.budget_frames = self._budget(utterance, piece)
+        utterance.phase = Phase.SPEAKING
+
+    def _prompt(self, utterance: EngineUtterance, piece: PieceState) -> Prompt:
+        voice = self._voices.get(utterance.request.voice).encoded.rows
+        ids = self._model.tokenizer.encode(piece.text)
+        if not ids:
+            raise InvalidText("There is nothing to speak in this text; send words or numbers.")
+        language, streams = utterance.request.language, self._manner.text_streams
+        prompt = self._model.prompts.write(ids, language, voice, text_streams=streams)
+        rows = len(prompt.constant) + len(prompt.rest)
+        if rows + 1 >= self._runner.positions or len(prompt.trailing) > self._runner.text_rows:
+            raise InvalidText("This text is too long to be spoken in one breath; put a full stop into it.")
+        return prompt
+
+    def _read_prompt(self, utterance: EngineUtterance, prompt: Prompt) -> None:
+        """What depends on the voice is read once, and always apart from the rest: the sums are the same."""
+        slot, voice = utterance.lease.slot, self._voices.get(utterance.request.voice)
+        key = utterance.request.language, self._manner.text_streams
+        if (constant := voice.constants.get(key)) is None:
+            voice.constants[key] = self._runner.read_constant(slot, prompt)
+        else:
+            self._runner.put_constant(slot, constant)
+        self._runner.read(slot, prompt)
+
+    def _budget(self, utterance: EngineUtterance, piece: PieceState) -> int:
+        """Frames that a piece may have: what its text can take to say, and there is room for."""
+        room = self._runner.positions - piece.position
+        asked = room if self._manner.max_frames is None else self._manner.max_frames
+        needed = longest_speech_s(piece.text, utterance.request.language) / self._frame_s
+        return min(room, asked) if self._manner.raw else min(room, asked, round(needed))
+
+    def _make(self, speaking: list[EngineUtterance]) -> None:
+        pieces = [_piece_of(each) for each in speaking]
+        slots = [each.lease.slot for each in speaking]
+        stepped = [slot for slot, piece in zip(slots, pieces, strict=True) if not piece.fresh]
+        furthest = max(piece.position for piece in pieces)
+        made = self._runner.make(slots, stepped, furthest, [each.pending for each in speaking])
+        for row, (utterance, piece) in enumerate(zip(speaking, pieces, strict=True)):
+            piece.position += not piece.fresh
+            piece.fresh = False
+            if made.broken[row]:
+                self._break(utterance)
+            elif made.ends[row]:
+                piece.ended = True
+            else:
+                self._keep(utterance, piece, made.codes[row])
+
+    def _keep(self, utterance: EngineUtterance, piece: PieceState, codes: npt.NDArray[np.int64]) -> None:
+        utterance.pending += 1
+        piece.frames += 1
+        if self._watch is not None:
+            self._watch(utterance.request.utterance_id, codes)
+        if piece.frames >= piece.budget_frames:
+            piece.ended = utterance.cut = True
+
+    def _break(self, utterance: EngineUtterance) -> None:
+        _log.error("synthesis_not_a_number", slot=utterance.lease.slot)
+        self._runner.scrub(utterance.lease.slot)
+        self._fail(utterance, SynthesisError("The model made something that is not a number; try again."))
+
+    def _decode(self, speaking: Iterable[EngineUtterance], began_s: float) -> None:
+        """Those with equally many frames are decoded together."""
+        due: defaultdict[int, list[EngineUtterance]] = defaultdict(list)
+        for utterance in speaking:
+            if _piece_of(utterance).ended or utterance.pending >= utterance.chunk_frames:
+                due[utterance.pending].append(utterance)
+            else:
+                utterance.synthesis_s += time.perf_counter() - began_s
+        for frames, utterances in due.items():
+            slots = [each.lease.slot for each in utterances]
+            sound = self._runner.decode(slots, frames) if frames else [_NOTHING] * len(slots)
+            for utterance, pcm in zip(utterances, sound, strict=True):
+                utterance.synthesis_s += time.perf_counter() - began_s
+                self._hand_over(utterance, pcm, frames)
+
+    def _hand_over(self, utterance: EngineUtterance, pcm: npt.NDArray[np.float32], frames: int) -> None:
+        if not np.isfinite(pcm).all():
+            self._break(utterance)
+            return
+        piece = _piece_of(utterance)
+        utterance.pending = 0
+        if frames and not self._manner.raw:
+            pcm = utterance.silence.pass_on(
+                pcm, frames, self._model.sample_rate_hz, text_used_up=piece.text_used_up
+            )
+            if utterance.silence.lost:
+                piece.ended = utterance.cut = True
+        if pcm.size or piece.ended:
+            chunk = AudioChunk(pcm, piece.index, piece.ended, utterance.synthesis_s)
+            utterance.synthesis_s = 0.0
+            utterance.sink.put(chunk)
+        if pcm.size:
+            utterance.chunk_frames = next_chunk_frames(frames, self._rtf.value)
+        if piece.ended:
+            utterance.end_piece()
+
+
+def _piece_of(utterance: EngineUtterance) -> PieceState:
+    if utterance.piece is None:
+        raise SynthesisError("An utterance without a piece cannot speak.")
+    return utterance.piece
+
+
+def _signed(seed: int) -> int:
+    """The same 64 bits as a signed number, which is what tensors hold."""
+    low = seed & (2**64 - 1)
+    return low - 2**64 if low >= 2**63 else low

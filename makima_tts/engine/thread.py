@@ -1,0 +1,204 @@
+"""The engine thread: the only one that touches the device.
+
+In: utterances, encodings, cancels, from any thread. Out: what they come to, through sinks and futures. Does
+not know: the event loop, what a step does.
+
+It sleeps when nobody has anything to do. Voices are encoded in slices between the steps of those who speak.
+"""
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import structlog
+import torch
+
+from makima_tts.engine.manner import Manner
+from makima_tts.engine.runner import Runner
+from makima_tts.engine.scheduler import StepPlan, plan_step
+from makima_tts.engine.slots import Slots
+from makima_tts.engine.steps import FrameWatcher, Steps
+from makima_tts.engine.utterance import EngineUtterance
+from makima_tts.errors import Cancelled, SynthesisError, TtsError, TtsUnavailable
+from makima_tts.model.speech_model import SpeechModel
+from makima_tts.speech import SpeechSink, UtteranceRequest
+
+_Result = TypeVar("_Result")
+Work = Callable[[SpeechModel], Generator[None, None, _Result]]
+
+_CLOSED = "The engine was closed."
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Job:
+    """Work in slices. ``slices`` is None until it begins."""
+
+    work: Work[Any]
+    future: Future[Any] = field(default_factory=Future)
+    slices: Generator[None, None, Any] | None = None
+
+
+class EngineThread:
+    """``ended`` hears, on the engine thread, of every utterance that is over.
+
+    ``watch`` hears every frame that is made.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], SpeechModel],
+        manner: Manner,
+        *,
+        slots: int,
+        ended: Callable[[SpeechSink], None],
+        watch: FrameWatcher | None,
+    ) -> None:
+        self._load = load
+        self._manner = manner
+        self._slot_count = slots
+        self._ended = ended
+        self._watch = watch
+        self._arrivals: deque[tuple[UtteranceRequest, SpeechSink]] = deque()
+        self._jobs: deque[_Job] = deque()
+        self._utterances: list[EngineUtterance] = []
+        self._slots = Slots(slots)
+        self._wake = threading.Event()
+        self._closing = False
+        self._loaded: Future[SpeechModel] = Future()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> Future[SpeechModel]:
+        """Loads; what it raises is the future's."""
+        self._thread.start()
+        return self._loaded
+
+    def speak(self, request: UtteranceRequest, sink: SpeechSink) -> None:
+        self._arrivals.append((request, sink))
+        self._wake.set()
+
+    def do(self, work: Work[_Result]) -> Future[_Result]:
+        """Run ``work`` in slices; a cancelled future ends it at the next one."""
+        job = _Job(work)
+        self._jobs.append(job)
+        self._wake.set()
+        return job.future
+
+    def wake(self) -> None:
+        """Something changed for an utterance: text, credit, a cancel."""
+        self._wake.set()
+
+    def close(self) -> None:
+        """End everything with Cancelled, and wait until the thread has ended. Idempotent."""
+        self._closing = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        with torch.inference_mode():
+            try:
+                model = self._load()
+                positions = self._manner.positions
+                runner = Runner(model, slots=self._slot_count, positions=positions, text_rows=positions)
+                steps = Steps(model, runner, self._manner, fail=self._fail, watch=self._watch)
+            except BaseException as error:  # whoever waits hears all of it
+                self._loaded.set_exception(error)
+                return
+            self._loaded.set_result(model)
+            while not self._closing:
+                self._turn(model, steps)
+        self._end_all()
+
+    def _turn(self, model: SpeechModel, steps: Steps) -> None:
+        self._wake.clear()
+        self._admit(steps)
+        self._sweep()
+        plan = plan_step(self._utterances)
+        if plan.speak:
+            self._perform(steps, plan)
+        if self._jobs:
+            self._slice(model)
+        elif not plan.speak:
+            self._wake.wait()
+
+    def _admit(self, steps: Steps) -> None:
+        """Whoever finds no slot waits for one: a cancelled utterance may be about to free it."""
+        while self._arrivals and (lease := self._slots.lease()) is not None:
+            request, sink = self._arrivals.popleft()
+            utterance = EngineUtterance(request, sink, lease)
+            self._utterances.append(utterance)
+            try:
+                steps.begin(utterance)
+            except Exception as error:
+                self._fail(utterance, _failure(error))
+
+    def _sweep(self) -> None:
+        """Those who are cancelled or have said everything leave."""
+        for utterance in tuple(self._utterances):
+            if utterance.sink.cancelled:
+                self._leave(utterance)
+            elif not utterance.advance():
+                self._leave(utterance)
+                utterance.sink.end(utterance.finish_reason)
+
+    def _perform(self, steps: Steps, plan: StepPlan) -> None:
+        try:
+            steps.perform(plan)
+        except Exception as error:
+            for utterance in plan.speak:
+                self._fail(utterance, _failure(error))
+
+    def _fail(self, utterance: EngineUtterance, error: TtsError) -> None:
+        if utterance in self._utterances:
+            utterance.end_piece()
+            self._leave(utterance)
+            utterance.sink.fail(error)
+
+    def _leave(self, utterance: EngineUtterance) -> None:
+        self._utterances.remove(utterance)
+        self._slots.release(utterance.lease)
+        self._ended(utterance.sink)
+
+    def _slice(self, model: SpeechModel) -> None:
+        """One slice of the job that has waited longest."""
+        job = self._jobs[0]
+        if job.slices is None:
+            job.slices = job.work(model)
+        try:
+            if not job.future.cancelled():
+                next(job.slices)
+                return
+        except StopIteration as end:
+            with _nobody_waits():
+                job.future.set_result(end.value)
+        except Exception as error:
+            with _nobody_waits():
+                job.future.set_exception(_failure(error))
+        self._jobs.popleft()
+
+    def _end_all(self) -> None:
+        for utterance in tuple(self._utterances):
+            self._fail(utterance, Cancelled(_CLOSED))
+        for _, sink in self._arrivals:
+            sink.fail(Cancelled(_CLOSED))
+        for job in self._jobs:
+            with _nobody_waits():
+                job.future.set_exception(TtsUnavailable(_CLOSED))
+
+
+def _nobody_waits() -> contextlib.suppress:
+    """Whoever asked may have gone away meanwhile, and so cancelled the future."""
+    return contextlib.suppress(InvalidStateError)
+
+
+def _failure(error: Exception) -> TtsError:
+    """What is told to clients. The log gets the type alone: words may quote the text they are about."""
+    if isinstance(error, TtsError):
+        return error
+    _log.error("synthesis_failed", engine="qwen3", error=type(error).__name__)
+    return SynthesisError("The engine failed in the middle of this utterance.")
