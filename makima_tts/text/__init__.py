@@ -5,6 +5,7 @@ know: time, engines, sessions.
 """
 
 from makima_tts.text.cleaning import clean, is_speakable
+from makima_tts.text.durations import longest_speech_s
 from makima_tts.text.segmenter import Piece, Segmenter, pieces_of
 
-__all__ = ["Piece", "Segmenter", "clean", "is_speakable", "pieces_of"]
+__all__ = ["Piece", "Segmenter", "clean", "is_speakable", "longest_speech_s", "pieces_of"]
