@@ -29,9 +29,19 @@ class Settings(BaseSettings):
     model_id: str = Field(
         "Qwen/Qwen3-TTS-12Hz-0.6B-Base", description="Qwen3-TTS checkpoint: a Hugging Face id or a folder"
     )
+    model_revision: str | None = Field(
+        None, description="Its commit, branch or tag at Hugging Face; empty is main, as it was downloaded"
+    )
+    offline: bool = Field(False, description="Never download a checkpoint: it must be on this machine's disk")
     device: str = Field(
         "auto",
-        description="Where Qwen3-TTS will run: auto, cpu, cuda, cuda:N, mps or metal; preview needs none",
+        description="Where Qwen3-TTS runs: auto (a GPU if there is one), cpu, cuda, cuda:N, mps or metal",
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="How precisely it reckons. auto: bf16 where the hardware is fast at it, else fp32"
+    )
+    max_streams: Count = Field(
+        8, description="Utterances that Qwen3-TTS speaks at once, a batch row each; the rest wait"
     )
     voices_dir: Path = Field(Path("voices"), description="Your voices; uploads go here")
     cache_dir: Path = Field(Path(".cache"), description="Encoded voices; may be deleted at any time")
@@ -68,6 +78,11 @@ class Settings(BaseSettings):
     voice_cache_count: Count = Field(16, description="Encoded voices held in memory, at most")
     voice_cache_bytes: Count = Field(512 * 1024 * 1024, description="Their memory, at most")
     voice_cache_ttl_s: Seconds = Field(3600.0, description="An encoded voice unused for this long is dropped")
+
+    @field_validator("model_revision")
+    @classmethod
+    def _none_if_empty(cls, value: str | None) -> str | None:
+        return value or None
 
     @field_validator("allowed_origins", mode="before")
     @classmethod

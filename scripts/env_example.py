@@ -17,7 +17,15 @@ HEADING = """\
 
 def in_env(default: object) -> str:
     """A default as it is written in ``.env``."""
-    return ",".join(default) if isinstance(default, tuple) else str(default)
+    match default:
+        case None:
+            return ""
+        case bool():
+            return str(default).lower()
+        case tuple():
+            return ",".join(default)
+        case _:
+            return str(default)
 
 
 def example() -> str:
