@@ -69,11 +69,12 @@ $(CAN_TEST): pyproject.toml $(PINS) | $(BIN)/python
 	@$(PIP) install --quiet --constraint $(PINS) --editable ".[preview,dev]"
 	@touch $(CAN_RUN) $@
 
-# Without its own list of needs, which would bring gradio; requirements/qwen-tts.txt has what it imports.
+# Without its own list of needs, which would bring gradio; requirements/qwen-tts.txt has what it imports. With
+# pytest, since the tests of its engine run in there.
 .venvs/qwen-tts/.can-run: PIP = .venvs/qwen-tts/bin/python -m pip --disable-pip-version-check
-.venvs/qwen-tts/.can-run: requirements/qwen-tts.txt pyproject.toml | .venvs/qwen-tts/bin/python
-	@echo "Installing the qwen-tts package with what it needs (once; several gigabytes)."
-	@$(PIP) install --requirement requirements/qwen-tts.txt
-	@$(PIP) install --no-deps qwen-tts==0.1.1
-	@$(PIP) install --constraint requirements/qwen-tts.txt --editable .
+.venvs/qwen-tts/.can-run: requirements/qwen-tts.txt pyproject.toml $(PINS) | .venvs/qwen-tts/bin/python
+	@echo "Installing the qwen-tts package with what it needs (once; two minutes, several gigabytes with CUDA)."
+	@$(PIP) install --quiet --requirement requirements/qwen-tts.txt
+	@$(PIP) install --quiet --no-deps qwen-tts==0.1.1
+	@$(PIP) install --quiet --constraint $(PINS) --editable . pytest pytest-asyncio pytest-timeout
 	@touch $@

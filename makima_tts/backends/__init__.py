@@ -4,7 +4,8 @@ In: utterances and voices. Out: streams of sound. Does not know: who listens, wh
 engine's own packages are imported when it starts: importing these modules is light.
 """
 
+from makima_tts.backends.official import OfficialEngine
 from makima_tts.backends.preview import PreviewEngine
 from makima_tts.backends.scripted import ScriptedEngine
 
-__all__ = ["PreviewEngine", "ScriptedEngine"]
+__all__ = ["OfficialEngine", "PreviewEngine", "ScriptedEngine"]

@@ -1,0 +1,44 @@
+"""The qwen-tts backend as it is before its package is looked for, and where there is none."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from makima_tts.backends.official import OfficialEngine
+from makima_tts.errors import TtsUnavailable
+
+
+async def test_it_says_how_to_get_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("torch", "qwen_tts"):
+        monkeypatch.setitem(sys.modules, name, None)
+    engine = OfficialEngine(model_id="nobody/has-this", offline=True)
+    with pytest.raises(TtsUnavailable, match="make venv-qwen-tts"):
+        await engine.start(lambda _: None)
+    assert not engine.health().alive
+    await engine.close()
+
+
+def test_importing_it_is_light() -> None:
+    seen = "import sys, makima_tts.backends.official; print({'torch', 'transformers'} & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True)
+    assert ran.stdout == "set()\n"
+
+
+def test_clients_are_told_the_name_of_a_folder_and_not_its_path(tmp_path: Path) -> None:
+    folder = tmp_path / "my-model"
+    folder.mkdir()
+    facts = OfficialEngine(model_id=str(folder)).facts
+    assert facts.model == "my-model"
+    assert str(tmp_path) not in facts.fingerprint
+
+
+def test_other_weights_in_the_same_folder_are_another_model(tmp_path: Path) -> None:
+    """Voices that were encoded with the old ones must not be spoken with."""
+    (tmp_path / "config.json").write_text("{}")
+    before = OfficialEngine(model_id=str(tmp_path)).facts.fingerprint
+    assert OfficialEngine(model_id=str(tmp_path)).facts.fingerprint == before
+    os.utime(tmp_path / "config.json", (1, 1))
+    assert OfficialEngine(model_id=str(tmp_path)).facts.fingerprint != before
