@@ -5,7 +5,7 @@ In: nothing. Out: SHAPES, and the writer of the folders. Does not know: what rea
 
 from bench.make_checkpoint import Config, Shape, write_checkpoint
 
-__all__ = ["SHAPES", "Shape", "write_checkpoint"]
+__all__ = ["QUICK", "SHAPES", "Shape", "write_checkpoint"]
 
 _CODES = 512
 _SPEAKER: Config = {
@@ -66,7 +66,7 @@ _TALKER: Config = {
 }
 
 
-def _shape(seed: int, **differences: Config) -> Shape:
+def _shape(seed: int, *, codebooks: int = 16, **differences: Config) -> Shape:
     """The usual tiny sizes but for what is named: ``talker={"hidden_size": 80}``."""
     parts = {
         "talker": _TALKER,
@@ -77,7 +77,7 @@ def _shape(seed: int, **differences: Config) -> Shape:
     }
     merged = {name: {**part, **differences.get(name, {})} for name, part in parts.items()}
     merged["speaker"]["enc_dim"] = merged["talker"]["hidden_size"]
-    return Shape(**merged, seed=seed, first_special_id=1024)
+    return Shape(**merged, seed=seed, codebooks=codebooks, first_special_id=1024)
 
 
 SHAPES: dict[str, Shape] = {
@@ -86,6 +86,7 @@ SHAPES: dict[str, Shape] = {
         1,
         talker={"hidden_size": 80, "num_attention_heads": 6, "num_key_value_heads": 3},
         predictor={"hidden_size": 80, "num_attention_heads": 5, "num_key_value_heads": 5},
+        decoder={"num_attention_heads": 6, "num_key_value_heads": 2},
     ),
     # As in the 1.7B: a projection between talker and code predictor.
     "wide": _shape(2, talker={"hidden_size": 96, "num_attention_heads": 6, "num_key_value_heads": 2}),
@@ -100,3 +101,12 @@ SHAPES: dict[str, Shape] = {
     # The codec as deep as the published one, and its real window.
     "deep": _shape(4, decoder={"num_hidden_layers": 8, "sliding_window": 72}),
 }
+
+# For tests of what is around the model: the least that there is of everything.
+QUICK = _shape(
+    5,
+    codebooks=3,
+    talker={"num_hidden_layers": 1},
+    predictor={"num_hidden_layers": 1},
+    decoder={"num_hidden_layers": 1, "decoder_dim": 16},
+)

@@ -79,9 +79,7 @@ class Layer:
 
     input_norm: Tensor
     qkv: Tensor
-    qkv_bias: Tensor | None
     out: Tensor
-    out_bias: Tensor | None
     mlp_norm: Tensor
     gate_up: Tensor
     down: Tensor
@@ -89,42 +87,29 @@ class Layer:
     @classmethod
     def load(cls, config: CodecDecoderConfig, weights: Weights) -> "Layer":
         hidden, inner = config.hidden_size, config.intermediate_size
-        attention, mlp = weights.within("self_attn"), weights.within("mlp")
-        scale, exact = _layer_scale(weights, "self_attn", hidden), weights.as_dtype(torch.float32)
         queries = config.num_attention_heads * config.head_size
-        out = exact.take("self_attn.o_proj.weight", hidden, queries) * scale[:, None]
-        down = (
-            exact.take("mlp.down_proj.weight", hidden, inner) * _layer_scale(weights, "mlp", hidden)[:, None]
-        )
-        gate_up = [mlp.take(f"{part}_proj.weight", inner, hidden) for part in ("gate", "up")]
+        keys = config.num_key_value_heads * config.head_size
+        attention, mlp = weights.within("self_attn"), weights.within("mlp")
+        qkv = [
+            attention.take(f"{of}_proj.weight", size, hidden)
+            for of, size in zip("qkv", (queries, keys, keys), strict=True)
+        ]
+        gate_up = [mlp.take(f"{of}_proj.weight", inner, hidden) for of in ("gate", "up")]
         return cls(
             input_norm=weights.take("input_layernorm.weight", hidden),
-            qkv=_joined(config, attention, "weight", hidden),
-            qkv_bias=_joined(config, attention, "bias") if config.attention_bias else None,
-            out=out.to(weights.dtype),
-            out_bias=(exact.take("self_attn.o_proj.bias", hidden) * scale).to(weights.dtype)
-            if config.attention_bias
-            else None,
+            qkv=torch.cat(qkv),
+            out=_scaled(weights, "self_attn_layer_scale", "self_attn.o_proj", hidden, queries),
             mlp_norm=weights.take("post_attention_layernorm.weight", hidden),
             gate_up=torch.cat(gate_up),
-            down=down.to(weights.dtype),
+            down=_scaled(weights, "mlp_layer_scale", "mlp.down_proj", hidden, inner),
         )
 
 
-def _layer_scale(weights: Weights, of: str, hidden: int) -> Tensor:
-    return weights.as_dtype(torch.float32).take(f"{of}_layer_scale.scale", hidden)
-
-
-def _joined(config: CodecDecoderConfig, attention: Weights, kind: str, *inputs: int) -> Tensor:
-    queries, keys = (
-        heads * config.head_size for heads in (config.num_attention_heads, config.num_key_value_heads)
-    )
-    return torch.cat(
-        [
-            attention.take(f"{part}_proj.{kind}", size, *inputs)
-            for part, size in zip("qkv", (queries, keys, keys), strict=True)
-        ]
-    )
+def _scaled(weights: Weights, scale: str, matrix: str, outputs: int, inputs: int) -> Tensor:
+    """The matrix with the layer scale of its outputs, multiplied before they are rounded."""
+    exact = weights.as_dtype(torch.float32)
+    scaled = exact.take(f"{matrix}.weight", outputs, inputs) * exact.take(f"{scale}.scale", outputs)[:, None]
+    return scaled.to(weights.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +152,7 @@ class CodecTransformer:
     def _attention(self, layer: Layer, x: Tensor, rings: Tensor, moment: Moment) -> Tensor:
         """``rings``: [S, 2, K, R, D], written where these frames are."""
         config, (batch, frames, _) = self.config, x.shape
-        fused = F.linear(self._norm(x, layer.input_norm), layer.qkv, layer.qkv_bias)
+        fused = F.linear(self._norm(x, layer.input_norm), layer.qkv)
         heads = fused.view(batch, frames, -1, config.head_size)  # [B, F, H + 2 * K, D]
         turned, values = heads.tensor_split((heads.shape[2] - config.num_key_value_heads,), dim=2)
         queries, keys = moment.turn(turned).tensor_split((config.num_attention_heads,), dim=2)
@@ -180,7 +165,7 @@ class CodecTransformer:
             attn_mask=moment.mask,
             enable_gqa=config.num_attention_heads != config.num_key_value_heads,
         )  # [B, H, F, D]
-        return F.linear(attended.transpose(1, 2).flatten(2), layer.out, layer.out_bias)
+        return F.linear(attended.transpose(1, 2).flatten(2), layer.out)
 
     def _mlp(self, layer: Layer, x: Tensor) -> Tensor:
         gate, up = F.linear(self._norm(x, layer.mlp_norm), layer.gate_up).chunk(2, dim=-1)

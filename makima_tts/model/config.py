@@ -135,6 +135,7 @@ class SpeakerEncoderConfig(_Part):
 class CodecDecoderConfig(TransformerConfig):
     """The codec's decoder: its transformer (this class's base) and its convolutions."""
 
+    attention_bias: Literal[False] = False
     codebook_size: Size = 2048
     codebook_dim: Size = 512
     latent_dim: Size = 1024

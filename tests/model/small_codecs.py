@@ -1,0 +1,43 @@
+"""The codec decoders of the small checkpoints.
+
+In: the name of a shape. Out: its decoder, its weights. Does not know: what is tried on them.
+"""
+
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from makima_tts.model.checkpoint import CODEC_WEIGHTS
+from makima_tts.model.codec import CodecDecoder
+from makima_tts.model.config import CODEC_CONFIG, CodecConfig
+from makima_tts.model.weights import weights_in_memory
+from tests.checkpoints import SHAPES, write_checkpoint
+
+
+@cache
+def _codec(shape: str) -> tuple[CodecConfig, dict[str, Tensor]]:
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = write_checkpoint(Path(folder), SHAPES[shape])
+        config = CodecConfig.model_validate_json((checkpoint / CODEC_CONFIG).read_text())
+        return config, load_file(checkpoint / CODEC_WEIGHTS)
+
+
+def codec_weights(shape: str) -> dict[str, Tensor]:
+    """By their full names."""
+    return dict(_codec(shape)[1])
+
+
+def decoder_of(shape: str, weights: dict[str, Tensor], dtype: torch.dtype = torch.float32) -> CodecDecoder:
+    """A decoder of this shape with weights of the caller's."""
+    config = _codec(shape)[0].decoder_config
+    return CodecDecoder.load(config, weights_in_memory(weights, dtype=dtype).within("decoder"))
+
+
+@cache
+def codec_decoder(shape: str, dtype: torch.dtype = torch.float32) -> CodecDecoder:
+    """The one that the reference package would load."""
+    return decoder_of(shape, codec_weights(shape), dtype)
