@@ -6,9 +6,10 @@ In: a checkpoint, a device, a number type. Out: a SpeechModel. Does not know: ut
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import structlog
 import torch
 
-from makima_tts.model.checkpoint import Checkpoint
+from makima_tts.model.checkpoint import Checkpoint, unexplained
 from makima_tts.model.code_predictor import CodePredictor
 from makima_tts.model.codec import CodecDecoder
 from makima_tts.model.codec_encoder import CodecEncoder
@@ -18,6 +19,8 @@ from makima_tts.model.prompt import PromptWriter
 from makima_tts.model.speaker_encoder import SpeakerEncoder
 from makima_tts.model.talker import Talker
 from makima_tts.model.tokenizer import TextTokenizer
+
+_log = structlog.get_logger(__name__)
 
 # The language model is by far the larger file.
 _MODEL_SHARE = 0.8
@@ -68,6 +71,8 @@ class SpeechModel:
             codebooks=config.codec.encoder_valid_num_quantizers,
         )
         codec = CodecDecoder.load(config.codec.decoder_config, codec_weights.within("decoder"))
+        if strange := unexplained(weights, codec_weights):
+            _log.warning("checkpoint_holds_unknown_tensors", count=len(strange), first=strange[0])
         prompts = PromptWriter(config, talker, predictor, checkpoint.tokenizer.role_ids)
         frames = FrameMaker(talker, predictor, prompts.pad)
         return cls(

@@ -6,7 +6,9 @@ Special tokens are not among what it knows: one that a user types is text like a
 prompt's template are looked up by name.
 """
 
+import json
 from pathlib import Path
+from typing import NoReturn
 
 from pydantic import BaseModel, ValidationError
 from tokenizers import Regex, Tokenizer
@@ -21,9 +23,10 @@ MERGES = "merges.txt"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 
 _TURN = "<|im_start|>"
-_SPEAKER = ("assistant", "\n")
+_ROLE = "assistant"
+_NEW_LINE = "\n"
 # How Qwen2 divides text before merging: contractions, words with what precedes them, single digits,
-# punctuation, white space.
+# punctuation, white space. As in transformers' Qwen2Converter.
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -39,46 +42,87 @@ class _TokenizerFile(BaseModel):
 
 
 class TextTokenizer:
-    """``role_ids``: the three ids that open a turn of the voice."""
+    """``role_ids``: the three ids that open a turn of the voice. ``largest_id``: of all that may come out."""
 
-    def __init__(self, bpe: Tokenizer, role_ids: tuple[int, ...]) -> None:
+    def __init__(self, bpe: Tokenizer, turn_id: int) -> None:
+        """Raises TtsUnavailable where the role or a new line is more than one token: prompts count on it."""
         self._bpe = bpe
-        self.role_ids = role_ids
+        opening = [turn_id, *bpe.encode(_ROLE).ids, *bpe.encode(_NEW_LINE).ids]
+        if len(opening) != 3:
+            raise TtsUnavailable(f"The checkpoint's {VOCABULARY} is not Qwen's: it lacks the word {_ROLE}.")
+        self.role_ids: tuple[int, ...] = tuple(opening)
+        self.largest_id: int = max(turn_id, *bpe.get_vocab().values())
 
     @classmethod
     def load(cls, folder: Path) -> "TextTokenizer":
         """Raises TtsUnavailable, naming the file."""
-        special = _special_ids(folder)
-        try:
-            bpe = Tokenizer(BPE.from_file(str(folder / VOCABULARY), str(folder / MERGES)))
-        except Exception as error:  # the library raises no other kind
-            missing = [name for name in (VOCABULARY, MERGES) if not (folder / name).is_file()]
-            files = " and ".join(missing or (VOCABULARY, MERGES))
-            what = "lacks" if missing else "has damaged"
-            raise TtsUnavailable(f"The checkpoint {what} {files}; download it again.") from error
+        vocabulary = _vocabulary(folder)
+        bpe = Tokenizer(_bpe(folder, vocabulary))
         bpe.normalizer = NFC()
         bpe.pre_tokenizer = Sequence([Split(Regex(_WORDS), "isolated"), ByteLevel(False, use_regex=False)])
-        tokenizer = cls(bpe, ())
-        speaker = [tokenizer.encode(part) if part.strip() else bpe.encode(part).ids for part in _SPEAKER]
-        if _TURN not in special or any(len(ids) != 1 for ids in speaker):
-            raise TtsUnavailable(
-                f"The checkpoint's tokenizer is not Qwen's: {_TURN}, assistant and a new line must be "
-                "one token each."
-            )
-        tokenizer.role_ids = (special[_TURN], *(ids[0] for ids in speaker))
-        return tokenizer
+        return cls(bpe, _turn_id(folder))
 
     def encode(self, text: str) -> list[int]:
-        """Ids of user's text as it stands in the template; white space before it would be part of that."""
-        ids: list[int] = self._bpe.encode(text.lstrip()).ids
+        """Ids of a user's text as it stands in the template.
+
+        White space before it is dropped, as it would merge with the template's new line.
+        """
+        # Half of a surrogate pair is no character, and cannot be written in UTF-8.
+        sound = text.encode(errors="replace").decode()
+        ids: list[int] = self._bpe.encode(sound.lstrip()).ids
         return ids
 
 
-def _special_ids(folder: Path) -> dict[str, int]:
+def _vocabulary(folder: Path) -> dict[str, int]:
     try:
-        file = _TokenizerFile.model_validate_json((folder / TOKENIZER_CONFIG).read_bytes())
-    except OSError:
-        raise TtsUnavailable(f"The checkpoint lacks {TOKENIZER_CONFIG}; download it again.") from None
+        ids = json.loads(_read(folder, VOCABULARY))
+    except (ValueError, RecursionError):
+        _refuse(VOCABULARY, "is damaged")
+    if not isinstance(ids, dict) or not all(isinstance(number, int) for number in ids.values()):
+        _refuse(VOCABULARY, "is no list of tokens")
+    if not set(ByteLevel.alphabet()) <= ids.keys():
+        _refuse(VOCABULARY, "lacks tokens of single bytes: it is not Qwen's")
+    return ids
+
+
+def _bpe(folder: Path, vocabulary: dict[str, int]) -> BPE:
+    try:
+        lines = _read(folder, MERGES).decode().split("\n")
+        merges = [_pair(line) for line in lines if line and not line.startswith("#version")]
+        return BPE(vocabulary, merges)
+    except TtsUnavailable:
+        raise
+    except Exception as error:  # the library raises no other kind
+        raise TtsUnavailable(
+            f"The checkpoint's {MERGES} is damaged, or not of its {VOCABULARY}; download both again."
+        ) from error
+
+
+def _pair(line: str) -> tuple[str, str]:
+    """Raises ValueError unless there are two."""
+    first, second = line.removesuffix("\r").split(" ")
+    return first, second
+
+
+def _turn_id(folder: Path) -> int:
+    try:
+        file = _TokenizerFile.model_validate_json(_read(folder, TOKENIZER_CONFIG))
     except ValidationError:
-        raise TtsUnavailable(f"The checkpoint's {TOKENIZER_CONFIG} names no added tokens.") from None
-    return {token.content: number for number, token in file.added_tokens_decoder.items()}
+        _refuse(TOKENIZER_CONFIG, "names no added tokens")
+    ids: dict[str, int] = {token.content: number for number, token in file.added_tokens_decoder.items()}
+    if _TURN not in ids:
+        _refuse(TOKENIZER_CONFIG, f"lacks the token {_TURN}: it is not Qwen's")
+    return ids[_TURN]
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return (folder / name).read_bytes()
+    except FileNotFoundError:
+        raise TtsUnavailable(f"The checkpoint lacks {name}; download it again.") from None
+    except OSError as error:
+        raise TtsUnavailable(f"The checkpoint's {name} cannot be read: {error.strerror}.") from error
+
+
+def _refuse(name: str, fault: str) -> NoReturn:
+    raise TtsUnavailable(f"The checkpoint's {name} {fault}; download it again.") from None

@@ -5,7 +5,8 @@ and cast. Does not know: what they are for, where the files came from.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,19 +14,35 @@ from torch import Tensor
 from makima_tts.errors import TtsUnavailable
 
 
+class TensorSource(Protocol):
+    """Tensors by their full names. ``label`` is what people call the file."""
+
+    @property
+    def label(self) -> str: ...
+
+    def names(self) -> frozenset[str]: ...
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """Without reading it; None when there is no such tensor."""
+
+    def read(self, name: str) -> Tensor:
+        """One that is there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """``read`` gives a tensor by its full name, or None. ``file`` is what people call the source.
+    """What is taken is a copy: whatever becomes of the file, it stays, and it is aligned as torch aligns.
 
-    ``taken`` hears the full name of every tensor that was taken.
+    ``taken`` collects the full names of what was taken, and ``on_taken`` hears each the first time; both are
+    shared by all that were made of these with ``within`` and ``as_dtype``.
     """
 
-    file: str
-    read: Callable[[str], Tensor | None]
+    source: TensorSource
     device: torch.device
     dtype: torch.dtype
     prefix: str = ""
-    taken: Callable[[str], object] = lambda _name: None
+    on_taken: Callable[[str], object] = lambda _name: None
+    taken: set[str] = field(default_factory=set, repr=False)
 
     def within(self, prefix: str) -> "Weights":
         """Those whose names go on with ``prefix`` and a dot."""
@@ -35,28 +52,52 @@ class Weights:
         return replace(self, dtype=dtype)
 
     def has(self, name: str) -> bool:
-        return self.read(self.prefix + name) is not None
+        return self.source.shape(self.prefix + name) is not None
 
     def take(self, name: str, *shape: int) -> Tensor:
         """Raises TtsUnavailable, naming file and tensor, when it is missing or of another shape."""
         tensor = self.take_if_there(name, *shape)
         if tensor is None:
-            raise TtsUnavailable(f"{self.file} lacks the tensor {self.prefix}{name}; download it again.")
+            raise TtsUnavailable(
+                f"{self.source.label} lacks the tensor {self.prefix}{name}; download it again."
+            )
         return tensor
 
     def take_if_there(self, name: str, *shape: int) -> Tensor | None:
         """None when there is none of that name. Raises TtsUnavailable when it has another shape."""
         full = self.prefix + name
-        tensor = self.read(full)
-        if tensor is None:
+        found = self.source.shape(full)
+        if found is None:
             return None
-        if tuple(tensor.shape) != shape:
+        if found != shape:
             raise TtsUnavailable(
-                f"{self.file}: {full} has the shape {list(tensor.shape)}, "
+                f"{self.source.label}: {full} has the shape {list(found)}, "
                 f"but the configuration says {list(shape)}."
             )
-        self.taken(full)
-        return tensor.to(self.device, self.dtype)
+        tensor = self.source.read(full).to(self.device, self.dtype, copy=True)
+        if full not in self.taken:
+            self.taken.add(full)
+            self.on_taken(full)
+        return tensor
+
+    def untaken(self) -> list[str]:
+        """Full names below this prefix that nobody has taken, sorted."""
+        return sorted(name for name in self.source.names() - self.taken if name.startswith(self.prefix))
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    tensors: Mapping[str, Tensor]
+    label: str = "memory"
+
+    def names(self) -> frozenset[str]:
+        return frozenset(self.tensors)
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        return tuple(self.tensors[name].shape) if name in self.tensors else None
+
+    def read(self, name: str) -> Tensor:
+        return self.tensors[name]
 
 
 def weights_in_memory(
@@ -64,4 +105,4 @@ def weights_in_memory(
     dtype: torch.dtype = torch.float32,
 ) -> Weights:
     """Of tensors that are there already, for the CPU."""
-    return Weights("memory", tensors.get, torch.device("cpu"), dtype)
+    return Weights(_Memory(tensors), torch.device("cpu"), dtype)
