@@ -55,6 +55,14 @@ _CODEC_IDS = {
     "codec_think_eos_id": 109,
 }
 _FIRST_LANGUAGE = 2
+# Kind of tensor → middle and spread in the codec's encoder: what all sounds have in common is small, and the
+# codebooks are not wider than what differs, so that different sounds come to different codes.
+_IN_CODEC_ENCODER = {
+    "scale": (0.3, 0.2),
+    "bias": (0.0, 0.02),
+    "cluster_usage": (1.0, 0.2),
+    "embed_sum": (0.0, sqrt(3) / 2),
+}
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,7 @@ class Shape:
     encoder: Config
     decoder: Config
     seed: int = 0
+    codebooks: int = 16
     first_special_id: int = 151643
     # How far apart logits lie: with random weights, the larger, the more codes win by a clear margin.
     head_gain: float = 8.0
@@ -177,11 +186,16 @@ def _write_json(path: Path, fields: Config) -> None:
 def model_config(shape: Shape) -> Config:
     """``config.json``."""
     first_id = shape.talker["vocab_size"] - 1024
-    predictor = {"rms_norm_eps": 1e-6, "num_code_groups": 16, "hidden_act": "silu", **shape.predictor}
+    predictor = {
+        "rms_norm_eps": 1e-6,
+        "num_code_groups": shape.codebooks,
+        "hidden_act": "silu",
+        **shape.predictor,
+    }
     talker = {
         "rms_norm_eps": 1e-6,
         "hidden_act": "silu",
-        "num_code_groups": 16,
+        "num_code_groups": shape.codebooks,
         "rope_scaling": {
             "interleaved": True,
             "mrope_section": mrope_section(shape.talker["head_dim"]),
@@ -245,7 +259,7 @@ def codec_config(shape: Shape) -> Config:
         **shape.encoder,
     }
     decoder = {
-        "num_quantizers": 16,
+        "num_quantizers": shape.codebooks,
         "rms_norm_eps": 1e-5,
         "rope_theta": 10000,
         "hidden_act": "silu",
@@ -254,7 +268,7 @@ def codec_config(shape: Shape) -> Config:
     return {
         "architectures": ["Qwen3TTSTokenizerV2Model"],
         "model_type": "qwen3_tts_tokenizer_12hz",
-        "encoder_valid_num_quantizers": 16,
+        "encoder_valid_num_quantizers": shape.codebooks,
         "input_sample_rate": 24000,
         "output_sample_rate": 24000,
         "encode_downsample_rate": 1920,
@@ -276,6 +290,8 @@ def _draw(name: str, size: tuple[int, ...], shape: Shape) -> torch.Tensor:
 def _middle_and_spread(name: str, size: tuple[int, ...], shape: Shape) -> tuple[float, float]:
     """Chosen so that nothing dies out or blows up on its way through the layers, and every part matters."""
     kind = name.rsplit(".", 1)[-1]
+    if name.startswith("encoder.") and kind in _IN_CODEC_ENCODER:
+        return _IN_CODEC_ENCODER[kind]
     if kind in ("scale", "gamma"):
         return 0.6, 0.4
     if kind in ("bias", "alpha", "beta"):
@@ -292,6 +308,9 @@ def _middle_and_spread(name: str, size: tuple[int, ...], shape: Shape) -> tuple[
 def _gain(name: str, size: tuple[int, ...], shape: Shape) -> float:
     if "lm_head" in name or "codec_head" in name:
         return shape.head_gain
+    if name.startswith("encoder.encoder."):
+        # Sound is soft; an ELU halves what goes through it; residual units add up.
+        return 6.0 if size[1] == 1 else 0.7 if ".block.3." in name else 1.3
     if name.startswith("decoder.decoder"):
         # Residual units add up; the last convolution makes sound of it, which must stay clear of the clamp.
         return 0.05 if size[0] == 1 else 0.4 if ".conv2." in name else 1.0

@@ -9,27 +9,31 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
 
 from makima_tts import __version__, factory
-from makima_tts.backends.qwen3_needs import qwen3_needs
+from makima_tts.backends.qwen3_needs import qwen3_lacks
 from makima_tts.errors import TtsError
 from makima_tts.listening import CannotListen, listen_on
 from makima_tts.metrics import Metrics
+from makima_tts.model.on_disk import find_on_disk
 from makima_tts.settings import Settings, UnknownSettings, explain, load_settings
 
 _PACKAGES = ("fastapi", "uvicorn", "numpy", "soundfile", "hibari-tts", "torch", "qwen-tts", "flash-attn")
 _NEEDED = 5
+
+Verdict = Literal["good", "note", "bad"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """``bad`` keeps the service from working; ``note`` is worth knowing."""
 
-    verdict: Literal["good", "note", "bad"]
+    verdict: Verdict
     subject: str
     words: str
 
@@ -48,6 +52,8 @@ def examine() -> list[Finding]:
         *findings,
         _engine(settings),
         _qwen3(settings),
+        _checkpoint(settings),
+        *_device(settings),
         _port(settings),
         *_folders(settings),
         *_voice(settings),
@@ -71,12 +77,50 @@ def _engine(settings: Settings) -> Finding:
 
 
 def _qwen3(settings: Settings) -> Finding:
-    needs = qwen3_needs(settings.model_id)
+    needs = qwen3_lacks(settings.model_id, settings.model_revision)
     return (
         Finding("note", "Qwen3-TTS", f"lacks {'; '.join(needs)}")
         if needs
         else Finding("good", "Qwen3-TTS", "here")
     )
+
+
+def _checkpoint(settings: Settings) -> Finding:
+    folder = find_on_disk(settings.model_id, settings.model_revision)
+    if folder is not None:
+        return Finding("good", "checkpoint", f"{settings.model_id} lies in {folder}")
+    what_now = (
+        "TTS_OFFLINE forbids downloading it"
+        if settings.offline
+        else "makima-tts download fetches it, or a start with TTS_ENGINE=qwen3; its size is not known before"
+    )
+    return Finding(
+        "note", "checkpoint", f"{settings.model_id} is not on this disk, at least not whole; {what_now}"
+    )
+
+
+def _device(settings: Settings) -> Iterator[Finding]:
+    """What torch finds; nothing where there is no torch."""
+    if find_spec("torch") is None:
+        return
+    unfit: Verdict = "bad" if settings.engine == "qwen3" else "note"
+    try:
+        yield Finding("good", "device", _device_in_words(settings))
+    except TtsError as error:
+        yield Finding(unfit, "device", error.message)
+    except (ImportError, OSError) as error:
+        yield Finding(unfit, "device", f"torch is installed but does not work: {type(error).__name__}")
+
+
+def _device_in_words(settings: Settings) -> str:
+    import torch  # noqa: PLC0415
+
+    from makima_tts.model.devices import device_of, dtype_of  # noqa: PLC0415
+
+    device = device_of(settings.device)
+    precision = "bf16" if dtype_of(settings.precision, device) is torch.bfloat16 else "fp32"
+    name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+    return f"{device}{name} in {precision}, torch {torch.__version__}"
 
 
 def _port(settings: Settings) -> Finding:
@@ -114,7 +158,7 @@ def _writable(folder: Path) -> bool:
 
 def _voice(settings: Settings) -> Iterator[Finding]:
     try:
-        engine = factory.build_engine(factory.choose_engine(settings))
+        engine = factory.build_engine(factory.choose_engine(settings), settings)
         voice = factory.build_voices(settings, engine, Metrics()).describe(settings.default_voice)
     except TtsError as error:
         yield Finding("note", "default voice", error.message)

@@ -13,8 +13,16 @@ from limits.strategies import MovingWindowRateLimiter
 
 from makima_tts.api.app import create_app
 from makima_tts.api.service import Service
-from makima_tts.backends import PreviewEngine, ScriptedEngine
-from makima_tts.backends.qwen3_needs import ENGINE_TO_COME, qwen3_needs
+from makima_tts.backends import OfficialEngine, PreviewEngine, ScriptedEngine
+from makima_tts.backends.qwen3_needs import (
+    OFFICIAL_PACKAGES,
+    OFFICIAL_REMEDY,
+    PACKAGES,
+    REMEDY,
+    missing_packages,
+    qwen3_lacks,
+)
+from makima_tts.engine import FrameWatcher, Manner, ModelChoice, Qwen3Engine
 from makima_tts.errors import TtsUnavailable
 from makima_tts.metrics import Metrics
 from makima_tts.protocol import Limits
@@ -34,31 +42,56 @@ class EngineChoice:
 
 def choose_engine(settings: Settings) -> EngineChoice:
     """``auto`` picks, and says why. A named engine is that engine: TtsUnavailable says what it lacks."""
-    needs = qwen3_needs(settings.model_id)
+    lacks = qwen3_lacks(settings.model_id, settings.model_revision)
     match settings.engine:
         case "preview" | "scripted" as named:
             return EngineChoice(named, f"TTS_ENGINE={named}")
-        case "auto" if needs:
-            return EngineChoice("preview", "Qwen3-TTS cannot run here yet", tuple(needs))
+        case "auto" if lacks:
+            return EngineChoice("preview", "Qwen3-TTS cannot run here yet", lacks)
         case "auto":
             return EngineChoice("qwen3", "installed, and its checkpoint is on disk")
-        case named:
-            lacks = "; ".join(needs) if named == "qwen3" else ENGINE_TO_COME
-            raise TtsUnavailable(
-                f"TTS_ENGINE={named} cannot be started: it lacks {lacks}. "
-                "Set TTS_ENGINE=preview or auto to run the embedded stand-in."
-            )
+        case "qwen3":
+            _require("qwen3", missing_packages(PACKAGES), REMEDY)
+        case "qwen-tts":
+            _require("qwen-tts", missing_packages(OFFICIAL_PACKAGES), OFFICIAL_REMEDY)
+    return EngineChoice(settings.engine, f"TTS_ENGINE={settings.engine}")
 
 
-def build_engine(choice: EngineChoice) -> SpeechEngine:
-    """Cheap: nothing is loaded before ``start``. Raises TtsUnavailable for one that is not built in."""
+def _require(engine: str, missing: tuple[str, ...], remedy: str) -> None:
+    if missing:
+        raise TtsUnavailable(
+            f"TTS_ENGINE={engine} cannot be started: it lacks the packages {', '.join(missing)} ({remedy}). "
+            "Set TTS_ENGINE=preview or auto to run the embedded stand-in."
+        )
+
+
+def build_engine(choice: EngineChoice, settings: Settings) -> SpeechEngine:
+    """Cheap: nothing is loaded before ``start``."""
     match choice.name:
         case "preview":
             return PreviewEngine()
-        case "scripted":
+        case "qwen3":
+            return build_qwen3(settings)
+        case "qwen-tts":
+            return OfficialEngine(
+                model_id=settings.model_id, device=settings.device, offline=settings.offline
+            )
+        case _:
             return ScriptedEngine()
-        case other:
-            raise TtsUnavailable(f"This release of makima-tts does not contain the engine {other}.")
+
+
+def build_qwen3(
+    settings: Settings, manner: Manner | None = None, watch: FrameWatcher | None = None
+) -> Qwen3Engine:
+    """``manner`` and ``watch``: for one text alone, see Qwen3Engine."""
+    choice = ModelChoice(
+        settings.model_id,
+        revision=settings.model_revision,
+        device=settings.device,
+        precision=settings.precision,
+        offline=settings.offline,
+    )
+    return Qwen3Engine(choice, streams=settings.max_streams, manner=manner, watch=watch)
 
 
 def build_voices(settings: Settings, engine: SpeechEngine, metrics: Metrics) -> VoiceManager:

@@ -80,7 +80,7 @@ async def in_process(wanted: Wanted, engine_name: str, model_id: str | None) -> 
     settings = Settings.model_validate({**load_settings().model_dump(), **chosen})
     if not (pieces := pieces_of(wanted.text)):
         raise InvalidText("There is nothing to speak in this text; send words or numbers.")
-    engine = factory.build_engine(factory.choose_engine(settings))
+    engine = factory.build_engine(factory.choose_engine(settings), settings)
     voices = factory.build_voices(settings, engine, Metrics())
     try:
         await engine.start(lambda progress: None)

@@ -5,7 +5,7 @@ engines, utterances, the wire.
 """
 
 from makima_tts.audio.clip_report import ClipReport, transcript_warnings
-from makima_tts.audio.clips import Clip, check_header, read_clip, write_clip
+from makima_tts.audio.clips import Clip, check_header, read_clip, read_clip_as_it_is, write_clip
 from makima_tts.audio.pcm import PcmEncoder, PcmEncoding
 from makima_tts.audio.resample import StreamingResampler
 
@@ -17,6 +17,7 @@ __all__ = [
     "StreamingResampler",
     "check_header",
     "read_clip",
+    "read_clip_as_it_is",
     "transcript_warnings",
     "write_clip",
 ]

@@ -88,6 +88,14 @@ def read_clip(file: BinaryIO) -> tuple[Clip, ClipReport]:
     return clip, _report(decoded, level, clip, mended)
 
 
+def read_clip_as_it_is(file: BinaryIO) -> Clip:
+    """Mixed down to mono and nothing else; any length up to MAX_CLIP_S. Raises InvalidClip. Blocks."""
+    clip = _decode(file).clip
+    if not clip.pcm.size:
+        raise InvalidClip(f"The clip holds no sound. {ALLOWED}")
+    return clip
+
+
 def write_clip(file: BinaryIO, clip: Clip) -> None:
     """As a mono WAV of 16 bits: what lies on disk is ours, whatever was sent. Raises OSError."""
     encoder = PcmEncoder(clip.sample_rate_hz, clip.sample_rate_hz, "pcm16")

@@ -4,3 +4,8 @@ In: utterances and voices. Out: streams of sound. Does not know: who listens, se
 computes.
 Importing it imports no torch: that happens when the engine starts.
 """
+
+from makima_tts.engine.engine import ModelChoice, Qwen3Engine
+from makima_tts.engine.manner import FrameWatcher, Manner
+
+__all__ = ["FrameWatcher", "Manner", "ModelChoice", "Qwen3Engine"]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from makima_tts.engine.manner import Manner
+from makima_tts.engine.manner import FrameWatcher, Manner
 from makima_tts.errors import RateLimited, TtsUnavailable, VoiceNotFound
 from makima_tts.protocol import LANGUAGES
 from makima_tts.speech import (
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from makima_tts.model.speech_model import SpeechModel
 
 SAMPLE_RATE_HZ = 24_000
-BUFFER_SAMPLES = 2 * SAMPLE_RATE_HZ
+BUFFER_SAMPLES = SAMPLE_RATE_HZ
 _RETRY_AFTER_S = 1.0
 _WARM_UP = "Hello."
 
@@ -67,7 +67,7 @@ class Qwen3Engine:
         *,
         streams: int = 8,
         manner: Manner | None = None,
-        watch: Callable[[str, npt.NDArray[np.int64]], None] | None = None,
+        watch: FrameWatcher | None = None,
     ) -> None:
         self._choice = choice
         self._streams = streams

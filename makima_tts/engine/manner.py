@@ -3,7 +3,14 @@
 In: nothing. Out: a Manner. Does not know: voices, texts.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+# Hears every frame that is made, on the engine thread: an utterance's id, and its codes, int64 [Q].
+FrameWatcher = Callable[[str, npt.NDArray[np.int64]], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from makima_tts.engine.manner import Manner
+from makima_tts.engine.manner import FrameWatcher, Manner
 from makima_tts.engine.ramp import RealTimeFactor, next_chunk_frames
 from makima_tts.engine.runner import Runner
 from makima_tts.engine.scheduler import StepPlan
@@ -25,9 +25,6 @@ from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.speech import AudioChunk
 from makima_tts.text import longest_speech_s
-
-# Whoever watches the codes of an utterance: its id, and a frame, int64 [Q].
-FrameWatcher = Callable[[str, npt.NDArray[np.int64]], None]
 
 _NOTHING = np.zeros(0, np.float32)
 _log = structlog.get_logger(__name__)

@@ -17,11 +17,11 @@ from typing import Any, TypeVar
 import structlog
 import torch
 
-from makima_tts.engine.manner import Manner
+from makima_tts.engine.manner import FrameWatcher, Manner
 from makima_tts.engine.runner import Runner
 from makima_tts.engine.scheduler import StepPlan, plan_step
 from makima_tts.engine.slots import Slots
-from makima_tts.engine.steps import FrameWatcher, Steps
+from makima_tts.engine.steps import Steps
 from makima_tts.engine.utterance import EngineUtterance
 from makima_tts.errors import Cancelled, SynthesisError, TtsError, TtsUnavailable
 from makima_tts.model.speech_model import SpeechModel

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from pydantic import AliasChoices, BaseModel, Field, TypeAdapter, ValidationError
 
-from makima_tts.audio import check_header, read_clip
+from makima_tts.audio import check_header, read_clip, read_clip_as_it_is
 from makima_tts.errors import InvalidClip, VoiceNotFound
 from makima_tts.protocol import AUTO
 from makima_tts.speech import VoiceReference
@@ -132,10 +132,13 @@ def open_clip(folder: VoiceFolder) -> BufferedReader:
         raise VoiceNotFound("The clip cannot be read; look at its permissions.") from error
 
 
-def read_reference(folder: VoiceFolder, file: BinaryIO) -> VoiceReference:
-    """What an engine encodes, from the folder's open clip. Raises InvalidClip. Blocks."""
+def read_reference(folder: VoiceFolder, file: BinaryIO, *, as_it_is: bool = False) -> VoiceReference:
+    """What an engine encodes, from the folder's open clip. Raises InvalidClip. Blocks.
+
+    ``as_it_is``: nothing about the clip is mended.
+    """
     manifest = manifest_of(folder)
-    clip, _ = read_clip(file)
+    clip = read_clip_as_it_is(file) if as_it_is else read_clip(file)[0]
     return VoiceReference(
         pcm=clip.pcm,
         sample_rate_hz=clip.sample_rate_hz,

@@ -152,6 +152,10 @@ class VoiceManager:
                 return listings[voice_id]
         raise VoiceNotFound(f"Neither {self._default} nor {NARRATOR} is available.")
 
+    async def reference(self, voice_id: str) -> VoiceReference:
+        """What a voice is encoded from, its clip as it lies on disk. Raises VoiceNotFound, InvalidClip."""
+        return await asyncio.to_thread(self._reference, voice_id)
+
     async def check(self, voice_id: str) -> ClipReport:
         """A report on the clip of a voice. Raises VoiceNotFound, InvalidClip."""
         return await asyncio.to_thread(self._check, voice_id)
@@ -274,6 +278,11 @@ class VoiceManager:
         return prompt_key(
             clip, folder.transcript, manifest.mode, manifest.language, self._engine.facts.fingerprint
         )
+
+    def _reference(self, voice_id: str) -> VoiceReference:
+        folder = self._find(voice_id)
+        with open_clip(folder) as clip:
+            return read_reference(folder, clip, as_it_is=True)
 
     def _check(self, voice_id: str) -> ClipReport:
         folder = self._find(voice_id)

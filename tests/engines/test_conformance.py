@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from makima_tts.backends import PreviewEngine, ScriptedEngine
+from makima_tts.engine import ModelChoice, Qwen3Engine
 from makima_tts.errors import Cancelled, InvalidText, TtsUnavailable, VoiceNotFound
 from makima_tts.protocol import LANGUAGES, SAMPLE_RATES_HZ
 from makima_tts.speech import (
@@ -24,11 +25,18 @@ from makima_tts.speech import (
     VoicePrompt,
     VoiceReference,
 )
+from tests.small_models import ENDING, checkpoint_folder
+
+
+def qwen3() -> SpeechEngine:
+    return Qwen3Engine(ModelChoice(str(checkpoint_folder(ENDING))))
+
 
 ENGINES: dict[str, Callable[[], SpeechEngine]] = {
     "preview": PreviewEngine,
     "scripted": ScriptedEngine,
     "scripted, without cloning": lambda: ScriptedEngine(cloning=False),
+    "qwen3": qwen3,
 }
 
 PIECES = ("Good evening to all of you,", "and welcome back to the harbour.", "The lamps are lit.")
@@ -83,6 +91,11 @@ def sound(chunks: list[AudioChunk]) -> npt.NDArray[np.float32]:
     return np.concatenate([chunk.pcm for chunk in chunks])
 
 
+def same_sound(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> bool:
+    """Equal but for the rounding of sums in another order: less than half a step of 16-bit sound."""
+    return first.shape == second.shape and bool(np.abs(first - second).max() < 2**-16)
+
+
 def reference(transcript: str | None = "What is said in it.") -> VoiceReference:
     pcm = np.sin(np.arange(72_000) / 20).astype(np.float32)
     return VoiceReference(pcm, 24_000, transcript, "English", "icl")
@@ -135,8 +148,8 @@ async def test_chunks_are_sound(engine: SpeechEngine) -> None:
     for chunk in await speak(engine, *PIECES):
         assert chunk.pcm.dtype == np.float32
         assert chunk.pcm.ndim == 1
-        assert chunk.pcm.size > 0
-        assert np.abs(chunk.pcm).max() <= 1
+        assert chunk.pcm.size > 0 or chunk.ends_piece
+        assert np.abs(chunk.pcm).max(initial=0) <= 1
         assert np.isfinite(chunk.synthesis_s)
         assert chunk.synthesis_s >= 0
 
@@ -154,8 +167,8 @@ async def test_each_chunk_belongs_to_one_piece_and_each_piece_ends_once(engine: 
 
 async def test_the_same_seed_gives_the_same_sound(engine: SpeechEngine) -> None:
     first, again, other = [sound(await speak(engine, *PIECES, seed=seed)) for seed in (5, 5, 6)]
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
+    assert same_sound(first, again)
+    assert not same_sound(first, other)
 
 
 async def test_without_a_seed_it_speaks_too(engine: SpeechEngine) -> None:
@@ -175,14 +188,14 @@ async def test_text_that_grows_while_it_is_spoken_sounds_as_if_it_came_at_once(e
             chunks.append(await anext(stream))
     stream.finish()
     chunks += await chunks_of(stream)
-    assert np.array_equal(sound(chunks), sound(await speak(engine, *PIECES)))
+    assert same_sound(sound(chunks), sound(await speak(engine, *PIECES)))
 
 
 async def test_utterances_side_by_side_sound_as_they_do_alone(engine: SpeechEngine) -> None:
     alone = [sound(await speak(engine, *PIECES, seed=seed)) for seed in (1, 2, 3)]
     together = await asyncio.gather(*(speak(engine, *PIECES, seed=seed) for seed in (1, 2, 3)))
     for separately, side_by_side in zip(alone, together, strict=True):
-        assert np.array_equal(separately, sound(side_by_side))
+        assert same_sound(separately, sound(side_by_side))
 
 
 async def test_a_cancel_before_the_first_sound_leaves_silence(engine: SpeechEngine) -> None:
@@ -235,19 +248,19 @@ async def test_cancelling_one_leaves_its_neighbour_untouched(engine: SpeechEngin
     cancelled = begin(engine, *LONG_PIECES, seed=2)
     await anext(cancelled)
     cancelled.cancel()
-    assert np.array_equal(sound(await neighbour), alone)
+    assert same_sound(sound(await neighbour), alone)
 
 
 async def test_who_does_not_listen_is_not_spoken_to_and_costs_others_nothing(engine: SpeechEngine) -> None:
     alone = await speak(engine, LONG_PIECE)
     unheard = begin(engine, LONG_PIECE)
     unheard.finish()
-    assert np.array_equal(sound(await speak(engine, *LONG_PIECES)), sound(await speak(engine, *LONG_PIECES)))
+    assert same_sound(sound(await speak(engine, *LONG_PIECES)), sound(await speak(engine, *LONG_PIECES)))
 
     crossing = unheard._crossing  # nobody but this test asks how much lies undelivered
     largest_samples = max(chunk.pcm.size for chunk in alone)
     assert 0 < crossing.put_samples < crossing.buffer_samples + largest_samples < sound(alone).size
-    assert np.array_equal(sound(await chunks_of(unheard)), sound(alone))
+    assert same_sound(sound(await chunks_of(unheard)), sound(alone))
 
 
 async def test_health_counts_who_is_open(engine: SpeechEngine) -> None:
@@ -282,8 +295,8 @@ async def test_a_voice_is_cloned_or_refused_as_the_facts_say(engine: SpeechEngin
     assert voice.fingerprint == engine.facts.fingerprint
     assert voice.size_bytes > 0
     cloned = sound(await speak(engine, *PIECES, voice=voice))
-    assert np.array_equal(cloned, sound(await speak(engine, *PIECES, voice=voice)))
-    assert not np.array_equal(cloned, sound(await speak(engine, *PIECES)))
+    assert same_sound(cloned, sound(await speak(engine, *PIECES, voice=voice)))
+    assert not same_sound(cloned, sound(await speak(engine, *PIECES)))
 
 
 async def test_a_clone_by_transcript_needs_one(engine: SpeechEngine) -> None:

@@ -1,4 +1,4 @@
-"""A tiny checkpoint that speaks for as long as its text lasts.
+"""The quick checkpoint, made to speak for as long as its text lasts.
 
 In: a folder. Out: a checkpoint in the published layout, in that folder. Does not know: what loads it.
 
@@ -8,27 +8,22 @@ text. If it is, the end wins against every other code; if it is not, the end is 
 """
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.checkpoints import SHAPES, Shape, write_checkpoint
+from tests.checkpoints import QUICK, write_checkpoint
 
 _TALKER = "talker.model."
 _OUTPUTS = ("o_proj.weight", "down_proj.weight")
-_CODEBOOKS = 2
 # Far above what the other weights can add up to.
 _LOUD = 100.0
 
 
 def write_ending_checkpoint(folder: Path) -> Path:
     """Returns ``folder``."""
-    write_checkpoint(folder, _small())
-    codec = json.loads((folder / "speech_tokenizer" / "config.json").read_text())
-    codec["encoder_valid_num_quantizers"] = _CODEBOOKS
-    (folder / "speech_tokenizer" / "config.json").write_text(json.dumps(codec))
+    write_checkpoint(folder, QUICK)
     config = json.loads((folder / "config.json").read_text())
     weights = load_file(folder / "model.safetensors")
     _free_a_dimension(weights)
@@ -38,18 +33,6 @@ def write_ending_checkpoint(folder: Path) -> Path:
     end[0] = _LOUD
     save_file(weights, folder / "model.safetensors")
     return folder
-
-
-def _small() -> Shape:
-    """What the package takes for a frame is not the size of its layers, but how many there are."""
-    shape = SHAPES["wide"]
-    few = {"num_hidden_layers": 1, "num_code_groups": _CODEBOOKS}
-    return replace(
-        shape,
-        talker={**shape.talker, **few},
-        predictor={**shape.predictor, **few},
-        decoder={**shape.decoder, "num_hidden_layers": 1, "num_quantizers": _CODEBOOKS},
-    )
 
 
 def _free_a_dimension(weights: dict[str, torch.Tensor]) -> None:
