@@ -55,9 +55,18 @@ _CODEC_IDS = {
     "codec_think_eos_id": 109,
 }
 _FIRST_LANGUAGE = 2
-# Kind of tensor → middle and spread in the codec's encoder: what all sounds have in common is small, and the
-# codebooks are not wider than what differs, so that different sounds come to different codes.
-_IN_CODEC_ENCODER = {
+# Kind of tensor → middle and spread.
+_OF_KIND = {
+    "scale": (0.6, 0.4),
+    "gamma": (0.6, 0.4),
+    "bias": (0.0, 0.2),
+    "alpha": (0.0, 0.2),
+    "beta": (0.0, 0.2),
+    "cluster_usage": (1.2, 0.8),
+}
+# In the codec's encoder, what all sounds have in common is small, and codebooks are no wider than what
+# differs, so that different sounds come to different codes.
+_OF_KIND_IN_ENCODER = {
     "scale": (0.3, 0.2),
     "bias": (0.0, 0.02),
     "cluster_usage": (1.0, 0.2),
@@ -290,17 +299,12 @@ def _draw(name: str, size: tuple[int, ...], shape: Shape) -> torch.Tensor:
 def _middle_and_spread(name: str, size: tuple[int, ...], shape: Shape) -> tuple[float, float]:
     """Chosen so that nothing dies out or blows up on its way through the layers, and every part matters."""
     kind = name.rsplit(".", 1)[-1]
-    if name.startswith("encoder.") and kind in _IN_CODEC_ENCODER:
-        return _IN_CODEC_ENCODER[kind]
-    if kind in ("scale", "gamma"):
-        return 0.6, 0.4
-    if kind in ("bias", "alpha", "beta"):
-        return 0.0, 0.2
-    if kind == "cluster_usage":
-        return 1.2, 0.8
+    of_kind = _OF_KIND | (_OF_KIND_IN_ENCODER if name.startswith("encoder.") else {})
+    if kind in of_kind:
+        return of_kind[kind]
     if "norm" in name:
         return 1.0, 0.3
-    if "embedding" in name or kind in ("embed_sum", "embedding_sum"):
+    if "embedding" in name:
         return 0.0, sqrt(3)
     return 0.0, _gain(name, size, shape) * sqrt(3 / prod(size[1:]))
 
