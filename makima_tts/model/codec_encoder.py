@@ -22,18 +22,21 @@ from makima_tts.model.codec_encoder_convs import EncoderConv, Pasts, WaveEncoder
 from makima_tts.model.codec_encoder_transformer import EncoderTransformer
 from makima_tts.model.codec_quantizer import SplitQuantizer
 from makima_tts.model.config import CodecEncoderConfig
+from makima_tts.model.pace import Pace
 from makima_tts.model.weights import Weights
 
 # The transformer runs at twice the frame rate; what follows it halves that.
 _POSITIONS_PER_FRAME = 2
+# About as much as four published frames take in the convolutions.
+_MULTIPLY_ADDS_PER_SLICE = 500_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class CodecEncoder:
     """``frame_samples``: samples in a frame, 1920 at the published sizes.
 
-    ``wave_frames`` and ``code_frames``: how many frames one slice takes through the convolutions, and
-    through all that comes after them. On two CPU cores and at the published sizes, either is about 20 ms.
+    ``wave_frames``: how many frames one slice takes through the convolutions. ``code_frames``: how many go
+    through all that comes after them together, in slices of ``work_per_slice`` multiply-adds.
     """
 
     wave: WaveEncoder
@@ -42,8 +45,9 @@ class CodecEncoder:
     quantizer: SplitQuantizer
     frame_samples: int
     device: torch.device
-    wave_frames: int = 5
-    code_frames: int = 20
+    wave_frames: int = 4
+    code_frames: int = 50
+    work_per_slice: int = _MULTIPLY_ADDS_PER_SLICE
 
     @classmethod
     def load(cls, config: CodecEncoderConfig, weights: Weights, *, codebooks: int) -> "CodecEncoder":
@@ -89,9 +93,10 @@ class CodecEncoder:
     def _codes(self, features: Tensor) -> Generator[None, None, Tensor]:
         """[2 * T or one less, E] → [T, Q]."""
         pasts: Pasts = {}
+        pace = Pace(self.work_per_slice)
         seen = self.transformer.begin(self.device)
         codes = []
         for part in torch.split(features, self.code_frames * _POSITIONS_PER_FRAME):
-            codes.append(self.quantizer(self.down(self.transformer(part, seen), pasts)))
-            yield
+            x = yield from self.transformer(part, seen, pace)
+            codes.append((yield from self.quantizer(self.down(x, pasts), pace)))
         return torch.cat(codes)

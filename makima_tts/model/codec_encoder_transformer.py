@@ -13,6 +13,7 @@ was trained to look back over 250 positions (10 s), the configuration says so, a
 no difference.
 """
 
+from collections.abc import Generator
 from dataclasses import dataclass, field
 
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from makima_tts.model.config import CodecEncoderConfig
 from makima_tts.model.layers import ACTIVATIONS, Rotation
+from makima_tts.model.pace import Pace
 from makima_tts.model.weights import Weights
 
 
@@ -57,6 +59,11 @@ class EncoderLayer:
     mlp_norm_bias: Tensor
     widen: Tensor
     narrow: Tensor
+
+    @property
+    def size(self) -> int:
+        """Multiply-adds for one position, but for attention's own."""
+        return sum(matrix.numel() for matrix in (self.qkv, self.out, self.widen, self.narrow))
 
     @classmethod
     def load(cls, config: CodecEncoderConfig, weights: Weights) -> "EncoderLayer":
@@ -108,12 +115,14 @@ class EncoderTransformer:
         nothing = torch.zeros(2, self.config.num_key_value_heads, 0, self.config.head_size, device=device)
         return SeenPositions(keys_values=[nothing] * len(self.layers))
 
-    def __call__(self, x: Tensor, seen: SeenPositions) -> Tensor:
+    def __call__(self, x: Tensor, seen: SeenPositions, pace: Pace) -> Generator[None, None, Tensor]:
         """[T, E] → [T, E]. Replaces what is in ``seen``."""
         place = self._place(x, seen)
         for index, layer in enumerate(self.layers):
             x = x + self._attention(layer, x, seen.keys_values, index, place)
             x = x + self._mlp(layer, x)
+            if pace.full(len(x) * layer.size):
+                yield
         seen.position += len(x)
         return x
 

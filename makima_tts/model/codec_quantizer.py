@@ -1,6 +1,6 @@
 """Features become codes: the nearest vector of one codebook after the other.
 
-In: features of frames. Out: codes. Does not know: sound, what codes are for.
+In: features of frames. Out: codes, in slices of work. Does not know: sound, what codes are for.
 
 F frames · E hidden size · V codebook's width · N codes in a codebook · Q codebooks.
 
@@ -8,6 +8,7 @@ The source is ``MimiSplitResidualVectorQuantizer`` of ``transformers`` 4.57.3: t
 codebooks each start from the features, and within each, a codebook codes what those before it left.
 """
 
+from collections.abc import Generator
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from makima_tts.model.config import CodecEncoderConfig
+from makima_tts.model.pace import Pace
 from makima_tts.model.weights import Weights
 
 # Below it, a code's usage counts as this much.
@@ -58,13 +60,15 @@ class ResidualQuantizer:
         )
         return cls(inward, tuple(loaded))
 
-    def __call__(self, x: Tensor) -> list[Tensor]:
+    def __call__(self, x: Tensor, pace: Pace) -> Generator[None, None, list[Tensor]]:
         """[F, E] → int64 [F] for each codebook."""
         left = x if self.inward is None else F.linear(x, self.inward)  # [F, V]
         codes = []
         for codebook in self.codebooks:
             codes.append(codebook.nearest(left))
             left = left - codebook.vectors[codes[-1]]
+            if pace.full(len(x) * codebook.vectors.numel()):
+                yield
         return codes
 
 
@@ -86,6 +90,8 @@ class SplitQuantizer:
             ),
         )
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, pace: Pace) -> Generator[None, None, Tensor]:
         """[F, E] → int64 [F, Q]."""
-        return torch.stack([*self.semantic(x), *self.acoustic(x)], dim=1)
+        semantic = yield from self.semantic(x, pace)
+        acoustic = yield from self.acoustic(x, pace)
+        return torch.stack([*semantic, *acoustic], dim=1)

@@ -76,6 +76,8 @@ def mirrored(x: Tensor, before: int, after: int) -> Tensor:
 
     T must be larger than either.
     """
+    if not before and not after:
+        return x
     return torch.cat((x[1 : before + 1].flip(0), x, x[len(x) - 1 - after : len(x) - 1].flip(0)))
 
 
