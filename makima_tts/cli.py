@@ -6,10 +6,11 @@ what they need when they run, so that ``--help`` is quick and light.
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from makima_tts.audio import ClipReport
     from makima_tts.factory import EngineChoice
     from makima_tts.voices import VoiceManager
+
+TextMode = Literal["streaming", "full"]
+Cloning = Literal["icl", "xvector"]
 
 app = typer.Typer(
     help="Streaming text-to-speech: speech in a cloned voice while it is still being generated.",
@@ -71,7 +75,7 @@ def serve(
     settings = load_settings()
     logs.configure(settings.log_level, settings.log_format)
     choice = factory.choose_engine(settings)
-    service = factory.build_service(settings, factory.build_engine(choice))
+    service = factory.build_service(settings, factory.build_engine(choice, settings))
     server.run(
         factory.build_app(settings, service),
         service,
@@ -95,18 +99,35 @@ def say(
     model: Annotated[
         str | None, typer.Option(help="Speak in this process, with this Qwen3-TTS id or folder.")
     ] = None,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest code.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Nothing that the reference package does not do; 32-bit float WAV.")
+    ] = False,
+    max_frames: Annotated[
+        int | None, typer.Option(min=1, help="At most so many frames of 80 ms in a piece.")
+    ] = None,
+    text_mode: Annotated[
+        TextMode, typer.Option(help="Text is read along with speech, or all of it before.")
+    ] = "streaming",
+    clone_mode: Annotated[
+        Cloning | None, typer.Option(help="Clone with or without the transcript; else as the voice says.")
+    ] = None,
+    codes: Annotated[Path | None, typer.Option(help="Also write the codes, to this .npy file.")] = None,
 ) -> None:
     """Say something into a WAV file.
 
     Through --url, or the server that TTS_HOST and TTS_PORT name, or one that is started for the purpose;
-    with --engine or --model without a server.
+    with --engine or --model without a server. The options after --model are for comparing Qwen3-TTS with its
+    reference, and speak in this process too.
     """
-    from makima_tts import saying
+    from makima_tts import logs, rendering, saying
 
+    logs.configure("warning", "auto")
     wanted = saying.Wanted(sys.stdin.read() if text == "-" else text, out, voice, language, seed)
+    manner = rendering.Rendering(greedy, raw, max_frames, text_mode == "streaming", clone_mode, codes)
     with _err.status("Speaking …") as status:
-        if engine or model:
-            speak = saying.in_process(wanted, engine or "qwen3", model)
+        if engine or model or not manner.plain:
+            speak = rendering.render(wanted, engine or "qwen3", model, manner)
         else:
             speak = saying.through_server(wanted, url, status.update)
         said = asyncio.run(speak)
@@ -165,6 +186,41 @@ def check_voice(voice_id: Annotated[str, typer.Argument(help="The voice's id.")]
 
 
 @app.command()
+def download(
+    model: Annotated[str | None, typer.Option(help="A Hugging Face id; else TTS_MODEL_ID.")] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="A commit, branch or tag; else TTS_MODEL_REVISION, else main.")
+    ] = None,
+) -> None:
+    """Fetch a Qwen3-TTS checkpoint from Hugging Face, check every file, and say where it lies.
+
+    What is on this machine already is checked and kept; a download that broke off goes on from there.
+    """
+    from makima_tts.model.download import download as fetch
+    from makima_tts.model.download import find_or_download
+    from makima_tts.settings import load_settings
+
+    settings = load_settings()
+    wanted = model or settings.model_id
+    commit = revision or (settings.model_revision if wanted == settings.model_id else None)
+    with _progress() as report:
+        folder = (
+            find_or_download(wanted, revision=commit, offline=True, report=report)
+            if settings.offline
+            else fetch(wanted, revision=commit, report=report)
+        )
+    opened = _open_checkpoint(folder)
+    typer.echo(f"{wanted} is whole{'' if opened else ', but was not tried: torch is not installed'}.")
+    typer.echo(f"It lies in {folder}")
+    for name, value, now in (
+        ("TTS_MODEL_ID", wanted, settings.model_id),
+        ("TTS_MODEL_REVISION", commit, settings.model_revision),
+    ):
+        if value != now:
+            typer.echo(f"To speak with it, set {name}={value or ''}")
+
+
+@app.command()
 def doctor() -> None:
     """What is installed, which engine would run and why, and whether the port and folders can be used."""
     from makima_tts import diagnosis
@@ -179,6 +235,41 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+@contextmanager
+def _progress() -> Iterator[Callable[[str, float], None]]:
+    """A bar on a terminal; elsewhere a line for every tenth."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    if not _err.is_terminal:
+        yield _Tenths().tell
+        return
+    words = TextColumn("{task.description}", markup=False)
+    columns = (words, BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_err, transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda words, share: bar.update(task, description=words, completed=share)
+
+
+class _Tenths:
+    def __init__(self) -> None:
+        self._told = -1
+
+    def tell(self, words: str, share: float) -> None:
+        if int(share * 10) > self._told:
+            self._told = int(share * 10)
+            typer.echo(words, err=True)
+
+
+def _open_checkpoint(folder: Path) -> bool:
+    """Whether it could be tried. Raises TtsUnavailable when it is no checkpoint that can be used."""
+    if find_spec("torch") is None:
+        return False
+    from makima_tts.model.checkpoint import Checkpoint
+
+    Checkpoint.open(folder)
+    return True
+
+
 def _voices() -> "VoiceManager":
     """The operator's voices, as a server with these settings would see them."""
     from makima_tts import factory
@@ -186,7 +277,7 @@ def _voices() -> "VoiceManager":
     from makima_tts.settings import load_settings
 
     settings = load_settings()
-    engine = factory.build_engine(factory.choose_engine(settings))
+    engine = factory.build_engine(factory.choose_engine(settings), settings)
     return factory.build_voices(settings, engine, Metrics())
 
 

