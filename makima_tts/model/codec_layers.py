@@ -25,8 +25,8 @@ _DILATIONS = (1, 3, 9)
 _WIDENING = 4
 _LAYER_NORM_EPS = 1e-6
 _SNAKE_EPS = 1e-9
-# Beyond it, e^alpha times a feature may overflow, and the sine of infinity is NaN. A phase in float32 has lost
-# all meaning long before.
+# Beyond it, e^alpha times a feature may overflow, and the sine of infinity is NaN. A float32 phase is
+# meaningless long before.
 _MAX_FREQUENCY = 1e20
 
 

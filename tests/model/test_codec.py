@@ -4,7 +4,7 @@ B batch rows · F frames · Q codebooks.
 """
 
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -176,6 +176,17 @@ def test_a_state_is_a_few_tensors_with_a_row_for_every_slot() -> None:
     state = decoder().new_state(5)
     tensors = [getattr(state, field.name) for field in fields(state)]
     assert all(tensor.shape[0] == 5 and not tensor.any() for tensor in tensors)
+
+
+@torch.inference_mode()
+def test_decoding_never_asks_what_a_tensor_holds() -> None:
+    # On this device there are shapes and no values, as in the capture of a CUDA graph: asking for one raises.
+    device = torch.device("meta")
+    weights = replace(weights_in_memory(codec_weights("windowed")), device=device)
+    tried = CodecDecoder.load(decoder().config, weights.within("decoder"))
+    state, who = tried.new_state(4), slots(2, 0).to(device)
+    state.reset(who)
+    assert tried.decode(codes(1).expand(2, -1, -1).to(device), state, who).shape == (2, FRAMES * 48)
 
 
 def test_bfloat16_sounds_nearly_the_same() -> None:
