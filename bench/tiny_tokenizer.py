@@ -68,7 +68,8 @@ def write_tokenizer_files(folder: Path, vocabulary: dict[str, int], merges: list
         "processor_class": "Qwen3TTSProcessor",
         "tokenizer_class": "Qwen2Tokenizer",
     }
-    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{merge}\n" for merge in merges))
+    # To the byte as they are published, for the published vocabulary.
+    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False, separators=(",", ":")))
+    (folder / "merges.txt").write_text("".join(f"{merge}\n" for merge in merges))
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
     (folder / "preprocessor_config.json").write_text('{"processor_class": "Qwen3TTSProcessor"}\n')

@@ -22,6 +22,8 @@ VOCABULARY = "vocab.json"
 MERGES = "merges.txt"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 
+# A first line that some files have. No other: a token may begin like that.
+_VERSION = "#version: 0.2"
 _TURN = "<|im_start|>"
 _ROLE = "assistant"
 _NEW_LINE = "\n"
@@ -44,14 +46,14 @@ class _TokenizerFile(BaseModel):
 class TextTokenizer:
     """``role_ids``: the three ids that open a turn of the voice. ``largest_id``: of all that may come out."""
 
-    def __init__(self, bpe: Tokenizer, turn_id: int) -> None:
+    def __init__(self, bpe: Tokenizer, turn_id: int, largest_id: int) -> None:
         """Raises TtsUnavailable where the role or a new line is more than one token: prompts count on it."""
         self._bpe = bpe
         opening = [turn_id, *bpe.encode(_ROLE).ids, *bpe.encode(_NEW_LINE).ids]
         if len(opening) != 3:
             raise TtsUnavailable(f"The checkpoint's {VOCABULARY} is not Qwen's: it lacks the word {_ROLE}.")
         self.role_ids: tuple[int, ...] = tuple(opening)
-        self.largest_id: int = max(turn_id, *bpe.get_vocab().values())
+        self.largest_id = max(turn_id, largest_id)
 
     @classmethod
     def load(cls, folder: Path) -> "TextTokenizer":
@@ -60,7 +62,7 @@ class TextTokenizer:
         bpe = Tokenizer(_bpe(folder, vocabulary))
         bpe.normalizer = NFC()
         bpe.pre_tokenizer = Sequence([Split(Regex(_WORDS), "isolated"), ByteLevel(False, use_regex=False)])
-        return cls(bpe, _turn_id(folder))
+        return cls(bpe, _turn_id(folder), max(vocabulary.values()))
 
     def encode(self, text: str) -> list[int]:
         """Ids of a user's text as it stands in the template.
@@ -87,8 +89,8 @@ def _vocabulary(folder: Path) -> dict[str, int]:
 
 def _bpe(folder: Path, vocabulary: dict[str, int]) -> BPE:
     try:
-        lines = _read(folder, MERGES).decode().split("\n")
-        merges = [_pair(line) for line in lines if line and not line.startswith("#version")]
+        lines = _read(folder, MERGES).decode().splitlines()
+        merges = [_pair(line) for line in lines[lines[:1] == [_VERSION] :] if line]
         return BPE(vocabulary, merges)
     except TtsUnavailable:
         raise
@@ -100,7 +102,7 @@ def _bpe(folder: Path, vocabulary: dict[str, int]) -> BPE:
 
 def _pair(line: str) -> tuple[str, str]:
     """Raises ValueError unless there are two."""
-    first, second = line.removesuffix("\r").split(" ")
+    first, second = line.split(" ")
     return first, second
 
 

@@ -1,0 +1,74 @@
+"""Text in three hundred sentences becomes the ids that the reference makes of them."""
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from torch import Tensor
+
+from bench.tiny_tokenizer import write_tokenizer_files
+from makima_tts.model.tokenizer import TextTokenizer
+from tests.small_models import checkpoint_folder
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, Tensor]:
+    return load_file(HERE / "golden" / "tokens_odd.safetensors")
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    lines = (HERE / "texts.jsonl").read_text("utf-8").splitlines()
+    return [json.loads(line)["text"] for line in lines]
+
+
+@pytest.fixture(scope="module", params=["small", "qwen"])
+def named(
+    request: pytest.FixtureRequest, golden: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, TextTokenizer]:
+    """The tokenizer of the small checkpoints, and as much of Qwen's as the texts can meet with."""
+    if request.param == "small":
+        return "small", TextTokenizer.load(checkpoint_folder("odd"))
+    folder = tmp_path_factory.mktemp("qwen")
+    part = json.loads(golden["vocabulary"].numpy().tobytes())
+    write_tokenizer_files(folder, part["vocabulary"], part["merges"])
+    return "qwen", TextTokenizer.load(folder)
+
+
+def test_every_text_becomes_the_ids_of_the_reference(
+    named: tuple[str, TextTokenizer], golden: dict[str, Tensor], texts: list[str]
+) -> None:
+    name, tokenizer = named
+    expected = list(split(golden[f"{name}.ids"], golden[f"{name}.lengths"]))
+    made = [tokenizer.encode(text) for text in texts]
+    assert len(made) == len(expected) == 300
+    differ = [text for text, ours, theirs in zip(texts, made, expected, strict=True) if ours != theirs]
+    assert differ == []
+
+
+def test_the_role_is_that_of_the_reference(
+    named: tuple[str, TextTokenizer], golden: dict[str, Tensor]
+) -> None:
+    name, tokenizer = named
+    role = golden[f"{name}.role"].tolist()
+    # Where special tokens begin is known from a whole vocabulary, and of Qwen's a part is here.
+    assert list(tokenizer.role_ids[1:]) == role[1:]
+    if name == "small":
+        assert tokenizer.role_ids[0] == role[0]
+
+
+def test_the_texts_meet_a_good_deal_of_the_vocabulary(golden: dict[str, Tensor]) -> None:
+    """Guards the guard: in bytes, or in a few tokens, any tokenizer would agree."""
+    assert len(set(golden["qwen.ids"].tolist())) > 1800
+    assert golden["qwen.ids"].numel() < golden["small.ids"].numel() / 2
+
+
+def split(ids: Tensor, lengths: Tensor) -> Iterator[list[int]]:
+    rest = iter(ids.tolist())
+    for length in lengths.tolist():
+        yield list(islice(rest, length))
