@@ -122,6 +122,7 @@ class _Download:
         for file in files:
             self._settle(file, commit)
             self._done += file.size
+            self._rise_to(self._done)
         self._remember(commit)
         return self._model.snapshot(commit)
 
@@ -205,8 +206,11 @@ class _Download:
 
     def _arrived(self, of_this_file: int) -> None:
         arrived = self._done + of_this_file
-        self._share = max(self._share, min(1.0, arrived / self._total))
+        self._rise_to(arrived)
         self._tell(f"downloading {_of(arrived, self._total)}")
+
+    def _rise_to(self, arrived: int) -> None:
+        self._share = max(self._share, min(1.0, arrived / self._total))
 
     def _tell(self, words: str) -> None:
         self._report(words, self._share)

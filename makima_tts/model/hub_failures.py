@@ -34,7 +34,7 @@ _NO_ROOM = (
     "The disk is full. What arrived is kept: make room and download again, or set HF_HOME to a folder on "
     "another disk."
 )
-_NOT_WRITABLE = "The folder for models cannot be written to; set HF_HOME to one that can."
+_NOT_WRITABLE = "The folder for models cannot be written to ({kind}); set HF_HOME to one that can."
 _BUSY = "Hugging Face answers too many requests; wait some minutes and download again. What arrived is kept."
 _BROKEN = "Hugging Face has trouble (HTTP {status}); download again later. What arrived is kept."
 _UNREACHABLE = (
@@ -42,16 +42,6 @@ _UNREACHABLE = (
     "proxy, HF_ENDPOINT, and download again: what arrived is kept."
 )
 NO_HUB = "What answers instead of the Hugging Face hub does not speak as one; check HF_ENDPOINT."
-
-
-# What the disk says, by number.
-_DISK = {
-    errno.ENOSPC: _NO_ROOM,
-    errno.EDQUOT: _NO_ROOM,
-    errno.EACCES: _NOT_WRITABLE,
-    errno.EPERM: _NOT_WRITABLE,
-    errno.EROFS: _NOT_WRITABLE,
-}
 
 
 @contextmanager
@@ -100,8 +90,11 @@ def _refusal(status: int) -> str:
 
 
 def _of_disk_or_network(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno in _DISK:
-        return _DISK[error.errno]
+    kind = type(error).__name__
     if isinstance(error, ValueError):
         return NO_HUB
-    return _UNREACHABLE.format(kind=type(error).__name__)
+    # The HTTP client wraps what its sockets raise: a number is the disk's.
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None or isinstance(error, ConnectionError | TimeoutError):
+        return _UNREACHABLE.format(kind=kind)
+    return _NO_ROOM if number in {errno.ENOSPC, errno.EDQUOT} else _NOT_WRITABLE.format(kind=kind)

@@ -1,6 +1,7 @@
 """Where ``say`` finds a server, what it does to files, and that ``doctor`` says what a start would say."""
 
 import socket
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,32 @@ def test_doctor_listens_as_the_server_would(host: str, run: Run) -> None:
     done = run("doctor", host=host, port=0)
     assert done.returncode == 0, done.stdout
     assert f"0 on {host} is free" in done.stdout
+
+
+def test_doctor_says_where_the_checkpoint_lies_or_how_to_get_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "models"))
+    assert "makima-tts download fetches it" in run("doctor", port=0).stdout
+    assert "TTS_OFFLINE forbids downloading it" in run("doctor", port=0, offline=True).stdout
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    assert f"mine lies in {folder.name}" in run("doctor", port=0, model_id="mine").stdout
+
+
+def test_download_says_that_it_may_not(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "models"))
+    refused = run("download", offline=True)
+    assert refused.returncode == 1
+    assert "TTS_OFFLINE forbids downloading" in refused.stderr
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="without torch there is no device")
+def test_doctor_names_the_device_and_refuses_one_that_is_not_there(run: Run) -> None:
+    assert "cpu in fp32, torch" in run("doctor", port=0, device="cpu", precision="fp32").stdout
+    absent = run("doctor", port=0, device="cuda:99")
+    assert "TTS_DEVICE=cuda:99 cannot be used" in absent.stdout
 
 
 @pytest.mark.parametrize("settings", [{"port": "abc"}, {"prot": 1}, {"host": "203.0.113.1"}], ids=str)

@@ -68,6 +68,11 @@ def test_origins_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None
     assert load_settings().allowed_origins == ("https://a.example", "https://b.example")
 
 
+def test_no_revision_is_that_of_the_last_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TTS_MODEL_REVISION", "")
+    assert load_settings().model_revision is None
+
+
 def test_auto_chooses_the_preview_and_says_what_qwen3_lacks() -> None:
     choice = factory.choose_engine(Settings(_env_file=None))
     assert choice.name == "preview"
@@ -76,11 +81,16 @@ def test_auto_chooses_the_preview_and_says_what_qwen3_lacks() -> None:
 
 
 def test_auto_chooses_qwen3_once_nothing_is_lacking(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(factory, "qwen3_needs", lambda model_id: [])
+    monkeypatch.setattr(factory, "qwen3_lacks", lambda *_: ())
     assert factory.choose_engine(Settings(_env_file=None)).name == "qwen3"
 
 
 @pytest.mark.parametrize("engine", ["qwen3", "qwen-tts"])
-def test_a_named_engine_is_that_engine_or_a_clear_failure(engine: str) -> None:
+def test_a_named_engine_is_that_engine_or_a_clear_failure(
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(factory, "missing_packages", lambda _packages: ())
+    assert factory.choose_engine(Settings(_env_file=None, engine=engine)).name == engine
+    monkeypatch.setattr(factory, "missing_packages", lambda _packages: ("torch",))
     with pytest.raises(TtsUnavailable, match=f"TTS_ENGINE={engine} cannot be started: it lacks"):
         factory.choose_engine(Settings(_env_file=None, engine=engine))

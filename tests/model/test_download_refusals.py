@@ -1,0 +1,128 @@
+"""Whatever keeps a checkpoint from arriving is said in a sentence that gives nothing away."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from huggingface_hub import constants
+
+from makima_tts.errors import TtsUnavailable
+from makima_tts.model.download import find_or_download
+from makima_tts.model.on_disk import CachedModel, hub_cache
+from tests.model.conftest import TOKEN
+from tests.model.stand_in_hub import CHECKPOINT, COMMIT, MODEL, WEIGHTS, Hub, fetch, hear_nothing, there
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+REFUSALS = {
+    "gated": (403, "GatedRepo", "Access to it is restricted", "accepted its terms.*HF_TOKEN"),
+    "not there": (404, "RepoNotFound", "Repository not found", "no model of that name.*TTS_MODEL_ID"),
+    "not told apart": (
+        401,
+        "RepoNotFound",
+        "Invalid username or password.",
+        "no model of that name.*private",
+    ),
+    "a bad login": (401, "", "Invalid credentials in Authorization header", "refuses the login"),
+    "forbidden": (403, "", "Not allowed", "refuses the login"),
+    "too many": (429, "", "", "too many requests.*wait"),
+    "down": (503, "", "", r"trouble \(HTTP 503\).*later"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_what_the_hub_refuses_is_said_in_words(case: str, hub: Hub) -> None:
+    status, code, words, expected = REFUSALS[case]
+    hub.refusal = (status, code, words)
+    assert_refused(expected)
+
+
+def assert_refused(expected: str, revision: str | None = None, model: str = MODEL) -> None:
+    """In a sentence without the login, an address or a path, and with no cause that could hold them."""
+    with pytest.raises(TtsUnavailable, match=expected) as refused:
+        find_or_download(model, revision=revision, offline=False, report=hear_nothing)
+    assert TOKEN not in str(refused.value)
+    assert "127.0.0.1" not in str(refused.value)
+    assert str(hub_cache()) not in str(refused.value)
+    assert refused.value.__suppress_context__ or refused.value.__context__ is None
+
+
+def test_a_revision_that_is_not_there_is_named(hub: Hub) -> None:
+    assert_refused("not that revision.*TTS_MODEL_REVISION", revision="no-such-branch")
+
+
+@pytest.mark.parametrize("model", ["/no/such/folder", "a/b/c", "two words", ""])
+def test_what_is_neither_a_folder_nor_a_name_is_said_to_be_neither(model: str, hub: Hub) -> None:
+    assert_refused("neither a folder with a config.json nor a name", model=model)
+
+
+def test_another_kind_of_model_is_refused_before_anything_is_fetched(hub: Hub) -> None:
+    del hub.files["speech_tokenizer/config.json"]
+    assert_refused("no Qwen3-TTS checkpoint: it has no speech_tokenizer/config.json")
+    assert hub.fetched() == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [],
+        {"id": MODEL},
+        {"id": MODEL, "sha": "../../x", "siblings": [{"rfilename": name} for name in CHECKPOINT]},
+        {"id": MODEL, "sha": COMMIT, "siblings": [{"rfilename": name, "size": 1} for name in CHECKPOINT]},
+        {
+            "id": MODEL,
+            "sha": COMMIT,
+            "siblings": [{"rfilename": name, "size": 1, "blobId": "../../x"} for name in CHECKPOINT],
+        },
+    ],
+)
+def test_what_does_not_answer_as_a_hub_is_no_hub(answer: object, hub: Hub, cache: Path) -> None:
+    hub.answer = answer
+    with pytest.raises(TtsUnavailable):
+        fetch()
+    assert not cache.exists()
+
+
+def test_a_name_that_leads_elsewhere_is_not_taken(hub: Hub, tmp_path: Path) -> None:
+    hub.files |= {"../x.json": b"{}", "speech_tokenizer/../../y.json": b"{}", "..\\z.json": b"{}"}
+    assert there(fetch()) == CHECKPOINT
+    assert list(tmp_path.rglob("[xyz].json")) == []
+
+
+def test_a_network_that_is_not_there_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Hub({}) as gone:
+        monkeypatch.setenv("HF_ENDPOINT", gone.url)
+    assert_refused("cannot be reached.*what arrived is kept")
+
+
+@pytest.mark.parametrize("how", ["TTS_OFFLINE", "HF_HUB_OFFLINE"])
+def test_offline_nothing_is_asked_and_the_sentence_says_what_to_do(
+    how: str, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", how == "HF_HUB_OFFLINE")
+    with pytest.raises(TtsUnavailable, match=f"{how} forbids downloading.*TTS_MODEL_ID to a folder"):
+        find_or_download(MODEL, revision=None, offline=how == "TTS_OFFLINE", report=hear_nothing)
+    assert hub.asked == []
+
+
+def test_a_disk_that_is_too_small_is_seen_before_anything_is_fetched(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("makima_tts.model.download.shutil.disk_usage", lambda _: SimpleNamespace(free=5000))
+    assert_refused(r"wants 0\.0 MB more on the disk, and 0\.0 MB are free.*HF_HOME")
+    assert hub.fetched() == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+def test_a_disk_that_fills_up_is_said_in_words(hub: Hub) -> None:
+    fetch()
+    digest = (CachedModel(MODEL).snapshot(COMMIT) / WEIGHTS).resolve().name
+    blob = CachedModel(MODEL).blob(digest)
+    blob.unlink()
+    blob.with_name(f"{digest}.incomplete").symlink_to("/dev/full")
+    assert_refused("disk is full.*make room")
+
+
+def test_a_cache_that_cannot_be_written_to_is_said_in_words(hub: Hub, cache: Path) -> None:
+    cache.parent.write_text("a file is where the folder should be")
+    assert_refused(r"cannot be written to \(NotADirectoryError\); set HF_HOME")
