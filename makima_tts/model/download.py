@@ -134,8 +134,8 @@ class _Download:
             found = api.model_info(
                 self._model.model_id, revision=self._revision, files_metadata=True, timeout=_ANSWER_WITHIN_S
             )
-        except (KeyError, TypeError, AttributeError, UnicodeError) as error:
-            raise TtsUnavailable(NO_HUB) from error
+        except (KeyError, TypeError, AttributeError):
+            raise TtsUnavailable(NO_HUB) from None
         siblings = [sibling for sibling in found.siblings or () if _is_taken(sibling.rfilename)]
         if missing := lacking(sibling.rfilename for sibling in siblings):
             raise TtsUnavailable(
@@ -187,8 +187,6 @@ class _Download:
         part = _part_of(blob)
         url = hf_hub_url(self._model.model_id, file.name, revision=commit, endpoint=self._endpoint)
         with _Part(part, self._arrived) as out:
-            if out.tell() > file.size:
-                out.truncate(0)
             if out.tell() < file.size:
                 http_get(url, out, resume_size=out.tell(), headers=self._headers)
         if not self._is_whole(file, part):

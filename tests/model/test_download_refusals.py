@@ -44,7 +44,7 @@ def assert_refused(expected: str, revision: str | None = None, model: str = MODE
     assert TOKEN not in str(refused.value)
     assert "127.0.0.1" not in str(refused.value)
     assert str(hub_cache()) not in str(refused.value)
-    assert refused.value.__suppress_context__ or refused.value.__context__ is None
+    assert refused.value.__cause__ is None
 
 
 def test_a_revision_that_is_not_there_is_named(hub: Hub) -> None:
