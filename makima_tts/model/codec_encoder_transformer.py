@@ -1,16 +1,15 @@
-"""The codec encoder's transformer: every position looks back over a window of positions, slice by slice.
+"""The codec encoder's transformer: every position looks back over all that came before, slice by slice.
 
 In: the features of a slice, and what earlier slices left behind. Out: features; what this slice leaves
 behind. Does not know: sound, frames, codes.
 
-T positions of one slice · N positions of earlier slices that are still seen · E hidden size · H query heads ·
+T positions of one slice · N positions of earlier slices · E hidden size · H query heads ·
 K key heads · D head size.
 
-The source is ``MimiTransformerModel`` of ``transformers`` 4.57.3, but for one thing: there, only flash
-attention knows of ``sliding_window``, and the other kinds of attention look back over all of the clip. Mimi
-was trained to look back over 250 positions (10 s), the configuration says so, and later versions do it
-(https://github.com/huggingface/transformers/pull/43971). So does this one. For clips of up to 10 s there is
-no difference.
+The source is ``MimiTransformerModel`` of ``transformers`` 4.57.3 as it runs wherever flash attention is not
+chosen: every position looks back over all of the clip, whatever ``sliding_window`` says. Flash attention, and
+later versions (https://github.com/huggingface/transformers/pull/43971), look back over 250 positions, 10 s;
+for clips of up to 10 s there is no difference, and we advise 5 to 15 s.
 """
 
 from collections.abc import Generator
@@ -130,8 +129,7 @@ class EncoderTransformer:
         first = seen.position - seen.keys_values[0].shape[2]
         there = torch.arange(first, seen.position + len(x), device=x.device)  # [N + T]
         here = there[-len(x) :]
-        age = here[:, None] - there  # [T, N + T]
-        return _Place(self._rotation(here), age.ge(0) & age.lt(self.config.sliding_window))
+        return _Place(self._rotation(here), there <= here[:, None])  # [T, N + T]
 
     def _rotation(self, positions: Tensor) -> Rotation:
         """Rotary embedding, rotate-half form (arXiv:2104.09864): int64 [T] → [T, D]."""
@@ -151,7 +149,7 @@ class EncoderTransformer:
         query, key, value = torch.split(heads.transpose(0, 1), shares)  # [H, T, D], [K, T, D] twice
         new = torch.stack((place.rotation.turn(key), value))  # [2, K, T, D]
         longer = torch.cat((keys_values[index], new), dim=2)  # [2, K, N + T, D]
-        keys_values[index] = longer[:, :, -config.sliding_window :]
+        keys_values[index] = longer
         attended = F.scaled_dot_product_attention(
             place.rotation.turn(query),
             longer[0],

@@ -180,7 +180,6 @@ class CodecEncoderConfig(_Part):
     hidden_act: Activation = "gelu"
     norm_eps: float = 1e-5
     rope_theta: float = 10000.0
-    sliding_window: Size = 250
     attention_bias: bool = False
     # Mimi's own class writes it with an underscore, and derives it from the ratios when it is absent.
     frame_rate: float | None = Field(None, validation_alias=AliasChoices("_frame_rate", "frame_rate"))

@@ -59,9 +59,7 @@ def _run(
     ids = torch.from_numpy(draw.integers(0, config.im_start_token_id, text_length + transcript_length))
     role = torch.tensor([config.im_start_token_id, 77, 10])
     end = torch.tensor([config.im_end_token_id, 10])
-    codes = torch.from_numpy(
-        draw.integers(0, config.talker_config.vocab_size - 1024, (REFERENCE_FRAMES, 16))
-    )
+    codes = torch.from_numpy(draw.integers(0, config.talker_config.vocab_size - 1024, (REFERENCE_FRAMES, 16)))
     x_vector = torch.from_numpy(draw.random(config.talker_config.hidden_size, np.float32) * 2 - 1)
     text, transcript = ids[:text_length], ids[text_length:]
     asked = {
@@ -109,5 +107,8 @@ def _watched(model: Any) -> Iterator[tuple[list[dict[str, torch.Tensor]], list[f
             margins.append((best - second) / scores[scores.isfinite()].std().item())
         return argmax(scores, *args, **kwargs)
 
-    with mock.patch.object(model.talker, "generate", watch_prompt), mock.patch.object(torch, "argmax", watch_winner):
+    with (
+        mock.patch.object(model.talker, "generate", watch_prompt),
+        mock.patch.object(torch, "argmax", watch_winner),
+    ):
         yield prompts, margins
