@@ -25,7 +25,6 @@ from tests.parity.encoder_clips import CASES, RATE_HZ, RESAMPLED, make_clip
 # A code is nearer by so much of its distances' spread, or another machine's rounding might decide otherwise.
 LEAST_MARGIN = 1e-4
 _ATTEMPTS = 60
-_SAMPLES_PER_POSITION = 960
 # What does not depend on the weights is kept once.
 _SHAPE_OF_THE_REST = "odd"
 
