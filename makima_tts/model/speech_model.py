@@ -32,6 +32,8 @@ class SpeechModel:
 
     config: ModelConfig
     tokenizer: TextTokenizer
+    talker: Talker
+    predictor: CodePredictor
     prompts: PromptWriter
     frames: FrameMaker
     codec: CodecDecoder
@@ -78,6 +80,8 @@ class SpeechModel:
         return cls(
             config,
             checkpoint.tokenizer,
+            talker,
+            predictor,
             prompts,
             frames,
             codec,
