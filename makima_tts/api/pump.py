@@ -139,7 +139,8 @@ class Pump:
 
     def _deliver(self, data: bytes, chunk: AudioChunk) -> None:
         source_ms = chunk.pcm.size * 1000 / self._engine.facts.sample_rate_hz
-        self._account(source_ms / 1000)
+        if source_ms:  # an empty chunk says that its piece is over: nobody waited for it
+            self._account(source_ms / 1000)
         self._last_piece = chunk.piece_index
         self._unspoken_pieces -= chunk.ends_piece
         self._report(

@@ -155,7 +155,7 @@ class _Utterance:
             return None
 
     def _encode(self, chunk: AudioChunk) -> bytes:
-        if self._ttfa_s is None:
+        if self._ttfa_s is None and chunk.pcm.size:
             self._ttfa_s = time.monotonic() - self._began_s
         duration_s = chunk.pcm.size / self._service.engine.facts.sample_rate_hz
         self._audio_s += duration_s

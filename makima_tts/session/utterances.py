@@ -187,7 +187,9 @@ class Utterance:
         sent.samples += event.samples
         sent.source_ms += event.source_ms
         sent.synthesis_s += event.synthesis_s
-        sent.last_ms = self._waits_since_ms = now_ms
+        self._waits_since_ms = now_ms
+        if event.samples:
+            sent.last_ms = now_ms
         return effects + (self._end_piece(event.piece_index) if event.ends_piece else [])
 
     def complete(self, event: SpeechEnded, now_ms: int) -> list[Effect]:

@@ -1,0 +1,61 @@
+"""A piece that turns out to be over after its last sound says so with an empty chunk: nobody hears of it."""
+
+from pathlib import Path
+
+import numpy as np
+
+from makima_tts.backends import ScriptedEngine
+from makima_tts.speech import AudioChunk, SpeechSink, SpeechStream, UtteranceRequest
+from tests.api.service import RunningService, running
+
+FRAME = np.full(1920, 0.1, np.float32)
+NOTHING = np.zeros(0, np.float32)
+
+
+class PromptedEngine(ScriptedEngine):
+    """Every utterance is spoken before it is asked for: ``chunks``, and then the end."""
+
+    def __init__(self, *chunks: AudioChunk) -> None:
+        super().__init__()
+        self._chunks = chunks
+
+    def open(self, request: UtteranceRequest) -> SpeechStream:
+        sink: SpeechSink
+        stream, sink = SpeechStream.create(buffer_samples=24_000)
+        for chunk in self._chunks:
+            sink.put(chunk)
+        sink.end()
+        return stream
+
+
+async def counted(service: RunningService, name: str) -> float:
+    async with service.http() as client:
+        metrics = (await client.get("/metrics")).text
+    return float(metrics.partition(f"\nmakima_tts_{name} ")[2].split()[0])
+
+
+async def test_no_empty_frame_is_sent_and_nothing_is_measured_by_it(tmp_path: Path) -> None:
+    chunks = [AudioChunk(NOTHING, 0), AudioChunk(FRAME, 0), AudioChunk(NOTHING, 0, ends_piece=True)]
+    async with running(tmp_path, PromptedEngine(*chunks)) as service:
+        async with service.started(events=True) as client:
+            await client.send("speak", text="Hello.")
+            complete, before = await client.until("complete")
+        assert [len(frame) for frame in before if isinstance(frame, bytes)] == [2 * FRAME.size]
+        assert [frame["type"] for frame in before if isinstance(frame, dict)] == ["speaking", "sentence"]
+        assert (complete["totalChunks"], complete["audioLengthMs"]) == (1, 80)
+        assert await counted(service, "lateness_seconds_count") == 1
+        assert await counted(service, "ttfa_seconds_count") == 1
+
+
+async def test_an_utterance_of_nothing_but_its_end_was_nothing_to_speak(tmp_path: Path) -> None:
+    async with running(tmp_path, PromptedEngine(AudioChunk(NOTHING, 0, ends_piece=True))) as service:
+        await service.until_ready()
+        async with service.started() as client:
+            await client.send("speak", text="Hello.")
+            refusal, before = await client.until("error")
+            assert (refusal["code"], before) == ("INVALID_TEXT", [])
+        async with service.http() as http:
+            answer = await http.post("/api/v1/tts", json={"text": "Hello."})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "INVALID_TEXT")
+        assert await counted(service, "ttfa_seconds_count") == 0
+        assert await counted(service, "lateness_seconds_count") == 0
