@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from makima_tts.audio import ClipReport, read_clip, transcript_warnings
-from makima_tts.errors import InvalidClip, TtsError, VoiceNotFound
+from makima_tts.errors import InvalidClip, TtsError, TtsUnavailable, VoiceNotFound
 from makima_tts.metrics import Metrics
 from makima_tts.protocol import AUTO
 from makima_tts.speech import SpeechEngine, VoicePrompt, VoiceReference
@@ -104,19 +104,27 @@ class VoiceManager:
     async def resolve(self, wanted: str | None) -> ResolvedVoice:
         """``wanted``, the default voice, the narrator: the first that is usable.
 
-        Raises VoiceNotFound when none is; whatever else keeps an engine from encoding is raised as it is.
+        Raises VoiceNotFound when none is, and what the engine failed with when that kept one from being so;
+        TtsUnavailable as soon as it is the engine that is gone.
         """
         refusals: list[str] = []
+        failures: list[TtsError] = []
         for voice_id in self._line(wanted):
             try:
                 voice = await self.get(voice_id)
             except VoiceNotFound as refusal:
                 refusals.append(refusal.message)
-                continue
-            if wanted is None or not refusals:
-                return voice
-            return replace(voice, warning=f"{refusals[0]} The voice {voice.id} speaks instead.")
-        raise VoiceNotFound(f"No voice is usable. {refusals[0]}")
+            except TtsUnavailable:
+                raise
+            except TtsError as failure:
+                _log.warning("voice_not_encoded", voice=voice_id, code=failure.code)
+                failures.append(failure)
+                refusals.append(f"The voice {voice_id} could not be encoded now.")
+            else:
+                if wanted is None or not refusals:
+                    return voice
+                return replace(voice, warning=f"{refusals[0]} The voice {voice.id} speaks instead.")
+        raise failures[0] if failures else VoiceNotFound(f"No voice is usable. {refusals[0]}")
 
     async def get(self, voice_id: str) -> ResolvedVoice:
         """Exactly this one, encoded. Raises VoiceNotFound with what to do."""

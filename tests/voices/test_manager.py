@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from makima_tts.errors import GpuOutOfMemory, VoiceNotFound
+from makima_tts.errors import GpuOutOfMemory, SynthesisError, TtsUnavailable, VoiceNotFound
 from makima_tts.voices import NARRATOR, VoiceManager
 from tests.voices.clips import good_clip, silence, sound_file
 from tests.voices.conftest import Place, WatchedEngine, make_voice, running, tone_hz, upload
@@ -268,3 +268,26 @@ async def test_a_clip_that_turns_out_to_be_silent_is_the_voices_reason(
     with pytest.raises(VoiceNotFound, match="silent"):
         await manager.get("anna")
     assert "silent" in (manager.describe("anna").reason or "")
+
+
+async def test_while_a_voice_cannot_be_encoded_the_next_in_line_speaks(
+    place: Place, manager: VoiceManager, engine: WatchedEngine
+) -> None:
+    """A clip that the engine stumbles over must not end every session that asks for it, nor the service."""
+    make_voice(place.voices_dir, "anna")
+    engine.failure = SynthesisError("It stumbled.")
+    voice = await manager.resolve("anna")
+    assert (voice.id, voice.warning) == (
+        NARRATOR,
+        "The voice anna could not be encoded now. The voice narrator speaks instead.",
+    )
+    assert (await manager.resolve("anna")).id == "anna"
+
+
+async def test_an_engine_that_is_gone_is_no_fault_of_the_voice(
+    place: Place, manager: VoiceManager, engine: WatchedEngine
+) -> None:
+    make_voice(place.voices_dir, "anna")
+    engine.failure = TtsUnavailable("It was closed.")
+    with pytest.raises(TtsUnavailable):
+        await manager.resolve("anna")
