@@ -81,15 +81,20 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def read_folder(path: Path, *, shipped: bool) -> VoiceFolder:
-    """Never raises: what is wrong with a folder is its ``reason``."""
+def read_folder(path: Path, *, shipped: bool, described_by: Manifest | None = None) -> VoiceFolder:
+    """Never raises: what is wrong with a folder is its ``reason``.
+
+    ``described_by`` stands in for a manifest of its own.
+    """
     watched = (path, *(path / name for name in (*_MANIFESTS, *_TRANSCRIPTS)))
     # Stamped before it is read: what changes in between is read again.
     revision = stamp(watched)
     stand_in = voice_id_of(path.name) or "voice"
     unread = VoiceFolder(path, stand_in, shipped, None, None, None, watched, revision)
     try:
-        manifest = _read_manifest(path)
+        manifest = _read_manifest(path) or described_by
+        if manifest is None:
+            raise VoiceNotFound(f"{MANIFEST} is missing.")
     except VoiceNotFound as fault:
         return replace(unread, reason=fault.message)
     clip = path / manifest.reference_audio
@@ -160,7 +165,7 @@ def _check_mode(folder: VoiceFolder) -> None:
         raise VoiceNotFound(_NO_TRANSCRIPT.format(transcript=TRANSCRIPT, manifest=MANIFEST))
 
 
-def _read_manifest(path: Path) -> Manifest:
+def _read_manifest(path: Path) -> Manifest | None:
     for name in _MANIFESTS:
         if (text := _read_text(path / name)) is None:
             continue
@@ -168,7 +173,7 @@ def _read_manifest(path: Path) -> Manifest:
             return Manifest.model_validate_json(text)
         except ValidationError as error:
             raise VoiceNotFound(f"{name}: {first_fault(error)}") from None
-    raise VoiceNotFound(f"{MANIFEST} is missing.")
+    return None
 
 
 def _read_transcript(folder: VoiceFolder) -> str | None:

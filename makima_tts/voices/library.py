@@ -135,8 +135,10 @@ class VoiceLibrary:
         shipped = [self._read(path, shipped=True) for path in _folders(self._shipped_dir)]
         # In a checkout the operator's folder is, by default, the one that the shipped voices lie in.
         places = {voice.path.resolve() for voice in shipped}
+        # A clip and its transcript under a shipped voice's name are enough: what it is has been said.
+        manifests = {voice.path.name: _without_clip(voice.manifest) for voice in shipped if voice.manifest}
         own = [
-            self._read(path, shipped=False)
+            self._read(path, shipped=False, described_by=manifests.get(path.name))
             for path in _folders(self._voices_dir)
             if path.resolve() not in places
         ]
@@ -145,9 +147,11 @@ class VoiceLibrary:
         self._roots = roots
         self._scanned_s = self._clock()
 
-    def _read(self, path: Path, *, shipped: bool) -> VoiceFolder:
+    def _read(self, path: Path, *, shipped: bool, described_by: Manifest | None = None) -> VoiceFolder:
         known = self._known.get(path)
-        return known if known is not None and known.is_current() else read_folder(path, shipped=shipped)
+        if known is not None and known.is_current():
+            return known
+        return read_folder(path, shipped=shipped, described_by=described_by)
 
     def _root_stamps(self) -> Revision:
         return stamp((self._shipped_dir, self._voices_dir))
@@ -175,6 +179,11 @@ def _folders(root: Path) -> list[Path]:
         return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     except OSError:
         return []
+
+
+def _without_clip(manifest: Manifest) -> Manifest:
+    """What a manifest says of a voice, and not of one recording."""
+    return manifest.model_copy(update=dict.fromkeys(("transcript", "consent", "notes", "sample_rate")))
 
 
 def _by_id(voices: Iterable[VoiceFolder]) -> dict[str, VoiceFolder]:

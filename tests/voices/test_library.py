@@ -330,3 +330,27 @@ def test_of_many_threads_that_add_one_voice_one_does(place: Place) -> None:
         assert sorted(threads.map(outcome, range(8))) == ["CONFLICT"] * 7 + ["anna"]
     assert usable(library) == ["anna", "narrator"]
     assert place.leftovers() == []
+
+
+def test_a_clip_and_its_transcript_are_enough_for_a_voice_that_ships_without(place: Place) -> None:
+    library = place.library()
+    own = place.voices_dir / "makima"
+    own.mkdir(parents=True)
+    (own / "reference.wav").write_bytes(good_clip())
+    halfway = library.find("makima")
+    assert halfway is not None
+    assert "transcript" in (halfway.reason or "")
+    (own / "transcript.txt").write_text(TRANSCRIPT)
+    found = library.find("makima")
+    assert found is not None
+    assert (found.reason, found.name, found.shipped) == (None, "Makima", False)
+
+
+def test_another_clip_for_a_shipped_voice_is_not_said_to_say_the_same(place: Place) -> None:
+    own = place.voices_dir / "narrator"
+    own.mkdir(parents=True)
+    (own / "reference.wav").write_bytes(good_clip(pitch_hz=200.0))
+    found = place.library().find("narrator")
+    assert found is not None
+    assert (found.transcript, found.shipped) == (None, False)
+    assert "transcript" in (found.reason or "")
