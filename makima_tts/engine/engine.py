@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from makima_tts.engine.manner import FrameWatcher, Manner
 from makima_tts.errors import RateLimited, TtsUnavailable, VoiceNotFound
+from makima_tts.model.on_disk import is_folder
 from makima_tts.protocol import LANGUAGES
 from makima_tts.speech import (
     EngineFacts,
@@ -79,7 +80,7 @@ class Qwen3Engine:
         self._closed = False
         self._facts = EngineFacts(
             name="qwen3",
-            model=choice.model_id,
+            model=Path(choice.model_id).name if is_folder(choice.model_id) else choice.model_id,
             fingerprint=f"qwen3-{choice.model_id}-{choice.revision}",
             sample_rate_hz=SAMPLE_RATE_HZ,
             languages=LANGUAGES,
@@ -93,20 +94,16 @@ class Qwen3Engine:
         return self._facts
 
     async def start(self, report: ProgressReport) -> None:
+        report(LoadProgress("importing torch", 0.0))
+        make_thread = await asyncio.to_thread(_engine_thread)
         if self._closed:
             raise TtsUnavailable("The engine was closed.")
-        try:
-            from makima_tts.engine.thread import EngineThread  # noqa: PLC0415 - torch is heavy, and an extra
-        except ImportError as error:
-            raise TtsUnavailable(
-                f"Qwen3-TTS needs the package {error.name}: pip install 'makima-tts[qwen3]'."
-            ) from error
         loop = asyncio.get_running_loop()
 
         def tell(stage: str, share: float) -> None:
             loop.call_soon_threadsafe(report, LoadProgress(stage, share))
 
-        self._thread = EngineThread(
+        self._thread = make_thread(
             lambda: self._load(tell),
             self._manner,
             slots=_row_multiple(self._streams),
@@ -208,6 +205,17 @@ class Qwen3Engine:
             if samples >= SAMPLE_RATE_HZ:
                 break
         stream.cancel()
+
+
+def _engine_thread() -> type["EngineThread"]:
+    """Takes seconds, the first time: torch is heavy, and an extra. Raises TtsUnavailable without it."""
+    try:
+        from makima_tts.engine.thread import EngineThread  # noqa: PLC0415
+    except ImportError as error:
+        raise TtsUnavailable(
+            f"Qwen3-TTS needs the package {error.name}: pip install 'makima-tts[qwen3]'."
+        ) from error
+    return EngineThread
 
 
 def _row_multiple(streams: int) -> int:
