@@ -41,7 +41,7 @@ class Settings(BaseSettings):
         "auto", description="How precisely it reckons. auto: bf16 where the hardware is fast at it, else fp32"
     )
     max_streams: Count = Field(
-        8, description="Utterances that Qwen3-TTS speaks at once, a batch row each; the rest wait"
+        8, description="Utterances that Qwen3-TTS speaks at once, a batch row each; more are RATE_LIMITED"
     )
     voices_dir: Path = Field(Path("voices"), description="Your voices; uploads go here")
     cache_dir: Path = Field(Path(".cache"), description="Encoded voices; may be deleted at any time")
