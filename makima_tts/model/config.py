@@ -277,5 +277,6 @@ def _validate(kind: type[_Config], fields: dict[str, Any], name: str) -> _Config
         field = ".".join(map(str, fault["loc"])) or "all of it"
         what = fault["msg"].removeprefix("Value error, ")
         raise TtsUnavailable(
-            f"The checkpoint's {name} is not of a Qwen3-TTS-12Hz Base model: {field}: {what}."
+            f"The checkpoint's {name} is not of a Qwen3-TTS-12Hz Base model: {field}: {what}. "
+            "Set TTS_MODEL_ID to one, such as Qwen/Qwen3-TTS-12Hz-0.6B-Base."
         ) from None

@@ -314,8 +314,9 @@ def test_a_checkpoint_of_another_kind_is_refused(
     name: str, fields: dict[str, object], words: str, folder: Path
 ) -> None:
     configure(folder / name, **fields)
-    with pytest.raises(TtsUnavailable, match=words):
+    with pytest.raises(TtsUnavailable, match=words) as refused:
         Checkpoint.open(folder)
+    assert refused.match("Set TTS_MODEL_ID|download it again")
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
