@@ -181,8 +181,17 @@ def remove_voice(voice_id: Annotated[str, typer.Argument(help="The voice's id.")
 
 @voices_app.command("check")
 def check_voice(voice_id: Annotated[str, typer.Argument(help="The voice's id.")]) -> None:
-    """Report on a voice's reference clip: level, noise, length, and what to do about it."""
-    _show_report(asyncio.run(_voices().check(voice_id)))
+    """Report on a voice's clip: level, noise, length, what to do about it; and on how well it is cloned.
+
+    Where Qwen3-TTS can run, it speaks a sentence, of which the speaker similarity is measured.
+    """
+    from makima_tts import checking, logs
+
+    logs.configure("warning", "auto")
+    with _err.status("Checking …") as status:
+        checked = asyncio.run(checking.check(voice_id, status.update))
+    _show_report(checked.report)
+    _out.print(checked.words)
 
 
 @app.command()

@@ -4,6 +4,8 @@ In: Settings. Out: the engine that was chosen and why, and the app around it. Do
 sockets, the command line.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from fastapi import FastAPI
@@ -27,7 +29,7 @@ from makima_tts.errors import TtsUnavailable
 from makima_tts.metrics import Metrics
 from makima_tts.protocol import Limits
 from makima_tts.settings import Settings
-from makima_tts.speech import SpeechEngine
+from makima_tts.speech import ProgressReport, SpeechEngine
 from makima_tts.voices import VoiceLibrary, VoiceManager
 
 
@@ -92,6 +94,18 @@ def build_qwen3(
         offline=settings.offline,
     )
     return Qwen3Engine(choice, streams=settings.max_streams, manner=manner, watch=watch)
+
+
+@asynccontextmanager
+async def running(
+    engine: SpeechEngine, report: ProgressReport = lambda _progress: None
+) -> AsyncIterator[None]:
+    """Started for this block alone: for commands that need no server."""
+    try:
+        await engine.start(report)
+        yield
+    finally:
+        await engine.close()
 
 
 def build_voices(settings: Settings, engine: SpeechEngine, metrics: Metrics) -> VoiceManager:

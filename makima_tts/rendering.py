@@ -4,8 +4,6 @@ In: a text, and how to say it. Out: a WAV file, if asked for the codes too. Does
 """
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,7 +58,7 @@ async def render(wanted: Wanted, engine_name: str, model_id: str | None, manner:
         raise InvalidText("There is nothing to speak in this text; send words or numbers.")
     frames: list[npt.NDArray[np.int64]] = []
     engine = _engine(settings, wanted, manner, frames)
-    async with _running(engine):
+    async with factory.running(engine):
         voices = factory.build_voices(settings, engine, Metrics())
         voice = await _voice(voices, engine, wanted, manner)
         frames.clear()  # those of the warm-up
@@ -91,15 +89,6 @@ def _engine(
         engine_manner,
         lambda _utterance, codes: frames.append(codes),
     )
-
-
-@asynccontextmanager
-async def _running(engine: SpeechEngine) -> AsyncIterator[None]:
-    try:
-        await engine.start(lambda progress: None)
-        yield
-    finally:
-        await engine.close()
 
 
 async def _voice(
