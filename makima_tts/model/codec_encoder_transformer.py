@@ -117,10 +117,12 @@ class EncoderTransformer:
     def __call__(self, x: Tensor, seen: SeenPositions, pace: Pace) -> Generator[None, None, Tensor]:
         """[T, E] → [T, E]. Replaces what is in ``seen``."""
         place = self._place(x, seen)
+        # Multiply-adds for one position that one other looks at: scores, and what is attended to.
+        lookback = 2 * self.config.num_attention_heads * self.config.head_size
         for index, layer in enumerate(self.layers):
             x = x + self._attention(layer, x, seen.keys_values, index, place)
             x = x + self._mlp(layer, x)
-            if pace.full(len(x) * layer.size):
+            if pace.full(place.mask.numel() * lookback + len(x) * layer.size):
                 yield
         seen.position += len(x)
         return x
