@@ -74,8 +74,8 @@ def in_words(similarity: float) -> str:
         return f"Speaker similarity {similarity:.3f}; {AIM:.2f} or more is what to aim at."
     return (
         f"Speaker similarity {similarity:.3f}, less than the {AIM:.2f} to aim at: use 5 to 15 s of one "
-        "person in a quiet room, without music or echo, in the language to be spoken, and clone with the transcript "
-        "(mode icl), every word of it as it is said."
+        "person in a quiet room, without music or echo, in the language to be spoken, and clone with the "
+        "transcript (mode icl), every word of it as it is said."
     )
 
 
