@@ -163,6 +163,7 @@ class EngineThread:
         self._utterances.remove(utterance)
         self._slots.release(utterance.lease)
         self._ended(utterance.sink)
+        self._wake.set()  # somebody may wait for the slot
 
     def _slice(self, model: SpeechModel) -> None:
         """One slice of the job that has waited longest."""

@@ -1,0 +1,89 @@
+"""The engine on small models, some of which misbehave.
+
+In: a small model's name, what is wrong with it. Out: a running engine. Does not know: what is tested.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from makima_tts.engine import FrameWatcher, Manner, ModelChoice, Qwen3Engine
+from makima_tts.model.speech_model import SpeechModel
+from makima_tts.speech import AudioChunk, SpeechStream, UtteranceRequest, VoicePrompt
+from tests.small_models import checkpoint_folder
+
+Pcm = npt.NDArray[np.float32]
+
+
+class _ChangedEngine(Qwen3Engine):
+    """``change``: what is done to the model once it is loaded."""
+
+    change: Callable[[SpeechModel], SpeechModel] = staticmethod(lambda model: model)
+
+    def _load(self, tell: Callable[[str, float], None]) -> SpeechModel:
+        return self.change(super()._load(tell))
+
+
+@asynccontextmanager
+async def running(
+    shape: str,
+    *,
+    streams: int = 4,
+    manner: Manner | None = None,
+    watch: FrameWatcher | None = None,
+    change: Callable[[SpeechModel], SpeechModel] = lambda model: model,
+) -> AsyncIterator[Qwen3Engine]:
+    """Started, and closed in the end."""
+    choice = ModelChoice(str(checkpoint_folder(shape)))
+    engine = _ChangedEngine(choice, streams=streams, manner=manner, watch=watch)
+    engine.change = change  # type: ignore[method-assign]
+    await engine.start(lambda _progress: None)
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+class ChangedCodec:
+    """A codec whose sound is changed: ``change`` gets float32 [B, samples] and the slots."""
+
+    def __init__(self, codec: Any, change: Callable[[Any, Any], Any]) -> None:
+        self._codec = codec
+        self._change = change
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._codec, name)
+
+    def decode(self, codes: Any, state: Any, slots: Any) -> Any:
+        return self._change(self._codec.decode(codes, state, slots), slots)
+
+
+def with_codec(change: Callable[[Any, Any], Any]) -> Callable[[SpeechModel], SpeechModel]:
+    return lambda model: replace(model, codec=ChangedCodec(model.codec, change))  # type: ignore[arg-type]
+
+
+def begin(
+    engine: Qwen3Engine,
+    *pieces: str,
+    seed: int = 1,
+    voice: VoicePrompt | None = None,
+    name: str = "utterance",
+) -> SpeechStream:
+    """An utterance whose text is closed."""
+    stream = engine.open(UtteranceRequest(name, seed=seed, voice=voice))
+    for piece in pieces:
+        stream.feed(piece)
+    stream.finish()
+    return stream
+
+
+async def chunks_of(stream: SpeechStream) -> list[AudioChunk]:
+    return [chunk async for chunk in stream]
+
+
+def sound(chunks: list[AudioChunk]) -> Pcm:
+    return np.concatenate([chunk.pcm for chunk in chunks])

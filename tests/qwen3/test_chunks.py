@@ -1,0 +1,114 @@
+"""How chunks grow, and that nobody hears where they, or pieces, meet."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from makima_tts.engine import Manner
+from makima_tts.engine.ramp import RAMP_FRAMES, RealTimeFactor, next_chunk_frames
+from makima_tts.engine.runner import Runner
+from makima_tts.engine.scheduler import plan_step
+from makima_tts.engine.slots import Lease
+from makima_tts.engine.steps import Steps
+from makima_tts.engine.utterance import EngineUtterance
+from makima_tts.model.talker import Talker
+from makima_tts.model.voice_encoding import voice_from
+from makima_tts.speech import SpeechStream, UtteranceRequest, VoiceReference
+from tests.qwen3.engines import begin, chunks_of, running, sound
+from tests.small_models import ENDING, small_model
+
+PIECES = ("The lamps are lit.", "Who is there?", "Nobody.")
+FRAME = 1920
+
+
+def ramp(rtf: float) -> list[int]:
+    sizes = [next_chunk_frames(0, rtf)]
+    while len(sizes) < 8:
+        sizes.append(next_chunk_frames(sizes[-1], rtf))
+    return sizes
+
+
+def test_the_first_chunk_is_one_frame_and_later_ones_grow_to_the_largest() -> None:
+    assert ramp(0.01) == [1, 2, 4, 8, 12, 12, 12, 12]
+
+
+@pytest.mark.parametrize("rtf", [0.2, 0.5, 0.6, 0.9, 0.99, 1.0, 1.7])
+def test_no_chunk_takes_longer_to_make_than_the_one_before_it_takes_to_play(rtf: float) -> None:
+    for earlier, later in pairwise(ramp(rtf)):
+        assert later * min(rtf, 1.0) <= earlier or later == 1
+        assert later <= RAMP_FRAMES[-1]
+
+
+def test_the_real_time_factor_follows_the_steps() -> None:
+    factor = RealTimeFactor(0.08)
+    factor.add(0.08)
+    assert factor.value == 1.0
+    for _ in range(100):
+        factor.add(0.008)
+    assert factor.value == pytest.approx(0.1, rel=0.1)
+
+
+async def test_the_first_chunk_needs_no_step_of_the_talker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt, a code predictor and a codec, all within the first step of the engine."""
+    model, steps_taken = small_model(ENDING), []
+    step = Talker.step
+
+    def counted(*given: Any) -> torch.Tensor:
+        steps_taken.append(True)
+        return step(*given)
+
+    monkeypatch.setattr(Talker, "step", counted)
+    stream, sink = SpeechStream.create(buffer_samples=24_000)
+    with torch.inference_mode():
+        runner = Runner(model, slots=4, positions=256, text_rows=256)
+        steps = Steps(
+            model, runner, Manner(), fail=lambda _utterance, error: pytest.fail(str(error)), watch=None
+        )
+        utterance = EngineUtterance(UtteranceRequest("utterance", seed=1), sink, Lease(0, 1))
+        steps.begin(utterance)
+        stream.feed(PIECES[0])
+        utterance.advance()
+        steps.perform(plan_step([utterance]))
+        assert (await anext(stream)).pcm.size == FRAME
+        assert not steps_taken
+        steps.perform(plan_step([utterance]))
+        assert steps_taken
+
+
+async def test_pieces_and_chunks_meet_without_a_seam() -> None:
+    """All frames of an utterance, decoded at once from the voice's state, are its sound: nothing was lost
+    between two chunks, and no piece began with a codec that had forgotten the one before."""
+    frames: list[npt.NDArray[np.int64]] = []
+    async with running(ENDING, watch=lambda _name, codes: frames.append(codes)) as engine:
+        voice = await engine.encode_voice(reference())
+        frames.clear()
+        spoken = sound(await chunks_of(begin(engine, *PIECES, voice=voice)))
+    model = small_model(ENDING)
+    with torch.inference_mode():
+        state = model.codec.new_state(1)
+        state.put_row(0, voice_from(model, voice.tensors).codec)
+        codes = torch.from_numpy(np.stack(frames))[None]
+        whole = model.codec.decode(codes, state, torch.tensor([0]))[0].numpy()
+    heard = whole[whole.size - spoken.size :]  # leading silence may have been left out
+    error = np.square(spoken - heard).sum(dtype=np.float64)
+    assert 10 * np.log10(np.square(heard).sum(dtype=np.float64) / error) > 90
+
+
+async def test_random_numbers_go_on_over_pieces() -> None:
+    """The same piece twice is not said the same way twice."""
+    frames: list[npt.NDArray[np.int64]] = []
+    async with running(ENDING, watch=lambda _name, codes: frames.append(codes)) as engine:
+        frames.clear()
+        await chunks_of(begin(engine, PIECES[0], PIECES[0]))
+    half = len(frames) // 2
+    assert not np.array_equal(frames[:half], frames[half:])
+
+
+def reference() -> VoiceReference:
+    """Four seconds of a rising tone."""
+    pcm = (0.4 * np.sin(np.cumsum(np.linspace(0.01, 0.3, 96_000)))).astype(np.float32)
+    return VoiceReference(pcm, 24_000, "What is said in it.", "English", "icl")

@@ -1,0 +1,141 @@
+"""What the qwen3 engine promises beyond the conformance suite: places, voices while others speak, silence."""
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from makima_tts.engine import Manner, ModelChoice, Qwen3Engine
+from makima_tts.engine.slots import Slots
+from makima_tts.errors import Cancelled, InvalidText, RateLimited, TtsUnavailable
+from makima_tts.speech import UtteranceRequest
+from tests.qwen3.engines import begin, chunks_of, running, sound
+from tests.qwen3.test_chunks import reference
+from tests.small_models import ENDING
+
+TEXT = "The lamps are lit."
+
+
+def test_the_lowest_free_slot_is_leased_and_an_old_lease_frees_nothing() -> None:
+    slots = Slots(2)
+    first, second = slots.lease(), slots.lease()
+    assert first is not None
+    assert second is not None
+    assert (first.slot, second.slot, slots.lease()) == (0, 1, None)
+    slots.release(first)
+    again = slots.lease()
+    assert again is not None
+    assert again.slot == 0
+    slots.release(first)
+    assert slots.lease() is None
+
+
+async def test_when_every_voice_speaks_the_next_is_told_when_to_try_again() -> None:
+    async with running(ENDING, streams=2) as engine:
+        speaking = [begin(engine, TEXT) for _ in range(2)]
+        with pytest.raises(RateLimited) as refusal:
+            begin(engine, TEXT)
+        assert refusal.value.retry_after_s
+        speaking[0].cancel()
+        assert sound(await chunks_of(begin(engine, TEXT))).size
+        await chunks_of(speaking[1])
+
+
+async def test_a_cancelled_place_is_taken_at_once_however_often() -> None:
+    async with running(ENDING, streams=1) as engine:
+        alone = sound(await chunks_of(begin(engine, TEXT)))
+        for _ in range(20):
+            begin(engine, TEXT).cancel()
+        assert np.abs(sound(await chunks_of(begin(engine, TEXT))) - alone).max() < 2**-16
+
+
+async def test_who_speaks_goes_on_speaking_while_a_voice_is_encoded() -> None:
+    frames: list[npt.NDArray[np.int64]] = []
+    async with running(ENDING, watch=lambda _name, codes: frames.append(codes)) as engine:
+        alone = sound(await chunks_of(begin(engine, *[TEXT] * 3)))
+        stream = begin(engine, *[TEXT] * 3)
+        chunks = [await anext(stream)]
+        encoding = asyncio.create_task(engine.encode_voice(reference()))
+        frames.clear()
+        while not encoding.done():
+            chunks.append(await anext(stream))
+        assert frames, "frames were made between the slices"
+        chunks += await chunks_of(stream)
+        assert np.abs(sound(chunks) - alone).max() < 2**-16
+
+
+async def test_who_goes_away_from_an_encoding_takes_nothing_from_the_next() -> None:
+    async with running(ENDING) as engine:
+        impatient = asyncio.create_task(engine.encode_voice(reference()))
+        await asyncio.sleep(0)
+        impatient.cancel()
+        voice = await engine.encode_voice(reference())
+        assert sound(await chunks_of(begin(engine, TEXT, voice=voice))).size
+
+
+async def test_closing_ends_an_encoding_in_words() -> None:
+    async with running(ENDING) as engine:
+        encoding = asyncio.create_task(engine.encode_voice(reference()))
+        await asyncio.sleep(0)
+        await engine.close()
+        with pytest.raises(TtsUnavailable):
+            await encoding
+
+
+async def test_a_voice_is_most_like_itself() -> None:
+    async with running(ENDING) as engine:
+        clip = reference()
+        voice = await engine.encode_voice(clip)
+        itself = await engine.similarity(voice, clip.pcm)
+        noise = np.random.Generator(np.random.PCG64(1)).normal(0, 0.1, 48_000).astype(np.float32)
+        assert itself == pytest.approx(1)
+        assert await engine.similarity(voice, noise) < itself
+
+
+async def test_a_text_that_has_no_room_beside_its_voice_is_refused_in_words() -> None:
+    async with running(ENDING, manner=Manner(positions=64)) as engine:
+        assert sound(await chunks_of(begin(engine, TEXT))).size
+        voice = await engine.encode_voice(reference())
+        with pytest.raises(InvalidText, match="too long"):
+            await chunks_of(begin(engine, TEXT, voice=voice))
+        assert sound(await chunks_of(begin(engine, TEXT))).size
+
+
+async def test_frames_end_where_there_is_no_more_room_for_them() -> None:
+    async with running(ENDING, manner=Manner(positions=60, raw=True)) as engine:
+        stream = begin(engine, "A text of more than fifty frames, one for every letter of it.")
+        assert sound(await chunks_of(stream)).size < 60 * 1920
+        assert stream.finish_reason == "length"
+
+
+async def test_a_text_and_a_slow_listener_hold_nobody_up() -> None:
+    async with running(ENDING, streams=2) as engine:
+        slow = begin(engine, *[TEXT] * 4)
+        await anext(slow)
+        quick = begin(engine, TEXT)
+        assert sound(await chunks_of(quick)).size
+        assert engine.health().active == 1
+        slow.cancel()
+        with pytest.raises(Cancelled):
+            await anext(slow)
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        (ModelChoice("nobody/nothing", offline=True), "TTS_OFFLINE"),
+        (ModelChoice("nobody/nothing", offline=True, device="cuda:99"), "TTS_DEVICE"),
+        (ModelChoice("nobody/nothing", offline=True, device="toaster"), "TTS_DEVICE"),
+    ],
+)
+async def test_what_cannot_be_loaded_is_said_in_words(
+    choice: ModelChoice, words: str, tmp_path: Path
+) -> None:
+    engine = Qwen3Engine(choice)
+    with pytest.raises(TtsUnavailable, match=words):
+        await engine.start(lambda _progress: None)
+    with pytest.raises(TtsUnavailable):
+        engine.open(UtteranceRequest("utterance"))
+    await engine.close()

@@ -1,0 +1,136 @@
+"""What happens when the model loses its way: a budget, silences, numbers that are none."""
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from makima_tts.engine.silence import (
+    END_AFTER_FRAMES,
+    MOST_SKIPPED_FRAMES,
+    SILENT_RMS,
+    SilenceGuard,
+    loud_frames,
+)
+from makima_tts.errors import SynthesisError
+from makima_tts.speech import VoicePrompt
+from makima_tts.text import longest_speech_s
+from tests.qwen3.engines import Pcm, begin, chunks_of, running, sound, with_codec
+from tests.small_models import ENDING
+
+RATE_HZ = 24_000
+FRAME = 1920
+TEXT = "The lamps are lit."
+
+
+def frames(*levels: float) -> Pcm:
+    """A tone for each frame, by its RMS."""
+    tone = np.sin(np.arange(FRAME) * 0.1) * np.sqrt(2)
+    return np.concatenate([level * tone for level in levels]).astype(np.float32)
+
+
+def test_a_frame_is_silent_when_no_hundredth_of_a_second_is_loud() -> None:
+    pcm = frames(SILENT_RMS * 0.9, SILENT_RMS * 1.1, 0, 0)
+    pcm[3 * FRAME - 240 :][:240] = 0.01  # the end of the third
+    assert loud_frames(pcm, 4, RATE_HZ).tolist() == [False, True, True, False]
+
+
+def test_leading_silence_is_left_out_and_nothing_after_it() -> None:
+    guard = SilenceGuard()
+    pcm = frames(0, 0, 0.1, 0, 0.1)
+    assert np.array_equal(guard.pass_on(pcm, 5, RATE_HZ, text_used_up=False), pcm[2 * FRAME :])
+    assert np.array_equal(guard.pass_on(pcm, 5, RATE_HZ, text_used_up=False), pcm)
+
+
+def test_silence_that_does_not_end_is_heard_after_a_second() -> None:
+    guard = SilenceGuard()
+    heard = [guard.pass_on(frames(0), 1, RATE_HZ, text_used_up=False).size for _ in range(20)]
+    assert heard == [0] * MOST_SKIPPED_FRAMES + [FRAME] * (20 - MOST_SKIPPED_FRAMES)
+
+
+def test_silence_counts_only_once_the_text_is_used_up_and_starts_anew_with_sound() -> None:
+    guard = SilenceGuard(begun=True)
+    silence = frames(*[0] * (END_AFTER_FRAMES - 1))
+    guard.pass_on(silence, END_AFTER_FRAMES - 1, RATE_HZ, text_used_up=False)
+    guard.pass_on(silence, END_AFTER_FRAMES - 1, RATE_HZ, text_used_up=True)
+    guard.pass_on(frames(0.1), 1, RATE_HZ, text_used_up=True)
+    guard.pass_on(silence, END_AFTER_FRAMES - 1, RATE_HZ, text_used_up=True)
+    assert not guard.lost
+    guard.pass_on(frames(0), 1, RATE_HZ, text_used_up=True)
+    assert guard.lost
+    guard.begin_piece()
+    assert not guard.lost
+
+
+async def test_a_voice_that_does_not_find_its_end_is_stopped_by_its_texts_budget() -> None:
+    def never_ends(model: Any) -> Any:
+        model.talker.head[model.config.talker_config.codec_eos_token_id] = 0
+        return model
+
+    async with running(ENDING, change=never_ends) as engine:
+        stream = begin(engine, "No.")
+        spoken = sound(await chunks_of(stream))
+    assert stream.finish_reason == "length"
+    assert spoken.size == round(longest_speech_s("No.", "English") * RATE_HZ / FRAME) * FRAME
+
+
+async def test_the_silence_that_the_model_opens_with_is_skipped() -> None:
+    opened = []
+
+    def silent_at_first(pcm: torch.Tensor, _slots: torch.Tensor) -> torch.Tensor:
+        opened.append(pcm.shape[1] // FRAME)
+        return pcm * 0 if sum(opened) <= 4 else pcm
+
+    async with running(ENDING) as plain:
+        whole = sound(await chunks_of(begin(plain, TEXT)))
+    async with running(ENDING, change=with_codec(silent_at_first)) as engine:
+        opened.clear()
+        chunks = await chunks_of(begin(engine, TEXT))
+    assert opened[:5] == [1, 1, 1, 1, 1], "frame by frame until there is something to hear"
+    assert np.abs(sound(chunks) - whole[4 * FRAME :]).max() < 2**-16
+
+
+async def test_a_voice_that_falls_silent_after_its_text_is_stopped() -> None:
+    def never_ends(model: Any) -> Any:
+        model.talker.head[model.config.talker_config.codec_eos_token_id] = 0
+        return with_codec(lambda pcm, _slots: pcm * 0)(model)
+
+    async with running(ENDING, change=never_ends) as engine:
+        stream = begin(engine, TEXT)
+        spoken = sound(await chunks_of(stream))
+        tokens = len(TEXT)  # at most
+    assert stream.finish_reason == "length"
+    assert spoken.size < (tokens + END_AFTER_FRAMES + 12) * FRAME
+    assert spoken.size < longest_speech_s(TEXT, "English") * RATE_HZ
+
+
+async def test_what_is_not_a_number_fails_its_own_utterance_and_nothing_after_it() -> None:
+    async with running(ENDING) as engine:
+        alone = sound(await chunks_of(begin(engine, TEXT)))
+        broken = VoicePrompt(engine.facts.fingerprint, {"x_vector": np.full(64, np.nan, np.float32)})
+        neighbour = asyncio.create_task(chunks_of(begin(engine, TEXT)))
+        with pytest.raises(SynthesisError, match="not a number"):
+            await chunks_of(begin(engine, TEXT, voice=broken))
+        assert np.abs(sound(await neighbour) - alone).max() < 2**-16
+        # Whoever gets the slot next.
+        for _ in range(2):
+            together = await asyncio.gather(*(chunks_of(begin(engine, TEXT)) for _ in range(4)))
+            assert all(np.abs(sound(chunks) - alone).max() < 2**-16 for chunks in together)
+
+
+async def test_sound_that_is_not_a_number_is_never_handed_over() -> None:
+    async with running(ENDING) as plain:
+        alone = sound(await chunks_of(begin(plain, TEXT)))
+    broken = []
+
+    def breaks_when_told(pcm: torch.Tensor, _slots: torch.Tensor) -> torch.Tensor:
+        return pcm * broken.pop() if broken else pcm
+
+    async with running(ENDING, change=with_codec(breaks_when_told)) as engine:
+        broken.append(float("nan"))
+        stream = begin(engine, TEXT)
+        with pytest.raises(SynthesisError):
+            await chunks_of(stream)
+        assert np.abs(sound(await chunks_of(begin(engine, TEXT))) - alone).max() < 2**-16
