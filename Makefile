@@ -9,7 +9,7 @@ CAN_RUN := $(VENV)/.can-run
 CAN_TEST := $(VENV)/.can-test
 
 .DEFAULT_GOAL := help
-.PHONY: help run say test check bench pin docs env-example venv-qwen-tts clean
+.PHONY: help run say test check bench bench-model pin docs env-example venv-qwen-tts clean
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ check: $(CAN_TEST)  ## Format, lint, types, layers, spelling, architecture
 
 bench: $(CAN_TEST)  ## Measure the service's own overhead (bench/load.py measures a running server)
 	$(BIN)/python -m bench.service $(ARGS)
+
+bench-model: $(CAN_TEST)  ## Measure the model beside its reference, if venv-qwen-tts is there (ARGS="--device cuda")
+	$(BIN)/python -m bench.model $(ARGS)
 
 pin: $(CAN_TEST)  ## Renew requirements/constraints.txt
 	$(BIN)/python scripts/pin.py

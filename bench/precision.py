@@ -1,0 +1,161 @@
+"""What bf16 changes: the same codes, read in fp32 and in bf16.
+
+In: a checkpoint; with random weights, one is written if there is none. Out: how far logits lie apart, how
+often both precisions would choose the same code, and how far the codec's sound lies apart. Does not know: how
+fast anything is.
+
+    python -m bench.precision --checkpoint FOLDER
+
+A text is spoken greedily in fp32. Then both precisions read its codes, whatever they would have chosen
+themselves (teacher forcing): so that one different choice does not count again in every frame after it.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+from bench import sides
+from bench.model import checkpoint_in
+from bench.report import circumstances, table
+from makima_tts.model import frames as frame_maker
+from makima_tts.model.checkpoint import Checkpoint
+from makima_tts.model.devices import device_of
+from makima_tts.model.layers import ROW_MULTIPLE
+from makima_tts.model.sampling import CONTROL_IDS, Sampling
+from makima_tts.model.speech_model import SpeechModel
+from makima_tts.model.voice_encoding import Arrays, encode_voice, voice_from
+from makima_tts.speech import VoiceReference
+
+MARGIN_ROWS = 64
+
+
+class Teacher:
+    """Stands in for ``choose``: dictates codes [frames * Q], or without any takes the likeliest."""
+
+    def __init__(self, choices: int, codes: Tensor | None = None) -> None:
+        self._choices = choices
+        self._codes = codes
+        self.logits: list[Tensor] = []
+        self.chosen: list[int] = []
+
+    def choose(self, logits: Tensor, *_rules: object) -> Tensor:
+        """[B, V] → the same code for all, int64 [B]. The end of speech is none."""
+        heard = logits[0, : self._choices].float()
+        code = int(heard.argmax() if self._codes is None else self._codes[len(self.chosen)])
+        self.logits.append(heard.cpu())
+        self.chosen.append(code)
+        return torch.full((len(logits),), code, device=logits.device)
+
+
+def encoded(model: SpeechModel) -> Arrays:
+    """The voice that speaks."""
+    reference = VoiceReference(
+        sides.clip(), sides.SAMPLE_RATE_HZ, sides.TRANSCRIPT, sides.LANGUAGE, mode="icl"
+    )
+    slices = encode_voice(model, reference)
+    while True:
+        try:
+            next(slices)
+        except StopIteration as end:
+            arrays: Arrays = end.value
+            return arrays
+
+
+def read(model: SpeechModel, arrays: Arrays, frames: int, codes: Tensor | None = None) -> Teacher:
+    """Speak, or be dictated, so many frames."""
+    voice = voice_from(model, arrays)
+    prompt = model.prompts.write(model.tokenizer.encode(sides.TEXT), sides.LANGUAGE, voice.rows)
+    positions = len(prompt.rows) + frames + MARGIN_ROWS
+    state = model.frames.new_state(ROW_MULTIPLE, positions, positions)
+    model.frames.begin_utterance(state, 0, Sampling.of(model.config.generation, greedy=True), 0)
+    model.frames.read_constant(state, 0, prompt)
+    model.frames.read(state, 0, prompt)
+    talker = model.config.talker_config
+    teacher = Teacher(talker.vocab_size - CONTROL_IDS, codes)
+    active = torch.arange(ROW_MULTIPLE, device=model.device) == 0
+    with mock.patch.object(frame_maker, "choose", teacher.choose):
+        for frame in range(frames):
+            model.frames.make(state, active, active if frame else None, len(prompt.rows) + frame)
+    return teacher
+
+
+def sound(model: SpeechModel, codes: Tensor) -> Tensor:
+    """float32 [samples] of codes [frames, Q]."""
+    slots = torch.zeros(1, dtype=torch.int64, device=model.device)
+    return model.codec.decode(codes[None].to(model.device), model.codec.new_state(1), slots)[0].float().cpu()
+
+
+def logit_rows(exact: Teacher, coarse: Teacher, codebooks: int) -> list[dict[str, Any]]:
+    """Codebook 0, and all the others."""
+    pairs = list(zip(exact.logits, coarse.logits, strict=True))
+    first = [pair for number, pair in enumerate(pairs) if number % codebooks == 0]
+    others = [pair for number, pair in enumerate(pairs) if number % codebooks]
+    return [_row("codebook 0", first), _row(f"codebooks 1-{codebooks - 1}", others)]
+
+
+def _row(name: str, pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Any]:
+    exact, coarse = (torch.stack(side) for side in zip(*pairs, strict=True))  # [n, V] each
+    # What is added to all logits alike changes no chance.
+    exact, coarse = (logits - logits.mean(dim=1, keepdim=True) for logits in (exact, coarse))
+    agree = exact.argmax(dim=1) == coarse.argmax(dim=1)
+    chances, others = exact.softmax(dim=1), coarse.softmax(dim=1)
+    return {
+        "logits of": name,
+        "choices": len(exact),
+        "relative RMS error": float((coarse - exact).pow(2).mean().sqrt() / exact.pow(2).mean().sqrt()),
+        "same first choice": float(agree.float().mean()),
+        "total variation": float((chances - others).abs().sum(dim=1).mean() / 2),
+    }
+
+
+def signal_to_noise_db(exact: Tensor, coarse: Tensor) -> float:
+    return float(10 * torch.log10(exact.pow(2).sum() / (coarse - exact).pow(2).sum()))
+
+
+@torch.inference_mode()
+def compare(folder: Path, device: torch.device, frames: int) -> tuple[list[dict[str, Any]], float]:
+    """The rows of logits, and the codec's signal-to-noise ratio in dB."""
+    checkpoint = Checkpoint.open(folder)
+
+    def load(dtype: torch.dtype) -> SpeechModel:
+        return SpeechModel.load(checkpoint, device, dtype, positions=1024)
+
+    exact, coarse = load(torch.float32), load(torch.bfloat16)
+    codebooks = exact.config.talker_config.num_code_groups
+    arrays = encoded(exact)
+    spoken = read(exact, arrays, frames)
+    codes = torch.tensor(spoken.chosen)
+    dictated = read(coarse, arrays, frames, codes)
+    table_of = codes.view(frames, codebooks)
+    ratio_db = signal_to_noise_db(sound(exact, table_of), sound(coarse, table_of))
+    return logit_rows(spoken, dictated, codebooks), ratio_db
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--size", choices=("0.6B", "1.7B"), default="0.6B")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--frames", type=int, default=50)
+    parser.add_argument("--checkpoint", type=Path, help="a folder; else one with random weights is written")
+    parser.add_argument("--cache", type=Path, help="where that is kept; else nowhere (2.5 GB and more)")
+    parser.add_argument("--json", type=Path, help="a file to write")
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="makima-tts-bench-") as folder:
+        checkpoint = given.checkpoint or checkpoint_in(given.cache or Path(folder), given.size)
+        rows, ratio_db = compare(checkpoint, device_of(given.device), given.frames)
+    about = circumstances() | {"frames": str(given.frames)}
+    print("\n".join(f"{name}: {value}" for name, value in about.items()))
+    print(f"\n{table(rows)}\n\ncodec, bf16 against fp32: {ratio_db:.1f} dB")
+    if given.json:
+        given.json.write_text(json.dumps({**about, "logits": rows, "codec SNR, dB": ratio_db}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

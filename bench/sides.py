@@ -1,0 +1,111 @@
+"""What both sides of a comparison share: the same sounds and texts, a clock that waits for the device, and a
+process that answers requests.
+
+In: requests, a line of JSON each on stdin. Out: answers, a line of JSON each on stdout. Does not know: either
+of the models. It runs in both environments, so it imports nothing of ours.
+"""
+
+import argparse
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+from unittest import mock
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+# The tokenizer of random checkpoints writes a token for nearly every letter, so these are as many tokens as
+# a clip of six seconds has in words.
+TRANSCRIPT = "The harbour lay still."
+TEXT = "Nobody spoke of boats."
+LANGUAGE = "English"
+SAMPLE_RATE_HZ = 24_000
+CLIP_S = 6.0
+# A chunk once the ramp of chunk sizes has been climbed.
+CHUNK_FRAMES = 12
+
+Figures = dict[str, float]
+
+
+class Side(Protocol):
+    """``measure`` a part, by name, at a batch size: its figures, all but memory in milliseconds."""
+
+    def measure(self, part: str, batch: int) -> Figures: ...
+
+
+def clip() -> npt.NDArray[np.float32]:
+    """Something that hums and hisses: float32 [samples], the same everywhere."""
+    time_s = np.arange(round(CLIP_S * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
+    hiss = np.random.Generator(np.random.PCG64(0)).random(len(time_s)) - 0.5
+    hum = np.sin(2 * np.pi * 140 * time_s) * np.sin(2 * np.pi * 2 * time_s)
+    return (0.2 * hum + 0.1 * hiss).astype(np.float32)
+
+
+class Clock:
+    """Time on a device: what was started there has ended before a time is read."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def now_ms(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter() * 1e3
+
+    @contextmanager
+    def watching(self, owner: Any, name: str) -> Iterator[list[float]]:
+        """The milliseconds of every call of this method, while the context lasts."""
+        method, took_ms = getattr(owner, name), list[float]()
+
+        def watched(*arguments: Any, **named: Any) -> Any:
+            began_ms = self.now_ms()
+            result = method(*arguments, **named)
+            took_ms.append(self.now_ms() - began_ms)
+            return result
+
+        with mock.patch.object(owner, name, watched):
+            yield took_ms
+
+    def peak_mib(self) -> float:
+        """The most memory so far: the device's if it has its own, else this process's."""
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._device) / 2**20
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def median(values: list[float]) -> float:
+    return float(np.median(values))
+
+
+def arguments() -> argparse.Namespace:
+    """What a side is started with."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--frames", type=int, default=12)
+    parser.add_argument("--slots", type=int, default=8)
+    return parser.parse_args()
+
+
+def dtype_named(precision: str) -> torch.dtype:
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def answer_requests(make: Callable[[argparse.Namespace], Side]) -> None:
+    """Load, say so, and measure what is asked for until stdin ends."""
+    # Libraries print to stdout when they are imported; answers have it for themselves.
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answers:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        with torch.inference_mode():
+            side = make(arguments())
+            print(json.dumps({}), file=answers, flush=True)
+            for line in sys.stdin:
+                print(json.dumps(side.measure(**json.loads(line))), file=answers, flush=True)
