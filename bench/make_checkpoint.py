@@ -91,23 +91,21 @@ class Shape:
     generation: Config = field(default_factory=dict)
 
 
-PUBLISHED_CODEC: dict[str, Config] = {
-    "encoder": {"num_quantizers": 32},
-    "decoder": {
-        "codebook_size": 2048,
-        "codebook_dim": 512,
-        "hidden_size": 512,
-        "latent_dim": 1024,
-        "num_hidden_layers": 8,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 16,
-        "head_dim": 64,
-        "intermediate_size": 1024,
-        "sliding_window": 72,
-        "upsample_rates": [8, 5, 4, 3],
-        "upsampling_ratios": [2, 2],
-        "decoder_dim": 1536,
-    },
+_ENCODER: Config = {"num_quantizers": 32}
+_DECODER: Config = {
+    "codebook_size": 2048,
+    "codebook_dim": 512,
+    "hidden_size": 512,
+    "latent_dim": 1024,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 16,
+    "head_dim": 64,
+    "intermediate_size": 1024,
+    "sliding_window": 72,
+    "upsample_rates": [8, 5, 4, 3],
+    "upsampling_ratios": [2, 2],
+    "decoder_dim": 1536,
 }
 _PREDICTOR: Config = {
     "hidden_size": 1024,
@@ -134,13 +132,15 @@ PUBLISHED: dict[str, Shape] = {
         talker={**_TALKER, "hidden_size": 1024, "intermediate_size": 3072},
         predictor=_PREDICTOR,
         speaker={"enc_dim": 1024},
-        **PUBLISHED_CODEC,
+        encoder=_ENCODER,
+        decoder=_DECODER,
     ),
     "1.7B": Shape(
         talker={**_TALKER, "hidden_size": 2048, "intermediate_size": 6144},
         predictor=_PREDICTOR,
         speaker={"enc_dim": 2048},
-        **PUBLISHED_CODEC,
+        encoder=_ENCODER,
+        decoder=_DECODER,
     ),
 }
 

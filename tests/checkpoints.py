@@ -3,7 +3,8 @@
 In: nothing. Out: SHAPES, and the writer of the folders. Does not know: what reads them.
 """
 
-from bench.make_checkpoint import Config, Shape, write_checkpoint
+from bench.checkpoint_sizes import Config
+from bench.make_checkpoint import Shape, write_checkpoint
 
 __all__ = ["QUICK", "SHAPES", "Shape", "write_checkpoint"]
 
@@ -77,7 +78,16 @@ def _shape(seed: int, *, codebooks: int = 16, **differences: Config) -> Shape:
     }
     merged = {name: {**part, **differences.get(name, {})} for name, part in parts.items()}
     merged["speaker"]["enc_dim"] = merged["talker"]["hidden_size"]
-    return Shape(**merged, seed=seed, codebooks=codebooks, first_special_id=1024)
+    return Shape(
+        talker=merged["talker"],
+        predictor=merged["predictor"],
+        speaker=merged["speaker"],
+        encoder=merged["encoder"],
+        decoder=merged["decoder"],
+        seed=seed,
+        codebooks=codebooks,
+        first_special_id=1024,
+    )
 
 
 SHAPES: dict[str, Shape] = {

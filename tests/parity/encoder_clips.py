@@ -61,7 +61,7 @@ def _vibrato(time_s: Samples, draw: np.random.Generator) -> Samples:
     loudness = 0.1 + 0.35 * _steps(time_s, draw, 0.11)
     phase = 2 * np.pi * np.cumsum(pitch_hz * (1 + 0.02 * np.sin(2 * np.pi * 5.5 * time_s))) / RATE_HZ
     overtones = sum(np.sin(number * phase) / number for number in range(1, 6))
-    return loudness * np.asarray(overtones) / 2 + 0.02 * (draw.random(time_s.size) - 0.5)
+    return loudness * np.asarray(overtones, np.float64) / 2 + 0.02 * (draw.random(time_s.size) - 0.5)
 
 
 def _bursts(time_s: Samples, draw: np.random.Generator) -> Samples:

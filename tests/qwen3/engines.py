@@ -40,7 +40,7 @@ async def running(
     """Started, and closed in the end."""
     choice = ModelChoice(str(checkpoint_folder(shape)))
     engine = _ChangedEngine(choice, streams=streams, manner=manner, watch=watch)
-    engine.change = change  # type: ignore[method-assign]
+    engine.change = change
     await engine.start(lambda _progress: None)
     try:
         yield engine

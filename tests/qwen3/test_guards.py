@@ -123,7 +123,7 @@ async def test_what_is_not_a_number_fails_its_own_utterance_and_nothing_after_it
 async def test_sound_that_is_not_a_number_is_never_handed_over() -> None:
     async with running(ENDING) as plain:
         alone = sound(await chunks_of(begin(plain, TEXT)))
-    broken = []
+    broken: list[float] = []
 
     def breaks_when_told(pcm: torch.Tensor, _slots: torch.Tensor) -> torch.Tensor:
         return pcm * broken.pop() if broken else pcm

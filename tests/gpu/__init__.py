@@ -1,0 +1,1 @@
+"""Tests that compare CUDA with the CPU, skipped where there is no CUDA device."""

@@ -1,0 +1,50 @@
+"""The reference package speaks, as its users call it. Runs in its own environment.
+
+In: a checkpoint's folder, a clip, its transcript, a text; a file to write. Out: for every mode the codes and
+the sound. Does not know: our model.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from qwen_tts import Qwen3TTSModel
+from safetensors.torch import save_file
+
+
+def main() -> None:
+    asked = json.loads(sys.argv[1])
+    model = Qwen3TTSModel.from_pretrained(asked["model"], dtype=torch.float32)
+    codes: list[torch.Tensor] = []
+    generate = model.model.generate
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        made = generate(*args, **kwargs)
+        codes.append(made[0][0])
+        return made
+
+    model.model.generate = watched
+    tensors = {}
+    for clone_mode in ("icl", "xvector"):
+        for text_mode in ("streaming", "full"):
+            sound, _rate_hz = model.generate_voice_clone(
+                asked["text"],
+                asked["language"],
+                ref_audio=asked["clip"],
+                ref_text=asked["transcript"],
+                x_vector_only_mode=clone_mode == "xvector",
+                non_streaming_mode=text_mode == "full",
+                do_sample=False,
+                subtalker_dosample=False,
+                # The last code that it draws is no frame yet.
+                max_new_tokens=asked["frames"] + 1,
+            )
+            tensors[f"{clone_mode}.{text_mode}.codes"] = codes[-1].contiguous()
+            tensors[f"{clone_mode}.{text_mode}.sound"] = torch.from_numpy(sound[0]).contiguous()
+    save_file(tensors, Path(asked["into"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""The reference package itself, run now: what it says, ``say --model --greedy --raw`` says."""
+
+import asyncio
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file
+
+from makima_tts.rendering import Rendering, render
+from makima_tts.saying import Wanted
+from makima_tts.voices.folders import read_folder
+from tests.official.conftest import EnvironmentWith
+from tests.small_models import checkpoint_folder
+from tests.transport.processes import ROOT
+
+GOLDEN = Path(__file__).parent / "golden"
+NARRATOR = ROOT / "makima_tts" / "voices" / "shipped" / "narrator"
+TEXT = "Hello there, my iPhone 12 costs $999! Grüße."
+FRAMES = 16
+MODES = [(clone_mode, text_mode) for clone_mode in ("icl", "xvector") for text_mode in ("streaming", "full")]
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="session")
+def run_there(python: Path, environment_with: EnvironmentWith) -> Callable[..., None]:
+    """Runs a module in the reference's environment."""
+
+    def run(*arguments: str) -> None:
+        ran = subprocess.run(
+            [python, "-m", *arguments],
+            cwd=ROOT,
+            env=environment_with(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stdout
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def reference(
+    run_there: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, torch.Tensor]:
+    into = tmp_path_factory.mktemp("reference") / "speech.safetensors"
+    asked = {
+        "model": str(checkpoint_folder("wide")),
+        "clip": str(NARRATOR / "reference.wav"),
+        "transcript": read_folder(NARRATOR, shipped=True).transcript,
+        "text": TEXT,
+        "language": "German",
+        "frames": FRAMES,
+        "into": str(into),
+    }
+    run_there("tests.parity.reference_speech", json.dumps(asked))
+    return load_file(into)
+
+
+@pytest.mark.parametrize(("clone_mode", "text_mode"), MODES)
+def test_we_say_what_the_reference_says(
+    clone_mode: str,
+    text_mode: str,
+    reference: dict[str, torch.Tensor],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From the clip and the text to codes that are equal and sound that is the same to 90 dB."""
+    monkeypatch.chdir(tmp_path)
+    wanted = Wanted(TEXT, tmp_path / "speech.wav", "narrator", "German", None)
+    manner = Rendering(
+        greedy=True,
+        raw=True,
+        max_frames=FRAMES,
+        text_streams=text_mode == "streaming",
+        clone_mode="icl" if clone_mode == "icl" else "xvector",
+        codes=tmp_path / "codes.npy",
+    )
+    asyncio.run(render(wanted, "qwen3", str(checkpoint_folder("wide")), manner))
+    codes = np.load(tmp_path / "codes.npy")
+    assert codes.dtype == np.int64
+    assert np.array_equal(codes, reference[f"{clone_mode}.{text_mode}.codes"].numpy())
+    sound, _rate_hz = soundfile.read(wanted.path, dtype="float64")
+    expected = reference[f"{clone_mode}.{text_mode}.sound"].double().numpy()
+    assert sound.shape == expected.shape
+    assert 10 * np.log10((expected**2).sum() / ((sound - expected) ** 2).sum()) > 90
+
+
+@pytest.mark.parametrize("part", ["codec", "encoders"])
+def test_the_golden_files_are_what_the_reference_makes_today(
+    part: str, run_there: Callable[..., None], tmp_path: Path
+) -> None:
+    run_there("tests.parity.make_golden", "--part", part, "--shape", "odd", "--into", str(tmp_path))
+    kept, made = (load_file(folder / f"{part}_odd.safetensors") for folder in (GOLDEN, tmp_path))
+    assert kept.keys() == made.keys()
+    for name, tensor in kept.items():
+        if tensor.is_floating_point():
+            assert torch.allclose(made[name], tensor, rtol=0, atol=1e-4), name
+        else:
+            assert torch.equal(made[name], tensor), name
