@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from tests.checkpoints import SHAPES, write_checkpoint
 
 GOLDEN = Path(__file__).parent / "golden"
-PARTS = ("generation", "codec", "encoders", "tokens")
+PARTS = ("generation", "rules", "codec", "encoders", "tokens")
 
 
 def main() -> None:

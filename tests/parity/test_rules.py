@@ -1,0 +1,64 @@
+"""Penalty, minimum frames, suppression, temperature, top-k, top-p: by the reference's own rules."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from makima_tts.model.config import TalkerConfig
+from makima_tts.model.sampling import (
+    RuleRows,
+    SamplingRule,
+    forbid,
+    penalize,
+    probabilities,
+    suppressed_ids,
+)
+
+GOLDEN = load_file(Path(__file__).parent / "golden" / "rules_odd.safetensors")
+EOS = 1090
+# As in golden_rules.py.
+RULES = (
+    (0.9, 50, 1.0, 1.05, 9),
+    (0.9, 50, 1.0, 1.05, 1),
+    (0.9, 50, 1.0, 1.05, 0),
+    (1.0, 0, 1.0, 1.0, 5),
+    (0.5, 3, 1.0, 1.3, 30),
+    (1.7, 0, 0.6, 1.05, 12),
+    (0.8, 20, 0.9, 2.0, 12),
+    (1.0, 1, 1.0, 1.05, 2),
+    (1.0, 0, 0.01, 1.05, 2),
+    (1.0, 5000, 0.95, 0.8, 4),
+)
+
+
+@pytest.mark.parametrize("number", range(len(RULES)))
+def test_chances_are_the_references(number: int) -> None:
+    temperature, top_k, top_p, penalty, before = RULES[number]
+    logits, chosen, expected = (GOLDEN[f"{number}.{name}"] for name in ("logits", "chosen", "chances"))
+    rows, vocabulary = logits.shape
+    assert chosen.shape == (rows, before)
+    config = TalkerConfig(
+        vocab_size=vocabulary, codec_eos_token_id=EOS, num_hidden_layers=1, num_key_value_heads=2
+    )
+    was_chosen = torch.zeros(rows, vocabulary, dtype=torch.bool).scatter(1, chosen, True)
+    rules = RuleRows.allocate(rows, logits.device)
+    for row in range(rows):
+        rules.put(row, SamplingRule(False, temperature, top_k, top_p))
+    ours = penalize(logits, was_chosen, torch.full((rows,), penalty))
+    ours = forbid(ours, suppressed_ids(config, logits.device), torch.full((rows,), before), EOS)
+    ours = probabilities(ours, rules)
+    assert torch.equal(ours > 0, expected > 0)
+    assert (ours - expected).abs().max() <= 1e-6
+
+
+def test_every_rule_decides_somewhere() -> None:
+    supports = [(GOLDEN[f"{number}.chances"] > 0).sum(1).tolist() for number in range(len(RULES))]
+    assert supports[3][1:] == [77, 77, 77], "all codes and the end, where nothing is left out"
+    assert supports[0][1:] == [50, 50, 50], "top-k"
+    assert supports[0][0] > 50, "ties with the last of them stay"
+    assert supports[7] == [1, 1, 1, 1]
+    assert GOLDEN["1.chances"][0, EOS] == 0, "no end after one frame"
+    assert GOLDEN["0.chances"][0, EOS] > 0.9
+    assert max(supports[5]) < 77, "top-p"
