@@ -9,7 +9,7 @@ CAN_RUN := $(VENV)/.can-run
 CAN_TEST := $(VENV)/.can-test
 
 .DEFAULT_GOAL := help
-.PHONY: help run say test check bench bench-model pin docs env-example venv-qwen-tts clean
+.PHONY: help run say test check bench bench-model pin docs env-example golden venv-qwen-tts clean
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ docs: $(CAN_TEST)  ## Renew the generated parts of docs/protocol.md
 env-example: $(CAN_RUN)  ## Renew .env.example from the settings
 	$(BIN)/python scripts/env_example.py > .env.example
 
+golden: .venvs/qwen-tts/.can-run  ## Renew what the reference package is known to compute (tests/parity/golden)
+	PYTHONPATH=tests/official/stubs .venvs/qwen-tts/bin/python -m tests.parity.make_golden $(ARGS)
+
 venv-qwen-tts: .venvs/qwen-tts/.can-run  ## An environment for the qwen-tts package, whose pins clash with ours
 
 clean:  ## Remove what was installed, built or cached; voices and models stay
@@ -68,8 +71,8 @@ $(CAN_RUN): pyproject.toml $(PINS) | $(BIN)/python
 	@touch $@
 
 $(CAN_TEST): pyproject.toml $(PINS) | $(BIN)/python
-	@echo "Installing what the tests need (once; a minute or so)."
-	@$(PIP) install --quiet --constraint $(PINS) --editable ".[preview,dev]"
+	@echo "Installing what the tests need, torch among it (once; a few minutes)."
+	@$(PIP) install --quiet --constraint $(PINS) --editable ".[preview,qwen3,dev]"
 	@touch $(CAN_RUN) $@
 
 # Without its own list of needs, which would bring gradio; requirements/qwen-tts.txt has what it imports. With
