@@ -28,7 +28,7 @@ from makima_tts.model.weights import Weights
 # The transformer runs at twice the frame rate; what follows it halves that.
 _POSITIONS_PER_FRAME = 2
 # About as much as four published frames take in the convolutions.
-_MULTIPLY_ADDS_PER_SLICE = 500_000_000
+_MULTIPLY_ADDS_PER_SLICE = 350_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class CodecEncoder:
     frame_samples: int
     device: torch.device
     wave_frames: int = 4
-    code_frames: int = 50
+    code_frames: int = 40
     work_per_slice: int = _MULTIPLY_ADDS_PER_SLICE
 
     @classmethod
