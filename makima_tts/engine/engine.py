@@ -101,6 +101,8 @@ class Qwen3Engine:
         loop = asyncio.get_running_loop()
 
         def tell(stage: str, share: float) -> None:
+            if self._closed:  # a download would go on for minutes
+                raise TtsUnavailable("The engine was closed.")
             loop.call_soon_threadsafe(report, LoadProgress(stage, share))
 
         self._thread = make_thread(
@@ -149,6 +151,8 @@ class Qwen3Engine:
         return stream
 
     def health(self) -> EngineHealth:
+        if self._refusal is None and self._thread is not None and not self._thread.alive:
+            self._refusal = "The engine has stopped."
         return EngineHealth(self._refusal is None, len(self._open), self._refusal)
 
     async def close(self) -> None:
@@ -158,7 +162,7 @@ class Qwen3Engine:
         self._open.clear()
 
     def _running(self) -> "EngineThread":
-        if self._refusal is not None or self._thread is None:
+        if self._thread is None or not self.health().alive:
             raise TtsUnavailable(self._refusal or "The engine has not been started.")
         return self._thread
 

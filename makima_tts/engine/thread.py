@@ -31,6 +31,7 @@ _Result = TypeVar("_Result")
 Work = Callable[[SpeechModel], Generator[None, None, _Result]]
 
 _CLOSED = "The engine was closed."
+_DIED = "The engine has stopped; the server's log says why."
 _log = structlog.get_logger(__name__)
 
 
@@ -68,7 +69,7 @@ class EngineThread:
         self._utterances: list[EngineUtterance] = []
         self._slots = Slots(slots)
         self._wake = threading.Event()
-        self._closing = False
+        self._closing = self._over = False
         self._loaded: Future[SpeechModel] = Future()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -99,6 +100,10 @@ class EngineThread:
         if self._thread.is_alive():
             self._thread.join()
 
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive() and not self._over
+
     def _run(self) -> None:
         with torch.inference_mode():
             try:
@@ -110,9 +115,14 @@ class EngineThread:
                 self._loaded.set_exception(error)
                 return
             self._loaded.set_result(model)
-            while not self._closing:
-                self._turn(model, steps)
-        self._end_all()
+            try:
+                while not self._closing:
+                    self._turn(model, steps)
+            except Exception:
+                _log.exception("engine_thread_died", engine="qwen3")
+            finally:
+                self._over = True
+                self._end_all()
 
     def _turn(self, model: SpeechModel, steps: Steps) -> None:
         self._wake.clear()
@@ -183,10 +193,11 @@ class EngineThread:
         self._jobs.popleft()
 
     def _end_all(self) -> None:
+        error = Cancelled(_CLOSED) if self._closing else TtsUnavailable(_DIED)
         for utterance in tuple(self._utterances):
-            self._fail(utterance, Cancelled(_CLOSED))
+            self._fail(utterance, error)
         for _, sink in self._arrivals:
-            sink.fail(Cancelled(_CLOSED))
+            sink.fail(error)
         for job in self._jobs:
             with _nobody_waits():
                 job.future.set_exception(TtsUnavailable(_CLOSED))

@@ -7,6 +7,7 @@ The defaults are those of the configuration classes of ``qwen-tts`` 0.1.1 and of
 a published file leaves out what does not differ from them.
 """
 
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -196,8 +197,8 @@ class CodecConfig(_Part):
     encoder_config: CodecEncoderConfig = CodecEncoderConfig()
     decoder_config: CodecDecoderConfig = CodecDecoderConfig()
     encoder_valid_num_quantizers: Size = 16
-    input_sample_rate: Size = 24000
-    output_sample_rate: Size = 24000
+    input_sample_rate: Literal[24000] = 24000
+    output_sample_rate: Literal[24000] = 24000
     decode_upsample_rate: Size = 1920
     encode_downsample_rate: Size = 1920
 
@@ -244,6 +245,8 @@ class ModelConfig(_Part):
             raise ValueError("enc_dim of the speaker encoder is not the talker's hidden_size")
         if not talker.num_code_groups == decoder.num_quantizers == self.codec.encoder_valid_num_quantizers:
             raise ValueError("talker, codec encoder and codec decoder differ in their number of codebooks")
+        if prod((*decoder.upsample_rates, *decoder.upsampling_ratios)) != self.codec.decode_upsample_rate:
+            raise ValueError("decode_upsample_rate is not what the decoder's rates come to")
         return self
 
 

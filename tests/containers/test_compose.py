@@ -87,9 +87,7 @@ def test_health_is_readiness_and_a_first_download_may_take_its_time(gpu: dict[st
     assert seconds(check["interval"]) <= 30
 
 
-def test_what_can_run_comes_back_and_what_cannot_is_given_up(
-    gpu: dict[str, Any], cpu: dict[str, Any]
-) -> None:
+def test_both_come_back_after_a_crash(gpu: dict[str, Any], cpu: dict[str, Any]) -> None:
     assert gpu["restart"] == "unless-stopped"
     assert cpu["restart"] == "unless-stopped"
 

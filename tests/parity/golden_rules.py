@@ -39,7 +39,7 @@ def make(_checkpoint: Path, shape: str) -> dict[str, torch.Tensor]:
     """Once for all shapes."""
     if shape != "odd":
         return {}
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for number, (temperature, top_k, top_p, penalty, before) in enumerate(RULES):
         draw = np.random.Generator(np.random.PCG64(number))
         logits = torch.from_numpy((draw.random((_ROWS, VOCABULARY), np.float32) - 0.5) * 16)

@@ -139,3 +139,20 @@ async def test_what_cannot_be_loaded_is_said_in_words(
     with pytest.raises(TtsUnavailable):
         engine.open(UtteranceRequest("utterance"))
     await engine.close()
+
+
+async def test_an_engine_whose_thread_died_says_so_and_leaves_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def dies(*_given: object) -> None:
+        raise MemoryError
+
+    async with running(ENDING) as engine:
+        stream = begin(engine, *[TEXT] * 3)
+        await anext(stream)
+        monkeypatch.setattr("makima_tts.engine.thread.plan_step", dies)
+        with pytest.raises(TtsUnavailable):
+            await chunks_of(stream)
+        with pytest.raises(TtsUnavailable):
+            begin(engine, TEXT)
+        assert not engine.health().alive
