@@ -187,6 +187,7 @@ class _Download:
         part = _part_of(blob)
         url = hf_hub_url(self._model.model_id, file.name, revision=commit, endpoint=self._endpoint)
         with _Part(part, self._arrived) as out:
+            self._arrived(out.tell())  # the first piece may be minutes away
             if out.tell() < file.size:
                 http_get(url, out, resume_size=out.tell(), headers=self._headers)
         if not self._is_whole(file, part):

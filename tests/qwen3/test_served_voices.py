@@ -1,0 +1,93 @@
+"""Voices that come and go under a running server, and what of them outlives it."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from makima_tts.protocol import Start
+from tests.conftest import Serve
+from tests.qwen3.serving import (
+    counted,
+    delete_voice,
+    get,
+    qwen3_settings,
+    same_sound,
+    session,
+    sound_of,
+    upload,
+)
+from tests.transport.processes import ServerProcess
+from tests.voices.clips import TRANSCRIPT, good_clip
+
+pytestmark = pytest.mark.process
+
+TEXT = "The lamps are lit."
+
+
+@pytest.fixture
+def server(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> ServerProcess:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return serve(**qwen3_settings())
+
+
+async def test_makima_speaks_as_soon_as_there_is_a_clip(server: ServerProcess, tmp_path: Path) -> None:
+    async with session(server) as before:
+        assert before.started.voice == "narrator"
+        narrated = await sound_of(before.speak(TEXT, seed=1))
+
+        assert (await upload(server, "Makima"))["voice"]["id"] == "makima"
+        async with session(server) as client:
+            assert (client.ready.voice, client.started.voice) == ("narrator", "makima")
+            uploaded = await sound_of(client.speak(TEXT, seed=1))
+        assert not same_sound(uploaded, narrated)
+        # Who began with the narrator goes on with the narrator, unless asked otherwise.
+        assert same_sound(await sound_of(before.speak(TEXT, seed=1)), narrated)
+        assert same_sound(await sound_of(before.speak(TEXT, seed=1, voice="makima")), uploaded)
+
+    assert await delete_voice(server, "makima") == 204
+    async with session(server) as client:
+        assert client.started.voice == "narrator"
+
+    folder = tmp_path / "voices" / "makima"
+    folder.mkdir()
+    (folder / "reference.wav").write_bytes(good_clip(pitch_hz=210.0))
+    (folder / "transcript.txt").write_text(TRANSCRIPT)
+    async with session(server, Start(voice="makima")) as client:
+        assert (client.started.voice, client.started.warning) == ("makima", None)
+        put_there = await sound_of(client.speak(TEXT, seed=1))
+    assert not same_sound(put_there, uploaded)
+    assert not same_sound(put_there, narrated)
+
+
+async def test_what_was_encoded_outlives_the_server(
+    serve: Serve, server: ServerProcess, tmp_path: Path
+) -> None:
+    await upload(server, "Anna")
+    async with session(server, Start(voice="anna")) as client:
+        first = await sound_of(client.speak(TEXT, seed=1))
+    assert await counted(server, "voice_encodings_total") == 2  # the narrator, anna
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert "Traceback" not in server.complaints
+
+    again = serve(**qwen3_settings())
+    async with session(again, Start(voice="anna")) as client:
+        assert same_sound(await sound_of(client.speak(TEXT, seed=1)), first)
+    assert await counted(again, "voice_encodings_total") == 0
+    assert len(list((tmp_path / "cache" / "voices").iterdir())) == 2
+
+
+async def test_a_clip_that_cannot_be_used_is_said_and_another_speaks(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    folder = tmp_path / "voices" / "makima"
+    folder.mkdir(parents=True)
+    (folder / "reference.wav").write_bytes(good_clip())
+    async with session(server, Start(voice="makima")) as client:
+        assert client.started.voice == "narrator"
+        assert "transcript" in (client.started.warning or "")
+    listed = (await get(server, "/api/v1/voices")).json()["voices"]
+    [makima] = [voice for voice in listed if voice["id"] == "makima"]
+    assert not makima["available"]
+    assert "transcript.txt" in makima["reason"]
