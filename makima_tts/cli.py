@@ -103,9 +103,7 @@ def say(
     raw: Annotated[
         bool, typer.Option("--raw", help="Nothing that the reference package does not do; 32-bit float WAV.")
     ] = False,
-    max_frames: Annotated[
-        int | None, typer.Option(min=1, help="At most so many frames of 80 ms in a piece.")
-    ] = None,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="At most so many frames of 80 ms.")] = None,
     text_mode: Annotated[
         TextMode, typer.Option(help="Text is read along with speech, or all of it before.")
     ] = "streaming",

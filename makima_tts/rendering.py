@@ -21,9 +21,10 @@ from makima_tts.text import pieces_of
 from makima_tts.voices import ResolvedVoice, VoiceManager
 
 _UTTERANCE = "say"
-# A prompt's rows that are neither text nor frames, and a reference of the longest clip.
-_PROMPT_ROWS = 1024
-_MOST_FRAMES = 8192
+# Rows of a prompt beside the text: the longest clip and its transcript.
+_PROMPT_ROWS = 3072
+# Nearly three minutes, where nobody says otherwise.
+_MOST_FRAMES = 2048
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ class Manner:
     """``greedy``: always the likeliest code. ``text_streams``: text is read along with speech, not before it.
 
     ``raw``: nothing that the reference package does not do: no silence appended to a reference, no silence
-    skipped, no end but the model's own and ``max_frames``. ``max_frames``: of a piece, at most.
+    skipped, no end but the model's own and ``max_frames``. ``max_frames``: of an utterance, at most.
     ``positions``: rows of prompt and frames that a piece may have together.
     """
 

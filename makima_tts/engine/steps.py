@@ -111,7 +111,8 @@ class Steps:
     def _budget(self, utterance: EngineUtterance, piece: PieceState) -> int:
         """Frames that a piece may have: what its text can take to say, and there is room for."""
         room = self._runner.positions - piece.position
-        asked = room if self._manner.max_frames is None else self._manner.max_frames
+        most = self._manner.max_frames
+        asked = room if most is None else most - utterance.frames
         needed = longest_speech_s(piece.text, utterance.request.language) / self._frame_s
         return min(room, asked) if self._manner.raw else min(room, asked, round(needed))
 
@@ -134,10 +135,12 @@ class Steps:
     def _keep(self, utterance: EngineUtterance, piece: PieceState, codes: npt.NDArray[np.int64]) -> None:
         utterance.pending += 1
         piece.frames += 1
+        utterance.frames += 1
         if self._watch is not None:
             self._watch(utterance.request.utterance_id, codes)
         if piece.frames >= piece.budget_frames:
             piece.ended = utterance.cut = True
+            utterance.over = utterance.frames == self._manner.max_frames
 
     def _break(self, utterance: EngineUtterance) -> None:
         _log.error("synthesis_not_a_number", slot=utterance.lease.slot)

@@ -42,7 +42,11 @@ class PieceState:
 
 @dataclass(slots=True)
 class EngineUtterance:
-    """``pending``: frames that were made and are not sound yet. ``chunk_frames``: how many make a chunk."""
+    """``pending``: frames that were made and are not sound yet. ``chunk_frames``: how many make a chunk.
+
+    ``frames``: of all its pieces. ``cut``: a guard ended a piece. ``over``: whatever text is left, no piece
+    will follow.
+    """
 
     request: UtteranceRequest
     sink: SpeechSink
@@ -54,13 +58,17 @@ class EngineUtterance:
     pending: int = 0
     chunk_frames: int = 1
     synthesis_s: float = 0.0
+    frames: int = 0
     cut: bool = False
+    over: bool = False
 
     def advance(self) -> bool:
         """Take up the next piece, if it is there; False once all was spoken and nothing will follow."""
         # Before the pieces are looked at: what is fed after it was closed is none.
         closed = self.sink.text_closed
-        return self.phase is not Phase.WAITING or self._take_piece() or not closed
+        if self.phase is not Phase.WAITING:
+            return True
+        return not self.over and (self._take_piece() or not closed)
 
     def end_piece(self) -> None:
         self.piece = None

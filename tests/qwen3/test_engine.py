@@ -156,3 +156,14 @@ async def test_an_engine_whose_thread_died_says_so_and_leaves_nobody_waiting(
         with pytest.raises(TtsUnavailable):
             begin(engine, TEXT)
         assert not engine.health().alive
+
+
+async def test_an_utterance_has_no_more_frames_than_it_may_however_many_pieces() -> None:
+    frames: list[npt.NDArray[np.int64]] = []
+    manner = Manner(max_frames=20)
+    async with running(ENDING, manner=manner, watch=lambda _name, codes: frames.append(codes)) as engine:
+        frames.clear()
+        stream = begin(engine, *["Hm."] * 30)
+        await chunks_of(stream)
+        assert len(frames) == 20
+        assert stream.finish_reason == "length"
