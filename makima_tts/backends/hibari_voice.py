@@ -5,13 +5,13 @@ loop, chunks, utterances.
 """
 
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from makima_tts.backends.english import readable
+from makima_tts.backends.whole_pieces import Spoken
 
 SAMPLE_RATE_HZ = 24_000
 # It comes with the package; all others would be downloaded.
@@ -24,14 +24,6 @@ _CLAUSE_PAUSE_SAMPLES = 2_400
 _SENTENCE_PAUSE_SAMPLES = 8_400
 _SENTENCE_MARKS = frozenset(".!?…")
 _CLOSING_MARKS = "\"')]}”»\N{RIGHT SINGLE QUOTATION MARK}"
-
-
-@dataclass(frozen=True, slots=True)
-class Spoken:
-    """``pcm``: float32 [samples] in -1…1, empty for a piece without sound. ``synthesis_s``: what it took."""
-
-    pcm: npt.NDArray[np.float32] = field(repr=False)
-    synthesis_s: float
 
 
 class HibariVoice:

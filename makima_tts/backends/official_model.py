@@ -83,7 +83,10 @@ class OfficialModel:
 
     def load(self) -> None:
         """Raises TtsUnavailable, with what to do, when there is no such device or model."""
-        device = self._device_here()
+        # Here, not above: torch is imported when the engine starts.
+        from makima_tts.model.devices import device_of  # noqa: PLC0415
+
+        device = str(device_of(self._device))
         try:
             self._reference = self._package.Qwen3TTSModel.from_pretrained(
                 self._source(), device_map=device, **self._precision(device)
@@ -134,22 +137,6 @@ class OfficialModel:
 
     def unload(self) -> None:
         self._reference = None
-
-    def _device_here(self) -> str:
-        """The device's name for torch. Raises TtsUnavailable for one that is not there."""
-        cuda, mps = self._torch.cuda, self._torch.backends.mps
-        match self._device.split(":"):
-            case ["auto"]:
-                return "cuda:0" if cuda.is_available() else "mps" if mps.is_available() else "cpu"
-            case ["cpu"]:
-                return "cpu"
-            case ["mps" | "metal"] if mps.is_available():
-                return "mps"
-            case ["cuda"] if cuda.is_available():
-                return "cuda:0"
-            case ["cuda", number] if number.isdecimal() and int(number) < cuda.device_count():
-                return f"cuda:{int(number)}"
-        raise TtsUnavailable("TTS_DEVICE names a device that PyTorch does not find here.")
 
     def _precision(self, device: str) -> dict[str, object]:
         """bfloat16 needs hardware made for it; FlashAttention needs CUDA and its own package."""

@@ -8,16 +8,16 @@ text and for credit happens on the event loop: a client that does not listen nev
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from makima_tts.backends.hibari_voice import SAMPLE_RATE_HZ, VOICE, HibariVoice, Spoken
+from makima_tts.backends.hibari_voice import SAMPLE_RATE_HZ, VOICE, HibariVoice
 from makima_tts.backends.open_utterances import OpenUtterances
+from makima_tts.backends.whole_pieces import chunk_sizes, deliver
 from makima_tts.errors import TtsUnavailable, VoiceNotFound
 from makima_tts.speech import (
-    AudioChunk,
     EngineFacts,
     EngineHealth,
     FinishReason,
@@ -31,8 +31,6 @@ from makima_tts.speech import (
 )
 
 BUFFER_SAMPLES = 4 * SAMPLE_RATE_HZ
-# The first chunk is small so that it leaves soon; later ones double, up to a second.
-FIRST_CHUNK_SAMPLES = 1920
 LARGEST_CHUNK_SAMPLES = SAMPLE_RATE_HZ
 
 _WARM_UP = "This is how I sound."
@@ -94,30 +92,11 @@ class PreviewEngine:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
     async def _speak(self, sink: SpeechSink, seed: int | None) -> FinishReason:
-        sizes = _chunk_sizes()
+        sizes = chunk_sizes(LARGEST_CHUNK_SAMPLES)
         index = 0
         while (piece := await sink.next_piece()) is not None and await sink.credit():
             piece_seed = None if seed is None else [seed, index]
             spoken = await self._in_worker(partial(self._voice.say, piece, piece_seed))
-            await _deliver(sink, spoken, index, sizes)
+            await deliver(sink, spoken, index, sizes)
             index += 1
         return "stop"
-
-
-def _chunk_sizes() -> Iterator[int]:
-    """Samples of an utterance's first chunk, its second, and so on without end."""
-    size_samples = FIRST_CHUNK_SAMPLES
-    while True:
-        yield size_samples
-        size_samples = min(2 * size_samples, LARGEST_CHUNK_SAMPLES)
-
-
-async def _deliver(sink: SpeechSink, spoken: Spoken, index: int, sizes: Iterator[int]) -> None:
-    """Hand a piece's sound over as credit allows, its synthesis time spread evenly."""
-    total = spoken.pcm.size
-    start = 0
-    while start < total and await sink.credit():
-        pcm = spoken.pcm[start : start + next(sizes)]
-        start += pcm.size
-        synthesis_s = spoken.synthesis_s * pcm.size / total
-        sink.put(AudioChunk(pcm, index, ends_piece=start == total, synthesis_s=synthesis_s))

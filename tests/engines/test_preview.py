@@ -9,7 +9,8 @@ import pytest_asyncio
 
 from makima_tts.backends import PreviewEngine
 from makima_tts.backends.hibari_voice import SAMPLE_RATE_HZ
-from makima_tts.backends.preview import FIRST_CHUNK_SAMPLES, LARGEST_CHUNK_SAMPLES
+from makima_tts.backends.preview import LARGEST_CHUNK_SAMPLES
+from makima_tts.backends.whole_pieces import FIRST_CHUNK_SAMPLES
 from makima_tts.errors import InvalidText, TtsUnavailable
 from makima_tts.speech import AudioChunk, UtteranceRequest
 

@@ -36,10 +36,10 @@ _ROWS = 4
 
 
 def make(_checkpoint: Path, shape: str) -> dict[str, torch.Tensor]:
-    """Once for all shapes."""
+    """Once for all shapes. ``rules`` is RULES, float64 [cases, 5]."""
     if shape != "odd":
         return {}
-    tensors: dict[str, torch.Tensor] = {}
+    tensors = {"rules": torch.tensor(RULES, dtype=torch.float64)}
     for number, (temperature, top_k, top_p, penalty, before) in enumerate(RULES):
         draw = np.random.Generator(np.random.PCG64(number))
         logits = torch.from_numpy((draw.random((_ROWS, VOCABULARY), np.float32) - 0.5) * 16)

@@ -18,24 +18,14 @@ from makima_tts.model.sampling import (
 
 GOLDEN = load_file(Path(__file__).parent / "golden" / "rules_odd.safetensors")
 EOS = 1090
-# As in golden_rules.py.
-RULES = (
-    (0.9, 50, 1.0, 1.05, 9),
-    (0.9, 50, 1.0, 1.05, 1),
-    (0.9, 50, 1.0, 1.05, 0),
-    (1.0, 0, 1.0, 1.0, 5),
-    (0.5, 3, 1.0, 1.3, 30),
-    (1.7, 0, 0.6, 1.05, 12),
-    (0.8, 20, 0.9, 2.0, 12),
-    (1.0, 1, 1.0, 1.05, 2),
-    (1.0, 0, 0.01, 1.05, 2),
-    (1.0, 5000, 0.95, 0.8, 4),
-)
+# Temperature, top-k, top-p, repetition penalty, how many were chosen before.
+RULES = GOLDEN["rules"].tolist()
 
 
 @pytest.mark.parametrize("number", range(len(RULES)))
 def test_chances_are_the_references(number: int) -> None:
-    temperature, top_k, top_p, penalty, before = RULES[number]
+    temperature, top_k, top_p, penalty, chosen_before = RULES[number]
+    before = int(chosen_before)
     logits, chosen, expected = (GOLDEN[f"{number}.{name}"] for name in ("logits", "chosen", "chances"))
     rows, vocabulary = logits.shape
     assert chosen.shape == (rows, before)
@@ -45,7 +35,7 @@ def test_chances_are_the_references(number: int) -> None:
     was_chosen = torch.zeros(rows, vocabulary, dtype=torch.bool).scatter(1, chosen, True)
     rules = RuleRows.allocate(rows, logits.device)
     for row in range(rows):
-        rules.put(row, SamplingRule(False, temperature, top_k, top_p))
+        rules.put(row, SamplingRule(False, temperature, int(top_k), top_p))
     ours = penalize(logits, was_chosen, torch.full((rows,), penalty))
     ours = forbid(ours, suppressed_ids(config, logits.device), torch.full((rows,), before), EOS)
     ours = probabilities(ours, rules)
