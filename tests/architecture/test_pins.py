@@ -21,7 +21,10 @@ def pins(name: str) -> dict[str, str]:
 def required() -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    return [Requirement(line) for line in (*project["dependencies"], *extras["preview"], *extras["qwen3"], *extras["dev"])]
+    return [
+        Requirement(line)
+        for line in (*project["dependencies"], *extras["preview"], *extras["qwen3"], *extras["dev"])
+    ]
 
 
 @pytest.mark.parametrize("requirement", required(), ids=str)
