@@ -45,6 +45,7 @@ async def test_a_named_model_is_fetched_and_clients_hear_how_far_it_is(
         speaking = asyncio.create_task(_first_words(server, told.append))
         while "downloading" not in (answer := await get(server, "/ready")).text:
             assert (answer.status_code, answer.json()["error"]["code"]) == (503, "MODEL_LOADING")
+            await asyncio.sleep(0.1)  # asked without a pause, the server would be slow to load
         assert (await get(server, "/health")).status_code == 200
         hub.released.set()
         assert await speaking == ("qwen3", MODEL, "narrator", True)
