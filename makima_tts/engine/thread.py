@@ -23,7 +23,7 @@ from makima_tts.engine.scheduler import StepPlan, plan_step
 from makima_tts.engine.slots import Slots
 from makima_tts.engine.steps import Steps
 from makima_tts.engine.utterance import EngineUtterance
-from makima_tts.errors import Cancelled, SynthesisError, TtsError, TtsUnavailable
+from makima_tts.errors import Cancelled, GpuOutOfMemory, SynthesisError, TtsError, TtsUnavailable
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.speech import SpeechSink, UtteranceRequest
 
@@ -31,6 +31,7 @@ _Result = TypeVar("_Result")
 Work = Callable[[SpeechModel], Generator[None, None, _Result]]
 
 _CLOSED = "The engine was closed."
+_FAILED = "The engine failed in the middle of this utterance."
 _DIED = "The engine has stopped; the server's log says why."
 _log = structlog.get_logger(__name__)
 
@@ -189,7 +190,7 @@ class EngineThread:
                 job.future.set_result(end.value)
         except Exception as error:
             with _nobody_waits():
-                job.future.set_exception(_failure(error))
+                job.future.set_exception(_failure(error, "The voice could not be encoded; try again."))
         self._jobs.popleft()
 
     def _end_all(self) -> None:
@@ -208,9 +209,12 @@ def _nobody_waits() -> contextlib.suppress:
     return contextlib.suppress(InvalidStateError)
 
 
-def _failure(error: Exception) -> TtsError:
+def _failure(error: Exception, words: str = _FAILED) -> TtsError:
     """What is told to clients; the log gets the type and the place."""
     if isinstance(error, TtsError):
         return error
     _log.error("synthesis_failed", engine="qwen3", exc_info=error)
-    return SynthesisError("The engine failed in the middle of this utterance.")
+    if isinstance(error, torch.OutOfMemoryError):
+        torch.cuda.empty_cache()
+        return GpuOutOfMemory("The GPU has no memory left for this; try again in a moment.")
+    return SynthesisError(words)

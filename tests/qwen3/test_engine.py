@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from makima_tts.engine import Manner, ModelChoice, Qwen3Engine
+from makima_tts.engine.runner import Runner
 from makima_tts.engine.slots import Slots
-from makima_tts.errors import Cancelled, InvalidText, RateLimited, TtsUnavailable
+from makima_tts.errors import Cancelled, GpuOutOfMemory, InvalidText, RateLimited, TtsUnavailable
 from makima_tts.speech import UtteranceRequest
 from tests.qwen3.engines import begin, chunks_of, running, sound
 from tests.qwen3.test_chunks import reference
@@ -167,3 +169,18 @@ async def test_an_utterance_has_no_more_frames_than_it_may_however_many_pieces()
         await chunks_of(stream)
         assert len(frames) == 20
         assert stream.finish_reason == "length"
+
+
+async def test_a_device_without_memory_fails_who_wanted_it_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running(ENDING) as engine:
+        with monkeypatch.context() as full:
+            full.setattr(Runner, "read", out_of_memory)
+            with pytest.raises(GpuOutOfMemory):
+                await chunks_of(begin(engine, TEXT))
+        assert sound(await chunks_of(begin(engine, TEXT))).size
+
+
+def out_of_memory(*_given: object) -> None:
+    raise torch.OutOfMemoryError
