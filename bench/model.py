@@ -103,6 +103,7 @@ def measure(given: argparse.Namespace) -> list[Found]:
             children.append(stack.enter_context(side(REFERENCE_PYTHON, "bench.reference", given)))
             children[-1].await_ready()
         for part, batch in _plan(given):
+            print(f"{part}, batch {batch or 1} …", file=sys.stderr)
             for child in children:
                 child.measure(part, batch)
         return [child.found for child in children]
