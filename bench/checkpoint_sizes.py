@@ -49,10 +49,16 @@ def _conv(name: str, inputs: int, outputs: int, kernel: int) -> Sizes:
 
 
 def _transformer(name: str, config: Config, *, qk_norm: bool) -> Sizes:
-    hidden, head = config["hidden_size"], config["head_dim"]
+    hidden = config["hidden_size"]
+    head = config.get("head_dim") or hidden // config["num_attention_heads"]
     queries, keys = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
     for index in range(config["num_hidden_layers"]):
         layer = f"{name}.layers.{index}"
+        if config.get("attention_bias"):
+            yield f"{layer}.self_attn.q_proj.bias", (queries,)
+            yield f"{layer}.self_attn.k_proj.bias", (keys,)
+            yield f"{layer}.self_attn.v_proj.bias", (keys,)
+            yield f"{layer}.self_attn.o_proj.bias", (hidden,)
         yield f"{layer}.self_attn.q_proj.weight", (queries, hidden)
         yield f"{layer}.self_attn.k_proj.weight", (keys, hidden)
         yield f"{layer}.self_attn.v_proj.weight", (keys, hidden)

@@ -26,9 +26,10 @@ from bench.model import checkpoint_in
 from bench.report import circumstances, table
 from makima_tts.model import frames as frame_maker
 from makima_tts.model.checkpoint import Checkpoint
+from makima_tts.model.config import CONTROL_IDS
 from makima_tts.model.devices import device_of
 from makima_tts.model.layers import ROW_MULTIPLE
-from makima_tts.model.sampling import CONTROL_IDS, Sampling
+from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.model.voice_encoding import Arrays, encode_voice, voice_from
 from makima_tts.speech import VoiceReference

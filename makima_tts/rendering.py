@@ -23,8 +23,8 @@ from makima_tts.voices import ResolvedVoice, VoiceManager
 _UTTERANCE = "say"
 # Rows of a prompt beside the text: the longest clip and its transcript.
 _PROMPT_ROWS = 3072
-# Nearly three minutes, where nobody says otherwise.
-_MOST_FRAMES = 2048
+# What the package allows by the published generation_config.json: 8192 codes, the last of them no frame.
+_MOST_RAW_FRAMES = 8191
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,6 @@ async def render(wanted: Wanted, engine_name: str, model_id: str | None, manner:
     async with factory.running(engine):
         voices = factory.build_voices(settings, engine, Metrics())
         voice = await _voice(voices, engine, wanted, manner)
-        frames.clear()  # those of the warm-up
         said = await _write(wanted, manner, engine, _speech(engine, wanted, voice, pieces))
     if manner.codes is not None:
         _write_codes(manner.codes, frames)
@@ -77,18 +76,20 @@ def _engine(
         if not manner.plain:
             raise InvalidMessage("Only Qwen3-TTS takes --greedy, --raw, --codes and the like: add --model.")
         return factory.build_engine(choice, settings)
-    most = manner.max_frames or _MOST_FRAMES
     engine_manner = Manner(
         greedy=manner.greedy,
         raw=manner.raw,
         text_streams=manner.text_streams,
         max_frames=manner.max_frames,
-        positions=_PROMPT_ROWS + len(wanted.text.encode()) + most,
     )
+    if manner.raw:  # all of the text is one piece
+        most = manner.max_frames or _MOST_RAW_FRAMES
+        positions = _PROMPT_ROWS + len(wanted.text.encode()) + most
+        engine_manner = replace(engine_manner, positions=positions, max_frames=most)
     return factory.build_qwen3(
         settings.model_copy(update={"max_streams": 1}),
         engine_manner,
-        lambda _utterance, codes: frames.append(codes),
+        lambda utterance, codes: frames.append(codes) if utterance == _UTTERANCE else None,
     )
 
 
@@ -118,8 +119,9 @@ async def _write(wanted: Wanted, manner: Rendering, engine: SpeechEngine, speech
 
 
 def _write_codes(path: Path, frames: list[npt.NDArray[np.int64]]) -> None:
+    """int64 [frames, Q]. Every utterance has frames: the model may not end before two."""
     with new_file(path) as unfinished, unfinished.open("wb") as file:
-        np.save(file, np.stack(frames) if frames else np.zeros((0, 0), np.int64))
+        np.save(file, np.stack(frames))
 
 
 def _speech(engine: SpeechEngine, wanted: Wanted, voice: ResolvedVoice, pieces: list[str]) -> SpeechStream:

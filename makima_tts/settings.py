@@ -11,6 +11,8 @@ from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from makima_tts.model import Precision
+
 PREFIX = "TTS_"
 ENV_FILE = Path(".env")
 
@@ -37,7 +39,7 @@ class Settings(BaseSettings):
         "auto",
         description="Where Qwen3-TTS runs: auto (a GPU if there is one), cpu, cuda, cuda:N, mps or metal",
     )
-    precision: Literal["auto", "fp32", "bf16"] = Field(
+    precision: Precision = Field(
         "auto", description="How precisely it reckons. auto: bf16 where the hardware is fast at it, else fp32"
     )
     max_streams: Count = Field(

@@ -76,7 +76,7 @@ def _shape(seed: int, *, codebooks: int = 16, **differences: Config) -> Shape:
         "encoder": _ENCODER,
         "decoder": _DECODER,
     }
-    merged = {name: {**part, **differences.get(name, {})} for name, part in parts.items()}
+    merged = {name: _without_none({**part, **differences.get(name, {})}) for name, part in parts.items()}
     merged["speaker"]["enc_dim"] = merged["talker"]["hidden_size"]
     return Shape(
         talker=merged["talker"],
@@ -90,12 +90,29 @@ def _shape(seed: int, *, codebooks: int = 16, **differences: Config) -> Shape:
     )
 
 
+def _without_none(part: Config) -> Config:
+    """None takes a field out of the file."""
+    return {name: value for name, value in part.items() if value is not None}
+
+
 SHAPES: dict[str, Shape] = {
-    # Head counts that are no powers of two, heads that do not add up to the hidden size.
+    # Head counts that are no powers of two, heads that do not add up to the hidden size, biases, another
+    # activation.
     "odd": _shape(
         1,
-        talker={"hidden_size": 80, "num_attention_heads": 6, "num_key_value_heads": 3},
-        predictor={"hidden_size": 80, "num_attention_heads": 5, "num_key_value_heads": 5},
+        talker={
+            "hidden_size": 80,
+            "num_attention_heads": 6,
+            "num_key_value_heads": 3,
+            "attention_bias": True,
+            "hidden_act": "gelu",
+        },
+        predictor={
+            "hidden_size": 80,
+            "num_attention_heads": 5,
+            "num_key_value_heads": 5,
+            "attention_bias": True,
+        },
         decoder={"num_attention_heads": 6, "num_key_value_heads": 2},
     ),
     # As in the 1.7B: a projection between talker and code predictor.
@@ -106,10 +123,25 @@ SHAPES: dict[str, Shape] = {
         talker={"use_sliding_window": True, "sliding_window": 24},
         predictor={"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
         encoder={"sliding_window": 16},
-        decoder={"sliding_window": 7, "upsample_rates": [2, 2, 3], "decoder_dim": 16},
+        # Without a head size of its own: it follows from the hidden size.
+        decoder={
+            "hidden_size": 36,
+            "head_dim": None,
+            "sliding_window": 7,
+            "upsample_rates": [2, 2, 3],
+            "decoder_dim": 16,
+        },
     ),
-    # The codec as deep as the published one, and its real window.
-    "deep": _shape(4, decoder={"num_hidden_layers": 8, "sliding_window": 72}),
+    # The codec as deep as the published one, and its real window; a code predictor of mixed layers.
+    "deep": _shape(
+        4,
+        predictor={
+            "use_sliding_window": True,
+            "sliding_window": 3,
+            "layer_types": ["sliding_attention", "full_attention"],
+        },
+        decoder={"num_hidden_layers": 8, "sliding_window": 72},
+    ),
 }
 
 # For tests of what is around the model: the least that there is of everything.

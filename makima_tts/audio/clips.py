@@ -90,7 +90,7 @@ def read_clip(file: BinaryIO) -> tuple[Clip, ClipReport]:
 
 def read_clip_as_it_is(file: BinaryIO) -> Clip:
     """Mixed down to mono and nothing else; any length up to MAX_CLIP_S. Raises InvalidClip. Blocks."""
-    clip = _decode(file).clip
+    clip = _decode(file, limited=False).clip
     if not clip.pcm.size:
         raise InvalidClip(f"The clip holds no sound. {ALLOWED}")
     return clip
@@ -128,14 +128,16 @@ def _header_refusal(sound: soundfile.SoundFile) -> str | None:
     return None
 
 
-def _decode(file: BinaryIO) -> _Decoded:
+def _decode(file: BinaryIO, *, limited: bool = True) -> _Decoded:
+    """``limited``: to -1…1, which samples of floating point may exceed."""
     with _open(file) as sound:
         longest_frames = round(sound.samplerate * MAX_CLIP_S)
         pcm = _reserve(min(max(sound.frames, 0), longest_frames + 1))
         filled = clipped = 0
         while filled < pcm.size and (block := _read_block(sound, pcm.size - filled)).size:
             clipped += _count_clipped(block)
-            np.clip(block, -1.0, 1.0, out=block)
+            if limited:
+                np.clip(block, -1.0, 1.0, out=block)
             block.mean(axis=1, out=pcm[filled : filled + len(block)])
             filled += len(block)
         if filled > longest_frames:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from makima_tts.backends.whole_pieces import Spoken
 from makima_tts.errors import GpuOutOfMemory, TtsUnavailable
 from makima_tts.speech import VoiceReference
-from makima_tts.text.durations import longest_speech_s
+from makima_tts.text import longest_speech_s
 
 SAMPLE_RATE_HZ = 24_000
 FRAME_SAMPLES = 1920
@@ -132,8 +132,9 @@ class OfficialModel:
         began_s = time.perf_counter()
         budget_frames = self._budget_frames(line)
         pcm = self._with_memory(lambda: self._generate(line, budget_frames))
-        cut = pcm.size > budget_frames * FRAME_SAMPLES
-        return Spoken(np.clip(pcm, -1.0, 1.0), time.perf_counter() - began_s), cut
+        most_samples = budget_frames * FRAME_SAMPLES
+        spoken = Spoken(np.clip(pcm[:most_samples], -1.0, 1.0), time.perf_counter() - began_s)
+        return spoken, pcm.size > most_samples
 
     def unload(self) -> None:
         self._reference = None

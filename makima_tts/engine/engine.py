@@ -11,13 +11,14 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from makima_tts.engine.manner import FrameWatcher, Manner
 from makima_tts.errors import RateLimited, TtsUnavailable, VoiceNotFound
+from makima_tts.model import Precision
 from makima_tts.model.on_disk import is_folder
 from makima_tts.protocol import LANGUAGES
 from makima_tts.speech import (
@@ -44,8 +45,6 @@ _WARM_UP = "Hello."
 
 # Shares of the way to ready.
 _DOWNLOADED, _LOADED = 0.4, 0.9
-
-Precision = Literal["auto", "fp32", "bf16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +120,8 @@ class Qwen3Engine:
     async def encode_voice(self, reference: VoiceReference) -> VoicePrompt:
         if reference.mode == "icl" and not reference.transcript:
             raise VoiceNotFound("Cloning in mode icl needs the transcript of the clip.")
-        from makima_tts.model.voice_encoding import APPENDED_SILENCE_S, encode_voice  # noqa: PLC0415
+        from makima_tts.model.reference_audio import APPENDED_SILENCE_S  # noqa: PLC0415
+        from makima_tts.model.voice_encoding import encode_voice  # noqa: PLC0415
 
         silence_s = 0.0 if self._manner.raw else APPENDED_SILENCE_S
         work = self._running().do(lambda model: encode_voice(model, reference, appended_silence_s=silence_s))
@@ -189,7 +189,9 @@ class Qwen3Engine:
         )
         checkpoint = Checkpoint.open(folder)
         kept_as = f"qwen3-1-{checkpoint.fingerprint}-{str(dtype).removeprefix('torch.')}"
-        self._facts = replace(self._facts, fingerprint=kept_as)
+        known = checkpoint.config.talker_config.codec_language_id
+        languages = tuple(name for name in LANGUAGES if name.lower() in known)
+        self._facts = replace(self._facts, fingerprint=kept_as, languages=languages)
         return SpeechModel.load(
             checkpoint,
             device,

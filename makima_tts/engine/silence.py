@@ -44,14 +44,17 @@ class SilenceGuard:
     def begin_piece(self) -> None:
         self.run = 0
 
-    def pass_on(self, pcm: Pcm, frames: int, sample_rate_hz: int, *, text_used_up: bool) -> Pcm:
-        """What of these frames is to be heard, float32 [samples]: all but leading silence."""
+    def pass_on(self, pcm: Pcm, frames: int, sample_rate_hz: int, *, after_text: int) -> Pcm:
+        """What of these frames is to be heard, float32 [samples]: all but leading silence.
+
+        ``after_text``: so many of them, the last, were made when the text was used up.
+        """
         loud = loud_frames(pcm, frames, sample_rate_hz)
         skipped = 0 if self.begun else self._leading(loud)
         self.skipped += skipped
         self.begun = self.begun or skipped < frames
-        for frame_is_loud in loud:
-            self.run = 0 if frame_is_loud or not text_used_up else self.run + 1
+        for frame_is_loud in loud[frames - after_text :]:
+            self.run = 0 if frame_is_loud else self.run + 1
         return pcm[skipped * (pcm.size // frames) :]
 
     def _leading(self, loud: npt.NDArray[np.bool_]) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
+from makima_tts.engine.failures import as_failure
 from makima_tts.engine.manner import FrameWatcher, Manner
 from makima_tts.engine.ramp import RealTimeFactor, next_chunk_frames
 from makima_tts.engine.runner import Runner
@@ -78,8 +79,8 @@ class Steps:
         try:
             prompt = self._prompt(utterance, piece)
             self._read_prompt(utterance, prompt)
-        except TtsError as error:
-            self._fail(utterance, error)
+        except Exception as error:  # its own alone: nobody else has anything to do with this prompt
+            self._fail(utterance, as_failure(error))
             return
         piece.trailing = len(prompt.trailing)
         piece.position = len(prompt.constant) + len(prompt.rest)
@@ -169,9 +170,8 @@ class Steps:
         piece = _piece_of(utterance)
         utterance.pending = 0
         if frames and not self._manner.raw:
-            pcm = utterance.silence.pass_on(
-                pcm, frames, self._model.sample_rate_hz, text_used_up=piece.text_used_up
-            )
+            after_text = min(frames, max(0, piece.frames - piece.trailing))
+            pcm = utterance.silence.pass_on(pcm, frames, self._model.sample_rate_hz, after_text=after_text)
             if utterance.silence.lost:
                 piece.ended = utterance.cut = True
         if pcm.size or piece.ended:

@@ -17,13 +17,14 @@ from typing import Any, TypeVar
 import structlog
 import torch
 
+from makima_tts.engine.failures import as_failure
 from makima_tts.engine.manner import FrameWatcher, Manner
 from makima_tts.engine.runner import Runner
 from makima_tts.engine.scheduler import StepPlan, plan_step
 from makima_tts.engine.slots import Slots
 from makima_tts.engine.steps import Steps
 from makima_tts.engine.utterance import EngineUtterance
-from makima_tts.errors import Cancelled, GpuOutOfMemory, SynthesisError, TtsError, TtsUnavailable
+from makima_tts.errors import Cancelled, TtsError, TtsUnavailable
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.speech import SpeechSink, UtteranceRequest
 
@@ -31,7 +32,6 @@ _Result = TypeVar("_Result")
 Work = Callable[[SpeechModel], Generator[None, None, _Result]]
 
 _CLOSED = "The engine was closed."
-_FAILED = "The engine failed in the middle of this utterance."
 _DIED = "The engine has stopped; the server's log says why."
 _log = structlog.get_logger(__name__)
 
@@ -81,14 +81,20 @@ class EngineThread:
 
     def speak(self, request: UtteranceRequest, sink: SpeechSink) -> None:
         self._arrivals.append((request, sink))
-        self._wake.set()
+        self._notice()
 
     def do(self, work: Work[_Result]) -> Future[_Result]:
         """Run ``work`` in slices; a cancelled future ends it at the next one."""
         job = _Job(work)
         self._jobs.append(job)
-        self._wake.set()
+        self._notice()
         return job.future
+
+    def _notice(self) -> None:
+        """Something came, perhaps to a thread that has ended meanwhile."""
+        self._wake.set()
+        if self._over:
+            self._turn_away()
 
     def wake(self) -> None:
         """Something changed for an utterance: text, credit, a cancel."""
@@ -113,9 +119,11 @@ class EngineThread:
                 runner = Runner(model, slots=self._slot_count, positions=positions, text_rows=positions)
                 steps = Steps(model, runner, self._manner, fail=self._fail, watch=self._watch)
             except BaseException as error:  # whoever waits hears all of it
-                self._loaded.set_exception(error)
+                with _nobody_waits():
+                    self._loaded.set_exception(error)
                 return
-            self._loaded.set_result(model)
+            with _nobody_waits():
+                self._loaded.set_result(model)
             try:
                 while not self._closing:
                     self._turn(model, steps)
@@ -146,7 +154,7 @@ class EngineThread:
             try:
                 steps.begin(utterance)
             except Exception as error:
-                self._fail(utterance, _failure(error))
+                self._fail(utterance, as_failure(error))
 
     def _sweep(self) -> None:
         """Those who are cancelled or have said everything leave."""
@@ -162,7 +170,7 @@ class EngineThread:
             steps.perform(plan)
         except Exception as error:
             for utterance in plan.speak:
-                self._fail(utterance, _failure(error))
+                self._fail(utterance, as_failure(error))
 
     def _fail(self, utterance: EngineUtterance, error: TtsError) -> None:
         if utterance in self._utterances:
@@ -190,31 +198,28 @@ class EngineThread:
                 job.future.set_result(end.value)
         except Exception as error:
             with _nobody_waits():
-                job.future.set_exception(_failure(error, "The voice could not be encoded; try again."))
+                job.future.set_exception(as_failure(error, "The voice could not be encoded; try again."))
         self._jobs.popleft()
 
     def _end_all(self) -> None:
-        error = Cancelled(_CLOSED) if self._closing else TtsUnavailable(_DIED)
         for utterance in tuple(self._utterances):
-            self._fail(utterance, error)
-        for _, sink in self._arrivals:
-            sink.fail(error)
-        for job in self._jobs:
-            with _nobody_waits():
-                job.future.set_exception(TtsUnavailable(_CLOSED))
+            self._fail(utterance, self._last_word())
+        self._turn_away()
+
+    def _turn_away(self) -> None:
+        """Whoever still waits for a slot or a slice; may meet itself on two threads."""
+        with contextlib.suppress(IndexError):
+            while True:
+                self._arrivals.popleft()[1].fail(self._last_word())
+        with contextlib.suppress(IndexError):
+            while True:
+                with _nobody_waits():
+                    self._jobs.popleft().future.set_exception(TtsUnavailable(self._last_word().message))
+
+    def _last_word(self) -> TtsError:
+        return Cancelled(_CLOSED) if self._closing else TtsUnavailable(_DIED)
 
 
 def _nobody_waits() -> contextlib.suppress:
     """Whoever asked may have gone away meanwhile, and so cancelled the future."""
     return contextlib.suppress(InvalidStateError)
-
-
-def _failure(error: Exception, words: str = _FAILED) -> TtsError:
-    """What is told to clients; the log gets the type and the place."""
-    if isinstance(error, TtsError):
-        return error
-    _log.error("synthesis_failed", engine="qwen3", exc_info=error)
-    if isinstance(error, torch.OutOfMemoryError):
-        torch.cuda.empty_cache()
-        return GpuOutOfMemory("The GPU has no memory left for this; try again in a moment.")
-    return SynthesisError(words)

@@ -35,10 +35,6 @@ class PieceState:
     fresh: bool = True
     ended: bool = False
 
-    @property
-    def text_used_up(self) -> bool:
-        return self.frames > self.trailing
-
 
 @dataclass(slots=True)
 class EngineUtterance:

@@ -3,3 +3,9 @@
 In: a checkpoint folder, token ids, codes, sound. Out: the same in other forms. Does not know: threads,
 utterances, slots' owners, time.
 """
+
+from typing import Literal
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+__all__ = ["Precision"]

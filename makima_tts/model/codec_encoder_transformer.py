@@ -131,15 +131,8 @@ class EncoderTransformer:
         first = seen.position - seen.keys_values[0].shape[2]
         there = torch.arange(first, seen.position + len(x), device=x.device)  # [N + T]
         here = there[-len(x) :]
-        return _Place(self._rotation(here), there <= here[:, None])  # [T, N + T]
-
-    def _rotation(self, positions: Tensor) -> Rotation:
-        """Rotary embedding, rotate-half form (arXiv:2104.09864): int64 [T] → [T, D]."""
-        size = self.config.head_size
-        exponents = torch.arange(0, size, 2, device=positions.device).float() / size
-        angles = torch.outer(positions.float(), 1.0 / self.config.rope_theta**exponents)  # [T, D / 2]
-        both = torch.cat((angles, angles), dim=-1)  # [T, D]
-        return Rotation(both.cos(), both.sin())
+        rotation = Rotation.of(here, self.config.rope_theta, self.config.head_size)
+        return _Place(rotation, there <= here[:, None])  # [T, N + T]
 
     def _attention(
         self, layer: EncoderLayer, x: Tensor, keys_values: list[Tensor], index: int, place: _Place

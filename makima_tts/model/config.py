@@ -20,6 +20,9 @@ MODEL_CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
 CODEC_CONFIG = "speech_tokenizer/config.json"
 
+# At the end of the talker's vocabulary; of them, only the end of speech may ever be chosen.
+CONTROL_IDS = 1024
+
 Size = Annotated[int, Field(gt=0)]
 Activation = Literal["silu", "gelu"]
 
@@ -34,7 +37,8 @@ class _Part(BaseModel):
 class _RopeScaling(_Part):
     """Only plain RoPE: mRoPE's three rows are equal for speech, which makes it plain."""
 
-    rope_type: Literal["default"] = "default"
+    # Where both are there, the older name wins, as in the reference.
+    rope_type: Literal["default"] = Field("default", validation_alias=AliasChoices("type", "rope_type"))
 
 
 class TransformerConfig(_Part):
@@ -47,7 +51,6 @@ class TransformerConfig(_Part):
     num_key_value_heads: Size
     head_dim: Size | None = None
     hidden_act: Activation = "silu"
-    max_position_embeddings: Size = 32768
     rms_norm_eps: float = 1e-6
     rope_theta: float = 10000.0
     rope_scaling: _RopeScaling | None = None
@@ -76,6 +79,12 @@ class PredictorConfig(TransformerConfig):
     sliding_window: Size | None = 4096
     max_window_layers: int = 28
     layer_types: tuple[Literal["full_attention", "sliding_attention"], ...] | None = None
+
+    @model_validator(mode="after")
+    def _layers_have_types(self) -> Self:
+        if self.layer_types is not None and len(self.layer_types) != self.num_hidden_layers:
+            raise ValueError("layer_types are not as many as num_hidden_layers")
+        return self
 
     def window_of(self, layer: int) -> int | None:
         """How many positions this layer looks back over, itself included; None is all of them."""
@@ -106,6 +115,20 @@ class TalkerConfig(TransformerConfig):
     codec_pad_id: int = 4196
     codec_bos_id: int = 4197
     codec_language_id: dict[str, int] = {}
+
+    @property
+    def control_ids(self) -> tuple[int, ...]:
+        """Every id of the codec vocabulary that stands for no code."""
+        return (
+            self.codec_eos_token_id,
+            self.codec_think_id,
+            self.codec_nothink_id,
+            self.codec_think_bos_id,
+            self.codec_think_eos_id,
+            self.codec_pad_id,
+            self.codec_bos_id,
+            *self.codec_language_id.values(),
+        )
 
     @property
     def window(self) -> int | None:
@@ -140,7 +163,6 @@ class CodecDecoderConfig(TransformerConfig):
     codebook_size: Size = 2048
     codebook_dim: Size = 512
     latent_dim: Size = 1024
-    max_position_embeddings: Size = 8000
     num_hidden_layers: Size = 8
     num_key_value_heads: Size = 16
     rms_norm_eps: float = 1e-5
@@ -168,7 +190,6 @@ class CodecEncoderConfig(_Part):
     pad_mode: Literal["constant", "replicate"] = "constant"
     compress: Size = 2
     codebook_size: Size = 2048
-    codebook_dim: Size = 256
     num_quantizers: Size = 32
     use_conv_shortcut: bool = False
     vector_quantization_hidden_dimension: Size = 256
@@ -202,18 +223,27 @@ class CodecConfig(_Part):
     decode_upsample_rate: Size = 1920
     encode_downsample_rate: Size = 1920
 
+    @model_validator(mode="after")
+    def _encoder_makes_frames(self) -> Self:
+        encoder = self.encoder_config
+        frame_samples = 2 * prod(encoder.upsampling_ratios)
+        rate_hz = encoder.sampling_rate / frame_samples
+        if self.encode_downsample_rate != frame_samples or encoder.frame_rate not in (None, rate_hz):
+            raise ValueError("the encoder's rates do not come to encode_downsample_rate and its frame_rate")
+        return self
+
 
 class GenerationConfig(_Part):
     """How the checkpoint wants to be sampled; the ``subtalker`` is the code predictor."""
 
     do_sample: bool = True
     top_k: int = Field(50, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
+    top_p: float = Field(1.0, ge=0, le=1)
     temperature: float = Field(0.9, gt=0)
     repetition_penalty: float = Field(1.05, gt=0)
     subtalker_dosample: bool = True
     subtalker_top_k: int = Field(50, ge=0)
-    subtalker_top_p: float = Field(1.0, gt=0, le=1)
+    subtalker_top_p: float = Field(1.0, ge=0, le=1)
     subtalker_temperature: float = Field(0.9, gt=0)
 
 
@@ -223,13 +253,11 @@ class ModelConfig(_Part):
     model_type: Literal["qwen3_tts"]
     tts_model_type: Literal["base"]
     tokenizer_type: Literal["qwen3_tts_tokenizer_12hz"] = "qwen3_tts_tokenizer_12hz"
-    tts_model_size: str = ""
     im_start_token_id: int = 151644
-    im_end_token_id: int = 151645
     tts_pad_token_id: int = 151671
     tts_bos_token_id: int = 151672
     tts_eos_token_id: int = 151673
-    talker_config: TalkerConfig = TalkerConfig()
+    talker_config: TalkerConfig
     speaker_encoder_config: SpeakerEncoderConfig = SpeakerEncoderConfig()
     codec: CodecConfig
     generation: GenerationConfig = GenerationConfig()
@@ -245,6 +273,10 @@ class ModelConfig(_Part):
             raise ValueError("enc_dim of the speaker encoder is not the talker's hidden_size")
         if not talker.num_code_groups == decoder.num_quantizers == self.codec.encoder_valid_num_quantizers:
             raise ValueError("talker, codec encoder and codec decoder differ in their number of codebooks")
+        if not all(0 <= number < talker.vocab_size for number in talker.control_ids):
+            raise ValueError("a codec id lies beyond the talker's vocab_size")
+        if max(talker.vocab_size - CONTROL_IDS, self.predictor.vocab_size) > decoder.codebook_size:
+            raise ValueError("the talker or the code predictor has more codes than the codec")
         if prod((*decoder.upsample_rates, *decoder.upsampling_ratios)) != self.codec.decode_upsample_rate:
             raise ValueError("decode_upsample_rate is not what the decoder's rates come to")
         return self

@@ -4,13 +4,10 @@ In: what the operator asked for. Out: a torch device and a number type, or TtsUn
 know: models.
 """
 
-from typing import Literal
-
 import torch
 
 from makima_tts.errors import TtsUnavailable
-
-Precision = Literal["auto", "fp32", "bf16"]
+from makima_tts.model import Precision
 
 # Ampere, the first whose tensor cores multiply bf16.
 _BF16_CAPABILITY = (8, 0)

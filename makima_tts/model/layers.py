@@ -13,6 +13,7 @@ ROW_MULTIPLE: below that, matrix libraries choose other kernels for other batch 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -37,9 +38,7 @@ class KeyValueCache:
         cls, config: TransformerConfig, rows: int, positions: int, device: torch.device, dtype: torch.dtype
     ) -> "KeyValueCache":
         shape = (config.num_hidden_layers, rows, config.num_key_value_heads, positions, config.head_size)
-        return cls(
-            torch.zeros(shape, device=device, dtype=dtype), torch.zeros(shape, device=device, dtype=dtype)
-        )
+        return cls(_zeros(shape, device, dtype), _zeros(shape, device, dtype))
 
     @property
     def positions(self) -> int:
@@ -50,20 +49,28 @@ class KeyValueCache:
         return KeyValueCache(self.keys.narrow(1, start, count), self.values.narrow(1, start, count))
 
 
+def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """On a CPU numpy's, which take no memory before they are written to: most positions never are."""
+    if device.type != "cpu":
+        return torch.zeros(shape, device=device, dtype=dtype)
+    words = np.zeros((*shape, dtype.itemsize), np.uint8)
+    return torch.from_numpy(words).view(dtype).squeeze(-1)
+
+
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """Rotary position embedding, computed once. ``cos`` and ``sin``: float32 [positions, D]."""
+    """Rotary position embedding. ``cos`` and ``sin``: float32 [positions, D]."""
 
     cos: Tensor
     sin: Tensor
 
     @classmethod
-    def table(cls, theta: float, head_size: int, positions: int, device: torch.device) -> "Rotation":
+    def of(cls, positions: Tensor, theta: float, head_size: int) -> "Rotation":
         """The rotate-half form of RoFormer (arXiv:2104.09864): channel d turns with channel d + D / 2."""
-        exponents = torch.arange(0, head_size, 2, dtype=torch.int64).float() / head_size
-        angles = torch.outer(torch.arange(positions).float(), 1.0 / theta**exponents)  # [positions, D / 2]
+        exponents = torch.arange(0, head_size, 2, device=positions.device).float() / head_size
+        angles = torch.outer(positions.float(), 1.0 / theta**exponents)  # [positions, D / 2]
         both = torch.cat((angles, angles), dim=-1)  # [positions, D]
-        return cls(both.cos().to(device), both.sin().to(device))
+        return cls(both.cos(), both.sin())
 
     def at(self, positions: Tensor, dtype: torch.dtype) -> "Rotation":
         """int64 [B, N] → [B, 1, N, D]."""
@@ -179,7 +186,8 @@ class Transformer:
             Layer.load(config, weights.within(f"layers.{index}"), window_of(index))
             for index in range(config.num_hidden_layers)
         )
-        rotation = Rotation.table(config.rope_theta, config.head_size, positions, weights.device)
+        table = torch.arange(positions, device=weights.device)  # turned once, for all there may be
+        rotation = Rotation.of(table, config.rope_theta, config.head_size)
         return cls(config, tuple(layers), weights.take("norm.weight", config.hidden_size), rotation)
 
     def run(self, rows: Tensor, span: Span, cache: KeyValueCache) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from makima_tts.errors import InvalidClip
@@ -18,9 +19,12 @@ RATE_HZ = 24_000
 APPENDED_SILENCE_S = 0.5
 
 
-def prepare_reference(
-    pcm: npt.NDArray[np.float32], sample_rate_hz: int, *, appended_silence_s: float = APPENDED_SILENCE_S
-) -> Tensor:
+def with_silence(pcm: Tensor, silence_s: float = APPENDED_SILENCE_S) -> Tensor:
+    """float32 [samples] at 24 kHz → the same, longer."""
+    return F.pad(pcm, (0, round(silence_s * RATE_HZ)))
+
+
+def prepare_reference(pcm: npt.NDArray[np.float32], sample_rate_hz: int) -> Tensor:
     """float32 [samples] → float32 [samples] at 24 kHz, on the CPU.
 
     Resampled as ``librosa.resample`` does by default (libsoxr, high quality, the length rounded up), which is
@@ -28,8 +32,7 @@ def prepare_reference(
     """
     if not pcm.size:
         raise InvalidClip("The reference audio holds no sound.")
-    silence = torch.zeros(round(appended_silence_s * RATE_HZ))
-    return torch.cat((torch.from_numpy(_at_model_rate(pcm, sample_rate_hz)), silence))
+    return torch.from_numpy(_at_model_rate(pcm, sample_rate_hz))
 
 
 def _at_model_rate(pcm: npt.NDArray[np.float32], sample_rate_hz: int) -> npt.NDArray[np.float32]:

@@ -12,11 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from makima_tts.model.config import GenerationConfig, TalkerConfig
+from makima_tts.model.config import CONTROL_IDS, GenerationConfig, TalkerConfig
 
 MIN_FRAMES = 2
-# The control ids at the end of the talker's vocabulary; of them, only the end of speech may be chosen.
-CONTROL_IDS = 1024
 
 _NEVER = float("-inf")
 
@@ -56,12 +54,15 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class RuleRows:
-    """One SamplingRule a row, on the device: each [S]."""
+    """One SamplingRule a row, on the device: each [S].
+
+    ``beyond_top_p`` is 1 - top_p, subtracted before it is rounded to float32, as the reference does it.
+    """
 
     greedy: Tensor
     temperature: Tensor
     top_k: Tensor
-    top_p: Tensor
+    beyond_top_p: Tensor
 
     @classmethod
     def allocate(cls, slots: int, device: torch.device) -> "RuleRows":
@@ -69,18 +70,20 @@ class RuleRows:
             torch.ones(slots, dtype=torch.bool, device=device),
             torch.ones(slots, device=device),
             torch.zeros(slots, dtype=torch.int64, device=device),
-            torch.ones(slots, device=device),
+            torch.zeros(slots, device=device),
         )
 
     def put(self, slot: int, rule: SamplingRule) -> None:
         self.greedy[slot] = rule.greedy
         self.temperature[slot] = rule.temperature
         self.top_k[slot] = rule.top_k
-        self.top_p[slot] = rule.top_p
+        self.beyond_top_p[slot] = 1 - rule.top_p
 
     def first(self, count: int) -> "RuleRows":
         """A view of the first ``count`` rows."""
-        return RuleRows(self.greedy[:count], self.temperature[:count], self.top_k[:count], self.top_p[:count])
+        return RuleRows(
+            self.greedy[:count], self.temperature[:count], self.top_k[:count], self.beyond_top_p[:count]
+        )
 
 
 def suppressed_ids(config: TalkerConfig, device: torch.device) -> Tensor:
@@ -116,7 +119,8 @@ def probabilities(logits: Tensor, rules: RuleRows) -> Tensor:
     in_top_k = (ordered >= least) | (rules.top_k == 0).unsqueeze(1)  # ties with the last one stay
     ordered = ordered.masked_fill(~in_top_k, _NEVER)
     beneath = ordered.softmax(dim=1).cumsum(dim=1)  # [B, V]: of this one and all that are less likely
-    in_top_p = (beneath > 1 - rules.top_p.unsqueeze(1)) | (rules.top_p >= 1).unsqueeze(1)
+    beyond = rules.beyond_top_p.unsqueeze(1)
+    in_top_p = (beneath > beyond) | (beyond <= 0)
     in_top_p[:, -1] = True
     ordered = ordered.masked_fill(~in_top_p, _NEVER)
     return torch.empty_like(ordered).scatter_(1, ids, ordered).softmax(dim=1)

@@ -18,14 +18,11 @@ import torch
 from torch import Tensor
 
 from makima_tts.model.prompt import VoiceRows
-from makima_tts.model.reference_audio import prepare_reference
+from makima_tts.model.reference_audio import APPENDED_SILENCE_S, prepare_reference, with_silence
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.speech import VoiceReference
 
 Arrays = dict[str, npt.NDArray[np.generic]]
-
-# Without it, the end of the reference is heard at the beginning of what the voice says.
-APPENDED_SILENCE_S = 0.5
 
 _CODES = "codes"
 _X_VECTOR = "x_vector"
@@ -51,13 +48,12 @@ def encode_voice(
     That is ``codes`` int64 [T, Q], ``frame_rows`` float32 [T, E] (their summed embeddings),
     ``transcript_rows`` float32 [N, E] (projected text), and the codec's state after these frames.
     """
-    rate_hz = reference.sample_rate_hz
-    speech = prepare_reference(reference.pcm, rate_hz, appended_silence_s=0.0).to(model.device)
+    speech = prepare_reference(reference.pcm, reference.sample_rate_hz).to(model.device)
+    yield
     x_vector = yield from model.speaker_encoder.embed(speech)
     arrays = {_X_VECTOR: _array(x_vector)}
     if reference.mode == "icl":
-        prepared = prepare_reference(reference.pcm, rate_hz, appended_silence_s=appended_silence_s)
-        codes = yield from model.codec_encoder.encode(prepared.to(model.device))
+        codes = yield from model.codec_encoder.encode(with_silence(speech, appended_silence_s))
         ids = model.tokenizer.encode(reference.transcript or "")
         arrays |= {
             _CODES: _array(codes),

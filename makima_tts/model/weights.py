@@ -51,24 +51,12 @@ class Weights:
     def as_dtype(self, dtype: torch.dtype) -> "Weights":
         return replace(self, dtype=dtype)
 
-    def has(self, name: str) -> bool:
-        return self.source.shape(self.prefix + name) is not None
-
     def take(self, name: str, *shape: int) -> Tensor:
         """Raises TtsUnavailable, naming file and tensor, when it is missing or of another shape."""
-        tensor = self.take_if_there(name, *shape)
-        if tensor is None:
-            raise TtsUnavailable(
-                f"{self.source.label} lacks the tensor {self.prefix}{name}; download it again."
-            )
-        return tensor
-
-    def take_if_there(self, name: str, *shape: int) -> Tensor | None:
-        """None when there is none of that name. Raises TtsUnavailable when it has another shape."""
         full = self.prefix + name
         found = self.source.shape(full)
         if found is None:
-            return None
+            raise TtsUnavailable(f"{self.source.label} lacks the tensor {full}; download it again.")
         if found != shape:
             raise TtsUnavailable(
                 f"{self.source.label}: {full} has the shape {list(found)}, "

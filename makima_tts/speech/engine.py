@@ -17,7 +17,7 @@ ANY_LANGUAGE = "Auto"
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What an engine is and can do; known before it is loaded.
+    """What an engine is and can do; known before it is loaded, as far as that does not depend on its model.
 
     ``languages`` are English names. ``text_streaming``: text may still be growing while it speaks.
     ``fingerprint`` names what a VoicePrompt depends on (model and revision). ``note`` is one sentence for
@@ -85,7 +85,7 @@ class SpeechEngine(Protocol):
 
     @property
     def facts(self) -> EngineFacts:
-        """Constant from ``start`` on; before, the fingerprint may not be known yet."""
+        """Constant from ``start`` on; before, what depends on the model is a guess."""
         ...
 
     async def start(self, report: ProgressReport) -> None:

@@ -27,7 +27,7 @@ def on_gpu(shape: str, dtype: torch.dtype = torch.float32) -> SpeechModel:
 
 
 @torch.inference_mode()
-def spoken(model: SpeechModel, *, greedy: bool) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def spoken(model: SpeechModel, *, greedy: bool) -> tuple[np.ndarray, np.ndarray]:
     """Codes int64 [frames, Q] and their sound, float32 [samples]."""
     written = model.prompts.write(model.tokenizer.encode(TEXT), "English", VoiceRows())
     runner = Runner(model, slots=4, positions=POSITIONS, text_rows=POSITIONS)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from makima_tts.engine.runner import Runner
+from makima_tts.model.config import GenerationConfig
 from makima_tts.model.prompt import Prompt, VoiceRows
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
@@ -105,6 +106,19 @@ def test_a_stream_that_is_left_out_for_a_while_goes_on_where_it_was(model: Speec
     furthest = max(position, other) + 7
     after = [runner.make([0], [0], furthest + number, [0]).codes[0] for number in range(FRAMES - 3)]
     assert torch.equal(torch.cat((before, torch.from_numpy(np.stack(after)))), expected)
+
+
+def test_what_was_chosen_before_the_prompt_is_not_penalized(model: SpeechModel) -> None:
+    """With a penalty that leaves nothing twice, the same piece is said again as if it were the first."""
+    written, runner = prompt(model, TEXTS[0]), new_runner(model)
+    runner.begin(0, Sampling.of(GenerationConfig(repetition_penalty=1000), greedy=True), 0, {})
+    said = []
+    for _ in range(2):
+        runner.read_constant(0, written)
+        runner.read(0, written)
+        said.append(frames(runner, [0], len(written.rows))[0])
+    assert torch.equal(*said)
+    assert len(said[0][:, 0].unique()) == FRAMES
 
 
 def test_what_depends_on_the_voice_may_be_read_once_for_all(model: SpeechModel) -> None:

@@ -51,8 +51,13 @@ def test_seed_frame_and_codebook_each_make_another_number() -> None:
         return uniform(torch.tensor([seed]), torch.tensor([frame]), codebook).item()
 
     numbers = [
-        number(0, 0, 0), number(1, 0, 0), number(2**32, 0, 0), number(-1, 0, 0), number(0, 1, 0), number(0, 0, 1),
-    ]  # fmt: skip
+        number(0, 0, 0),
+        number(1, 0, 0),
+        number(2**32, 0, 0),
+        number(-1, 0, 0),
+        number(0, 1, 0),
+        number(0, 0, 1),
+    ]
     assert len(set(numbers)) == len(numbers)
 
 

@@ -31,6 +31,9 @@ RULES = (
     (1.0, 1, 1.0, 1.05, 2),
     (1.0, 0, 0.01, 1.05, 2),
     (1.0, 5000, 0.95, 0.8, 4),
+    (1.0, 0, 0.8, 1.0, 2),
+    (1.0, 0, 0.6, 1.0, 2),
+    (1.0, 0, 0.4, 1.0, 2),
 )
 _ROWS = 4
 
@@ -46,6 +49,9 @@ def make(_checkpoint: Path, shape: str) -> dict[str, torch.Tensor]:
         # The first row is crafted: ties at the edge of top-k, the end of speech far ahead, a wide gap.
         logits[0] = torch.arange(VOCABULARY) % 7 - 3.0
         logits[0, EOS] = 9.0
+        # The second is even: five codes that share all there is, at the very edge of some top-p.
+        logits[1] = -50.0
+        logits[1, :5] = 1.0
         chosen = torch.from_numpy(draw.integers(0, VOCABULARY - 1024, (_ROWS, before)))
         rules = LogitsProcessorList(
             [

@@ -1,6 +1,8 @@
 """What the qwen3 engine promises beyond the conformance suite: places, voices while others speak, silence."""
 
 import asyncio
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,18 @@ import torch
 from makima_tts.engine import Manner, ModelChoice, Qwen3Engine
 from makima_tts.engine.runner import Runner
 from makima_tts.engine.slots import Slots
-from makima_tts.errors import Cancelled, GpuOutOfMemory, InvalidText, RateLimited, TtsUnavailable
-from makima_tts.speech import UtteranceRequest
+from makima_tts.errors import (
+    Cancelled,
+    GpuOutOfMemory,
+    InvalidText,
+    RateLimited,
+    SynthesisError,
+    TtsUnavailable,
+)
+from makima_tts.speech import SpeechStream, UtteranceRequest, VoicePrompt
 from tests.qwen3.engines import begin, chunks_of, running, sound
 from tests.qwen3.test_chunks import reference
-from tests.small_models import ENDING
+from tests.small_models import ENDING, checkpoint_folder
 
 TEXT = "The lamps are lit."
 
@@ -184,3 +193,53 @@ async def test_a_device_without_memory_fails_who_wanted_it_and_goes_on(
 
 def out_of_memory(*_given: object) -> None:
     raise torch.OutOfMemoryError
+
+
+async def test_a_prompt_that_cannot_be_read_fails_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(ENDING) as engine:
+        alone = sound(await chunks_of(begin(engine, *[TEXT] * 3)))
+        healthy = begin(engine, *[TEXT] * 3)
+        first = await anext(healthy)
+        broken = VoicePrompt(engine.facts.fingerprint, {"x_vector": np.zeros(3, np.float32)})
+        with pytest.raises(SynthesisError):
+            await chunks_of(begin(engine, TEXT, voice=broken))
+        rest = await chunks_of(healthy)
+        assert np.abs(sound([first, *rest]) - alone).max() < 2**-16
+
+
+async def test_a_language_that_the_checkpoint_lacks_is_refused_at_once(tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoint_folder(ENDING), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    del config["talker_config"]["codec_language_id"]["german"]
+    (folder / "config.json").write_text(json.dumps(config))
+    engine = Qwen3Engine(ModelChoice(str(folder)))
+    await engine.start(lambda _progress: None)
+    assert "German" not in engine.facts.languages
+    with pytest.raises(InvalidText):
+        engine.open(UtteranceRequest("utterance", "German"))
+    await engine.close()
+
+
+async def test_a_start_that_is_given_up_ends_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
+    engine = Qwen3Engine(ModelChoice(str(checkpoint_folder(ENDING))))
+    begun = asyncio.Event()
+    starting = asyncio.create_task(engine.start(lambda _progress: begun.set()))
+    await begun.wait()
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    await engine.close()
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+async def test_what_comes_to_a_thread_that_has_ended_is_not_left_waiting() -> None:
+    async with running(ENDING) as engine:
+        thread = engine._thread
+        assert thread is not None
+        await engine.close()
+        stream, sink = SpeechStream.create(buffer_samples=1)
+        thread.speak(UtteranceRequest("late"), sink)
+        with pytest.raises(Cancelled):
+            await chunks_of(stream)
+        with pytest.raises(TtsUnavailable):
+            thread.do(lambda _model: iter(())).result(timeout=5)  # type: ignore[arg-type, return-value]
