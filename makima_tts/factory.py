@@ -76,7 +76,10 @@ def build_engine(choice: EngineChoice, settings: Settings) -> SpeechEngine:
             return build_qwen3(settings)
         case "qwen-tts":
             return OfficialEngine(
-                model_id=settings.model_id, device=settings.device, offline=settings.offline
+                model_id=settings.model_id,
+                revision=settings.model_revision,
+                device=settings.device,
+                offline=settings.offline,
             )
         case _:
             return ScriptedEngine()

@@ -52,19 +52,26 @@ _log = structlog.get_logger(__name__)
 class OfficialEngine:
     """A SpeechEngine that clones voices, one piece at a time.
 
-    ``model_id``: a Hugging Face id or a folder. ``offline``: use what is on disk, ask no network.
+    ``model_id``: a Hugging Face id or a folder; ``revision``: a commit, branch or tag of it. ``offline``: use
+    what is on disk, ask no network.
     ``max_frames``: no piece is longer; without it, its text says how long it may be.
     """
 
     def __init__(
-        self, *, model_id: str, device: str = "auto", offline: bool = False, max_frames: int | None = None
+        self,
+        *,
+        model_id: str,
+        revision: str | None = None,
+        device: str = "auto",
+        offline: bool = False,
+        max_frames: int | None = None,
     ) -> None:
-        name, revision = _name_and_revision(model_id)
+        name, state = _name_and_state(model_id, revision)
         self._facts = EngineFacts(
             name="qwen-tts",
             model=name,
             # The form of the tensors, and what they were made with.
-            fingerprint=f"qwen-tts-1 {name} {revision}".rstrip(),
+            fingerprint=f"qwen-tts-1 {name} {state}".rstrip(),
             sample_rate_hz=SAMPLE_RATE_HZ,
             languages=LANGUAGES,
             cloning=True,
@@ -73,7 +80,7 @@ class OfficialEngine:
         )
         self._utterances = OpenUtterances(self._facts, buffer_samples=BUFFER_SAMPLES)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="qwen-tts")
-        self._model = OfficialModel(model_id, device, offline=offline, max_frames=max_frames)
+        self._model = OfficialModel(model_id, revision, device, offline=offline, max_frames=max_frames)
 
     @property
     def facts(self) -> EngineFacts:
@@ -145,14 +152,11 @@ class OfficialEngine:
             over.set()
 
 
-def _name_and_revision(model_id: str) -> tuple[str, str]:
-    """A model's name for clients, who are told no paths, and what tells a folder's weights from others.
-
-    Weights that are published do not change under their id.
-    """
+def _name_and_state(model_id: str, revision: str | None) -> tuple[str, str]:
+    """A model's name for clients, who are told no paths, and what tells its weights from others."""
     folder = Path(model_id)
     if not folder.is_dir():
-        return model_id, ""
+        return model_id, revision or ""
     files = [path.stat() for path in map(folder.joinpath, _WEIGHTS) if path.is_file()]
     stamps = [(file.st_size, file.st_mtime_ns) for file in files]
     return folder.resolve().name, hashlib.sha256(repr(stamps).encode()).hexdigest()[:16]

@@ -57,8 +57,11 @@ class Line:
 class OfficialModel:
     """Everything blocks and belongs on one and the same worker: the random numbers are all the process's."""
 
-    def __init__(self, model_id: str, device: str, *, offline: bool, max_frames: int | None) -> None:
+    def __init__(
+        self, model_id: str, revision: str | None, device: str, *, offline: bool, max_frames: int | None
+    ) -> None:
         self._model_id = model_id
+        self._revision = revision
         self._device = device
         self._offline = offline
         self._max_frames = max_frames
@@ -147,13 +150,13 @@ class OfficialModel:
         return {"dtype": self._torch.bfloat16, **attention}
 
     def _source(self) -> str:
-        """Where to load from; if offline, a folder. Raises OSError when there is none."""
+        """Where to load from; offline or pinned, a folder. Raises OSError when there is none."""
         hub = import_module("huggingface_hub")
         offline = self._offline or hub.constants.HF_HUB_OFFLINE
-        if Path(self._model_id).is_dir() or not offline:
+        if Path(self._model_id).is_dir() or not (offline or self._revision):
             return self._model_id
-        # Given an id, the package asks the hub even for what it has on disk.
-        return str(hub.snapshot_download(self._model_id, local_files_only=True))
+        # Given an id, the package asks the hub even for what it has on disk, and for its newest codec.
+        return str(hub.snapshot_download(self._model_id, revision=self._revision, local_files_only=offline))
 
     def _be_ready(self) -> None:
         model, processor = self._reference.model, self._reference.processor

@@ -23,7 +23,7 @@ CHECKPOINT = os.environ["MAKIMA_TTS_TEST_CHECKPOINT"]
 
 
 def loaded(model_id: str = CHECKPOINT, device: str = "cpu", max_frames: int | None = None) -> OfficialModel:
-    model = OfficialModel(model_id, device, offline=True, max_frames=max_frames)
+    model = OfficialModel(model_id, None, device, offline=True, max_frames=max_frames)
     model.import_package()
     model.load()
     return model
