@@ -15,7 +15,6 @@ from makima_tts.model.checkpoint import Checkpoint
 from makima_tts.model.code_predictor import CodePredictor
 from makima_tts.model.codec import CodecDecoder
 from makima_tts.model.devices import device_of
-from makima_tts.model.layers import ROW_MULTIPLE
 from makima_tts.model.prompt import Prompt
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
@@ -37,7 +36,7 @@ class Ours:
         self._model = SpeechModel.load(
             checkpoint, device, sides.dtype_named(given.precision), positions=POSITIONS
         )
-        slots = -(-given.slots // ROW_MULTIPLE) * ROW_MULTIPLE
+        slots = given.slots
         self._runner = Runner(self._model, slots=slots, positions=POSITIONS, text_rows=POSITIONS)
         self._sampling = Sampling.of(self._model.config.generation)
 

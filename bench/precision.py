@@ -28,7 +28,6 @@ from makima_tts.model import frames as frame_maker
 from makima_tts.model.checkpoint import Checkpoint
 from makima_tts.model.config import CONTROL_IDS
 from makima_tts.model.devices import device_of
-from makima_tts.model.layers import ROW_MULTIPLE
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.model.voice_encoding import Arrays, encode_voice, voice_from
@@ -74,13 +73,13 @@ def read(model: SpeechModel, arrays: Arrays, frames: int, codes: Tensor | None =
     voice = voice_from(model, arrays)
     prompt = model.prompts.write(model.tokenizer.encode(sides.TEXT), sides.LANGUAGE, voice.rows)
     positions = len(prompt.rows) + frames + MARGIN_ROWS
-    state = model.frames.new_state(ROW_MULTIPLE, positions, positions)
+    state = model.frames.new_state(1, positions, positions)
     model.frames.begin_utterance(state, 0, Sampling.of(model.config.generation, greedy=True), 0)
     model.frames.read_constant(state, 0, prompt)
     model.frames.read(state, 0, prompt)
     talker = model.config.talker_config
     teacher = Teacher(talker.vocab_size - CONTROL_IDS, codes)
-    active = torch.arange(ROW_MULTIPLE, device=model.device) == 0
+    active = torch.ones(1, dtype=torch.bool, device=model.device)
     with mock.patch.object(frame_maker, "choose", teacher.choose):
         for frame in range(frames):
             model.frames.make(state, active, active if frame else None, len(prompt.rows) + frame)

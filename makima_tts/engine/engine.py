@@ -107,7 +107,7 @@ class Qwen3Engine:
         self._thread = make_thread(
             lambda: self._load(tell),
             self._manner,
-            slots=_row_multiple(self._streams),
+            slots=self._streams,
             ended=self._open.discard,
             watch=self._watch,
         )
@@ -222,9 +222,3 @@ def _engine_thread() -> type["EngineThread"]:
             f"Qwen3-TTS needs the package {error.name}: pip install 'makima-tts[qwen3]'."
         ) from error
     return EngineThread
-
-
-def _row_multiple(streams: int) -> int:
-    from makima_tts.model.layers import ROW_MULTIPLE  # noqa: PLC0415
-
-    return -(-streams // ROW_MULTIPLE) * ROW_MULTIPLE

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from makima_tts.engine.ramp import RAMP_FRAMES
-from makima_tts.model.layers import ROW_MULTIPLE, KeyValueCache
+from makima_tts.model.layers import KeyValueCache
 from makima_tts.model.prompt import Prompt
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
@@ -71,7 +71,7 @@ class Runner:
 
         ``stepped``: those whose frame is no prompt's first. ``furthest``: the highest position of all.
         """
-        rows = _up(max(slots) + 1, ROW_MULTIPLE)
+        rows = max(slots) + 1
         limit = min(self.positions, _up(furthest + 1, _LIMIT_MULTIPLE))
         active = self._mask(slots, rows)
         frames = self._model.frames.make(

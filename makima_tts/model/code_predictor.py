@@ -10,11 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from makima_tts.model.config import PredictorConfig
-from makima_tts.model.layers import KeyValueCache, Span, Transformer
+from makima_tts.model.layers import KeyValueCache, Span, Transformer, rows_by_matrix
 from makima_tts.model.weights import Weights
 
 # Logits [B, V] of a codebook → the chosen ids, int64 [B].
@@ -74,7 +73,7 @@ class CodePredictor:
         start = 0
         for index in range(self.config.num_code_groups - 1):
             hidden = self._run(rows, start, cache)  # [B, P]
-            chosen = choose(F.linear(hidden, self.heads[index]), index + 1)  # [B]
+            chosen = choose(rows_by_matrix(hidden, self.heads[index]), index + 1)  # [B]
             codes.append(chosen)
             embedded.append(self.embeddings[index][chosen])  # [B, E]
             start += rows.shape[1]
@@ -85,6 +84,6 @@ class CodePredictor:
         """[B, N, E] from position ``start`` on → the last row's hidden state, [B, P]."""
         batch, count, _ = rows.shape
         if self.projection is not None:
-            rows = F.linear(rows, *self.projection)  # [B, N, P]
+            rows = rows_by_matrix(rows, *self.projection)  # [B, N, P]
         positions = torch.arange(start, start + count, device=rows.device).expand(batch, count)
         return self.transformer.run(rows, Span(positions, start + count), cache)[:, -1]

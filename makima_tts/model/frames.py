@@ -17,7 +17,7 @@ from torch import Tensor
 
 from makima_tts.model.code_predictor import CodePredictor
 from makima_tts.model.config import TalkerConfig
-from makima_tts.model.layers import ROW_MULTIPLE, KeyValueCache
+from makima_tts.model.layers import KeyValueCache
 from makima_tts.model.prompt import Prompt
 from makima_tts.model.randomness import uniform
 from makima_tts.model.sampling import RuleRows, Sampling, choose, forbid, penalize, suppressed_ids
@@ -78,9 +78,7 @@ class FrameMaker:
         return self._talker.config
 
     def new_state(self, slots: int, positions: int, text_rows: int) -> FrameState:
-        """``slots`` is a multiple of ROW_MULTIPLE; ``positions`` and ``text_rows`` are what each may hold."""
-        if slots % ROW_MULTIPLE:
-            raise ValueError(f"slots come in multiples of {ROW_MULTIPLE}")
+        """``positions`` and ``text_rows`` are what each slot may hold."""
         talker, hidden = self._talker, self.config.hidden_size
         device, dtype = talker.device, talker.dtype
 

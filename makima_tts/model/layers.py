@@ -6,8 +6,7 @@ row means, who speaks, which rows of a batch matter.
 B batch rows · N positions of one call · L positions that may be looked at · E hidden size · H query heads
 · K key heads · G = H / K · D head size · R positions that a cache row can hold.
 
-What one batch row comes to depends on no other row, to the last bit, as long as B is a multiple of
-ROW_MULTIPLE: below that, matrix libraries choose other kernels for other batch sizes.
+What one batch row comes to depends on no other row, on CPUs to the last bit (``rows_by_matrix``).
 """
 
 from collections.abc import Callable
@@ -20,8 +19,6 @@ from torch import Tensor
 
 from makima_tts.model.config import Activation, TransformerConfig
 from makima_tts.model.weights import Weights
-
-ROW_MULTIPLE = 4
 
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.gelu}
 
@@ -114,6 +111,18 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tenso
     weights = scores.masked_fill(~mask.unsqueeze(1), float("-inf")).softmax(-1).to(values.dtype)
     attended: Tensor = weights.view(batch, heads // groups, groups * count, -1) @ values  # [B, K, G * N, D]
     return attended.reshape(batch, heads, count, size)
+
+
+def rows_by_matrix(rows: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
+    """[B, …, inputs] by [outputs, inputs] → [B, …, outputs], each batch row as if it were alone.
+
+    In fp32 on a CPU one row at a time: matrix libraries sum in another order for another number of rows, and
+    the last bit can decide a code. Reading the weights is what takes the time there, and one row alone is
+    read for as fast as memory allows.
+    """
+    if len(rows) == 1 or rows.device.type != "cpu" or rows.dtype != torch.float32:
+        return F.linear(rows, matrix, bias)
+    return torch.cat([F.linear(row, matrix, bias) for row in rows.split(1)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +220,7 @@ class Transformer:
         """``keys`` and ``values``: [B, K, R, D] of this layer."""
         config, eps = self.config, self.config.rms_norm_eps
         batch, count, _ = rows.shape
-        fused = F.linear(_norm(rows, layer.input_norm, eps), layer.qkv, layer.qkv_bias)
+        fused = rows_by_matrix(_norm(rows, layer.input_norm, eps), layer.qkv, layer.qkv_bias)
         heads = fused.view(batch, count, -1, config.head_size).transpose(1, 2)  # [B, H + 2 * K, N, D]
         shares = [config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads]
         query, key, value = torch.split(heads, shares, dim=1)
@@ -222,12 +231,12 @@ class Transformer:
         seen = slice(None), slice(None), slice(place.limit)
         attended = attend(query, keys[seen], values[seen], place.masks[layer.window])
         joined = attended.transpose(1, 2).reshape(batch, count, -1)  # [B, N, H * D]
-        return F.linear(joined, layer.out, layer.out_bias)
+        return rows_by_matrix(joined, layer.out, layer.out_bias)
 
     def _mlp(self, layer: Layer, rows: Tensor) -> Tensor:
-        fused = F.linear(_norm(rows, layer.mlp_norm, self.config.rms_norm_eps), layer.gate_up)
+        fused = rows_by_matrix(_norm(rows, layer.mlp_norm, self.config.rms_norm_eps), layer.gate_up)
         gate, up = fused.chunk(2, dim=-1)  # [B, N, intermediate] each
-        return F.linear(ACTIVATIONS[self.config.hidden_act](gate) * up, layer.down)
+        return rows_by_matrix(ACTIVATIONS[self.config.hidden_act](gate) * up, layer.down)
 
 
 @dataclass(frozen=True, slots=True)

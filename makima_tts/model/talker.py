@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from makima_tts.model.config import TalkerConfig
-from makima_tts.model.layers import ACTIVATIONS, KeyValueCache, Span, Transformer
+from makima_tts.model.layers import ACTIVATIONS, KeyValueCache, Span, Transformer, rows_by_matrix
 from makima_tts.model.weights import Weights
 
 
@@ -93,4 +93,4 @@ class Talker:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[B, E] → float32 [B, V]."""
-        return F.linear(hidden, self.head).float()
+        return rows_by_matrix(hidden, self.head).float()

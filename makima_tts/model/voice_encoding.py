@@ -29,7 +29,7 @@ _X_VECTOR = "x_vector"
 _TRANSCRIPT = "transcript_rows"
 _FRAMES = "frame_rows"
 _CODEC = "codec."
-_FRAMES_PER_SLICE = 4
+_FRAMES_PER_SLICE = 1
 
 
 @dataclass(frozen=True, slots=True)
