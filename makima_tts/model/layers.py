@@ -122,7 +122,7 @@ def rows_by_matrix(rows: Tensor, matrix: Tensor, bias: Tensor | None = None) -> 
     """
     if len(rows) == 1 or rows.device.type != "cpu" or rows.dtype != torch.float32:
         return F.linear(rows, matrix, bias)
-    return torch.cat([F.linear(row, matrix, bias) for row in rows.split(1)])
+    return torch.cat([F.linear(row, matrix, bias) for row in torch.split(rows, 1)])
 
 
 @dataclass(frozen=True, slots=True)

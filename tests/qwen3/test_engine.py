@@ -65,8 +65,8 @@ async def test_a_cancelled_place_is_taken_at_once_however_often() -> None:
 async def test_who_speaks_goes_on_speaking_while_a_voice_is_encoded() -> None:
     frames: list[npt.NDArray[np.int64]] = []
     async with running(ENDING, watch=lambda _name, codes: frames.append(codes)) as engine:
-        alone = sound(await chunks_of(begin(engine, *[TEXT] * 3)))
-        stream = begin(engine, *[TEXT] * 3)
+        alone = sound(await chunks_of(begin(engine, *[TEXT] * 8)))
+        stream = begin(engine, *[TEXT] * 8)
         chunks = [await anext(stream)]
         encoding = asyncio.create_task(engine.encode_voice(reference()))
         frames.clear()
