@@ -12,6 +12,10 @@ import pytest
 from tests.budgets import SuiteBudgets
 from tests.transport.processes import ServerProcess
 
+# Layers as small as those of our checkpoints are slower on two threads than on one, here and in every process
+# that is started. Read when torch is imported, which nothing has done yet.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Every run is held to the budgets, whichever part of the tests it runs."""

@@ -36,7 +36,7 @@ class PieceState:
     ended: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class EngineUtterance:
     """``pending``: frames that were made and are not sound yet. ``chunk_frames``: how many make a chunk.
 
