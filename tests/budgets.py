@@ -4,7 +4,8 @@ In: the duration of every test. Out: a table at the end of the run, and a failed
 than it may. Does not know: what is tested.
 
 A suite's budget is about twice what it takes on two idle cores, so that a busy moment does not matter and a
-test that waits for a timeout does. Busy moments do not meet every suite of a run: all together have TOTAL_S.
+test that waits for a timeout does. All together are to take TOTAL_S on two idle cores, and fail a run only far
+beyond that.
 """
 
 from collections import defaultdict
@@ -14,32 +15,34 @@ import pytest
 
 TESTS = Path(__file__).parent
 TOTAL_S = 600
+# How much longer a busy machine may take before a run fails.
+PATIENCE = 1.5
 
 BUDGETS_S = {
     "api": 60,
     "architecture": 10,
     "audio": 15,
     "bench": 40,
-    "cli": 50,
+    "cli": 75,
     "client": 20,
     "containers": 55,
     "docs": 5,
     "engines": 45,
     "gpu": 60,
     "logs": 5,
-    "model": 50,
-    "official": 120,
-    "page": 145,
-    "parity": 100,
+    "model": 80,
+    "official": 140,
+    "page": 200,
+    "parity": 140,
     "protocol": 5,
-    "qwen3": 80,
-    "service": 95,
+    "qwen3": 100,
+    "service": 110,
     "session": 10,
     "settings": 5,
     "speech": 5,
     "text": 10,
-    "transport": 60,
-    "voices": 20,
+    "transport": 70,
+    "voices": 25,
 }
 
 
@@ -59,7 +62,9 @@ class SuiteBudgets:
         return sum(self._spent_s.values())
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if (self._overdrawn() or self._total_s() > TOTAL_S) and session.exitstatus == pytest.ExitCode.OK:
+        if (
+            self._overdrawn() or self._total_s() > PATIENCE * TOTAL_S
+        ) and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
