@@ -4,8 +4,8 @@ In: the duration of every test. Out: a table at the end of the run, and a failed
 than it may. Does not know: what is tested.
 
 A suite's budget is about twice what it takes on two idle cores, so that a busy moment does not matter and a
-test that waits for a timeout does. All together are to take TOTAL_S on two idle cores, and fail a run only far
-beyond that.
+test that waits for a timeout does. All together are to take TOTAL_S on two idle cores, and fail a run only
+far beyond that.
 """
 
 from collections import defaultdict
