@@ -50,10 +50,6 @@ class FrameState:
     talker_rules: RuleRows
     predictor_rules: RuleRows
 
-    @property
-    def slots(self) -> int:
-        return self.hidden.shape[0]
-
 
 @dataclass(frozen=True, slots=True)
 class Frames:
