@@ -103,8 +103,8 @@ class Steps:
         """What depends on the voice is read once, and always apart from the rest: the sums are the same."""
         slot, voice = utterance.lease.slot, self._voices.get(utterance.request.voice)
         key = utterance.request.language, self._manner.text_streams
-        if (constant := voice.constants.get(key)) is None:
-            voice.constants[key] = self._runner.read_constant(slot, prompt)
+        if (constant := voice.constant(*key)) is None:
+            voice.keep_constant(*key, self._runner.read_constant(slot, prompt))
         else:
             self._runner.put_constant(slot, constant)
         self._runner.read(slot, prompt)

@@ -1,51 +1,61 @@
-"""The voices that speak now, on the device.
+"""The voices that speak, on the device.
 
 In: voice prompts. Out: their tensors, and what the talker remembers of them. Does not know: voices' names,
-utterances, how voices are encoded.
+utterances, how voices are encoded, what memory there is for them.
 
-What is kept is bounded by count; what an utterance speaks with it has already copied into its slot.
+What is kept of a voice lasts as long as its prompt does, which those who speak with it hold, and the cache it
+came from until it needs the room. Whoever lets it go last lets this go, on whichever thread that is: by then
+nothing reads it.
 """
 
-from collections import OrderedDict
-from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+from torch import Tensor
 
 from makima_tts.model.layers import KeyValueCache
 from makima_tts.model.prompt import VoiceRows
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.model.voice_encoding import EncodedVoice, voice_from
-from makima_tts.speech import VoicePrompt
-
-_MOST = 8
+from makima_tts.speech import EngineShare, VoicePrompt
 
 
-@dataclass(slots=True)
 class LoadedVoice:
-    """``constants``: keys and values of the prompt rows that depend on this voice, by (language, manner)."""
+    """A voice, and keys and values of the prompt rows that depend on it, by (language, manner)."""
 
-    prompt: VoicePrompt | None
-    encoded: EncodedVoice
-    constants: dict[tuple[str, bool], KeyValueCache] = field(default_factory=dict)
+    def __init__(self, encoded: EncodedVoice, share: EngineShare) -> None:
+        self.encoded = encoded
+        self._share = share
+        self._constants: dict[tuple[str, bool], KeyValueCache] = {}
+        rows = encoded.rows
+        self._count(rows.x_vector, rows.reference_text, rows.reference_frames, *encoded.codec.values())
+
+    def constant(self, language: str, text_streams: bool) -> KeyValueCache | None:
+        return self._constants.get((language, text_streams))
+
+    def keep_constant(self, language: str, text_streams: bool, constant: KeyValueCache) -> None:
+        self._constants[language, text_streams] = constant
+        self._count(constant.keys, constant.values)
+
+    def _count(self, *tensors: Tensor | None) -> None:
+        self._share.size_bytes += sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
 class LoadedVoices:
-    """The last few that were used. Engine thread only."""
+    """Engine thread only."""
 
     def __init__(self, model: SpeechModel) -> None:
         self._model = model
-        self._loaded: OrderedDict[int, LoadedVoice] = OrderedDict()
+        self._nobody = LoadedVoice(EncodedVoice(VoiceRows(), {}), EngineShare())
+        self._loaded: WeakKeyDictionary[VoicePrompt, LoadedVoice] = WeakKeyDictionary()
+
+    def __len__(self) -> int:
+        return len(self._loaded)
 
     def get(self, prompt: VoicePrompt | None) -> LoadedVoice:
         """``None``: no speaker, no reference."""
-        key = id(prompt)  # of an object that is kept beside it, and so is nobody else's
-        voice = self._loaded.get(key)
-        if voice is None:
-            voice = self._loaded[key] = self._load(prompt)
-        self._loaded.move_to_end(key)
-        while len(self._loaded) > _MOST:
-            self._loaded.popitem(last=False)
-        return voice
-
-    def _load(self, prompt: VoicePrompt | None) -> LoadedVoice:
         if prompt is None:
-            return LoadedVoice(None, EncodedVoice(VoiceRows(), {}))
-        return LoadedVoice(prompt, voice_from(self._model, prompt.tensors))
+            return self._nobody
+        if (voice := self._loaded.get(prompt)) is None:
+            voice = LoadedVoice(voice_from(self._model, prompt.tensors), prompt.engine_share)
+            self._loaded[prompt] = voice
+        return voice

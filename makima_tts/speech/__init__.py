@@ -14,13 +14,14 @@ from makima_tts.speech.engine import (
 )
 from makima_tts.speech.listener import ListenerClock
 from makima_tts.speech.stream import AudioChunk, FinishReason, SpeechSink, SpeechStream
-from makima_tts.speech.voice import CloneMode, VoicePrompt, VoiceReference
+from makima_tts.speech.voice import CloneMode, EngineShare, VoicePrompt, VoiceReference
 
 __all__ = [
     "AudioChunk",
     "CloneMode",
     "EngineFacts",
     "EngineHealth",
+    "EngineShare",
     "FinishReason",
     "ListenerClock",
     "LoadProgress",

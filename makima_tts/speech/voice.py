@@ -26,13 +26,25 @@ class VoiceReference:
     mode: CloneMode
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class EngineShare:
+    """What the engine keeps of a voice beside its prompt: written by the engine alone, read by anybody."""
+
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class VoicePrompt:
-    """An encoded voice. ``tensors`` belong to the engine that made them, named by its ``fingerprint``."""
+    """An encoded voice. ``tensors`` belong to the engine that made them, named by its ``fingerprint``.
+
+    Whoever may speak with it holds it; an engine keeps what it makes of it for as long as somebody does.
+    """
 
     fingerprint: str
     tensors: Mapping[str, npt.NDArray[np.generic]] = field(repr=False)
+    engine_share: EngineShare = field(default_factory=EngineShare, init=False, repr=False)
 
     @property
     def size_bytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self.tensors.values())
+        """All that is in memory because of it; grows when an engine speaks with it."""
+        return sum(tensor.nbytes for tensor in self.tensors.values()) + self.engine_share.size_bytes

@@ -31,19 +31,25 @@ class CacheBounds:
 @dataclass(slots=True)
 class _Kept:
     prompt: VoicePrompt
-    size_bytes: int
     used_s: float
 
 
 class PromptLru:
-    """Bounded by count, bytes and time since the last use; pure. ``evicted`` hears why each one went."""
+    """Bounded by count, bytes and time since the last use; pure. ``evicted`` hears why each one went.
+
+    Prompts grow while engines speak with them, so bytes are counted whenever somebody asks. Who has got one
+    holds it as long as need be, whatever becomes of it here.
+    """
 
     def __init__(self, bounds: CacheBounds, evicted: Callable[[Reason], object]) -> None:
         self._bounds = bounds
         self._evicted = evicted
         # In the order of their last use, so that what has expired lies in front.
         self._kept: OrderedDict[Key, _Kept] = OrderedDict()
-        self.size_bytes = 0
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(kept.prompt.size_bytes for kept in self._kept.values())
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -56,26 +62,28 @@ class PromptLru:
             return None
         kept.used_s = now_s
         self._kept.move_to_end(key)
+        self._shrink()
         return kept.prompt
 
     def put(self, key: Key, prompt: VoicePrompt, now_s: float) -> None:
         """Counts as a use. One that is larger than all of the room is not kept, nor drives others out."""
         self._expire(now_s)
         self._forget(key)
-        size_bytes = prompt.size_bytes
-        if size_bytes > self._bounds.max_bytes:
+        if prompt.size_bytes > self._bounds.max_bytes:
             self._evicted("bytes")
             return
-        self._kept[key] = _Kept(prompt, size_bytes, now_s)
-        self.size_bytes += size_bytes
-        self._drop_first_while(lambda: len(self._kept) > self._bounds.max_count, "count")
-        self._drop_first_while(lambda: self.size_bytes > self._bounds.max_bytes, "bytes")
+        self._kept[key] = _Kept(prompt, now_s)
+        self._shrink()
 
     def discard(self, voice_id: str) -> None:
         """Every prompt of this voice."""
         for key in [key for key in self._kept if key[0] == voice_id]:
             self._forget(key)
             self._evicted("deleted")
+
+    def _shrink(self) -> None:
+        self._drop_first_while(lambda: len(self._kept) > self._bounds.max_count, "count")
+        self._drop_first_while(lambda: self.size_bytes > self._bounds.max_bytes, "bytes")
 
     def _expire(self, now_s: float) -> None:
         def stale() -> bool:
@@ -90,8 +98,7 @@ class PromptLru:
             self._evicted(reason)
 
     def _forget(self, key: Key) -> None:
-        if (kept := self._kept.pop(key, None)) is not None:
-            self.size_bytes -= kept.size_bytes
+        self._kept.pop(key, None)
 
 
 class PromptCache:

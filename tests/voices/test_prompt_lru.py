@@ -1,5 +1,6 @@
 """The memory of encoded voices, against the plainest model of it."""
 
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,3 +123,36 @@ def test_being_used_keeps_a_voice_beyond_its_time() -> None:
         assert lru.get(KEYS[0], now_s) is not None
     assert lru.get(KEYS[0], 37.0) is None
     assert evicted == ["ttl"]
+
+
+def test_what_an_engine_keeps_of_a_voice_counts_once_somebody_asks_again() -> None:
+    evicted: list[Reason] = []
+    lru = PromptLru(BOUNDS, evicted.append)
+    speaking = prompt(40)
+    lru.put(KEYS[0], prompt(40), 0.0)
+    lru.put(KEYS[2], speaking, 0.0)
+    speaking.engine_share.size_bytes += 30
+    assert lru.size_bytes == 110
+    assert lru.get(KEYS[2], 0.0) is speaking
+    assert (lru.get(KEYS[0], 0.0), lru.size_bytes, evicted) == (None, 70, ["bytes"])
+
+
+def test_one_that_grows_beyond_all_of_the_room_is_given_and_no_longer_kept() -> None:
+    evicted: list[Reason] = []
+    lru = PromptLru(BOUNDS, evicted.append)
+    speaking = prompt(100)
+    lru.put(KEYS[0], speaking, 0.0)
+    speaking.engine_share.size_bytes += 1
+    assert lru.get(KEYS[0], 0.0) is speaking
+    assert (len(lru), lru.size_bytes, evicted) == (0, 0, ["bytes"])
+
+
+def test_nobody_else_holds_what_is_let_go() -> None:
+    lru = PromptLru(BOUNDS, lambda _reason: None)
+    first = prompt(60)
+    lru.put(KEYS[0], first, 0.0)
+    watched = weakref.ref(first)
+    del first
+    assert watched() is not None
+    lru.put(KEYS[2], prompt(60), 0.0)
+    assert watched() is None

@@ -1,0 +1,94 @@
+"""What the engine keeps of voices: counted, and let go with their prompts."""
+
+import gc
+import weakref
+
+import pytest
+
+from makima_tts.engine import voices
+from makima_tts.engine.voices import LoadedVoice
+from makima_tts.model.voice_encoding import voice_from
+from makima_tts.speech import VoicePrompt
+from makima_tts.voices.cache import CacheBounds, PromptLru, Reason
+from tests.qwen3.engines import begin, chunks_of, running, sound
+from tests.qwen3.test_chunks import reference
+from tests.small_models import ENDING, small_model
+
+TEXT = "The lamps are lit."
+KEY = ("anna", 1)
+
+Kept = weakref.WeakSet[LoadedVoice]
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
+    """The voices that engines have loaded and not let go, but for that of nobody."""
+    loaded: Kept = weakref.WeakSet()
+
+    class Watched(LoadedVoice):
+        def __init__(self, *of: object) -> None:
+            super().__init__(*of)  # type: ignore[arg-type]
+            if self.encoded.codec:
+                loaded.add(self)
+
+    monkeypatch.setattr(voices, "LoadedVoice", Watched)
+    return loaded
+
+
+def bytes_on_device(prompt: VoicePrompt) -> int:
+    """What speaking English with it takes: its tensors but for the codes, and the constant rows' memory."""
+    model = small_model(ENDING)
+    config = model.config.talker_config
+    voice = voice_from(model, prompt.tensors)
+    rows = len(model.prompts.write(model.tokenizer.encode(TEXT), "English", voice.rows).constant)
+    a_row = config.num_hidden_layers * config.num_key_value_heads * config.head_size * 2 * 4
+    tensors = sum(tensor.nbytes for name, tensor in prompt.tensors.items() if name != "codes")
+    return tensors + rows * a_row
+
+
+async def test_its_tensors_and_what_the_talker_remembers_count_once_however_often_it_speaks() -> None:
+    async with running(ENDING) as engine:
+        prompt = await engine.encode_voice(reference())
+        encoded_bytes = prompt.size_bytes
+        assert encoded_bytes == sum(tensor.nbytes for tensor in prompt.tensors.values())
+        for _ in range(2):
+            await chunks_of(begin(engine, TEXT, TEXT, voice=prompt))
+            assert prompt.size_bytes - encoded_bytes == bytes_on_device(prompt)
+
+
+async def test_a_voice_that_leaves_the_cache_is_let_go_by_the_engine(kept: Kept) -> None:
+    evicted: list[Reason] = []
+    async with running(ENDING) as engine:
+        first, second = [await engine.encode_voice(reference()) for _ in range(2)]
+        # Room for one that speaks and one that does not.
+        room = first.size_bytes + second.size_bytes + bytes_on_device(first)
+        lru = PromptLru(CacheBounds(16, room, 60.0), evicted.append)
+        lru.put(KEY, first, 0.0)
+        lru.put(("berta", 1), second, 0.0)
+        del first, second
+        await chunks_of(begin(engine, TEXT, voice=lru.get(KEY, 0.0)))
+        await chunks_of(begin(engine, TEXT, voice=lru.get(("berta", 1), 0.0)))
+        assert (len(kept), evicted) == (2, [])
+        assert lru.get(("berta", 1), 0.0) is not None
+        gc.collect()
+        assert (len(kept), evicted) == (1, ["bytes"])
+        lru.discard("berta")
+        gc.collect()
+        assert not kept
+
+
+async def test_a_voice_that_leaves_the_cache_while_it_speaks_speaks_on(kept: Kept) -> None:
+    async with running(ENDING) as engine:
+        lru = PromptLru(CacheBounds(16, 2**30, 60.0), lambda _reason: None)
+        lru.put(KEY, await engine.encode_voice(reference()), 0.0)
+        alone = sound(await chunks_of(begin(engine, TEXT, TEXT, voice=lru.get(KEY, 0.0))))
+        stream = begin(engine, TEXT, TEXT, voice=lru.get(KEY, 0.0))
+        heard = [await anext(stream)]
+        lru.discard(KEY[0])
+        gc.collect()
+        assert len(kept) == 1
+        heard += await chunks_of(stream)
+        assert (sound(heard) == alone).all()
+        await chunks_of(begin(engine, TEXT))  # once somebody else has spoken, the first has left
+        gc.collect()
+        assert not kept
