@@ -96,7 +96,9 @@ def build_qwen3(
         precision=settings.precision,
         offline=settings.offline,
     )
-    return Qwen3Engine(choice, streams=settings.max_streams, manner=manner, watch=watch)
+    return Qwen3Engine(
+        choice, streams=settings.max_streams, admission=settings.admission, manner=manner, watch=watch
+    )
 
 
 @asynccontextmanager

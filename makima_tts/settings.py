@@ -11,6 +11,7 @@ from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from makima_tts.engine import AdmissionRule
 from makima_tts.model import Precision
 
 PREFIX = "TTS_"
@@ -44,6 +45,11 @@ class Settings(BaseSettings):
     )
     max_streams: Count = Field(
         8, description="Utterances that Qwen3-TTS speaks at once, a batch row each; more are RATE_LIMITED"
+    )
+    admission: AdmissionRule = Field(
+        "realtime",
+        description="realtime: more utterances are RATE_LIMITED than can be spoken without stuttering, as "
+        "measured. slots: as many as TTS_MAX_STREAMS, however slowly",
     )
     voices_dir: Path = Field(Path("voices"), description="Your voices; uploads go here")
     cache_dir: Path = Field(Path(".cache"), description="Encoded voices; may be deleted at any time")

@@ -5,7 +5,8 @@ computes.
 Importing it imports no torch: that happens when the engine starts.
 """
 
+from makima_tts.engine.admission import AdmissionRule
 from makima_tts.engine.engine import ModelChoice, Qwen3Engine
 from makima_tts.engine.manner import FrameWatcher, Manner
 
-__all__ = ["FrameWatcher", "Manner", "ModelChoice", "Qwen3Engine"]
+__all__ = ["AdmissionRule", "FrameWatcher", "Manner", "ModelChoice", "Qwen3Engine"]

@@ -8,6 +8,7 @@ engine starts.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from makima_tts.engine.admission import Admission, AdmissionRule
 from makima_tts.engine.manner import FrameWatcher, Manner
 from makima_tts.errors import RateLimited, TtsUnavailable, VoiceNotFound
 from makima_tts.model import Precision
@@ -40,8 +42,8 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE_HZ = 24_000
 BUFFER_SAMPLES = SAMPLE_RATE_HZ
-_RETRY_AFTER_S = 1.0
 _WARM_UP = "Hello."
+_WARM_UP_SAMPLES = SAMPLE_RATE_HZ
 
 # Shares of the way to ready.
 _DOWNLOADED, _LOADED = 0.4, 0.9
@@ -59,18 +61,23 @@ class ModelChoice:
 
 
 class Qwen3Engine:
-    """A SpeechEngine. ``streams``: utterances at once. ``watch`` hears every frame, on the engine thread."""
+    """A SpeechEngine. ``streams``: utterances at once, if ``admission`` lets so many in.
+
+    ``watch`` hears every frame, on the engine thread.
+    """
 
     def __init__(
         self,
         choice: ModelChoice,
         *,
         streams: int = 8,
+        admission: AdmissionRule = "realtime",
         manner: Manner | None = None,
         watch: FrameWatcher | None = None,
     ) -> None:
         self._choice = choice
         self._streams = streams
+        self._admission = Admission(admission, streams)
         self._manner = manner or Manner()
         self._watch = watch
         self._thread: EngineThread | None = None
@@ -138,11 +145,16 @@ class Qwen3Engine:
     def open(self, request: UtteranceRequest) -> SpeechStream:
         thread = self._running()
         check_request(self._facts, request)
-        if len(self._open) >= self._streams:
+        wait_s = self._admission.wait_s(thread.load, len(self._open), time.monotonic())
+        if wait_s is not None:
             raise RateLimited(
-                f"All {self._streams} voices of this server are speaking; try again in a moment.",
-                retry_after_s=_RETRY_AFTER_S,
+                f"This server is speaking {len(self._open)} utterances and cannot keep up with one more; "
+                "try again in a moment.",
+                retry_after_s=wait_s,
             )
+        return self._begin(thread, request)
+
+    def _begin(self, thread: "EngineThread", request: UtteranceRequest) -> SpeechStream:
         stream, sink = SpeechStream.create(
             buffer_samples=BUFFER_SAMPLES, wake_engine=lambda: self._heed(thread, sink)
         )
@@ -201,16 +213,32 @@ class Qwen3Engine:
         )
 
     async def _warm_up(self) -> None:
-        """A real utterance, or a second of it, so that no client waits for what only happens once."""
-        stream = self.open(UtteranceRequest("warm-up", seed=0))
-        stream.feed(_WARM_UP)
-        stream.finish()
-        samples = 0
-        async for chunk in stream:
-            samples += chunk.pcm.size
-            if samples >= SAMPLE_RATE_HZ:
-                break
-        stream.cancel()
+        """A real utterance, so that no client waits for what only happens once; then a full house.
+
+        How many streams there is time for is known from what one takes, and all of them.
+        """
+        await self._say_a_little(1, _WARM_UP_SAMPLES)
+        if self._admission.depends_on_more(self._running().load):
+            await self._say_a_little(self._streams, 1)
+
+    async def _say_a_little(self, streams: int, samples: int) -> None:
+        """So many at once, each until it has said so much, or everything."""
+        thread = self._running()
+        speaking = [self._begin(thread, UtteranceRequest("warm-up", seed=0)) for _ in range(streams)]
+        for stream in speaking:
+            stream.feed(_WARM_UP)
+            stream.finish()
+        await asyncio.gather(*(_hear(stream, samples) for stream in speaking))
+        for stream in speaking:
+            stream.cancel()
+
+
+async def _hear(stream: SpeechStream, samples: int) -> None:
+    heard = 0
+    async for chunk in stream:
+        heard += chunk.pcm.size
+        if heard >= samples:
+            break
 
 
 def _engine_thread() -> type["EngineThread"]:

@@ -16,18 +16,3 @@ def next_chunk_frames(previous: int, rtf: float) -> int:
     if previous == 0 or rtf <= 0:
         return larger
     return max(1, min(larger, int(previous / rtf)))
-
-
-class RealTimeFactor:
-    """A moving average over frames: each counts a twentieth, so that a second and a half decides."""
-
-    _SHARE = 0.05
-
-    def __init__(self, frame_s: float) -> None:
-        self._frame_s = frame_s
-        self.value = 0.0
-
-    def add(self, step_s: float) -> None:
-        """A step took ``step_s`` and made one frame of every stream in it."""
-        sample = step_s / self._frame_s
-        self.value = sample if self.value == 0.0 else self.value + self._SHARE * (sample - self.value)

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from makima_tts.engine.ramp import RAMP_FRAMES
+from makima_tts.engine.scheduler import batch_rows
+from makima_tts.model.frames import PromptPart, parts_of
 from makima_tts.model.layers import KeyValueCache
 from makima_tts.model.prompt import Prompt
 from makima_tts.model.sampling import Sampling
@@ -22,6 +24,10 @@ from makima_tts.model.speech_model import SpeechModel
 
 # Attention looks at so many positions at a time: whoever is further than others decides for all.
 _LIMIT_MULTIPLE = 64
+# Whoever speaks waits for no more than a part of a prompt: a tenth of a second of a CPU's time. Accelerators
+# read more in the time that a launch takes. Constants, since what is read together decides the last bits.
+_CPU_PART_ROWS = 32
+_PART_ROWS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +61,30 @@ class Runner:
         else:
             self._codec.reset(self._slots([slot]))
 
-    def read_constant(self, slot: int, prompt: Prompt) -> KeyValueCache:
-        """Read the rows that depend on the voice; what is returned spares the next one that."""
-        return self._model.frames.read_constant(self._state, slot, prompt)
+    def parts(self, slot: int, prompt: Prompt, *, constant_known: bool = False) -> list[PromptPart]:
+        """What is to be read of a prompt, in order; ``constant_known``: its constant rows will be put."""
+        most_rows = _CPU_PART_ROWS if self._model.device.type == "cpu" else _PART_ROWS
+        return parts_of(prompt, slot, most_rows, constant_known=constant_known)
+
+    def constant(self, slot: int, rows: int) -> KeyValueCache:
+        """What came of the ``rows`` that depend on the voice; put elsewhere, it spares reading them."""
+        return self._model.frames.constant(self._state, slot, rows)
 
     def put_constant(self, slot: int, constant: KeyValueCache) -> None:
         self._model.frames.put_constant(self._state, slot, constant)
 
-    def read(self, slot: int, prompt: Prompt) -> None:
-        """Read the rest, after its constant rows were read or put."""
-        self._model.frames.read(self._state, slot, prompt)
+    def read(self, parts: Sequence[PromptPart]) -> None:
+        """Read parts of prompts, of one slot in order. Returns when they were read: that time is measured."""
+        self._model.frames.read(self._state, parts)
+        if self._model.device.type == "cuda":
+            torch.cuda.synchronize(self._model.device)
 
     def make(self, slots: Sequence[int], stepped: Sequence[int], furthest: int, at: Sequence[int]) -> Made:
         """A frame for each slot, kept at place ``at`` of its chunk.
 
         ``stepped``: those whose frame is no prompt's first. ``furthest``: the highest position of all.
         """
-        rows = max(slots) + 1
+        rows = batch_rows(slots)
         limit = min(self.positions, _up(furthest + 1, _LIMIT_MULTIPLE))
         active = self._mask(slots, rows)
         frames = self._model.frames.make(

@@ -1,29 +1,186 @@
-"""Who takes part in the next step.
+"""Whose prompt is read and who makes a frame: the order of work, by the listeners' clocks.
 
-In: utterances. Out: a StepPlan. Does not know: the model, threads, time.
+In: what every utterance has and lacks, the time, what things take. Out: a StepPlan. Does not know: the model,
+threads, where the time comes from.
 
-Whoever has a piece and credit takes part. Without credit (a listener who does not keep up) an utterance is
-left out, and costs nothing until there is some.
+Whoever is about to run dry comes first, then newcomers, then the rest; while one of the first two waits,
+those who have plenty to be heard yield. A prompt is read in parts, as many a turn as nobody runs dry for. And
+nobody waits for ever: whoever has waited too long is served a part at a time, whatever that does to others.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
-from makima_tts.engine.utterance import EngineUtterance, Phase
+from makima_tts.engine.costs import Costs
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an utterance stands. ``able``: there is a piece, and credit for its sound.
+
+    ``due_s``: when its listener runs dry; of a newcomer (``heard`` is False) since when it waits. ``unread``:
+    the rows of each part of its prompt that is still to be read. ``pending``: frames that are not sound yet;
+    ``chunk_frames`` of them become a chunk.
+    """
+
+    slot: int
+    able: bool
+    heard: bool
+    due_s: float
+    unread: tuple[int, ...] = ()
+    pending: int = 0
+    chunk_frames: int = 1
+
+    @property
+    def decodes(self) -> int:
+        """Frames that become sound once it has made another."""
+        return self.pending + 1 if self.pending + 1 >= self.chunk_frames else 0
 
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """``read``: whose prompts are read first. ``speak``: who makes a frame, those in ``read`` among them."""
+    """``read``: (slot, parts of its prompt), in order. ``speak``: slots that make a frame, rising.
 
-    read: tuple[EngineUtterance, ...]
-    speak: tuple[EngineUtterance, ...]
+    ``hasten``: those of them whose frames become sound at once, however few. ``work``: time for a slice of
+    other work, after all of that.
+    """
+
+    read: tuple[tuple[int, int], ...] = ()
+    speak: tuple[int, ...] = ()
+    hasten: frozenset[int] = frozenset()
+    work: bool = False
 
 
-def plan_step(utterances: Iterable[EngineUtterance]) -> StepPlan:
-    """In the order of slots, so that the same utterances make the same batch."""
-    able = sorted(
-        (each for each in utterances if each.phase is not Phase.WAITING and each.sink.has_credit),
-        key=lambda each: each.lease.slot,
-    )
-    return StepPlan(tuple(each for each in able if each.phase is Phase.TO_READ), tuple(able))
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Seconds that decide; docs/scheduling.md says how they were chosen.
+
+    ``plenty_s``: whoever has more to be heard yields. ``patience_s``: nobody waits longer for a part of a
+    prompt, or a slice of other work. ``reading_s``: a turn reads no longer, so that who was read is heard
+    before the next is read. ``margin_s``: sound is there so long before it is due.
+    """
+
+    plenty_s: float = 1.0
+    patience_s: float = 0.5
+    reading_s: float = 0.1
+    margin_s: float = 0.02
+
+
+def batch_rows(slots: Iterable[int]) -> int:
+    """A step computes all rows up to the highest slot in it."""
+    return max(slots, default=-1) + 1
+
+
+def plan_step(
+    standings: Iterable[Standing],
+    now_s: float,
+    costs: Costs,
+    *,
+    work_since_s: float | None = None,
+    order: Order = Order(),
+) -> StepPlan:
+    """``work_since_s``: when other work last had its turn; None without any."""
+    turn = _Turn([each for each in standings if each.able], now_s, costs, order)
+    read = turn.read()
+    speak, hasten = turn.speak(read)
+    work = work_since_s is not None and turn.has_time_for_work(work_since_s)
+    return StepPlan(tuple(read.items()), speak, hasten, work)
+
+
+class _Turn:
+    """One turn's decisions. ``spent_s`` adds up what was decided."""
+
+    def __init__(self, able: Sequence[Standing], now_s: float, costs: Costs, order: Order) -> None:
+        self._able = able
+        self._now_s = now_s
+        self._costs = costs
+        self._order = order
+        rows = batch_rows(each.slot for each in able)
+        self._turn_s = costs.turn_s(rows, len(able))
+        self._slack_s = {each.slot: self._slack_of(each) for each in able if each.heard}
+        self._spent_s = 0.0
+
+    def _slack_of(self, standing: Standing) -> float:
+        """What may come between, so that its sound is there when its listener runs dry."""
+        reading_s = sum(standing.unread) * self._costs.prompt_row_s
+        sound_s = standing.pending * self._costs.codec_frame_s
+        left_s = standing.due_s - self._now_s - self._order.margin_s
+        return left_s - reading_s - sound_s - self._turn_s
+
+    def _hurried(self, standing: Standing) -> bool:
+        """The next turn would be too late."""
+        return standing.heard and self._slack_s[standing.slot] < self._turn_s
+
+    def _rank(self, standing: Standing) -> tuple[bool, bool, float]:
+        return not self._hurried(standing), standing.heard, standing.due_s
+
+    def read(self) -> dict[int, int]:
+        """How many parts of whose prompt."""
+        parts: dict[int, int] = {}
+        for reader in sorted((each for each in self._able if each.unread), key=self._rank):
+            others = (slack_s for slot, slack_s in self._slack_s.items() if slot != reader.slot)
+            count = self._parts_for(reader, min(others, default=inf))
+            if count:
+                parts[reader.slot] = count
+            if count < len(reader.unread):
+                break
+        return parts
+
+    def _parts_for(self, reader: Standing, spare_s: float) -> int:
+        """As many as nobody runs dry for; one for whoever has waited too long."""
+        impatient = self._now_s - reader.due_s > self._order.patience_s
+        insists = impatient or all(each.unread for each in self._able)  # or there is nothing else to do
+        for count, rows in enumerate(reader.unread):
+            spent_s = self._spent_s + rows * self._costs.prompt_row_s
+            first = self._spent_s == 0
+            if spent_s > spare_s and not (first and insists):
+                return count
+            if spent_s > self._order.reading_s and not first:
+                return count
+            self._spent_s = spent_s
+        return len(reader.unread)
+
+    def speak(self, read: Mapping[int, int]) -> tuple[tuple[int, ...], frozenset[int]]:
+        """Who makes a frame, and whose frames cannot wait until they are a chunk."""
+        ready = sorted(
+            (each for each in self._able if len(each.unread) == read.get(each.slot, 0)), key=self._rank
+        )
+        hurried = frozenset(each.slot for each in ready if self._hurried(each))
+        must = [each for each in ready if not each.heard or each.slot in hurried]
+        rest = [each for each in ready if each.heard and each.slot not in hurried]
+        chosen = self._joined_by(must, rest, hurried)
+        if not chosen and not read:
+            chosen = ready[:1]  # whatever becomes of the others: there is nothing else to do
+        slots = tuple(sorted(each.slot for each in chosen))
+        self._spent_s += self._costs.turn_s(batch_rows(slots), len(slots))
+        return slots, hurried
+
+    def _joined_by(
+        self, must: Sequence[Standing], rest: Iterable[Standing], hurried: frozenset[int]
+    ) -> list[Standing]:
+        """With as many of the others as fit into the time that everybody has."""
+        waits = any(not each.heard for each in self._able)
+        # Whoever is hurried is heard at the end of this turn, the others one turn later.
+        bears_s = (s + self._turn_s * (slot in hurried) for slot, s in self._slack_s.items())
+        limit_s = min(bears_s, default=inf) - self._spent_s
+        chosen, rows = list(must), batch_rows(each.slot for each in must)
+        frames = sum(each.pending + 1 for each in must)
+        for each in rest:
+            if waits and each.due_s - self._now_s > self._order.plenty_s:
+                continue
+            with_rows, with_frames = max(rows, each.slot + 1), frames + each.decodes
+            free = with_rows == rows and with_frames == frames
+            if free or self._takes_s(with_rows, with_frames) <= limit_s:
+                chosen, rows, frames = [*chosen, each], with_rows, with_frames
+        return chosen
+
+    def _takes_s(self, rows: int, frames: int) -> float:
+        return self._costs.step_s(rows) + frames * self._costs.codec_frame_s
+
+    def has_time_for_work(self, since_s: float) -> bool:
+        """When nobody runs dry or waits to be heard; or when it has waited too long."""
+        if self._now_s - since_s > self._order.patience_s or not self._able:
+            return True
+        everybody_is_heard = len(self._slack_s) == len(self._able)
+        return everybody_is_heard and self._spent_s + self._costs.slice_s <= min(self._slack_s.values())

@@ -1,26 +1,28 @@
-"""What a step does: prompts are read, frames made, chunks decoded and handed over.
+"""What a turn does: prompts are read, frames made, chunks decoded and handed over; and what that takes.
 
-In: a StepPlan. Out: chunks, ends and failures into the utterances' sinks. Does not know: threads, the event
-loop, who takes part.
+In: a StepPlan. Out: chunks, ends and failures into the utterances' sinks; Costs. Does not know: threads, the
+event loop, who takes part.
 """
 
 import secrets
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
 import structlog
 
+from makima_tts.engine.costs import CostMeter
 from makima_tts.engine.failures import as_failure
 from makima_tts.engine.manner import FrameWatcher, Manner
-from makima_tts.engine.ramp import RealTimeFactor, next_chunk_frames
+from makima_tts.engine.ramp import next_chunk_frames
 from makima_tts.engine.runner import Runner
-from makima_tts.engine.scheduler import StepPlan
+from makima_tts.engine.scheduler import StepPlan, batch_rows
 from makima_tts.engine.utterance import EngineUtterance, Phase, PieceState
 from makima_tts.engine.voices import LoadedVoices
 from makima_tts.errors import InvalidText, SynthesisError, TtsError
+from makima_tts.model.frames import PromptPart
 from makima_tts.model.prompt import Prompt
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
@@ -50,8 +52,8 @@ class Steps:
         self._watch = watch
         self._voices = LoadedVoices(model)
         self._sampling = Sampling.of(model.config.generation, greedy=manner.greedy)
-        self._frame_s = model.frame_samples / model.sample_rate_hz
-        self._rtf = RealTimeFactor(self._frame_s)
+        self.frame_s = model.frame_samples / model.sample_rate_hz
+        self.meter = CostMeter()
 
     def begin(self, utterance: EngineUtterance) -> None:
         """Its slot forgets whoever was there before."""
@@ -60,32 +62,21 @@ class Steps:
         codec = self._voices.get(request.voice).encoded.codec
         self._runner.begin(utterance.lease.slot, self._sampling, _signed(seed), codec)
 
-    def perform(self, plan: StepPlan) -> None:
-        """One frame for everyone in the plan; chunks for those whose frames are enough for one."""
-        began_s = time.perf_counter()
-        for utterance in plan.read:
-            self._read(utterance)
-        speaking = [each for each in plan.speak if each.phase is Phase.SPEAKING]
-        if not speaking:
-            return
-        self._make(speaking)
-        self._decode([each for each in speaking if each.phase is Phase.SPEAKING], began_s)
-        step_s = time.perf_counter() - began_s
-        if not plan.read:
-            self._rtf.add(step_s)
-
-    def _read(self, utterance: EngineUtterance) -> None:
-        piece = _piece_of(utterance)
-        try:
-            prompt = self._prompt(utterance, piece)
-            self._read_prompt(utterance, prompt)
-        except Exception as error:  # its own alone: nobody else has anything to do with this prompt
-            self._fail(utterance, as_failure(error))
-            return
+    def prepare(self, utterance: EngineUtterance) -> None:
+        """Write the prompt of the piece it took up; to read it is another matter."""
+        piece, slot = _piece_of(utterance), utterance.lease.slot
+        prompt = self._prompt(utterance, piece)
+        constant = self._voices.get(utterance.request.voice).constant(*self._constant_key(utterance))
+        if constant is not None:
+            self._runner.put_constant(slot, constant)
+        piece.unread = deque(self._runner.parts(slot, prompt, constant_known=constant is not None))
+        piece.unknown_rows = 0 if constant is not None else len(prompt.constant)
         piece.trailing = len(prompt.trailing)
         piece.position = len(prompt.constant) + len(prompt.rest)
         piece.budget_frames = self._budget(utterance, piece)
-        utterance.phase = Phase.SPEAKING
+
+    def _constant_key(self, utterance: EngineUtterance) -> tuple[str, bool]:
+        return utterance.request.language, self._manner.text_streams
 
     def _prompt(self, utterance: EngineUtterance, piece: PieceState) -> Prompt:
         voice = self._voices.get(utterance.request.voice).encoded.rows
@@ -99,23 +90,60 @@ class Steps:
             raise InvalidText("This text is too long to be spoken in one breath; put a full stop into it.")
         return prompt
 
-    def _read_prompt(self, utterance: EngineUtterance, prompt: Prompt) -> None:
-        """What depends on the voice is read once, and always apart from the rest: the sums are the same."""
-        slot, voice = utterance.lease.slot, self._voices.get(utterance.request.voice)
-        key = utterance.request.language, self._manner.text_streams
-        if (constant := voice.constant(*key)) is None:
-            voice.keep_constant(*key, self._runner.read_constant(slot, prompt))
-        else:
-            self._runner.put_constant(slot, constant)
-        self._runner.read(slot, prompt)
+    def perform(self, plan: StepPlan, utterances: Mapping[int, EngineUtterance]) -> None:
+        """``utterances`` by slot. Parts are read, frames made; chunks for those who have enough for one."""
+        began_s = time.perf_counter()
+        if plan.read:
+            self._read({utterances[slot]: _taken(utterances[slot], count) for slot, count in plan.read})
+        speaking = [each for slot in plan.speak if (each := utterances[slot]).phase is Phase.SPEAKING]
+        if speaking:
+            self._step(speaking, plan.hasten, began_s)
+        for slot, _count in plan.read:
+            if slot not in plan.speak:
+                utterances[slot].synthesis_s += time.perf_counter() - began_s
+
+    def _read(self, parts: Mapping[EngineUtterance, list[PromptPart]]) -> None:
+        """All at once; if that fails each alone, so that nobody takes others with him."""
+        began_s = time.perf_counter()
+        together = [part for each in parts.values() for part in each]
+        try:
+            self._runner.read(together)
+        except Exception as error:
+            for utterance in parts:
+                if len(parts) == 1:
+                    self._fail(utterance, as_failure(error))
+                else:
+                    self._read({utterance: parts[utterance]})
+            return
+        self.meter.read(sum(len(part.rows) for part in together), time.perf_counter() - began_s)
+        for utterance in parts:
+            self._was_read(utterance)
+
+    def _was_read(self, utterance: EngineUtterance) -> None:
+        """What depends on the voice is kept once it was read: the next one is spared that."""
+        piece, unread = _piece_of(utterance), _unread(utterance)
+        if piece.unknown_rows and (not unread or unread[0].start >= piece.unknown_rows):
+            voice, key = self._voices.get(utterance.request.voice), self._constant_key(utterance)
+            if voice.constant(*key) is None:
+                voice.keep_constant(*key, self._runner.constant(utterance.lease.slot, piece.unknown_rows))
+            piece.unknown_rows = 0
+        if not unread:
+            utterance.phase = Phase.SPEAKING
 
     def _budget(self, utterance: EngineUtterance, piece: PieceState) -> int:
         """Frames that a piece may have: what its text can take to say, and there is room for."""
         room = self._runner.positions - piece.position
         most = self._manner.max_frames
         asked = room if most is None else most - utterance.frames
-        needed = longest_speech_s(piece.text, utterance.request.language) / self._frame_s
+        needed = longest_speech_s(piece.text, utterance.request.language) / self.frame_s
         return min(room, asked) if self._manner.raw else min(room, asked, round(needed))
+
+    def _step(self, speaking: list[EngineUtterance], hasten: frozenset[int], began_s: float) -> None:
+        step_began_s = time.perf_counter()
+        self._make(speaking)
+        made_s = time.perf_counter()
+        self.meter.stepped(batch_rows(each.lease.slot for each in speaking), made_s - step_began_s)
+        self._decode([each for each in speaking if each.phase is Phase.SPEAKING], hasten, began_s)
 
     def _make(self, speaking: list[EngineUtterance]) -> None:
         pieces = [_piece_of(each) for each in speaking]
@@ -148,22 +176,34 @@ class Steps:
         self._runner.scrub(utterance.lease.slot)
         self._fail(utterance, SynthesisError("The model made something that is not a number; try again."))
 
-    def _decode(self, speaking: Iterable[EngineUtterance], began_s: float) -> None:
+    def _decode(self, speaking: list[EngineUtterance], hasten: frozenset[int], began_s: float) -> None:
         """Those with equally many frames are decoded together."""
+        rtf = self._rtf(speaking)
         due: defaultdict[int, list[EngineUtterance]] = defaultdict(list)
         for utterance in speaking:
-            if _piece_of(utterance).ended or utterance.pending >= utterance.chunk_frames:
+            enough = utterance.pending >= utterance.chunk_frames or utterance.lease.slot in hasten
+            if enough or _piece_of(utterance).ended:
                 due[utterance.pending].append(utterance)
             else:
                 utterance.synthesis_s += time.perf_counter() - began_s
         for frames, utterances in due.items():
             slots = [each.lease.slot for each in utterances]
+            decoding_s = time.perf_counter()
             sound = self._runner.decode(slots, frames) if frames else [_NOTHING] * len(slots)
+            if frames:
+                self.meter.decoded(frames * len(slots), time.perf_counter() - decoding_s)
             for utterance, pcm in zip(utterances, sound, strict=True):
                 utterance.synthesis_s += time.perf_counter() - began_s
-                self._hand_over(utterance, pcm, frames)
+                self._hand_over(utterance, pcm, frames, rtf)
 
-    def _hand_over(self, utterance: EngineUtterance, pcm: npt.NDArray[np.float32], frames: int) -> None:
+    def _rtf(self, speaking: list[EngineUtterance]) -> float:
+        """What a second of everybody's sound takes."""
+        rows = batch_rows(each.lease.slot for each in speaking)
+        return self.meter.costs.turn_s(rows, len(speaking)) / self.frame_s
+
+    def _hand_over(
+        self, utterance: EngineUtterance, pcm: npt.NDArray[np.float32], frames: int, rtf: float
+    ) -> None:
         if not np.isfinite(pcm).all():
             self._break(utterance)
             return
@@ -179,7 +219,8 @@ class Steps:
             utterance.synthesis_s = 0.0
             utterance.sink.put(chunk)
         if pcm.size:
-            utterance.chunk_frames = next_chunk_frames(frames, self._rtf.value)
+            utterance.clock.deliver(pcm.size / self._model.sample_rate_hz, time.monotonic())
+            utterance.chunk_frames = next_chunk_frames(frames, rtf)
         if piece.ended:
             utterance.end_piece()
 
@@ -188,6 +229,18 @@ def _piece_of(utterance: EngineUtterance) -> PieceState:
     if utterance.piece is None:
         raise SynthesisError("An utterance without a piece cannot speak.")
     return utterance.piece
+
+
+def _unread(utterance: EngineUtterance) -> deque[PromptPart]:
+    unread = _piece_of(utterance).unread
+    if unread is None:
+        raise SynthesisError("A prompt that was not written cannot be read.")
+    return unread
+
+
+def _taken(utterance: EngineUtterance, count: int) -> list[PromptPart]:
+    unread = _unread(utterance)
+    return [unread.popleft() for _ in range(count)]
 
 
 def _signed(seed: int) -> int:

@@ -3,11 +3,13 @@
 In: utterances, encodings, cancels, from any thread. Out: what they come to, through sinks and futures. Does
 not know: the event loop, what a step does.
 
-It sleeps when nobody has anything to do. Voices are encoded in slices between the steps of those who speak.
+It sleeps when nobody has anything to do. Voices are encoded in slices between the steps of those who speak,
+when these can spare the time.
 """
 
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, InvalidStateError
@@ -17,10 +19,11 @@ from typing import Any, TypeVar
 import structlog
 import torch
 
+from makima_tts.engine.admission import Load
 from makima_tts.engine.failures import as_failure
 from makima_tts.engine.manner import FrameWatcher, Manner
 from makima_tts.engine.runner import Runner
-from makima_tts.engine.scheduler import StepPlan, plan_step
+from makima_tts.engine.scheduler import StepPlan, batch_rows, plan_step
 from makima_tts.engine.slots import Slots
 from makima_tts.engine.steps import Steps
 from makima_tts.engine.utterance import EngineUtterance
@@ -71,6 +74,8 @@ class EngineThread:
         self._slots = Slots(slots)
         self._wake = threading.Event()
         self._closing = self._over = False
+        self._worked_s = 0.0
+        self._load_now = Load()
         self._loaded: Future[SpeechModel] = Future()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -108,6 +113,11 @@ class EngineThread:
             self._thread.join()
 
     @property
+    def load(self) -> Load:
+        """As of the last turn; from any thread."""
+        return self._load_now
+
+    @property
     def alive(self) -> bool:
         return self._thread.is_alive() and not self._over
 
@@ -136,41 +146,67 @@ class EngineThread:
     def _turn(self, model: SpeechModel, steps: Steps) -> None:
         self._wake.clear()
         self._admit(steps)
-        self._sweep()
-        plan = plan_step(self._utterances)
-        if plan.speak:
+        self._sweep(steps)
+        now_s = time.monotonic()
+        plan = plan_step(
+            [each.standing() for each in self._utterances],
+            now_s,
+            steps.meter.costs,
+            work_since_s=self._worked_s if self._jobs else None,
+        )
+        self._load_now = self._load_as_it_is(steps, now_s)
+        if plan.read or plan.speak:
             self._perform(steps, plan)
-        if self._jobs:
-            self._slice(model)
-        elif not plan.speak:
+        if plan.work:
+            self._slice(model, steps)
+        elif not (plan.read or plan.speak):
             self._wake.wait()
 
     def _admit(self, steps: Steps) -> None:
         """Whoever finds no slot waits for one: a cancelled utterance may be about to free it."""
         while self._arrivals and (lease := self._slots.lease()) is not None:
             request, sink = self._arrivals.popleft()
-            utterance = EngineUtterance(request, sink, lease)
+            utterance = EngineUtterance(request, sink, lease, since_s=time.monotonic())
             self._utterances.append(utterance)
             try:
                 steps.begin(utterance)
             except Exception as error:
                 self._fail(utterance, as_failure(error))
 
-    def _sweep(self) -> None:
-        """Those who are cancelled or have said everything leave."""
+    def _sweep(self, steps: Steps) -> None:
+        """Those who are cancelled or have said everything leave; the others take up what they can."""
+        now_s = time.monotonic()
         for utterance in tuple(self._utterances):
             if utterance.sink.cancelled:
                 self._leave(utterance)
-            elif not utterance.advance():
+            elif not utterance.advance(now_s):
                 self._leave(utterance)
                 utterance.sink.end(utterance.finish_reason)
+            elif utterance.piece is not None and utterance.piece.unread is None:
+                self._prepare(steps, utterance)
+
+    def _prepare(self, steps: Steps, utterance: EngineUtterance) -> None:
+        try:
+            steps.prepare(utterance)
+        except Exception as error:  # its own alone: nobody else has anything to do with this prompt
+            self._fail(utterance, as_failure(error))
+
+    def _load_as_it_is(self, steps: Steps, now_s: float) -> Load:
+        """Whoever has no credit is told the rest as fast as he hears it, the others as fast as it is made."""
+        costs, speaking = steps.meter.costs, self._utterances
+        rtf = costs.turn_s(batch_rows(each.lease.slot for each in speaking), len(speaking)) / steps.frame_s
+        leaving_s = (
+            now_s + each.unsaid_s(steps.frame_s) * (rtf if each.sink.has_credit else 1.0) for each in speaking
+        )
+        return Load(costs, steps.frame_s, tuple(leaving_s))
 
     def _perform(self, steps: Steps, plan: StepPlan) -> None:
+        utterances = {each.lease.slot: each for each in self._utterances}
         try:
-            steps.perform(plan)
+            steps.perform(plan, utterances)
         except Exception as error:
-            for utterance in plan.speak:
-                self._fail(utterance, as_failure(error))
+            for slot in plan.speak:
+                self._fail(utterances[slot], as_failure(error))
 
     def _fail(self, utterance: EngineUtterance, error: TtsError) -> None:
         if utterance in self._utterances:
@@ -184,8 +220,14 @@ class EngineThread:
         self._ended(utterance.sink)
         self._wake.set()  # somebody may wait for the slot
 
-    def _slice(self, model: SpeechModel) -> None:
+    def _slice(self, model: SpeechModel, steps: Steps) -> None:
         """One slice of the job that has waited longest."""
+        began_s = time.monotonic()
+        self._do_slice(model)
+        self._worked_s = time.monotonic()
+        steps.meter.sliced(self._worked_s - began_s)
+
+    def _do_slice(self, model: SpeechModel) -> None:
         job = self._jobs[0]
         if job.slices is None:
             job.slices = job.work(model)

@@ -1,21 +1,32 @@
 """One utterance's life in the engine.
 
-In: its request, pieces. Out: where it stands. Does not know: the model, other utterances, when it runs.
+In: its request, pieces, the time. Out: where it stands. Does not know: the model, other utterances, when it
+runs.
 """
 
+from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
+from makima_tts.engine.scheduler import Standing
 from makima_tts.engine.silence import SilenceGuard
 from makima_tts.engine.slots import Lease
-from makima_tts.speech import FinishReason, SpeechSink, UtteranceRequest
+from makima_tts.speech import FinishReason, ListenerClock, SpeechSink, UtteranceRequest
+from makima_tts.text import usual_speech_s
+
+if TYPE_CHECKING:
+    from makima_tts.model.frames import PromptPart
+
+# What may come of a text that is still being written: a few sentences.
+_OPEN_TEXT_S = 5.0
 
 
 class Phase(Enum):
     """Where an utterance stands."""
 
     WAITING = auto()  # for a piece
-    TO_READ = auto()  # a piece is there, and not yet read
+    TO_READ = auto()  # a piece is there, and not yet read to its end
     SPEAKING = auto()
 
 
@@ -23,11 +34,16 @@ class Phase(Enum):
 class PieceState:
     """The piece that is being spoken. ``trailing``: text rows that go into frames after the first.
 
-    ``fresh``: its next frame is its first. ``position``: where the talker's next row goes.
+    ``unread``: parts of its prompt; None before it was written. ``unknown_rows``: so many at its beginning
+    are not yet known of this voice. ``fresh``: its next frame is its first. ``position``: where the talker's
+    next row goes. ``usual_s``: how long such a text usually takes to say.
     """
 
     text: str = field(repr=False)
     index: int
+    usual_s: float
+    unread: "deque[PromptPart] | None" = None
+    unknown_rows: int = 0
     budget_frames: int = 0
     trailing: int = 0
     position: int = 0
@@ -41,12 +57,14 @@ class EngineUtterance:
     """``pending``: frames that were made and are not sound yet. ``chunk_frames``: how many make a chunk.
 
     ``frames``: of all its pieces. ``cut``: a guard ended a piece. ``over``: whatever text is left, no piece
-    will follow.
+    will follow. ``since_s``: when it began to wait for the first sound that its listener has not heard.
     """
 
     request: UtteranceRequest
     sink: SpeechSink
     lease: Lease
+    since_s: float
+    clock: ListenerClock = field(default_factory=ListenerClock)
     silence: SilenceGuard = field(default_factory=SilenceGuard)
     phase: Phase = Phase.WAITING
     piece: PieceState | None = None
@@ -57,28 +75,57 @@ class EngineUtterance:
     frames: int = 0
     cut: bool = False
     over: bool = False
+    _untaken_s_per_char: float = 0.0
+    _taken_chars: int = 0
 
-    def advance(self) -> bool:
+    def advance(self, now_s: float) -> bool:
         """Take up the next piece, if it is there; False once all was spoken and nothing will follow."""
         # Before the pieces are looked at: what is fed after it was closed is none.
         closed = self.sink.text_closed
         if self.phase is not Phase.WAITING:
             return True
-        return not self.over and (self._take_piece() or not closed)
+        return not self.over and (self._take_piece(now_s) or not closed)
 
     def end_piece(self) -> None:
         self.piece = None
         self.phase = Phase.WAITING
 
-    def _take_piece(self) -> bool:
+    def _take_piece(self, now_s: float) -> bool:
         text = self.sink.take_piece()
         if text is None:
             return False
-        self.piece = PieceState(text, self.pieces)
+        if self.clock.ahead_s(now_s) == 0:  # the listener has run dry for want of text: nobody is late
+            self.clock.reset()
+            self.since_s = now_s
+        self.piece = PieceState(text, self.pieces, usual_speech_s(text, self.request.language))
         self.pieces += 1
+        self._taken_chars += len(text)
+        self._untaken_s_per_char = self.piece.usual_s / len(text) if text else 0.0
         self.phase = Phase.TO_READ
         self.silence.begin_piece()
         return True
+
+    def standing(self) -> Standing:
+        """For whoever decides what comes next."""
+        piece, dry_s = self.piece, self.clock.plays_until_s
+        return Standing(
+            slot=self.lease.slot,
+            able=piece is not None and self.sink.has_credit,
+            heard=dry_s is not None,
+            due_s=self.since_s if dry_s is None else dry_s,
+            unread=tuple(len(part.rows) for part in piece.unread or ()) if piece is not None else (),
+            pending=self.pending,
+            chunk_frames=self.chunk_frames,
+        )
+
+    def unsaid_s(self, frame_s: float) -> float:
+        """Sound that is still to be made, as far as can be guessed."""
+        untaken_s = (self.sink.fed_chars - self._taken_chars) * self._untaken_s_per_char
+        if not self.sink.text_closed:
+            untaken_s += _OPEN_TEXT_S
+        if self.piece is None:
+            return untaken_s
+        return max(frame_s, self.piece.usual_s - self.piece.frames * frame_s) + untaken_s
 
     @property
     def finish_reason(self) -> FinishReason:

@@ -10,7 +10,8 @@ A stream whose next frame is its first has a hidden state from its prompt and ta
 sound costs a prompt, a code predictor and a codec.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -49,6 +50,40 @@ class FrameState:
     penalty: Tensor
     talker_rules: RuleRows
     predictor_rules: RuleRows
+
+
+@dataclass(frozen=True, slots=True)
+class PromptPart:
+    """``rows`` [N, E] of a slot's prompt, to be read from position ``start`` on.
+
+    ``trailing``: what the prompt leaves to be read with the frames; None of all but its last part.
+    """
+
+    slot: int
+    start: int
+    rows: Tensor = field(repr=False)
+    trailing: Tensor | None = field(default=None, repr=False)
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.rows)
+
+
+def parts_of(prompt: Prompt, slot: int, most_rows: int, *, constant_known: bool = False) -> list[PromptPart]:
+    """A prompt in parts of at most so many rows; ``constant_known``: without its constant rows.
+
+    The constant rows and the rest are cut apart, each at multiples from its own first row: the cuts, and so
+    the last bits, are the same whoever else is there and whether or not the voice was read before.
+    """
+    known = len(prompt.constant)
+    constant = [] if constant_known else _cut(slot, 0, prompt.constant, most_rows)
+    rest = _cut(slot, known, prompt.rest, most_rows)
+    return [*constant, *rest[:-1], replace(rest[-1], trailing=prompt.trailing)]
+
+
+def _cut(slot: int, start: int, rows: Tensor, most_rows: int) -> list[PromptPart]:
+    parts = enumerate(torch.split(rows, most_rows))
+    return [PromptPart(slot, start + number * most_rows, part) for number, part in parts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,33 +136,42 @@ class FrameMaker:
 
     def begin_utterance(self, state: FrameState, slot: int, sampling: Sampling, seed: int) -> None:
         """The slot belongs to a new utterance. ``seed``: 64 bits, signed."""
-        state.frame[slot] = 0
+        state.frame[slot] = state.position[slot] = 0
         state.seed[slot] = seed
         state.penalty[slot] = sampling.repetition_penalty
         state.talker_rules.put(slot, sampling.talker)
         state.predictor_rules.put(slot, sampling.predictor)
 
-    def read_constant(self, state: FrameState, slot: int, prompt: Prompt) -> KeyValueCache:
-        """Prefill what depends on voice and language only; returns a copy of what the cache then holds."""
-        row, count = state.cache.rows(slot, 1), len(prompt.constant)
-        self._talker.prefill(prompt.constant, 0, row)
+    def constant(self, state: FrameState, slot: int, count: int) -> KeyValueCache:
+        """A copy of what came of a prompt's ``count`` constant rows, once they were read."""
+        row = state.cache.rows(slot, 1)
         return KeyValueCache(row.keys[:, :, :, :count].clone(), row.values[:, :, :, :count].clone())
 
     def put_constant(self, state: FrameState, slot: int, constant: KeyValueCache) -> None:
-        """What ``read_constant`` returned for this voice and language, in any slot."""
+        """What ``constant`` returned for this voice and language, of any slot."""
         row, count = state.cache.rows(slot, 1), constant.positions
         row.keys[:, :, :, :count] = constant.keys
         row.values[:, :, :, :count] = constant.values
+        state.position[slot] = count
 
-    def read(self, state: FrameState, slot: int, prompt: Prompt) -> None:
-        """Prefill the rest; the cache must hold the constant rows. The next frame is the prompt's first."""
-        start = len(prompt.constant)
-        state.hidden[slot] = self._talker.prefill(prompt.rest, start, state.cache.rows(slot, 1))[0]
-        state.position[slot] = start + len(prompt.rest)
+    def read(self, state: FrameState, parts: Sequence[PromptPart]) -> None:
+        """Prefill; the cache must hold everything before each part. Others may step between two of them.
+
+        After a prompt's last part the next frame is its first.
+        """
+        for part in parts:
+            hidden = self._talker.prefill(part.rows, part.start, state.cache.rows(part.slot, 1))
+            # Whoever is computed though he takes no part writes keys to his position: to one yet unread.
+            state.position[part.slot] = part.end
+            if part.trailing is not None:
+                self._end_prompt(state, part.slot, hidden[0], part.trailing)
+
+    def _end_prompt(self, state: FrameState, slot: int, hidden: Tensor, trailing: Tensor) -> None:
+        state.hidden[slot] = hidden
         state.piece_frame[slot] = 0
         state.chosen[slot] = False
         state.text_at[slot] = state.text_rows[slot] = 0
-        self.append_text(state, slot, 0, prompt.trailing)
+        self.append_text(state, slot, 0, trailing)
 
     def append_text(self, state: FrameState, slot: int, at: int, rows: Tensor) -> None:
         """Text that came later: [N, E], after the ``at`` rows that there are."""

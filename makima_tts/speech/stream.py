@@ -48,6 +48,7 @@ class _Crossing:
         self.buffer_samples = buffer_samples
         self.wake_engine = wake_engine
         self.pieces: deque[str] = deque()
+        self.fed_chars = 0
         self.text_closed = False
         self.cancelled = False
         self.put_samples = 0  # written by the engine's side only
@@ -89,6 +90,11 @@ class SpeechSink:
     def text_closed(self) -> bool:
         """No piece will come but those that ``take_piece`` still holds."""
         return self._crossing.text_closed
+
+    @property
+    def fed_chars(self) -> int:
+        """The length of all pieces so far, those that were taken among them."""
+        return self._crossing.fed_chars
 
     def take_piece(self) -> str | None:
         """The next piece, or None when there is none now."""
@@ -166,6 +172,7 @@ class SpeechStream:
         """Append a piece of cleaned text; ignored once finished or cancelled."""
         if not self._crossing.text_closed:
             self._crossing.pieces.append(piece)
+            self._crossing.fed_chars += len(piece)
             self._crossing.tell_engine()
 
     def finish(self) -> None:

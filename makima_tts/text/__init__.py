@@ -5,7 +5,15 @@ know: time, engines, sessions.
 """
 
 from makima_tts.text.cleaning import clean, is_speakable
-from makima_tts.text.durations import longest_speech_s
+from makima_tts.text.durations import longest_speech_s, usual_speech_s
 from makima_tts.text.segmenter import Piece, Segmenter, pieces_of
 
-__all__ = ["Piece", "Segmenter", "clean", "is_speakable", "longest_speech_s", "pieces_of"]
+__all__ = [
+    "Piece",
+    "Segmenter",
+    "clean",
+    "is_speakable",
+    "longest_speech_s",
+    "pieces_of",
+    "usual_speech_s",
+]

@@ -1,11 +1,12 @@
-"""How long a text can take to say.
+"""How long a text takes to say, and can take.
 
-In: a cleaned text and its language. Out: seconds that no reader needs. Does not know: engines, frames.
+In: a cleaned text and its language. Out: seconds, and seconds that no reader needs. Does not know: engines,
+frames.
 
-Counted in syllables, generously: what matters is that nobody who speaks is cut off, and that a voice which
-does not find its end is. Rates are syllables per second of Pellegrino, Coupé and Marsico, "A cross-language
-perspective on speech information rate" (Language 87, 2011); a language that they did not measure gets the
-slowest of them.
+Counted in syllables, the latter generously: what matters is that nobody who speaks is cut off, and that a
+voice which does not find its end is. Rates are syllables per second of Pellegrino, Coupé and Marsico, "A
+cross-language perspective on speech information rate" (Language 87, 2011); a language that they did not
+measure gets the slowest of them.
 """
 
 import unicodedata
@@ -36,8 +37,13 @@ _IDEOGRAPH_SYLLABLES = {"Japanese": 2.0}
 
 def longest_speech_s(text: str, language: str) -> float:
     """Seconds. ``language``: an English name; any other, Auto too, counts as the slowest."""
+    return _FIXED_S + _MARGIN * usual_speech_s(text, language)
+
+
+def usual_speech_s(text: str, language: str) -> float:
+    """What to expect. ``language`` as above."""
     syllables = sum(_syllables(char, language) for char in text)
-    return _FIXED_S + _MARGIN * syllables / _SYLLABLES_PER_S.get(language, _SLOWEST)
+    return syllables / _SYLLABLES_PER_S.get(language, _SLOWEST)
 
 
 def _syllables(char: str, language: str) -> float:

@@ -29,7 +29,7 @@ from tests.small_models import ENDING, checkpoint_folder
 
 
 def qwen3() -> SpeechEngine:
-    return Qwen3Engine(ModelChoice(str(checkpoint_folder(ENDING))))
+    return Qwen3Engine(ModelChoice(str(checkpoint_folder(ENDING))), admission="slots")
 
 
 ENGINES: dict[str, Callable[[], SpeechEngine]] = {

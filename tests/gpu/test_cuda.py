@@ -32,8 +32,7 @@ def spoken(model: SpeechModel, *, greedy: bool) -> tuple[np.ndarray, np.ndarray]
     written = model.prompts.write(model.tokenizer.encode(TEXT), "English", VoiceRows())
     runner = Runner(model, slots=4, positions=POSITIONS, text_rows=POSITIONS)
     runner.begin(0, Sampling.of(model.config.generation, greedy=greedy), 1, {})
-    runner.read_constant(0, written)
-    runner.read(0, written)
+    runner.read(runner.parts(0, written))
     codes, sound = [], []
     for number in range(FRAMES):
         codes.append(runner.make([0], [0] if number else [], len(written.rows) + number, [0]).codes[0])

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from makima_tts.engine.runner import Runner
 from makima_tts.model.config import GenerationConfig
+from makima_tts.model.frames import parts_of
 from makima_tts.model.prompt import Prompt, VoiceRows
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
@@ -41,8 +42,7 @@ def begin(runner: Runner, model: SpeechModel, slot: int, text: str, seed: int) -
     """Returns where its next row goes."""
     written = prompt(model, text)
     runner.begin(slot, Sampling.of(model.config.generation), seed, {})
-    runner.read_constant(slot, written)
-    runner.read(slot, written)
+    runner.read(runner.parts(slot, written))
     return len(written.rows)
 
 
@@ -114,8 +114,7 @@ def test_what_was_chosen_before_the_prompt_is_not_penalized(model: SpeechModel) 
     runner.begin(0, Sampling.of(GenerationConfig(repetition_penalty=1000), greedy=True), 0, {})
     said = []
     for _ in range(2):
-        runner.read_constant(0, written)
-        runner.read(0, written)
+        runner.read(runner.parts(0, written))
         said.append(frames(runner, [0], len(written.rows))[0])
     assert torch.equal(*said)
     assert len(set(said[0][:, 0].tolist())) == FRAMES
@@ -124,10 +123,10 @@ def test_what_was_chosen_before_the_prompt_is_not_penalized(model: SpeechModel) 
 def test_what_depends_on_the_voice_may_be_read_once_for_all(model: SpeechModel) -> None:
     runner, written = new_runner(model), prompt(model, TEXTS[0])
     begin(runner, model, 0, TEXTS[0], 61)
-    constant = runner.read_constant(0, written)
+    constant = runner.constant(0, len(written.constant))
     runner.begin(3, Sampling.of(model.config.generation), 61, {})
     runner.put_constant(3, constant)
-    runner.read(3, written)
+    runner.read(runner.parts(3, written, constant_known=True))
     assert torch.equal(frames(runner, [3], len(written.rows))[0], alone(model, TEXTS[0], 61))
 
 
@@ -140,8 +139,7 @@ def test_text_that_grows_gives_the_same_codes_as_text_that_is_there(
     maker, state = model.frames, model.frames.new_state(4, POSITIONS, POSITIONS)
     maker.begin_utterance(state, 0, Sampling.of(model.config.generation), 71)
     begun = model.prompts.open(ids[:1], "English", VoiceRows())
-    maker.read_constant(state, 0, begun)
-    maker.read(state, 0, begun)
+    maker.read(state, parts_of(begun, 0, POSITIONS))
     active = torch.tensor([True, False, False, False])
     rows = torch.cat((model.prompts.text_rows(ids[1:]), model.prompts.eos[None]))
     sizes, fed, codes = iter(split), 0, []

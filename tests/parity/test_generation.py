@@ -72,8 +72,7 @@ def greedy_codes(shape: str, prompts: list[Prompt]) -> list[Tensor]:
     runner = Runner(model, slots=len(prompts), positions=POSITIONS, text_rows=POSITIONS)
     for slot, written in enumerate(prompts):
         runner.begin(slot, Sampling.of(model.config.generation, greedy=True), 0, {})
-        runner.read_constant(slot, written)
-        runner.read(slot, written)
+        runner.read(runner.parts(slot, written))
     furthest = max(len(written.rows) for written in prompts)
     frames: list[list[Tensor]] = [[] for _ in prompts]
     speaking = list(slots)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from makima_tts.engine import FrameWatcher, Manner, ModelChoice, Qwen3Engine
+from makima_tts.engine import AdmissionRule, FrameWatcher, Manner, ModelChoice, Qwen3Engine
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.speech import AudioChunk, SpeechStream, UtteranceRequest, VoicePrompt
 from tests.small_models import checkpoint_folder
@@ -33,13 +33,14 @@ async def running(
     shape: str,
     *,
     streams: int = 4,
+    admission: AdmissionRule = "slots",
     manner: Manner | None = None,
     watch: FrameWatcher | None = None,
     change: Callable[[SpeechModel], SpeechModel] = lambda model: model,
 ) -> AsyncIterator[Qwen3Engine]:
-    """Started, and closed in the end."""
+    """Started, and closed in the end. Whoever finds a slot is let in: the machine may be a slow one."""
     choice = ModelChoice(str(checkpoint_folder(shape)))
-    engine = _ChangedEngine(choice, streams=streams, manner=manner, watch=watch)
+    engine = _ChangedEngine(choice, streams=streams, admission=admission, manner=manner, watch=watch)
     engine.change = change
     await engine.start(lambda _progress: None)
     try:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from makima_tts.engine import Manner
-from makima_tts.engine.ramp import RAMP_FRAMES, RealTimeFactor, next_chunk_frames
+from makima_tts.engine.ramp import RAMP_FRAMES, next_chunk_frames
 from makima_tts.engine.runner import Runner
 from makima_tts.engine.scheduler import plan_step
 from makima_tts.engine.slots import Lease
@@ -43,15 +43,6 @@ def test_no_chunk_takes_longer_to_make_than_the_one_before_it_takes_to_play(rtf:
         assert later <= RAMP_FRAMES[-1]
 
 
-def test_the_real_time_factor_follows_the_steps() -> None:
-    factor = RealTimeFactor(0.08)
-    factor.add(0.08)
-    assert factor.value == 1.0
-    for _ in range(100):
-        factor.add(0.008)
-    assert factor.value == pytest.approx(0.1, rel=0.1)
-
-
 async def test_the_first_chunk_needs_no_step_of_the_talker(monkeypatch: pytest.MonkeyPatch) -> None:
     """A prompt, a code predictor and a codec, all within the first step of the engine."""
     model, steps_taken = small_model(ENDING), []
@@ -68,15 +59,21 @@ async def test_the_first_chunk_needs_no_step_of_the_talker(monkeypatch: pytest.M
         steps = Steps(
             model, runner, Manner(), fail=lambda _utterance, error: pytest.fail(str(error)), watch=None
         )
-        utterance = EngineUtterance(UtteranceRequest("utterance", seed=1), sink, Lease(0, 1))
+        utterance = EngineUtterance(UtteranceRequest("utterance", seed=1), sink, Lease(0, 1), since_s=0)
         steps.begin(utterance)
         stream.feed(PIECES[0])
-        utterance.advance()
-        steps.perform(plan_step([utterance]))
+        utterance.advance(0)
+        steps.prepare(utterance)
+        take_a_turn(steps, utterance)
         assert (await anext(stream)).pcm.size == FRAME
         assert not steps_taken
-        steps.perform(plan_step([utterance]))
+        take_a_turn(steps, utterance)
         assert steps_taken
+
+
+def take_a_turn(steps: Steps, utterance: EngineUtterance) -> None:
+    plan = plan_step([utterance.standing()], 0, steps.meter.costs)
+    steps.perform(plan, {utterance.lease.slot: utterance})
 
 
 async def test_pieces_and_chunks_meet_without_a_seam() -> None:

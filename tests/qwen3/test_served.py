@@ -111,7 +111,8 @@ async def test_a_cancel_in_the_middle_frees_the_place_at_once(server: ServerProc
             assert isinstance(await client.next(), bytes)
         await next_one.send("speak", text=SENTENCE)
         refused, _ = await next_one.until("error", "complete")
-        assert (refused["code"], refused["retryAfterMs"]) == ("RATE_LIMITED", 1000)
+        assert refused["code"] == "RATE_LIMITED"
+        assert 0 < refused["retryAfterMs"] <= 30_000
 
         await speaker.send("cancel")
         cancelled, _ = await speaker.until("error")

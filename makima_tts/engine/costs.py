@@ -1,0 +1,112 @@
+"""What things take, as measured lately.
+
+In: how long steps, decoding, reading and slices of other work took. Out: Costs, what they will take. Does not
+know: clocks, utterances, what it is used for.
+
+Medians, since a machine that others use as well stalls now and then, and what happens for the first time
+takes longer than it ever will again.
+"""
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import accumulate
+
+# Before a slice of other work was seen; then the longest.
+_UNKNOWN_SLICE_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """``steps``: (batch rows, seconds of a step), both rising, for as many rows as were seen.
+
+    ``codec_frame_s``: a frame of one stream becomes sound. ``prompt_row_s``: a row of a prompt is read.
+    ``slice_s``: the longest slice of other work.
+    """
+
+    steps: tuple[tuple[int, float], ...] = ()
+    codec_frame_s: float = 0.0
+    prompt_row_s: float = 0.0
+    slice_s: float = _UNKNOWN_SLICE_S
+
+    def step_s(self, rows: int) -> float:
+        """Between two measured counts on the line between them, beyond all as if every row cost the same."""
+        if not self.steps or rows <= 0:
+            return 0.0
+        place = bisect_right(self.steps, rows, key=lambda step: step[0])
+        if place == 0:
+            return self.steps[0][1]
+        fewer, fewer_s = self.steps[place - 1]
+        if place == len(self.steps):
+            return fewer_s * rows / fewer
+        more, more_s = self.steps[place]
+        return fewer_s + (more_s - fewer_s) * (rows - fewer) / (more - fewer)
+
+    def turn_s(self, rows: int, streams: int) -> float:
+        """A frame for so many streams in so many batch rows, and its sound."""
+        return self.step_s(rows) + streams * self.codec_frame_s
+
+
+class _Lately:
+    """The median of the last few."""
+
+    _COUNT = 25
+
+    def __init__(self) -> None:
+        self._samples: deque[float] = deque(maxlen=self._COUNT)
+
+    def add(self, sample: float) -> None:
+        self._samples.append(sample)
+
+    @property
+    def median(self) -> float:
+        return sorted(self._samples)[len(self._samples) // 2] if self._samples else 0.0
+
+
+class CostMeter:
+    """Whoever measures tells it; ``costs`` is a value of its own, which other threads may keep."""
+
+    def __init__(self) -> None:
+        self._steps: dict[int, _Lately] = {}
+        self._known: dict[int, float] = {}
+        self._codec, self._prompt = _Lately(), _Lately()
+        self._slice_s = 0.0
+        self._costs: Costs | None = Costs()
+
+    def stepped(self, rows: int, seconds: float) -> None:
+        """A step of so many batch rows, without reading and decoding."""
+        lately = self._steps.setdefault(rows, _Lately())
+        lately.add(seconds)
+        self._known[rows] = lately.median
+        self._costs = None
+
+    def decoded(self, frames: int, seconds: float) -> None:
+        """So many frames, of all streams together."""
+        self._codec.add(seconds / frames)
+        self._costs = None
+
+    def read(self, rows: int, seconds: float) -> None:
+        """So many prompt rows."""
+        self._prompt.add(seconds / rows)
+        self._costs = None
+
+    def sliced(self, seconds: float) -> None:
+        self._slice_s = max(self._slice_s, seconds)
+        self._costs = None
+
+    @property
+    def costs(self) -> Costs:
+        if self._costs is None:
+            self._costs = Costs(
+                steps=_rising(sorted(self._known.items())),
+                codec_frame_s=self._codec.median,
+                prompt_row_s=self._prompt.median,
+                slice_s=self._slice_s or _UNKNOWN_SLICE_S,
+            )
+        return self._costs
+
+
+def _rising(steps: Iterable[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
+    """More rows never cost less, whatever was measured, and when."""
+    return tuple(accumulate(steps, lambda before, here: (here[0], max(before[1], here[1]))))
