@@ -115,10 +115,10 @@ def _device(settings: Settings) -> Iterator[Finding]:
 def _device_in_words(settings: Settings) -> str:
     import torch  # noqa: PLC0415
 
-    from makima_tts.model.devices import device_of, dtype_of  # noqa: PLC0415
+    from makima_tts.model.devices import arithmetic_of, device_of  # noqa: PLC0415
 
     device = device_of(settings.device)
-    precision = "bf16" if dtype_of(settings.precision, device) is torch.bfloat16 else "fp32"
+    precision = arithmetic_of(device, settings.precision, settings.cpu_precision).name
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
     return f"{device}{name} in {precision}, torch {torch.__version__}"
 

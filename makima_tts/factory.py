@@ -94,6 +94,7 @@ def build_qwen3(
         revision=settings.model_revision,
         device=settings.device,
         precision=settings.precision,
+        cpu_precision=settings.cpu_precision,
         offline=settings.offline,
     )
     return Qwen3Engine(

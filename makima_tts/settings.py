@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from makima_tts.engine import AdmissionRule
-from makima_tts.model import Precision
+from makima_tts.model import CpuPrecision, Precision
 
 PREFIX = "TTS_"
 ENV_FILE = Path(".env")
@@ -41,7 +41,12 @@ class Settings(BaseSettings):
         description="Where Qwen3-TTS runs: auto (a GPU if there is one), cpu, cuda, cuda:N, mps or metal",
     )
     precision: Precision = Field(
-        "auto", description="How precisely it reckons. auto: bf16 where the hardware is fast at it, else fp32"
+        "auto", description="How precisely it reckons on a GPU. auto: bf16 if it is fast at it, else fp32"
+    )
+    cpu_precision: CpuPrecision = Field(
+        "auto",
+        description="On a CPU: fp32, bf16, int8 or int4. auto: int8 with AVX2 and a C compiler, else as "
+        "on a GPU",
     )
     max_streams: Count = Field(
         8, description="Utterances that Qwen3-TTS speaks at once, a batch row each; more are RATE_LIMITED"

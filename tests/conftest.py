@@ -15,6 +15,8 @@ from tests.transport.processes import ServerProcess
 # Layers as small as those of our checkpoints are slower on two threads than on one, here and in every process
 # that is started. Read when torch is imported, which nothing has done yet.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Exact where tests compare with the reference; servers of their own are started with the defaults.
+os.environ.setdefault("TTS_CPU_PRECISION", "fp32")
 
 
 def pytest_configure(config: pytest.Config) -> None:

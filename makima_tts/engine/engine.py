@@ -20,7 +20,7 @@ import numpy.typing as npt
 from makima_tts.engine.admission import Admission, AdmissionRule
 from makima_tts.engine.manner import FrameWatcher, Manner
 from makima_tts.errors import RateLimited, TtsUnavailable, VoiceNotFound
-from makima_tts.model import Precision
+from makima_tts.model import CpuPrecision, Precision
 from makima_tts.model.on_disk import is_folder
 from makima_tts.protocol import LANGUAGES
 from makima_tts.speech import (
@@ -57,6 +57,7 @@ class ModelChoice:
     revision: str | None = None
     device: str = "auto"
     precision: Precision = "auto"
+    cpu_precision: CpuPrecision = "auto"
     offline: bool = False
 
 
@@ -186,13 +187,13 @@ class Qwen3Engine:
     def _load(self, tell: Callable[[str, float], None]) -> "SpeechModel":
         """On the engine thread."""
         from makima_tts.model.checkpoint import Checkpoint  # noqa: PLC0415
-        from makima_tts.model.devices import device_of, dtype_of  # noqa: PLC0415
+        from makima_tts.model.devices import arithmetic_of, device_of  # noqa: PLC0415
         from makima_tts.model.download import find_or_download  # noqa: PLC0415
         from makima_tts.model.speech_model import SpeechModel  # noqa: PLC0415
 
         choice = self._choice
         device = device_of(choice.device)
-        dtype = dtype_of(choice.precision, device)
+        arithmetic = arithmetic_of(device, choice.precision, choice.cpu_precision)
         folder: Path = find_or_download(
             choice.model_id,
             revision=choice.revision,
@@ -200,15 +201,17 @@ class Qwen3Engine:
             report=lambda stage, share: tell(stage, share * _DOWNLOADED),
         )
         checkpoint = Checkpoint.open(folder)
-        kept_as = f"qwen3-1-{checkpoint.fingerprint}-{str(dtype).removeprefix('torch.')}"
+        kept_as = f"qwen3-1-{checkpoint.fingerprint}-{arithmetic.name}"
         known = checkpoint.config.talker_config.codec_language_id
         languages = tuple(name for name in LANGUAGES if name.lower() in known)
         self._facts = replace(self._facts, fingerprint=kept_as, languages=languages)
         return SpeechModel.load(
             checkpoint,
             device,
-            dtype,
+            arithmetic.dtype,
             positions=self._manner.positions,
+            weight_bits=arithmetic.weight_bits,
+            codec_dtype=arithmetic.codec_dtype,
             progress=lambda share: tell("loading the model", _DOWNLOADED + share * (_LOADED - _DOWNLOADED)),
         )
 

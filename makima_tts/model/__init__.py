@@ -7,5 +7,6 @@ utterances, slots' owners, time.
 from typing import Literal
 
 Precision = Literal["auto", "fp32", "bf16"]
+CpuPrecision = Literal["auto", "fp32", "bf16", "int8", "int4"]
 
-__all__ = ["Precision"]
+__all__ = ["CpuPrecision", "Precision"]

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from makima_tts.model.config import PredictorConfig
-from makima_tts.model.layers import KeyValueCache, Span, Transformer, rows_by_matrix
+from makima_tts.model.layers import KeyValueCache, LayerStack, Product, Span
+from makima_tts.model.weight_kinds import WeightKind
 from makima_tts.model.weights import Weights
 
 # Logits [B, V] of a codebook → the chosen ids, int64 [B].
@@ -22,39 +23,38 @@ Choose = Callable[[Tensor, int], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class CodePredictor:
-    """``embeddings``: [Q - 1, V, E]; ``heads``: [Q - 1, V, P]; ``projection``: E → P, where they differ."""
+    """``embeddings``: [Q - 1, V, E]; ``heads``: Q - 1 from P to V; ``projection``: E → P, if they differ."""
 
     config: PredictorConfig
-    transformer: Transformer
+    transformer: LayerStack
     embeddings: Tensor
-    heads: Tensor
-    projection: tuple[Tensor, Tensor] | None
+    heads: tuple[Product, ...]
+    projection: Product | None
 
     @classmethod
-    def load(cls, config: PredictorConfig, talker_hidden: int, weights: Weights) -> "CodePredictor":
+    def load(
+        cls, config: PredictorConfig, talker_hidden: int, weights: Weights, kind: WeightKind
+    ) -> "CodePredictor":
         """``weights``: names below ``talker.code_predictor``."""
         hidden, vocabulary = config.hidden_size, config.vocab_size
         model, indices = weights.within("model"), range(config.num_code_groups - 1)
         projection = None
         if hidden != talker_hidden:
             part = weights.within("small_to_mtp_projection")
-            projection = part.take("weight", hidden, talker_hidden), part.take("bias", hidden)
+            projection = kind.head(part.take("weight", hidden, talker_hidden), part.take("bias", hidden))
         return cls(
             config,
-            Transformer.load(config, model, config.window_of, config.num_code_groups),
+            kind.stack(config, model, config.window_of, config.num_code_groups),
             torch.stack(
                 [model.take(f"codec_embedding.{i}.weight", vocabulary, talker_hidden) for i in indices]
             ),
-            torch.stack([weights.take(f"lm_head.{i}.weight", vocabulary, hidden) for i in indices]),
+            tuple(kind.head(weights.take(f"lm_head.{i}.weight", vocabulary, hidden)) for i in indices),
             projection,
         )
 
     def new_cache(self, rows: int) -> KeyValueCache:
         """For one frame of ``rows`` streams: every frame begins it anew."""
-        weight = self.transformer.norm
-        return KeyValueCache.allocate(
-            self.config, rows, self.config.num_code_groups, weight.device, weight.dtype
-        )
+        return self.transformer.new_cache(rows, self.config.num_code_groups)
 
     def predict(
         self,
@@ -73,7 +73,7 @@ class CodePredictor:
         start = 0
         for index in range(self.config.num_code_groups - 1):
             hidden = self._run(rows, start, cache)  # [B, P]
-            chosen = choose(rows_by_matrix(hidden, self.heads[index]), index + 1)  # [B]
+            chosen = choose(self.heads[index](hidden), index + 1)  # [B]
             codes.append(chosen)
             embedded.append(self.embeddings[index][chosen])  # [B, E]
             start += rows.shape[1]
@@ -84,6 +84,6 @@ class CodePredictor:
         """[B, N, E] from position ``start`` on → the last row's hidden state, [B, P]."""
         batch, count, _ = rows.shape
         if self.projection is not None:
-            rows = rows_by_matrix(rows, *self.projection)  # [B, N, P]
+            rows = self.projection(rows)  # [B, N, P]
         positions = torch.arange(start, start + count, device=rows.device).expand(batch, count)
         return self.transformer.run(rows, Span(positions, start + count), cache)[:, -1]

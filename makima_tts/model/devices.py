@@ -1,16 +1,36 @@
 """Where a model runs, and how precisely.
 
-In: what the operator asked for. Out: a torch device and a number type, or TtsUnavailable in words. Does not
+In: what the operator asked for. Out: a torch device and an Arithmetic, or TtsUnavailable in words. Does not
 know: models.
 """
 
+from dataclasses import dataclass
+from typing import Literal
+
+import structlog
 import torch
 
 from makima_tts.errors import TtsUnavailable
-from makima_tts.model import Precision
+from makima_tts.model import CpuPrecision, Precision
+from makima_tts.model.native.compiler import PLAIN, levels, library
+
+_log = structlog.get_logger(__name__)
 
 # Ampere, the first whose tensor cores multiply bf16.
 _BF16_CAPABILITY = (8, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """``name``: the precision it is. ``dtype``: of all that is not quantized, but for the codec's decoder.
+
+    ``weight_bits``: of the transformers' weights, where they are quantized.
+    """
+
+    name: CpuPrecision
+    dtype: torch.dtype
+    codec_dtype: torch.dtype
+    weight_bits: int | None = None
 
 
 def device_of(name: str) -> torch.device:
@@ -29,11 +49,40 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
-    """``auto``: bf16 where the hardware multiplies it as fast as it is narrow, fp32 elsewhere."""
-    if precision == "auto":
-        return torch.bfloat16 if _fast_bf16(device) else torch.float32
-    return torch.bfloat16 if precision == "bf16" else torch.float32
+def arithmetic_of(device: torch.device, precision: Precision, cpu_precision: CpuPrecision) -> Arithmetic:
+    """``cpu_precision`` counts on a CPU, ``precision`` elsewhere.
+
+    ``auto`` elsewhere: bf16 where the hardware multiplies it as fast as it is narrow, else fp32. On a CPU:
+    int8, whose errors are those of bf16 (docs/benchmarks.md), where kernels for it can be had, else as
+    elsewhere. Raises TtsUnavailable for quantized weights where they cannot be had.
+    """
+    if device.type != "cpu":
+        return _plain(precision, device)
+    match cpu_precision:
+        case "int8" | "int4":
+            library()
+            return _quantized(cpu_precision, device)
+        case "auto" if levels()[0] is not PLAIN:
+            try:
+                library()
+            except TtsUnavailable as error:
+                _log.warning("int8_unavailable", reason=error.message)
+                return _plain("auto", device)
+            return _quantized("int8", device)
+        case _:
+            return _plain(cpu_precision, device)
+
+
+def _plain(precision: Precision, device: torch.device) -> Arithmetic:
+    wanted = ("bf16" if _fast_bf16(device) else "fp32") if precision == "auto" else precision
+    dtype = torch.bfloat16 if wanted == "bf16" else torch.float32
+    return Arithmetic(wanted, dtype, dtype)
+
+
+def _quantized(precision: Literal["int8", "int4"], device: torch.device) -> Arithmetic:
+    """The codec stays what it is: eight bits are too few for it."""
+    codec = torch.bfloat16 if _fast_bf16(device) else torch.float32
+    return Arithmetic(precision, torch.float32, codec, 8 if precision == "int8" else 4)
 
 
 def _best_device() -> torch.device:

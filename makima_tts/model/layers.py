@@ -11,6 +11,7 @@ What one batch row comes to depends on no other row, on CPUs to the last bit (``
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -125,6 +126,36 @@ def rows_by_matrix(rows: Tensor, matrix: Tensor, bias: Tensor | None = None) -> 
     return torch.cat([F.linear(row, matrix, bias) for row in torch.split(rows, 1)])
 
 
+class Product(Protocol):
+    """Multiplies rows [..., inputs] by a matrix → [..., outputs]; no row by what others are."""
+
+    def __call__(self, rows: Tensor, /) -> Tensor: ...
+
+
+class LayerStack(Protocol):
+    """Layers and the norm after them, however their weights are kept."""
+
+    @property
+    def config(self) -> TransformerConfig: ...
+
+    def new_cache(self, rows: int, positions: int) -> KeyValueCache:
+        """All zeros."""
+
+    def run(self, rows: Tensor, span: Span, cache: KeyValueCache) -> Tensor:
+        """[B, N, E] at ``span`` → [B, N, E]. Writes keys and values of these positions to ``cache``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """``weight``: [outputs, inputs], as it came."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        return rows_by_matrix(rows, self.weight, self.bias)
+
+
 @dataclass(frozen=True, slots=True)
 class Layer:
     """One layer. ``qkv`` and ``gate_up`` are matrices that the checkpoint keeps apart."""
@@ -199,8 +230,10 @@ class Transformer:
         rotation = Rotation.of(table, config.rope_theta, config.head_size)
         return cls(config, tuple(layers), weights.take("norm.weight", config.hidden_size), rotation)
 
+    def new_cache(self, rows: int, positions: int) -> KeyValueCache:
+        return KeyValueCache.allocate(self.config, rows, positions, self.norm.device, self.norm.dtype)
+
     def run(self, rows: Tensor, span: Span, cache: KeyValueCache) -> Tensor:
-        """[B, N, E] at ``span`` → [B, N, E]. Writes keys and values of these positions to ``cache``."""
         place = self._place(rows, span)
         for index, layer in enumerate(self.layers):
             rows = rows + self._attention(layer, rows, place, cache.keys[index], cache.values[index])

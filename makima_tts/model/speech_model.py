@@ -19,6 +19,7 @@ from makima_tts.model.prompt import PromptWriter
 from makima_tts.model.speaker_encoder import SpeakerEncoder
 from makima_tts.model.talker import Talker
 from makima_tts.model.tokenizer import TextTokenizer
+from makima_tts.model.weight_kinds import WeightKind
 
 _log = structlog.get_logger(__name__)
 
@@ -50,22 +51,27 @@ class SpeechModel:
         dtype: torch.dtype,
         *,
         positions: int,
+        weight_bits: int | None = None,
+        codec_dtype: torch.dtype | None = None,
         progress: Callable[[float], None] = lambda _share: None,
     ) -> "SpeechModel":
         """``positions``: as many rows as an utterance's prompt and frames may have together.
 
+        ``weight_bits`` 8 or 4: the layers' weights are quantized, and ``dtype`` must be float32, on a CPU.
+        ``codec_dtype``: that of the codec's decoder, where it is not ``dtype``.
+
         Raises TtsUnavailable, naming file and tensor, for a checkpoint that is not what it says it is.
         """
-        config = checkpoint.config
+        config, kind = checkpoint.config, WeightKind(weight_bits)
         weights = checkpoint.model_weights(device, dtype, lambda share: progress(share * _MODEL_SHARE))
-        talker = Talker.load(config.talker_config, weights.within("talker"), positions)
+        talker = Talker.load(config.talker_config, weights.within("talker"), positions, kind)
         predictor = CodePredictor.load(
-            config.predictor, config.talker_config.hidden_size, weights.within("talker.code_predictor")
+            config.predictor, config.talker_config.hidden_size, weights.within("talker.code_predictor"), kind
         )
         exact = weights.as_dtype(torch.float32)
         speaker_encoder = SpeakerEncoder.load(config.speaker_encoder_config, exact.within("speaker_encoder"))
         codec_weights = checkpoint.codec_weights(
-            device, dtype, lambda share: progress(_MODEL_SHARE + share * (1 - _MODEL_SHARE))
+            device, codec_dtype or dtype, lambda share: progress(_MODEL_SHARE + share * (1 - _MODEL_SHARE))
         )
         codec_encoder = CodecEncoder.load(
             config.codec.encoder_config,

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from makima_tts.model.config import TalkerConfig
-from makima_tts.model.layers import ACTIVATIONS, KeyValueCache, Span, Transformer, rows_by_matrix
+from makima_tts.model.layers import ACTIVATIONS, KeyValueCache, LayerStack, Product, Span
+from makima_tts.model.weight_kinds import WeightKind
 from makima_tts.model.weights import Weights
 
 
@@ -46,25 +47,25 @@ class TextProjection:
 
 @dataclass(frozen=True, slots=True)
 class Talker:
-    """``embedding``: [V, E], of codes and control ids; ``head``: [V, E]."""
+    """``embedding``: [V, E], of codes and control ids; ``head``: E → V."""
 
     config: TalkerConfig
-    transformer: Transformer
+    transformer: LayerStack
     text: TextProjection
     embedding: Tensor
-    head: Tensor
+    head: Product
 
     @classmethod
-    def load(cls, config: TalkerConfig, weights: Weights, positions: int) -> "Talker":
+    def load(cls, config: TalkerConfig, weights: Weights, positions: int, kind: WeightKind) -> "Talker":
         """``weights``: names below ``talker``. ``positions``: as many rows as one utterance may have."""
         size = config.vocab_size, config.hidden_size
         model = weights.within("model")
         return cls(
             config,
-            Transformer.load(config, model, lambda _layer: config.window, positions),
+            kind.stack(config, model, lambda _layer: config.window, positions),
             TextProjection.load(config, weights),
             model.take("codec_embedding.weight", *size),
-            weights.take("codec_head.weight", *size),
+            kind.head(weights.take("codec_head.weight", *size)),
         )
 
     @property
@@ -76,7 +77,7 @@ class Talker:
         return self.embedding.dtype
 
     def new_cache(self, rows: int, positions: int) -> KeyValueCache:
-        return KeyValueCache.allocate(self.config, rows, positions, self.device, self.dtype)
+        return self.transformer.new_cache(rows, positions)
 
     def prefill(self, rows: Tensor, start: int, cache: KeyValueCache) -> Tensor:
         """Prompt rows [N, E] from ``start`` on, into a cache of one row → the last one's hidden, [1, E].
@@ -93,4 +94,4 @@ class Talker:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[B, E] → float32 [B, V]."""
-        return rows_by_matrix(hidden, self.head).float()
+        return self.head(hidden).float()

@@ -112,7 +112,7 @@ def test_download_says_that_it_may_not(run: Run, tmp_path: Path, monkeypatch: py
 
 @pytest.mark.skipif(find_spec("torch") is None, reason="without torch there is no device")
 def test_doctor_names_the_device_and_refuses_one_that_is_not_there(run: Run) -> None:
-    assert "cpu in fp32, torch" in run("doctor", port=0, device="cpu", precision="fp32").stdout
+    assert "cpu in fp32, torch" in run("doctor", port=0, device="cpu", cpu_precision="fp32").stdout
     absent = run("doctor", port=0, device="cuda:99")
     assert "TTS_DEVICE=cuda:99 cannot be used" in absent.stdout
 

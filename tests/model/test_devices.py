@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from makima_tts.errors import TtsUnavailable
-from makima_tts.model.devices import device_of, dtype_of
+from makima_tts.model.devices import Arithmetic, arithmetic_of, device_of
+from makima_tts.model.native.compiler import PLAIN, levels
 
 CPU = torch.device("cpu")
 
@@ -31,7 +32,8 @@ def test_metal_is_mps() -> None:
 
 
 def test_precision_is_what_was_asked_for_or_what_the_cpu_is_fast_at() -> None:
-    fast = torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
-    assert dtype_of("auto", CPU) == fast
-    assert dtype_of("fp32", CPU) == torch.float32
-    assert dtype_of("bf16", CPU) == torch.bfloat16
+    auto = arithmetic_of(CPU, "auto", "auto")
+    assert auto.name == ("fp32" if levels()[0] is PLAIN else "int8")
+    assert arithmetic_of(CPU, "bf16", "fp32") == Arithmetic("fp32", torch.float32, torch.float32)
+    assert arithmetic_of(CPU, "fp32", "bf16") == Arithmetic("bf16", torch.bfloat16, torch.bfloat16)
+    assert arithmetic_of(CPU, "fp32", "int4").weight_bits == 4

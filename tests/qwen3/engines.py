@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from makima_tts.engine import AdmissionRule, FrameWatcher, Manner, ModelChoice, Qwen3Engine
+from makima_tts.model import CpuPrecision
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.speech import AudioChunk, SpeechStream, UtteranceRequest, VoicePrompt
 from tests.small_models import checkpoint_folder
@@ -34,12 +35,13 @@ async def running(
     *,
     streams: int = 4,
     admission: AdmissionRule = "slots",
+    precision: CpuPrecision = "fp32",
     manner: Manner | None = None,
     watch: FrameWatcher | None = None,
     change: Callable[[SpeechModel], SpeechModel] = lambda model: model,
 ) -> AsyncIterator[Qwen3Engine]:
     """Started, and closed in the end. Whoever finds a slot is let in: the machine may be a slow one."""
-    choice = ModelChoice(str(checkpoint_folder(shape)))
+    choice = ModelChoice(str(checkpoint_folder(shape)), cpu_precision=precision)
     engine = _ChangedEngine(choice, streams=streams, admission=admission, manner=manner, watch=watch)
     engine.change = change
     await engine.start(lambda _progress: None)

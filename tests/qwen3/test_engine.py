@@ -221,7 +221,7 @@ async def test_a_language_that_the_checkpoint_lacks_is_refused_at_once(tmp_path:
 
 
 async def test_a_start_that_is_given_up_ends_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
-    engine = Qwen3Engine(ModelChoice(str(checkpoint_folder(ENDING))))
+    engine = Qwen3Engine(ModelChoice(str(checkpoint_folder(ENDING)), cpu_precision="fp32"))
     begun = asyncio.Event()
     starting = asyncio.create_task(engine.start(lambda _progress: begun.set()))
     await begun.wait()

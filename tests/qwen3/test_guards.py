@@ -69,7 +69,7 @@ def test_silence_counts_only_once_the_text_is_used_up_and_starts_anew_with_sound
 
 async def test_a_voice_that_does_not_find_its_end_is_stopped_by_its_texts_budget() -> None:
     def never_ends(model: Any) -> Any:
-        model.talker.head[model.config.talker_config.codec_eos_token_id] = 0
+        model.talker.head.weight[model.config.talker_config.codec_eos_token_id] = 0
         return model
 
     async with running(ENDING, change=never_ends) as engine:
@@ -97,7 +97,7 @@ async def test_the_silence_that_the_model_opens_with_is_skipped() -> None:
 
 async def test_a_voice_that_falls_silent_after_its_text_is_stopped() -> None:
     def never_ends(model: Any) -> Any:
-        model.talker.head[model.config.talker_config.codec_eos_token_id] = 0
+        model.talker.head.weight[model.config.talker_config.codec_eos_token_id] = 0
         return with_codec(lambda pcm, _slots: pcm * 0)(model)
 
     frames_made: list[bool] = []

@@ -1,0 +1,302 @@
+/* Products of rows with quantized matrices (matrices.h says how they are kept).
+
+   In: rows of floats, matrices. Out: rows of floats. Does not know: what a matrix is for.
+
+   The inner product has a version for AVX2, one for AVX-512 VNNI, and one in plain C. */
+
+#include "matrices.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "parallel.h"
+#include "vectors.h"
+
+#define TILE 4
+#define NEAR 16
+
+void *cut(char **left, int64_t count, size_t size) {
+    void *piece = *left;
+    *left += ((size_t)count * size + 63) / 64 * 64;
+    return piece;
+}
+
+void cut_quantized(char **left, int64_t rows, int64_t inputs, Quantized *to) {
+    to->narrow = cut(left, rows * inputs, 1);
+    to->wide = cut(left, rows * inputs, 2);
+    to->scales = cut(left, rows * scale_stride(inputs), sizeof(float));
+    to->starts = cut(left, rows * scale_stride(inputs), sizeof(float));
+}
+
+void quantize(const float *row, const Matrix *matrix, const Quantized *to, int64_t at) {
+    const int64_t stride = scale_stride(matrix->inputs);
+    /* makes everything positive, where cutting off rounds, halves up */
+    const f8 round_up = (f8){0} + 128.5f;
+    memset(to->scales + at * stride, 0, sizeof(float) * (size_t)stride);
+    memset(to->starts + at * stride, 0, sizeof(float) * (size_t)stride);
+    for (int64_t group = 0; group < matrix->inputs / GROUP; group++) {
+        const int64_t begin = group * GROUP, place = at * matrix->inputs + begin;
+        const int64_t left = matrix->size - begin;
+        f8 part[GROUP / 8] = {{0}}, largest = {0}, check = {0};
+        memcpy(part, row + begin, sizeof(float) * (size_t)(left < GROUP ? left : GROUP));
+        for (int i = 0; i < GROUP / 8; i++) {
+            const f8 magnitude = (f8)((i8)part[i] & 0x7fffffff);
+            largest = select8(magnitude > largest, magnitude, largest);
+            check += part[i] * 0.0f;
+        }
+        const float most = most8(largest), inverse = most > 0 ? 127.0f / most : 0;
+        i8 sum = {0};
+        for (int i = 0; i < GROUP / 8; i++) {
+            const i8 numbers = __builtin_convertvector(part[i] * inverse + round_up, i8) - 128;
+            *(b8 *)(to->narrow + place + 8 * i) = __builtin_convertvector(numbers, b8);
+            *(s8 *)(to->wide + place + 8 * i) = __builtin_convertvector(numbers, s8);
+            sum += numbers;
+        }
+        to->scales[at * stride + group] = most / 127.0f + sum8(check);
+        to->starts[at * stride + group] = (float)-offset_of(matrix->bits) * sum8(__builtin_convertvector(sum, f8));
+    }
+}
+
+/* A group's weights, unpacked; its integer product with a row's group; floats summed over groups. */
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
+
+typedef __m512i Unpacked;
+typedef __m512 Lanes;
+
+INLINE Unpacked unpack(const uint8_t *from, int bits) {
+    if (bits == 8) return _mm512_loadu_si512(from);
+    const __m256i both = _mm256_loadu_si256((const __m256i *)from), mask = _mm256_set1_epi8(15);
+    const __m256i first = _mm256_and_si256(both, mask);
+    const __m256i second = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
+}
+
+INLINE Lanes product(Unpacked weights, const Quantized *x, int64_t place, int bits) {
+    (void)bits;
+    const __m512i numbers = _mm512_loadu_si512(x->narrow + place);
+    return _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(_mm512_setzero_si512(), weights, numbers));
+}
+
+INLINE Lanes nothing(void) { return _mm512_setzero_ps(); }
+INLINE Lanes add_scaled(Lanes sum, Lanes part, const float *scale) {
+    return _mm512_fmadd_ps(part, _mm512_set1_ps(*scale), sum);
+}
+INLINE float total(Lanes sum, f8 taken) {
+    return sum8((f8)_mm512_castps512_ps256(sum) + (f8)_mm512_extractf32x8_ps(sum, 1) + taken);
+}
+
+#elif defined(__AVX2__) && defined(__FMA__)
+
+typedef struct {
+    __m256i part[4];
+} Unpacked;
+typedef __m256 Lanes;
+
+/* Eight bits become shorts, since pairs of products of bytes do not fit one; four bits stay bytes. */
+INLINE Unpacked unpack(const uint8_t *from, int bits) {
+    Unpacked weights;
+    if (bits == 8) {
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++)
+            weights.part[i] = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)from + i));
+    } else {
+        const __m256i both = _mm256_loadu_si256((const __m256i *)from), mask = _mm256_set1_epi8(15);
+        weights.part[0] = _mm256_and_si256(both, mask);
+        weights.part[1] = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
+        weights.part[2] = weights.part[3] = _mm256_setzero_si256();
+    }
+    return weights;
+}
+
+INLINE Lanes product(Unpacked weights, const Quantized *x, int64_t place, int bits) {
+    __m256i sum;
+    if (bits == 8) {
+        const __m256i *numbers = (const __m256i *)(x->wide + place);
+        sum = _mm256_madd_epi16(weights.part[0], _mm256_loadu_si256(numbers));
+#pragma GCC unroll 4
+        for (int i = 1; i < 4; i++)
+            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(weights.part[i], _mm256_loadu_si256(numbers + i)));
+    } else {
+        const __m256i *numbers = (const __m256i *)(x->narrow + place);
+        const __m256i shorts =
+            _mm256_add_epi16(_mm256_maddubs_epi16(weights.part[0], _mm256_loadu_si256(numbers)),
+                             _mm256_maddubs_epi16(weights.part[1], _mm256_loadu_si256(numbers + 1)));
+        sum = _mm256_madd_epi16(shorts, _mm256_set1_epi16(1));
+    }
+    return _mm256_cvtepi32_ps(sum);
+}
+
+INLINE Lanes nothing(void) { return _mm256_setzero_ps(); }
+INLINE Lanes add_scaled(Lanes sum, Lanes part, const float *scale) {
+    return _mm256_fmadd_ps(part, _mm256_set1_ps(*scale), sum);
+}
+INLINE float total(Lanes sum, f8 taken) { return sum8((f8)sum + taken); }
+
+#else
+
+typedef struct {
+    int16_t part[GROUP];
+} Unpacked;
+typedef double Lanes; /* in which a group's product times its scale is exact */
+
+INLINE Unpacked unpack(const uint8_t *from, int bits) {
+    Unpacked weights;
+    for (int i = 0; i < GROUP; i++)
+        weights.part[i] = bits == 8 ? from[i] : (from[i % (GROUP / 2)] >> (i < GROUP / 2 ? 0 : 4)) & 15;
+    return weights;
+}
+
+INLINE Lanes product(Unpacked weights, const Quantized *x, int64_t place, int bits) {
+    (void)bits;
+    int32_t sum = 0;
+    for (int i = 0; i < GROUP; i++) sum += weights.part[i] * x->wide[place + i];
+    return sum;
+}
+
+INLINE Lanes nothing(void) { return 0; }
+INLINE Lanes add_scaled(Lanes sum, Lanes part, const float *scale) { return sum + part * (double)*scale; }
+INLINE float total(Lanes sum, f8 taken) { return (float)sum + sum8(taken); }
+
+#endif
+
+/* The scales of BLOCK groups, of an output and of a row together; adds what offsets take off their sum. */
+INLINE f8 combine(const uint16_t *scales, const float *row_scales, const float *starts, float *together, f8 taken) {
+#pragma GCC unroll 2
+    for (int i = 0; i < BLOCK; i += 8) {
+        const i8 wide = __builtin_convertvector(*(const h8 *)(scales + i), i8) << 16;
+        const f8 both = (f8)wide * *(const f8 *)(row_scales + i);
+        *(f8 *)(together + i) = both;
+        taken += both * *(const f8 *)(starts + i);
+    }
+    return taken;
+}
+
+/* rows of x from at on, by one output. */
+INLINE void multiply_tile(const Matrix *matrix, int bits, const Quantized *x, int64_t at, int rows,
+                          int64_t output, float *sums) {
+    const int64_t groups = matrix->inputs / GROUP, stride = scale_stride(matrix->inputs);
+    const uint8_t *values = matrix->values + output * matrix->inputs * bits / 8;
+    const uint16_t *scales = matrix->scales + output * stride;
+    Lanes lanes[TILE];
+    f8 taken[TILE];
+#pragma GCC unroll 4
+    for (int row = 0; row < rows; row++) lanes[row] = nothing(), taken[row] = (f8){0};
+    for (int64_t begin = 0; begin < groups; begin += BLOCK) {
+        const int64_t end = groups - begin < BLOCK ? groups : begin + BLOCK;
+        _Alignas(64) float together[TILE][BLOCK];
+#pragma GCC unroll 4
+        for (int row = 0; row < rows; row++) {
+            const int64_t place = (at + row) * stride + begin;
+            taken[row] = combine(scales + begin, x->scales + place, x->starts + place, together[row], taken[row]);
+        }
+        for (int64_t group = begin; group < end; group++) {
+            const Unpacked weights = unpack(values + group * GROUP * bits / 8, bits);
+#pragma GCC unroll 4
+            for (int row = 0; row < rows; row++) {
+                const Lanes part = product(weights, x, ((at + row) * groups + group) * GROUP, bits);
+                lanes[row] = add_scaled(lanes[row], part, together[row] + (group - begin));
+            }
+        }
+    }
+#pragma GCC unroll 4
+    for (int row = 0; row < rows; row++) sums[row] = total(lanes[row], taken[row]);
+}
+
+/* One row, by two outputs: the same sums as one by one, but neither waits for the other. */
+INLINE void multiply_pair(const Matrix *matrix, int bits, const Quantized *x, int64_t at, int64_t output,
+                          float *sums) {
+    const int64_t groups = matrix->inputs / GROUP, stride = scale_stride(matrix->inputs);
+    const int64_t bytes = matrix->inputs * bits / 8, row = at * stride;
+    const uint8_t *values = matrix->values + output * bytes;
+    const uint16_t *scales = matrix->scales + output * stride;
+    Lanes first = nothing(), second = nothing();
+    f8 first_taken = {0}, second_taken = {0};
+    for (int64_t begin = 0; begin < groups; begin += BLOCK) {
+        const int64_t end = groups - begin < BLOCK ? groups : begin + BLOCK;
+        const float *row_scales = x->scales + row + begin, *starts = x->starts + row + begin;
+        _Alignas(64) float together[2][BLOCK];
+        first_taken = combine(scales + begin, row_scales, starts, together[0], first_taken);
+        second_taken = combine(scales + stride + begin, row_scales, starts, together[1], second_taken);
+        for (int64_t group = begin; group < end; group++) {
+            const uint8_t *here = values + group * GROUP * bits / 8;
+            const int64_t place = (at * groups + group) * GROUP;
+            first = add_scaled(first, product(unpack(here, bits), x, place, bits), together[0] + (group - begin));
+            second = add_scaled(second, product(unpack(here + bytes, bits), x, place, bits),
+                                together[1] + (group - begin));
+        }
+    }
+    sums[0] = total(first, first_taken);
+    sums[1] = total(second, second_taken);
+}
+
+INLINE void multiply_some(const Matrix *matrix, int bits, const Quantized *x, int64_t at, int64_t rows,
+                          int64_t output, float *sums) {
+    switch (rows) {
+        case 1: multiply_tile(matrix, bits, x, at, 1, output, sums); break;
+        case 2: multiply_tile(matrix, bits, x, at, 2, output, sums); break;
+        case 3: multiply_tile(matrix, bits, x, at, 3, output, sums); break;
+        default: multiply_tile(matrix, bits, x, at, TILE, output, sums);
+    }
+}
+
+/* Some outputs at a time, whose weights stay near while one tile of rows after the other passes by. */
+void multiply(const Matrix *matrix, const Quantized *x, int64_t rows, int64_t begin, int64_t end,
+                    float *to, int64_t stride, int add) {
+    for (int64_t first = begin; first < end; first += NEAR) {
+        const int64_t last = end - first < NEAR ? end : first + NEAR;
+        for (int64_t at = 0; at < rows; at += TILE) {
+            const int64_t count = rows - at < TILE ? rows - at : TILE;
+            int64_t output = first;
+            for (; rows == 1 && output + 2 <= last; output += 2) {
+                float sums[2];
+                if (matrix->bits == 8) multiply_pair(matrix, 8, x, at, output, sums);
+                else multiply_pair(matrix, 4, x, at, output, sums);
+                for (int i = 0; i < 2; i++) {
+                    float *place = to + at * stride + output + i;
+                    *place = (add ? *place : 0) + (sums[i] + (matrix->bias ? matrix->bias[output + i] : 0));
+                }
+            }
+            for (; output < last; output++) {
+                const float bias = matrix->bias ? matrix->bias[output] : 0;
+                float sums[TILE];
+                if (matrix->bits == 8) multiply_some(matrix, 8, x, at, count, output, sums);
+                else multiply_some(matrix, 4, x, at, count, output, sums);
+                for (int64_t row = 0; row < count; row++) {
+                    float *place = to + (at + row) * stride + output;
+                    *place = (add ? *place : 0) + (sums[row] + bias);
+                }
+            }
+        }
+    }
+}
+
+typedef struct {
+    const Matrix *matrix;
+    Quantized quantized;
+    int64_t rows;
+    float *to;
+} Product;
+
+static void multiply_chunk(void *context, int64_t chunk, int64_t chunks) {
+    const Product *product = context;
+    const int64_t outputs = product->matrix->outputs;
+    int64_t begin, end;
+    share(outputs, chunk, chunks, &begin, &end);
+    multiply(product->matrix, &product->quantized, product->rows, begin, end, product->to, outputs, 0);
+}
+
+/* rows [count, size] by matrix → to [count, outputs]; 0, or 1 without memory. */
+int multiply_rows(const Matrix *matrix, const float *rows, int64_t count, float *to, int64_t threads) {
+    Product product = {.matrix = matrix, .rows = count, .to = to};
+    char *left = NULL;
+    cut_quantized(&left, count, matrix->inputs, &product.quantized);
+    char *space = left = aligned_alloc(64, (size_t)left + 64);
+    if (!space) return 1;
+    cut_quantized(&left, count, matrix->inputs, &product.quantized);
+    for (int64_t row = 0; row < count; row++) quantize(rows + row * matrix->size, matrix, &product.quantized, row);
+    in_parallel(multiply_chunk, &product, threads * CHUNKS_OF_THREAD, threads);
+    free(space);
+    return 0;
+}
+

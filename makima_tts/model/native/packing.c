@@ -1,0 +1,88 @@
+/* Weights become quantized matrices (matrices.h says how they are kept).
+
+   In: floats. Out: values and scales. Does not know: what a matrix is for. */
+
+#include <math.h>
+#include <string.h>
+
+#include "matrices.h"
+#include "parallel.h"
+#include "vectors.h"
+
+/* What is lost of a group when it is kept in steps of scale. */
+static float loss(const float *part, float scale, float least, float most) {
+    const float inverse = 1 / scale;
+    float sum = 0;
+    for (int i = 0; i < GROUP; i++) {
+        float number = rintf(part[i] * inverse);
+        number = number < least ? least : number > most ? most : number;
+        const float difference = part[i] - number * scale;
+        sum += difference * difference;
+    }
+    return sum;
+}
+
+/* Of scales around the one that just reaches the group's extreme, the one that loses least. */
+static uint16_t best_scale(const float *part, int64_t bits) {
+    const float most = (float)(offset_of(bits) - 1), least = bits == 8 ? -most : -most - 1;
+    float extreme = 0;
+    for (int i = 0; i < GROUP; i++)
+        if (!(fabsf(part[i]) <= fabsf(extreme))) extreme = part[i];
+    if (bits == 8 || extreme == 0 || !isfinite(extreme)) return to_bf16(fabsf(extreme) / most);
+    uint16_t best = 0;
+    float smallest = INFINITY;
+    for (int step = -9; step <= 6; step++) {
+        const uint16_t scale = to_bf16(extreme / least * (1 + 0.03f * (float)step));
+        const float lost = from_bf16(scale) == 0 ? INFINITY : loss(part, from_bf16(scale), least, most);
+        if (lost < smallest) {
+            smallest = lost;
+            best = scale;
+        }
+    }
+    return best;
+}
+
+static void pack_group(const float *part, int64_t bits, uint8_t *values, uint16_t *scale) {
+    const int32_t offset = offset_of(bits), most = offset - 1, least = bits == 8 ? -most : -offset;
+    *scale = best_scale(part, bits);
+    const float step = from_bf16(*scale), inverse = step == 0 ? 0 : 1 / step;
+    uint8_t numbers[GROUP];
+    for (int i = 0; i < GROUP; i++) {
+        const float exact = rintf(part[i] * inverse);
+        const int32_t number = exact < least ? least : exact > most ? most : (int32_t)exact;
+        numbers[i] = (uint8_t)(number + offset);
+    }
+    if (bits == 8) memcpy(values, numbers, GROUP);
+    else
+        for (int i = 0; i < GROUP / 2; i++) values[i] = (uint8_t)(numbers[i] | numbers[i + GROUP / 2] << 4);
+}
+
+typedef struct {
+    const float *weights;
+    int64_t outputs, size, bits;
+    uint8_t *values;
+    uint16_t *scales;
+} Packing;
+
+static void pack_chunk(void *context, int64_t chunk, int64_t chunks) {
+    const Packing *packing = context;
+    const int64_t groups = (packing->size + GROUP - 1) / GROUP;
+    int64_t first, last;
+    share(packing->outputs, chunk, chunks, &first, &last);
+    for (int64_t output = first; output < last; output++)
+        for (int64_t group = 0; group < groups; group++) {
+            float part[GROUP] = {0};
+            const int64_t begin = group * GROUP, left = packing->size - begin;
+            memcpy(part, packing->weights + output * packing->size + begin,
+                   sizeof(float) * (size_t)(left < GROUP ? left : GROUP));
+            pack_group(part, packing->bits, packing->values + (output * groups + group) * GROUP * packing->bits / 8,
+                       packing->scales + output * scale_stride(groups * GROUP) + group);
+        }
+}
+
+/* weights [outputs, size] → values and scales of a matrix. */
+void pack_matrix(const float *weights, int64_t outputs, int64_t size, int64_t bits, uint8_t *values,
+                 uint16_t *scales, int64_t threads) {
+    Packing packing = {weights, outputs, size, bits, values, scales};
+    in_parallel(pack_chunk, &packing, threads * CHUNKS_OF_THREAD, threads);
+}

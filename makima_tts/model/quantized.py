@@ -1,0 +1,77 @@
+"""The transformer with weights of eight or four bits, in place of the one in ``layers.py``.
+
+In: rows, their positions, a view of the cache. Out: rows; the cache, written in place. Does not know: what a
+row means, who speaks, how a product is computed.
+
+B batch rows · N positions of one call · E hidden size. What a row comes to depends on no other row of the
+batch, nor on how many there are (native/matrices.h).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from makima_tts.model.config import TransformerConfig
+from makima_tts.model.layers import KeyValueCache, Layer, Rotation, Span
+from makima_tts.model.native.kernels import QuantizedLayer, QuantizedMatrix, QuantizedStack
+from makima_tts.model.weights import Weights
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedTransformer:
+    config: TransformerConfig
+    stack: QuantizedStack
+
+    @classmethod
+    def load(
+        cls,
+        config: TransformerConfig,
+        weights: Weights,
+        window_of: Callable[[int], int | None],
+        positions: int,
+        bits: int,
+    ) -> "QuantizedTransformer":
+        """``positions``: how many there may be. A layer is packed as soon as it is read."""
+        layers = [
+            _packed(Layer.load(config, weights.within(f"layers.{index}"), window_of(index)), bits)
+            for index in range(config.num_hidden_layers)
+        ]
+        rotation = Rotation.of(torch.arange(positions), config.rope_theta, config.head_size)
+        stack = QuantizedStack(
+            layers,
+            weights.take("norm.weight", config.hidden_size),
+            rotation.cos.contiguous(),
+            rotation.sin.contiguous(),
+            heads=config.num_attention_heads,
+            key_heads=config.num_key_value_heads,
+            gelu=config.hidden_act == "gelu",
+            eps=config.rms_norm_eps,
+        )
+        return cls(config, stack)
+
+    def new_cache(self, rows: int, positions: int) -> KeyValueCache:
+        return KeyValueCache.allocate(self.config, rows, positions, torch.device("cpu"), torch.float32)
+
+    def run(self, rows: Tensor, span: Span, cache: KeyValueCache) -> Tensor:
+        """[B, N, E] at ``span`` → [B, N, E]. Writes keys and values of these positions to ``cache``."""
+        batch, count, hidden = rows.shape
+        cache_rows = torch.arange(batch).repeat_interleave(count)
+        flat = rows.reshape(-1, hidden)  # [B * N, E]
+        made = self.stack.run(flat, cache_rows, span.positions.reshape(-1), cache.keys, cache.values)
+        return made.view(batch, count, hidden)
+
+
+def _packed(layer: Layer, bits: int) -> QuantizedLayer:
+    return QuantizedLayer(
+        qkv=QuantizedMatrix.pack(layer.qkv, bits, layer.qkv_bias),
+        out=QuantizedMatrix.pack(layer.out, bits, layer.out_bias),
+        gate_up=QuantizedMatrix.pack(layer.gate_up, bits),
+        down=QuantizedMatrix.pack(layer.down, bits),
+        input_norm=layer.input_norm,
+        query_norm=layer.query_norm,
+        key_norm=layer.key_norm,
+        mlp_norm=layer.mlp_norm,
+        window=layer.window,
+    )
