@@ -9,7 +9,7 @@ CAN_RUN := $(VENV)/.can-run
 CAN_TEST := $(VENV)/.can-test
 
 .DEFAULT_GOAL := help
-.PHONY: help run say test check bench bench-model pin docs env-example golden venv-qwen-tts clean
+.PHONY: help run say test check bench compare load pin docs env-example golden venv-qwen-tts clean
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,11 +32,14 @@ check: $(CAN_TEST)  ## Format, lint, types, layers, spelling, architecture
 	$(BIN)/codespell
 	$(BIN)/python -m pytest tests/architecture
 
-bench: $(CAN_TEST)  ## Measure the service's own overhead (bench/load.py measures a running server)
+bench: $(CAN_TEST)  ## Measure the service's own overhead
 	$(BIN)/python -m bench.service $(ARGS)
 
-bench-model: $(CAN_TEST)  ## Measure the model beside its reference, if venv-qwen-tts is there (ARGS="--device cuda")
-	$(BIN)/python -m bench.model $(ARGS)
+compare: $(CAN_TEST)  ## Measure Qwen3-TTS beside its reference, if venv-qwen-tts is there (ARGS="--precisions int8")
+	$(BIN)/python -m bench.compare $(ARGS)
+
+load: $(CAN_TEST)  ## Find how many can be spoken to at once (ARGS="--checkpoint FOLDER --precision int8")
+	$(BIN)/python -m bench.load --find $(ARGS)
 
 pin: $(CAN_TEST)  ## Renew requirements/constraints.txt
 	$(BIN)/python scripts/pin.py

@@ -1,73 +1,84 @@
 """Our model, measured part by part as the engine runs it.
 
-In: requests of ``bench.model``. Out: milliseconds. Does not know: the reference package.
+In: requests of ``bench.compare``. Out: milliseconds. Does not know: the reference package, the service.
 """
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 
+from torch import Tensor
+
 from bench import sides
-from bench.sides import CHUNK_FRAMES, LANGUAGE, TEXT, Clock, Figures, median
+from bench.engine_alone import EngineAlone
+from bench.frame_time import top_operators, where_time_goes
+from bench.loading import load_model
+from bench.sides import CHUNK_FRAMES, LANGUAGE, TEXT, Clock, Figures, frames_of, median
+from makima_tts.engine import Manner
 from makima_tts.engine.runner import Runner
-from makima_tts.model.checkpoint import Checkpoint
-from makima_tts.model.code_predictor import CodePredictor
-from makima_tts.model.codec import CodecDecoder
-from makima_tts.model.devices import device_of
 from makima_tts.model.prompt import Prompt
 from makima_tts.model.sampling import Sampling
-from makima_tts.model.speech_model import SpeechModel
-from makima_tts.model.talker import Talker
 from makima_tts.model.voice_encoding import Arrays, encode_voice, voice_from
 from makima_tts.speech import VoiceReference
 
-POSITIONS = 256
+POSITIONS = 512
+
+
+@dataclass(slots=True)
+class _Parts:
+    """The milliseconds of every call."""
+
+    talker: list[float]
+    predictor: list[float]
+    codec: list[float]
 
 
 class Ours:
     """A side. ``warm-up`` comes before everything else: a voice is encoded, and everything is done once."""
 
     def __init__(self, given: argparse.Namespace) -> None:
-        device = device_of(given.device)
-        self._clock = Clock(device)
+        self._model = load_model(given.checkpoint, given.device, given.precision, positions=POSITIONS)
+        self._clock = Clock(self._model.device)
         self._frames = given.frames
-        checkpoint = Checkpoint.open(given.checkpoint)
-        self._model = SpeechModel.load(
-            checkpoint, device, sides.dtype_named(given.precision), positions=POSITIONS
-        )
-        slots = given.slots
-        self._runner = Runner(self._model, slots=slots, positions=POSITIONS, text_rows=POSITIONS)
+        self._runner = Runner(self._model, slots=given.slots, positions=POSITIONS, text_rows=POSITIONS)
+        self._engine = EngineAlone(self._model, given.checkpoint, self._runner)
         self._sampling = Sampling.of(self._model.config.generation)
+
+    def measure(self, part: str, size: int) -> Figures:
+        parts: dict[str, Callable[[], Figures]] = {
+            "warm-up": self._warm_up,
+            "voice": self._measure_voice,
+            "prompt": self._measure_prompt,
+            "prefill": partial(self._measure_prefill, size),
+            "first": self._measure_first,
+            "step": partial(self._measure_step, size),
+            "engine": self._engine.measure,
+            "profile": partial(self._profile, size),
+            "memory": self._measure_memory,
+        }
+        return parts[part]() if part in parts else {}
 
     def _warm_up(self) -> Figures:
         arrays, _ = self._encoded()
         self._voice = voice_from(self._model, arrays)
         self._begin(0)
-        self._constant = self._runner.read_constant(0, self._prompt())
-        self._speak(1, 2)
+        prompt = self._prompt()
+        self._runner.read(self._runner.parts(0, prompt))
+        self._constant = self._runner.constant(0, len(prompt.constant))
+        self._speak(self._fill(1), 2)
         return {}
-
-    def measure(self, part: str, batch: int) -> Figures:
-        parts: dict[str, Callable[[], Figures]] = {
-            "warm-up": self._warm_up,
-            "voice": self._measure_voice,
-            "prompt": self._measure_prompt,
-            "first": self._measure_first,
-            "step": partial(self._measure_step, batch),
-            "parts": partial(self._measure_parts, batch),
-            "memory": lambda: {"peak memory, MiB": self._clock.peak_mib()},
-        }
-        return parts[part]()
 
     def _measure_voice(self) -> Figures:
         """With the codec's state after the clip, which the reference makes anew for every utterance."""
-        with self._clock.watching(CodecDecoder, "decode") as decode_ms:
+        with self._clock.watching(type(self._model.codec), "decode") as decode_ms:
             _, slices_ms = self._encoded()
         return {
-            "voice encoding": sum(slices_ms),
-            "voice encoding, codes and x-vector": sum(slices_ms) - sum(decode_ms),
-            "voice encoding, longest slice": max(slices_ms),
+            "voice encoding, ms": sum(slices_ms),
+            "voice encoding, codes and x-vector, ms": sum(slices_ms) - sum(decode_ms),
+            "voice encoding, longest slice, ms": max(slices_ms),
         }
 
     def _encoded(self) -> tuple[Arrays, list[float]]:
@@ -89,15 +100,22 @@ class Ours:
         """Reading it when the voice has never spoken, and when it has."""
         prompt = self._prompt()
         began_ms = self._clock.now_ms()
-        self._runner.read_constant(0, prompt)
-        constant_ms = self._clock.now_ms()
-        self._runner.put_constant(0, self._constant)
-        self._runner.read(0, prompt)
+        self._runner.read(self._runner.parts(0, prompt))
+        first_ms = self._clock.now_ms()
+        self._read(0)
         ended_ms = self._clock.now_ms()
         return {
-            "prefill, a voice's first": ended_ms - began_ms,
-            "prefill, the voice has spoken": ended_ms - constant_ms,
+            "prompt, a voice's first, ms": first_ms - began_ms,
+            "prompt, the voice has spoken, ms": ended_ms - first_ms,
         }
+
+    def _measure_prefill(self, rows: int) -> Figures:
+        """So many rows, none of them known before."""
+        some = self._prompt().rows
+        prompt = Prompt(some[:0], some.repeat(-(-rows // len(some)), 1)[:rows], some[:1])
+        began_ms = self._clock.now_ms()
+        self._runner.read(self._runner.parts(0, prompt, constant_known=True))
+        return {"prefill, ms": self._clock.now_ms() - began_ms}
 
     def _measure_first(self) -> Figures:
         """From a text to the samples of its first frame, in the host's memory."""
@@ -106,41 +124,65 @@ class Ours:
         furthest = self._read(0)
         self._runner.make([0], [], furthest, [0])
         self._runner.decode([0], 1)
-        return {"text to first chunk": self._clock.now_ms() - began_ms}
+        return {"text to first chunk, ms": self._clock.now_ms() - began_ms}
 
     def _measure_step(self, batch: int) -> Figures:
-        return {"whole step": median(self._speak(batch, self._frames))}
-
-    def _measure_parts(self, batch: int) -> Figures:
-        watching = self._clock.watching
-        with (
-            watching(Talker, "step") as talker_ms,
-            watching(CodePredictor, "predict") as predictor_ms,
-            watching(CodecDecoder, "decode") as codec_ms,
-        ):
-            self._speak(batch, self._frames)
+        frames = frames_of(batch, self._frames)
+        steps_ms = self._speak(at := self._fill(batch), frames)
+        with self._parts() as parts:
+            self._speak(at, frames)
         began_ms = self._clock.now_ms()
         self._runner.decode(range(batch), CHUNK_FRAMES)
         chunk_ms = self._clock.now_ms() - began_ms
         return {
-            "talker": median(talker_ms),
-            "code predictor": median(predictor_ms[1:]),
-            "codec": median(codec_ms[1:]),
-            f"codec, {CHUNK_FRAMES} frames at once": chunk_ms / CHUNK_FRAMES,
+            "whole step, ms": median(steps_ms),
+            "talker, ms": median(parts.talker),
+            "code predictor, ms": median(parts.predictor),
+            "codec, ms": median(parts.codec),
+            f"codec, a frame of {CHUNK_FRAMES} at once, ms": chunk_ms / CHUNK_FRAMES,
         }
 
-    def _speak(self, batch: int, frames: int) -> list[float]:
-        """So many utterances speak together: the milliseconds of each step after the first."""
-        slots, steps_ms = range(batch), list[float]()
-        for slot in slots:
+    @contextmanager
+    def _parts(self) -> Iterator[_Parts]:
+        model, watching = self._model, self._clock.watching
+        with (
+            watching(type(model.talker), "step") as talker_ms,
+            watching(type(model.predictor), "predict") as predictor_ms,
+            watching(type(model.codec), "decode") as codec_ms,
+        ):
+            yield _Parts(talker_ms, predictor_ms, codec_ms)
+
+    def _profile(self, batch: int) -> Figures:
+        """Parts of a whole step, which add up to it, and the operators that take most of the time."""
+        frames, at = frames_of(batch, self._frames), self._fill(batch)
+        shares = where_time_goes(self._clock, self._model, lambda: self._speak(at, frames), frames)
+        return shares | top_operators(lambda: self._speak(at, frames), frames)
+
+    def _measure_memory(self) -> Figures:
+        """``a stream``: what its slot in an engine may hold; a CPU gives it memory as it is used."""
+        positions = Manner().positions
+        state = self._model.frames.new_state(1, positions, positions)
+        taken = _bytes_in(state) + _bytes_in(self._model.codec.new_state(1))
+        return {"memory of a stream, at most, MiB": taken / 2**20, "peak memory, MiB": self._clock.peak_mib()}
+
+    def _fill(self, batch: int) -> "Places":
+        """So many utterances, whose prompts are read."""
+        for slot in range(batch):
             self._begin(slot)
             furthest = self._read(slot)
-        for frame in range(frames + 1):
+        return Places(batch, furthest)
+
+    def _speak(self, at: "Places", frames: int) -> list[float]:
+        """All of them speak on: the milliseconds of each step but for a first frame."""
+        slots, steps_ms = range(at.batch), list[float]()
+        for _ in range(frames + at.fresh):
             began_ms = time.perf_counter() * 1e3
-            self._runner.make(slots, slots if frame else [], furthest + frame, [0] * batch)
+            self._runner.make(slots, [] if at.fresh else slots, at.furthest, [0] * at.batch)
             self._runner.decode(slots, 1)
-            steps_ms.append(time.perf_counter() * 1e3 - began_ms)
-        return steps_ms[1:]
+            if not at.fresh:
+                steps_ms.append(time.perf_counter() * 1e3 - began_ms)
+            at.advance()
+        return steps_ms
 
     def _begin(self, slot: int) -> None:
         self._runner.begin(slot, self._sampling, slot, self._voice.codec)
@@ -149,11 +191,35 @@ class Ours:
         """The position after the prompt."""
         prompt = self._prompt()
         self._runner.put_constant(slot, self._constant)
-        self._runner.read(slot, prompt)
+        self._runner.read(self._runner.parts(slot, prompt, constant_known=True))
         return len(prompt.rows)
 
     def _prompt(self) -> Prompt:
         return self._model.prompts.write(self._model.tokenizer.encode(TEXT), LANGUAGE, self._voice.rows)
+
+
+@dataclass(slots=True)
+class Places:
+    """Where a batch of utterances stands. ``fresh``: the next frame is their first."""
+
+    batch: int
+    furthest: int
+    fresh: bool = True
+
+    def advance(self) -> None:
+        self.fresh = False
+        self.furthest += 1
+
+
+def _bytes_in(state: object) -> int:
+    """Of all tensors in it."""
+    if isinstance(state, Tensor):
+        return state.nbytes
+    if is_dataclass(state):
+        return sum(_bytes_in(getattr(state, each.name)) for each in fields(state))
+    if isinstance(state, dict):
+        return sum(map(_bytes_in, state.values()))
+    return sum(map(_bytes_in, state)) if isinstance(state, list | tuple) else 0
 
 
 if __name__ == "__main__":

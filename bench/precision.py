@@ -1,12 +1,12 @@
-"""What bf16 changes: the same codes, read in fp32 and in bf16.
+"""What a precision changes: the same codes, read in fp32 and in others.
 
-In: a checkpoint; with random weights, one is written if there is none. Out: how far logits lie apart, how
-often both precisions would choose the same code, and how far the codec's sound lies apart. Does not know: how
+In: a checkpoint; with random weights, one is written if there is none. Out: how far logits lie from those of
+fp32, how often both would choose the same code, and how far the codec's sound lies apart. Does not know: how
 fast anything is.
 
-    python -m bench.precision --checkpoint FOLDER
+    python -m bench.precision --checkpoint FOLDER --precisions bf16 int8 int4
 
-A text is spoken greedily in fp32. Then both precisions read its codes, whatever they would have chosen
+A text is spoken greedily in fp32. Then all precisions read its codes, whatever they would have chosen
 themselves (teacher forcing): so that one different choice does not count again in every frame after it.
 """
 
@@ -14,6 +14,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -22,18 +23,20 @@ import torch
 from torch import Tensor
 
 from bench import sides
-from bench.model import checkpoint_in
+from bench.loading import PRECISIONS, load_model
+from bench.make_checkpoint import checkpoint_in
 from bench.report import circumstances, table
+from makima_tts.model import CpuPrecision
 from makima_tts.model import frames as frame_maker
-from makima_tts.model.checkpoint import Checkpoint
 from makima_tts.model.config import CONTROL_IDS
-from makima_tts.model.devices import device_of
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.model.voice_encoding import Arrays, encode_voice, voice_from
 from makima_tts.speech import VoiceReference
 
 MARGIN_ROWS = 64
+PART_ROWS = 32
+POSITIONS = 1024
 
 
 class Teacher:
@@ -75,8 +78,7 @@ def read(model: SpeechModel, arrays: Arrays, frames: int, codes: Tensor | None =
     positions = len(prompt.rows) + frames + MARGIN_ROWS
     state = model.frames.new_state(1, positions, positions)
     model.frames.begin_utterance(state, 0, Sampling.of(model.config.generation, greedy=True), 0)
-    model.frames.read_constant(state, 0, prompt)
-    model.frames.read(state, 0, prompt)
+    model.frames.read(state, frame_maker.parts_of(prompt, 0, positions))
     talker = model.config.talker_config
     teacher = Teacher(talker.vocab_size - CONTROL_IDS, codes)
     active = torch.ones(1, dtype=torch.bool, device=model.device)
@@ -120,27 +122,30 @@ def signal_to_noise_db(exact: Tensor, coarse: Tensor) -> float:
 
 
 @torch.inference_mode()
-def compare(folder: Path, device: torch.device, frames: int) -> tuple[list[dict[str, Any]], float]:
-    """The rows of logits, and the codec's signal-to-noise ratio in dB."""
-    checkpoint = Checkpoint.open(folder)
-
-    def load(dtype: torch.dtype) -> SpeechModel:
-        return SpeechModel.load(checkpoint, device, dtype, positions=1024)
-
-    exact, coarse = load(torch.float32), load(torch.bfloat16)
+def compare(
+    folder: Path, device: str, frames: int, precisions: Sequence[CpuPrecision]
+) -> list[dict[str, Any]]:
+    """Two rows of each precision: codebook 0, the others. A codec that is as exact has no noise: None."""
+    exact = load_model(folder, device, "fp32", positions=POSITIONS)
     codebooks = exact.config.talker_config.num_code_groups
     arrays = encoded(exact)
     spoken = read(exact, arrays, frames)
     codes = torch.tensor(spoken.chosen)
-    dictated = read(coarse, arrays, frames, codes)
-    table_of = codes.view(frames, codebooks)
-    ratio_db = signal_to_noise_db(sound(exact, table_of), sound(coarse, table_of))
-    return logit_rows(spoken, dictated, codebooks), ratio_db
+    exact_sound = sound(exact, codes.view(frames, codebooks))
+    rows = []
+    for precision in precisions:
+        coarse = load_model(folder, device, precision, positions=POSITIONS)
+        dictated = read(coarse, arrays, frames, codes)
+        ratio_db = signal_to_noise_db(exact_sound, sound(coarse, codes.view(frames, codebooks)))
+        rows += [{"precision": precision, **row} for row in logit_rows(spoken, dictated, codebooks)]
+        rows[-1]["codec SNR, dB"] = rows[-2]["codec SNR, dB"] = ratio_db if isfinite(ratio_db) else None
+    return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--size", choices=("0.6B", "1.7B"), default="0.6B")
+    parser.add_argument("--precisions", choices=PRECISIONS, nargs="+", default=["bf16"])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--frames", type=int, default=50)
     parser.add_argument("--checkpoint", type=Path, help="a folder; else one with random weights is written")
@@ -149,12 +154,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="makima-tts-bench-") as folder:
         checkpoint = given.checkpoint or checkpoint_in(given.cache or Path(folder), given.size)
-        rows, ratio_db = compare(checkpoint, device_of(given.device), given.frames)
+        rows = compare(checkpoint, given.device, given.frames, given.precisions)
     about = circumstances() | {"frames": str(given.frames)}
     print("\n".join(f"{name}: {value}" for name, value in about.items()))
-    print(f"\n{table(rows)}\n\ncodec, bf16 against fp32: {ratio_db:.1f} dB")
+    print(f"\n{table(rows)}")
     if given.json:
-        given.json.write_text(json.dumps({**about, "logits": rows, "codec SNR, dB": ratio_db}, indent=2))
+        given.json.write_text(json.dumps({**about, "rows": rows}, indent=2))
 
 
 if __name__ == "__main__":

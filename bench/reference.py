@@ -1,6 +1,6 @@
 """The reference package, measured part by part as it runs itself.
 
-In: requests of ``bench.model``. Out: milliseconds. Does not know: our model. Runs in the environment of
+In: requests of ``bench.compare``. Out: milliseconds. Does not know: our model. Runs in the environment of
 ``make venv-qwen-tts``, with tests/official/stubs on PYTHONPATH.
 
 It makes no sound before the last frame, decodes the voice's frames along with the utterance's, and decodes
@@ -18,7 +18,10 @@ from unittest import mock
 import torch
 
 from bench import sides
-from bench.sides import CHUNK_FRAMES, LANGUAGE, TEXT, Clock, Figures, median
+from bench.sides import CHUNK_FRAMES, FRAME_MS, LANGUAGE, TEXT, Clock, Figures, frames_of, median
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_SPEECH_FRAMES = 63
 
 
 class Reference:
@@ -30,7 +33,7 @@ class Reference:
         self._frames = given.frames
         # It prints when it is imported.
         self._tts = import_module("qwen_tts").Qwen3TTSModel.from_pretrained(
-            str(given.checkpoint), dtype=sides.dtype_named(given.precision), device_map=given.device
+            str(given.checkpoint), dtype=_DTYPES[given.precision], device_map=given.device
         )
         self._talker = self._tts.model.talker
         self._codec = self._tts.model.speech_tokenizer.model.decoder
@@ -40,17 +43,18 @@ class Reference:
         self._speak(1, 2)
         return {}
 
-    def measure(self, part: str, batch: int) -> Figures:
+    def measure(self, part: str, size: int) -> Figures:
         parts: dict[str, Callable[[], Figures]] = {
             "warm-up": self._warm_up,
             "voice": self._measure_voice,
             "prompt": self._measure_prompt,
+            "prefill": partial(self._measure_prefill, size),
             "first": self._measure_first,
-            "step": partial(self._measure_step, batch),
-            "parts": partial(self._measure_parts, batch),
+            "step": partial(self._measure_step, size),
+            "speech": self._measure_speech,
             "memory": lambda: {"peak memory, MiB": self._clock.peak_mib()},
         }
-        return parts[part]()
+        return parts[part]() if part in parts else {}
 
     def _encoded(self) -> Any:
         return self._tts.create_voice_clone_prompt((sides.clip(), sides.SAMPLE_RATE_HZ), sides.TRANSCRIPT)
@@ -60,9 +64,9 @@ class Reference:
         self._encoded()
         took_ms = self._clock.now_ms() - began_ms
         return {
-            "voice encoding": took_ms,
-            "voice encoding, codes and x-vector": took_ms,
-            "voice encoding, longest slice": took_ms,
+            "voice encoding, ms": took_ms,
+            "voice encoding, codes and x-vector, ms": took_ms,
+            "voice encoding, longest slice, ms": took_ms,
         }
 
     def _measure_prompt(self) -> Figures:
@@ -70,18 +74,48 @@ class Reference:
         with self._clock.watching(self._talker.model, "forward") as forward_ms:
             self._speak(1, 1)
         return {
-            "prefill, a voice's first": forward_ms[0],
-            "prefill, the voice has spoken": forward_ms[0],
+            "prompt, a voice's first, ms": forward_ms[0],
+            "prompt, the voice has spoken, ms": forward_ms[0],
         }
 
     def _measure_first(self) -> Figures:
         """The shortest that there is to wait for: an utterance of two frames."""
         began_ms = self._clock.now_ms()
         self._speak(1, 1, sound=True)
-        return {"text to first chunk": self._clock.now_ms() - began_ms}
+        return {"text to first chunk, ms": self._clock.now_ms() - began_ms}
+
+    def _measure_prefill(self, rows: int) -> Figures:
+        hidden = self._talker.config.hidden_size
+        embedded = torch.randn(1, rows, hidden, device=self._device, dtype=self._talker.dtype)
+        began_ms = self._clock.now_ms()
+        self._talker.model(inputs_embeds=embedded, use_cache=True)
+        return {"prefill, ms": self._clock.now_ms() - began_ms}
+
+    def _measure_speech(self) -> Figures:
+        """Five seconds, by the listener's clock: there is no sound before all of it is there."""
+        began_ms = self._clock.now_ms()
+        self._speak(1, _SPEECH_FRAMES, sound=True)
+        took_ms = self._clock.now_ms() - began_ms
+        return {"TTFA, one stream, ms": took_ms, "RTF, one stream": took_ms / (_SPEECH_FRAMES * FRAME_MS)}
 
     def _measure_step(self, batch: int) -> Figures:
-        """From one code predictor's beginning to the next one's, and a frame's share of the codec."""
+        frames = frames_of(batch, self._frames)
+        with (
+            self._clock.watching(self._talker.model, "forward") as talker_ms,
+            self._clock.watching(self._talker.code_predictor, "generate") as predictor_ms,
+        ):
+            self._speak(batch, frames)
+        codec_ms = self._codec_ms(batch)
+        return {
+            "whole step, ms": self._between_steps_ms(batch, frames) + codec_ms,
+            "talker, ms": median(talker_ms[1:]),
+            "code predictor, ms": median(predictor_ms),
+            "codec, ms": codec_ms,
+            f"codec, a frame of {CHUNK_FRAMES} at once, ms": codec_ms,
+        }
+
+    def _between_steps_ms(self, batch: int, frames: int) -> float:
+        """From one code predictor's beginning to the next one's."""
         began_ms: list[float] = []
         generate = self._talker.code_predictor.generate
 
@@ -90,23 +124,8 @@ class Reference:
             return generate(*arguments, **named)
 
         with mock.patch.object(self._talker.code_predictor, "generate", marked):
-            self._speak(batch, self._frames + 1)
-        steps_ms = [after - before for before, after in pairwise(began_ms)]
-        return {"whole step": median(steps_ms) + self._codec_ms(batch)}
-
-    def _measure_parts(self, batch: int) -> Figures:
-        with (
-            self._clock.watching(self._talker.model, "forward") as talker_ms,
-            self._clock.watching(self._talker.code_predictor, "generate") as predictor_ms,
-        ):
-            self._speak(batch, self._frames)
-        codec_ms = self._codec_ms(batch)
-        return {
-            "talker": median(talker_ms[1:]),
-            "code predictor": median(predictor_ms),
-            "codec": codec_ms,
-            f"codec, {CHUNK_FRAMES} frames at once": codec_ms,
-        }
+            self._speak(batch, frames + 1)
+        return median([after - before for before, after in pairwise(began_ms)])
 
     def _codec_ms(self, batch: int) -> float:
         """A frame's share of decoding as many as we decode in a chunk, without the reference's."""

@@ -8,16 +8,15 @@ the clients' own work is in the overhead too.
 
 import argparse
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Any
+from typing import Any
 
+from bench.processes import cpu_s, line_of, resident_kib, running
 from bench.report import circumstances, percentiles, table
 
 CLIENT_PROCESSES = 4
@@ -29,18 +28,8 @@ class Server:
     """A stamping server in a process of its own. ``url`` is its WebSocket."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-        self.url = f"{_line_of(process).replace('http', 'ws', 1)}/api/v1/speak"
-
-    def resident_kib(self) -> int:
-        """Physical memory."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
-
-    def cpu_s(self) -> float:
-        """Processor time so far, of all its threads."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        self.pid = process.pid
+        self.url = f"{line_of(process).replace('http', 'ws', 1)}/api/v1/speak"
 
 
 class Crowd:
@@ -52,37 +41,13 @@ class Crowd:
 
     def answers(self) -> list[str]:
         """One line of each, once it has it."""
-        return [_line_of(process) for process in self._processes]
+        return [line_of(process) for process in self._processes]
 
     def step(self) -> list[str]:
         """All take their next step; what they answer once it is done."""
         for process in self._processes:
             print(file=process.stdin, flush=True)
         return self.answers()
-
-
-def _line_of(process: subprocess.Popen[str]) -> str:
-    stdout: IO[str] | None = process.stdout
-    assert stdout is not None
-    line = stdout.readline().strip()
-    assert line, "a process of this measurement has ended"
-    return line
-
-
-@contextmanager
-def running(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """A Python process with pipes; ended on leaving, since nothing of it is kept."""
-    with subprocess.Popen(
-        [sys.executable, "-m", *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 @contextmanager
@@ -93,11 +58,13 @@ def serving(chunk_frames: int) -> Iterator[Server]:
             "bench.stamping_server",
             "--frames",
             str(chunk_frames),
-            TTS_PORT="0",
-            TTS_MAX_CONNECTIONS="2000",
-            TTS_LOG_LEVEL="error",
-            TTS_VOICES_DIR=f"{folder}/voices",
-            TTS_CACHE_DIR=f"{folder}/cache",
+            environment={
+                "TTS_PORT": "0",
+                "TTS_MAX_CONNECTIONS": "2000",
+                "TTS_LOG_LEVEL": "error",
+                "TTS_VOICES_DIR": f"{folder}/voices",
+                "TTS_CACHE_DIR": f"{folder}/cache",
+            },
         ) as process,
     ):
         yield Server(process)
@@ -121,9 +88,9 @@ def overhead(count: int, chunk_frames: int, seconds: float) -> dict[str, Any]:
     """Milliseconds from a chunk's making to its arrival, while ``count`` sessions are speaking."""
     with serving(chunk_frames) as server, crowd(server.url, count, seconds) as listeners:
         listeners.step()
-        began_s, began_cpu_s = time.monotonic(), server.cpu_s()
+        began_s, began_cpu_s = time.monotonic(), cpu_s(server.pid)
         took_ms = [ms for answer in listeners.step() for ms in json.loads(answer)]
-        cpu = (server.cpu_s() - began_cpu_s) / (time.monotonic() - began_s)
+        cpu = (cpu_s(server.pid) - began_cpu_s) / (time.monotonic() - began_s)
     return {
         "speaking": count,
         "chunk ms": chunk_frames * 80,
@@ -140,10 +107,10 @@ def connections(count: int) -> dict[str, Any]:
         with crowd(server.url, 2 * CLIENT_PROCESSES) as warm_up:
             warm_up.step()
         with crowd(server.url, count) as listeners:
-            before_kib, began_s = server.resident_kib(), time.monotonic()
+            before_kib, began_s = resident_kib(server.pid), time.monotonic()
             listeners.step()
             took_s = time.monotonic() - began_s
-            each_kib = (server.resident_kib() - before_kib) / count
+            each_kib = (resident_kib(server.pid) - before_kib) / count
     return {
         "idle connections": count,
         "KiB each": round(each_kib, 1),

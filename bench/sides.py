@@ -22,12 +22,13 @@ import numpy.typing as npt
 import torch
 
 # The tokenizer of random checkpoints writes a token for nearly every letter, so these are as many tokens as
-# a clip of six seconds has in words.
+# a clip of six seconds has in words. The text has room for five seconds of speech.
 TRANSCRIPT = "The harbour lay still."
 TEXT = "Nobody spoke of boats."
 LANGUAGE = "English"
 SAMPLE_RATE_HZ = 24_000
 CLIP_S = 6.0
+FRAME_MS = 80.0
 # A chunk once the ramp of chunk sizes has been climbed.
 CHUNK_FRAMES = 12
 
@@ -35,9 +36,13 @@ Figures = dict[str, float]
 
 
 class Side(Protocol):
-    """``measure`` a part, by name, at a batch size: its figures, all but memory in milliseconds."""
+    """``measure`` a part, by name; its figures, whose names end with their units.
 
-    def measure(self, part: str, batch: int) -> Figures: ...
+    ``size``: how many utterances together, or of whatever else there is more or less. A part that a side
+    does not have has no figures.
+    """
+
+    def measure(self, part: str, size: int) -> Figures: ...
 
 
 def clip() -> npt.NDArray[np.float32]:
@@ -46,6 +51,11 @@ def clip() -> npt.NDArray[np.float32]:
     hiss = np.random.Generator(np.random.PCG64(0)).random(len(time_s)) - 0.5
     hum = np.sin(2 * np.pi * 140 * time_s) * np.sin(2 * np.pi * 2 * time_s)
     return (0.2 * hum + 0.1 * hiss).astype(np.float32)
+
+
+def frames_of(batch: int, frames: int) -> int:
+    """How many steps of a batch tell enough: fewer of a large one, which takes its time."""
+    return max(2, frames // batch)
 
 
 class Clock:
@@ -89,14 +99,10 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
-    parser.add_argument("--frames", type=int, default=12)
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--slots", type=int, default=8)
     return parser.parse_args()
-
-
-def dtype_named(precision: str) -> torch.dtype:
-    return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
 def answer_requests(make: Callable[[argparse.Namespace], Side]) -> None:

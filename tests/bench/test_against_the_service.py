@@ -1,8 +1,13 @@
 """The measurements, in small, of the real service."""
 
+import asyncio
+import json
+from pathlib import Path
+
 import pytest
 
-from bench.load import Arrival, load
+from bench import load as load_bench
+from bench.hearing import Arrival, load
 from bench.service import connections, overhead
 from makima_tts.protocol import Start
 from tests.conftest import Serve
@@ -37,3 +42,14 @@ def test_idle_connections_are_counted() -> None:
     found = connections(8)
     assert found["idle connections"] == 8
     assert found["connections per second"] > 0
+
+
+async def test_the_number_of_live_streams_is_found(serve: Serve, tmp_path: Path) -> None:
+    server = serve()
+    written, picture = tmp_path / "found.json", tmp_path / "load.png"
+    asked = f"--url ws://{server.host}:{server.port}/api/v1/speak --find --most 2 --runs 1 --duration 0.1"
+    await asyncio.to_thread(load_bench.main, [*asked.split(), "--json", str(written), "--plot", str(picture)])
+    found = json.loads(written.read_text())
+    assert found["live streams"] == 2
+    assert [row["streams"] for row in found["rows"]] == [1, 2]
+    assert picture.read_bytes().startswith(b"\x89PNG")

@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.load import Heard, arrivals, row, summary
+from bench.frame_time import Ledger
+from bench.hearing import Heard, arrivals, row, summary
+from bench.live_streams import Level, level_rows, mib_a_stream, most_without
 from bench.report import circumstances, percentiles, table
 from bench.stamps import read_stamp, write_stamp
 from makima_tts.audio import PcmEncoder
@@ -51,3 +53,47 @@ def test_the_rows_tell_who_heard_what() -> None:
 
 def test_a_result_says_when_where_and_how_busy() -> None:
     assert set(circumstances()) == {"date", "machine", "python", "load average"}
+
+
+@given(st.integers(0, 40), st.integers(1, 40))
+async def test_the_most_that_bear_it_are_found_and_nobody_is_asked_twice(limit: int, most: int) -> None:
+    asked: list[int] = []
+
+    async def bears(streams: int) -> bool:
+        asked.append(streams)
+        return streams <= limit
+
+    assert await most_without(bears, most) == min(limit, most)
+    assert len(asked) == len(set(asked))
+    assert all(1 <= streams <= most for streams in asked)
+
+
+def test_a_level_tells_who_heard_gaps_and_what_a_stream_takes() -> None:
+    heard = [
+        Heard("short", ttfa_s=0.1, lateness_s=[0.0, 0.25], audio_s=30.0),
+        Heard("short", ttfa_s=0.3, audio_s=30.0),
+    ]
+    levels = [Level(1, tries=1, clean=1, resident_mib=100.0), Level(3, heard, 2, 1, resident_mib=150.0)]
+    nobody, some = level_rows(levels)
+    assert (nobody["underruns"], nobody["underruns a minute"], nobody["TTFA p50 ms"]) == (0, None, None)
+    assert (some["underruns"], some["underruns a minute"], some["TTFA p50 ms"]) == (1, 1.0, 200.0)
+    assert (some["tries without a gap"], some["lateness p95 ms"]) == ("1 of 2", 250.0)
+    assert mib_a_stream(levels) == 25.0
+    assert mib_a_stream(levels[:1]) is None
+
+
+def test_time_is_charged_to_the_innermost_part() -> None:
+    class Clock:
+        def __init__(self) -> None:
+            self.ms = 0.0
+
+        def now_ms(self) -> float:
+            self.ms += 1
+            return self.ms
+
+    ledger = Ledger(Clock())  # type: ignore[arg-type]
+    with ledger.doing("outer"):
+        with ledger.doing("inner"):
+            pass
+    ledger.charge()
+    assert ledger.spent_ms == {"the rest": 2.0, "outer": 2.0, "inner": 1.0}

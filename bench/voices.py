@@ -1,0 +1,36 @@
+"""The voice that speaks in measurements, as a folder of voices.
+
+In: a folder. Out: a voice in it. Does not know: who speaks with it.
+"""
+
+import json
+from io import BytesIO
+from pathlib import Path
+
+import soundfile
+
+from bench import sides
+
+VOICE = "measured"
+
+
+def clip_file() -> bytes:
+    """What is cloned, as a WAV file."""
+    written = BytesIO()
+    soundfile.write(written, sides.clip(), sides.SAMPLE_RATE_HZ, format="WAV")
+    return written.getvalue()
+
+
+def write_voice(folder: Path, voice: str = VOICE) -> Path:
+    """Cloned with its transcript, from a clip of six seconds. Returns ``folder``."""
+    place = folder / voice
+    place.mkdir(parents=True)
+    (place / "reference.wav").write_bytes(clip_file())
+    manifest = {
+        "id": voice,
+        "reference_audio": "reference.wav",
+        "transcript": sides.TRANSCRIPT,
+        "language": sides.LANGUAGE,
+    }
+    (place / "manifest.json").write_text(json.dumps(manifest))
+    return folder
