@@ -41,6 +41,9 @@ compare: $(CAN_TEST)  ## Measure Qwen3-TTS beside its reference, if venv-qwen-tt
 load: $(CAN_TEST)  ## Find how many can be spoken to at once (ARGS="--checkpoint FOLDER --precision int8")
 	$(BIN)/python -m bench.load --find $(ARGS)
 
+simulate: $(CAN_TEST)  ## Play the scheduler in virtual time; renew the plots of docs/scheduling.md (minutes)
+	$(BIN)/python -m bench.simulate --docs $(ARGS)
+
 pin: $(CAN_TEST)  ## Renew requirements/constraints.txt
 	$(BIN)/python scripts/pin.py
 

@@ -22,6 +22,8 @@ AdmissionRule = Literal["realtime", "slots"]
 HEADROOM = 0.85
 
 _SOONEST_S, _LATEST_S = 0.2, 30.0
+# Prompts and voices take time too.
+_CARE = 1.1
 # So long after the time that he was told, nobody counts on him any more.
 _GRACE_S = 1.0
 
@@ -65,22 +67,18 @@ class Admission:
         self._forget(now_s)
         limit = self.limit(load)
         if streams < limit:
-            self._keep_promise()
             return None
         before = streams - limit + len(self._promised_s)
         free_s = _nth(sorted(max(each_s, now_s) for each_s in load.leaving_s), before, now_s)
-        wait_s = min(max(free_s - now_s, _SOONEST_S), _LATEST_S)
+        wait_s = min(max(_CARE * (free_s - now_s), _SOONEST_S), _LATEST_S)
         self._promised_s.append(now_s + wait_s)
         return wait_s
 
     def _forget(self, now_s: float) -> None:
         while self._promised_s and self._promised_s[0] < now_s - _GRACE_S:
             self._promised_s.popleft()
-
-    def _keep_promise(self) -> None:
-        """Whoever comes is taken for the one who was told to."""
-        if self._promised_s:
-            self._promised_s.popleft()
+        if self._promised_s and self._promised_s[0] <= now_s:
+            self._promised_s.popleft()  # whoever comes now is taken for the one who was told to
 
 
 def _nth(leaving_s: Sequence[float], number: int, now_s: float) -> float:

@@ -49,19 +49,24 @@ class Costs:
 
 
 class _Lately:
-    """The median of the last few."""
+    """The median of the last few, by weight."""
 
     _COUNT = 25
 
     def __init__(self) -> None:
-        self._samples: deque[float] = deque(maxlen=self._COUNT)
+        self._samples: deque[tuple[float, int]] = deque(maxlen=self._COUNT)
 
-    def add(self, sample: float) -> None:
-        self._samples.append(sample)
+    def add(self, sample: float, weight: int = 1) -> None:
+        self._samples.append((sample, weight))
 
     @property
     def median(self) -> float:
-        return sorted(self._samples)[len(self._samples) // 2] if self._samples else 0.0
+        ahead = sum(weight for _sample, weight in self._samples) / 2
+        for sample, weight in sorted(self._samples):
+            ahead -= weight
+            if ahead <= 0:
+                return sample
+        return 0.0
 
 
 class CostMeter:
@@ -83,12 +88,12 @@ class CostMeter:
 
     def decoded(self, frames: int, seconds: float) -> None:
         """So many frames, of all streams together."""
-        self._codec.add(seconds / frames)
+        self._codec.add(seconds / frames, frames)
         self._costs = None
 
     def read(self, rows: int, seconds: float) -> None:
         """So many prompt rows."""
-        self._prompt.add(seconds / rows)
+        self._prompt.add(seconds / rows, rows)
         self._costs = None
 
     def sliced(self, seconds: float) -> None:

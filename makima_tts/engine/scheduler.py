@@ -56,15 +56,18 @@ class StepPlan:
 class Order:
     """Seconds that decide; docs/scheduling.md says how they were chosen.
 
-    ``plenty_s``: whoever has more to be heard yields. ``patience_s``: nobody waits longer for a part of a
-    prompt, or a slice of other work. ``reading_s``: a turn reads no longer, so that who was read is heard
-    before the next is read. ``margin_s``: sound is there so long before it is due.
+    ``plenty_s``: whoever has more to be heard yields; all of those together make a turn no more than
+    ``plenty_share`` longer. ``patience_s``: nobody waits longer for a part of a prompt; ``work_patience_s``:
+    nor other work for a slice. ``reading_s``: a turn reads no longer, so that who was read is heard before
+    the next is read. ``margin_s``: sound is there so long before it is due.
     """
 
     plenty_s: float = 1.0
+    plenty_share: float = 0.5
     patience_s: float = 0.5
-    reading_s: float = 0.1
-    margin_s: float = 0.02
+    work_patience_s: float = 2.0
+    reading_s: float = 0.2
+    margin_s: float = 0.05
 
 
 def batch_rows(slots: Iterable[int]) -> int:
@@ -99,6 +102,7 @@ class _Turn:
         rows = batch_rows(each.slot for each in able)
         self._turn_s = costs.turn_s(rows, len(able))
         self._slack_s = {each.slot: self._slack_of(each) for each in able if each.heard}
+        self._somebody_can_speak = any(not each.unread for each in able)
         self._spent_s = 0.0
 
     def _slack_of(self, standing: Standing) -> float:
@@ -128,9 +132,9 @@ class _Turn:
         return parts
 
     def _parts_for(self, reader: Standing, spare_s: float) -> int:
-        """As many as nobody runs dry for; one for whoever has waited too long."""
+        """As many as nobody runs dry for; one for whoever would first, or has waited too long."""
         impatient = self._now_s - reader.due_s > self._order.patience_s
-        insists = impatient or all(each.unread for each in self._able)  # or there is nothing else to do
+        insists = impatient or self._first_to_run_dry(reader) or not self._somebody_can_speak
         for count, rows in enumerate(reader.unread):
             spent_s = self._spent_s + rows * self._costs.prompt_row_s
             first = self._spent_s == 0
@@ -140,6 +144,9 @@ class _Turn:
                 return count
             self._spent_s = spent_s
         return len(reader.unread)
+
+    def _first_to_run_dry(self, reader: Standing) -> bool:
+        return self._hurried(reader) and reader.due_s == min(each.due_s for each in self._able if each.heard)
 
     def speak(self, read: Mapping[int, int]) -> tuple[tuple[int, ...], frozenset[int]]:
         """Who makes a frame, and whose frames cannot wait until they are a chunk."""
@@ -153,26 +160,29 @@ class _Turn:
         if not chosen and not read:
             chosen = ready[:1]  # whatever becomes of the others: there is nothing else to do
         slots = tuple(sorted(each.slot for each in chosen))
-        self._spent_s += self._costs.turn_s(batch_rows(slots), len(slots))
+        sounds = (each.pending + 1 if each.slot in hurried else each.decodes for each in chosen)
+        self._spent_s += self._takes_s(batch_rows(slots), sum(sounds))
         return slots, hurried
 
     def _joined_by(
         self, must: Sequence[Standing], rest: Iterable[Standing], hurried: frozenset[int]
     ) -> list[Standing]:
-        """With as many of the others as fit into the time that everybody has."""
-        waits = any(not each.heard for each in self._able)
+        """With as many of the others as there is time for, the most urgent first."""
         # Whoever is hurried is heard at the end of this turn, the others one turn later.
         bears_s = (s + self._turn_s * (slot in hurried) for slot, s in self._slack_s.items())
         limit_s = min(bears_s, default=inf) - self._spent_s
         chosen, rows = list(must), batch_rows(each.slot for each in must)
         frames = sum(each.pending + 1 for each in must)
+        takes_s = self._takes_s(rows, frames)
+        somebody_waits = len(self._slack_s) < len(self._able)
         for each in rest:
-            if waits and each.due_s - self._now_s > self._order.plenty_s:
-                continue
+            if somebody_waits and each.due_s - self._now_s > self._order.plenty_s:
+                limit_s = min(limit_s, takes_s * (1 + self._order.plenty_share))
+                somebody_waits = False  # the limit is set: all who follow have plenty, too
             with_rows, with_frames = max(rows, each.slot + 1), frames + each.decodes
-            free = with_rows == rows and with_frames == frames
-            if free or self._takes_s(with_rows, with_frames) <= limit_s:
-                chosen, rows, frames = [*chosen, each], with_rows, with_frames
+            with_s = self._takes_s(with_rows, with_frames)
+            if with_s <= max(limit_s, takes_s):
+                chosen, rows, frames, takes_s = [*chosen, each], with_rows, with_frames, with_s
         return chosen
 
     def _takes_s(self, rows: int, frames: int) -> float:
@@ -180,7 +190,7 @@ class _Turn:
 
     def has_time_for_work(self, since_s: float) -> bool:
         """When nobody runs dry or waits to be heard; or when it has waited too long."""
-        if self._now_s - since_s > self._order.patience_s or not self._able:
+        if self._now_s - since_s > self._order.work_patience_s or not self._able:
             return True
         everybody_is_heard = len(self._slack_s) == len(self._able)
         return everybody_is_heard and self._spent_s + self._costs.slice_s <= min(self._slack_s.values())

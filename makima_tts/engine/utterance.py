@@ -18,6 +18,8 @@ from makima_tts.text import usual_speech_s
 if TYPE_CHECKING:
     from makima_tts.model.frames import PromptPart
 
+# Some speak more slowly than is usual.
+_SLOWLY = 1.3
 # What may come of a text that is still being written: a few sentences.
 _OPEN_TEXT_S = 5.0
 
@@ -120,12 +122,12 @@ class EngineUtterance:
 
     def unsaid_s(self, frame_s: float) -> float:
         """Sound that is still to be made, as far as can be guessed."""
-        untaken_s = (self.sink.fed_chars - self._taken_chars) * self._untaken_s_per_char
+        untaken_s = (self.sink.fed_chars - self._taken_chars) * self._untaken_s_per_char * _SLOWLY
         if not self.sink.text_closed:
             untaken_s += _OPEN_TEXT_S
         if self.piece is None:
             return untaken_s
-        return max(frame_s, self.piece.usual_s - self.piece.frames * frame_s) + untaken_s
+        return max(frame_s, _SLOWLY * self.piece.usual_s - self.piece.frames * frame_s) + untaken_s
 
     @property
     def finish_reason(self) -> FinishReason:

@@ -38,10 +38,12 @@ def new_runner(model: SpeechModel, slots: int = 8) -> Runner:
     return Runner(model, slots=slots, positions=POSITIONS, text_rows=POSITIONS)
 
 
-def begin(runner: Runner, model: SpeechModel, slot: int, text: str, seed: int) -> int:
+def begin(
+    runner: Runner, model: SpeechModel, slot: int, text: str, seed: int, *, sampling: Sampling | None = None
+) -> int:
     """Returns where its next row goes."""
     written = prompt(model, text)
-    runner.begin(slot, Sampling.of(model.config.generation), seed, {})
+    runner.begin(slot, sampling or Sampling.of(model.config.generation), seed, {})
     runner.read(runner.parts(slot, written))
     return len(written.rows)
 
@@ -151,3 +153,23 @@ def test_text_that_grows_gives_the_same_codes_as_text_that_is_there(
             fed += more
         codes.append(maker.make(state, active, active if number else None, POSITIONS).codes[0])
     assert torch.equal(torch.stack(codes), expected)
+
+
+def test_a_prompt_that_is_read_in_parts_between_others_frames_is_read_as_if_alone(model: SpeechModel) -> None:
+    """And one who chooses the likeliest code speaks beside one who does not."""
+    parts = parts_of(prompt(model, TEXTS[2]), 1, 3)
+    assert len(parts) > 3
+    greedy, sampled = (Sampling.of(model.config.generation, greedy=wanted) for wanted in (True, False))
+    codes = []
+    for company in (False, True):
+        runner, furthest = new_runner(model), parts[-1].end
+        if company:
+            other = begin(runner, model, 0, TEXTS[0], 82, sampling=sampled)
+        runner.begin(1, greedy, 81, {})
+        for number, part in enumerate(parts):
+            if company:
+                furthest = max(furthest, other + number + 1)
+                runner.make([0], [0] if number else [], other + number, [0])
+            runner.read([part])
+        codes.append(frames(runner, [0, 1] if company else [1], furthest)[-1])
+    assert torch.equal(*codes)

@@ -1,0 +1,1 @@
+"""The order of work and the admission: pure policy, and in virtual time."""

@@ -1,0 +1,83 @@
+"""Laws of the order of work and the admission, on traces, in virtual time."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from bench.simulate import BEFORE, BOTH, CPU, DEADLINES, GPU, played
+from bench.simulate_clients import figures, served
+from bench.simulate_engine import Heard, Replica
+from bench.simulate_traces import STORED, Arrival, bursts, conversations, poisson, stored
+
+
+def late_share(heard: Sequence[Heard]) -> float:
+    return sum(each.late for each in heard) / len(heard)
+
+
+def test_nobody_runs_dry_who_need_not() -> None:
+    heard = played(GPU, BOTH, [poisson(15, 8, seed) for seed in range(2)])
+    assert len(heard) > 150
+    assert not any(each.late or each.told for each in heard)
+
+
+def test_a_machine_that_is_nearly_full_keeps_its_promise_to_those_it_let_in() -> None:
+    heard = played(CPU, BOTH, [poisson(0.3, 150, seed) for seed in range(3)])
+    assert sum(each.told > 0 for each in heard) > 10
+    assert late_share(heard) < 0.05
+    assert max(late_s for each in heard for late_s in each.lateness_s) < 0.2
+
+
+def test_deadlines_beat_taking_everybody_every_turn() -> None:
+    for trace in ([poisson(0.1, 300, 1)], [stored()], [bursts(2, 15, 200, 1)]):
+        arrivals = list(trace[0])
+        assert late_share(played(CPU, BOTH, [arrivals])) < late_share(played(CPU, BEFORE, [arrivals])) / 4
+
+
+def test_newcomers_are_heard_however_many_speak() -> None:
+    """Let in without asking whether there is time: those who speak stutter, and nobody is kept waiting."""
+    heard = played(CPU, DEADLINES, [[Arrival(0.3 * number, 200) for number in range(8)]])
+    assert all(each.first_s is not None and each.first_s - each.asked_s < 4 for each in heard)
+
+
+def test_refusals_come_only_when_there_is_no_time() -> None:
+    replica = Replica(CPU, BOTH, 0)
+    asked = [Heard(0.0) for _ in range(8)]
+    let_in = [replica.ask(Arrival(0.0, 300), heard, 0.0) is None for heard in asked]
+    assert let_in == [number < replica.limit for number in range(8)]
+    assert replica.limit > 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whoever_comes_when_he_was_told_is_let_in(seed: int) -> None:
+    replica = Replica(CPU, BOTH, seed)
+    speaking = [Arrival(0.0, 60 + 30 * number) for number in range(replica.limit)]
+    for arrival in speaking:
+        assert replica.ask(arrival, Heard(0.0), 0.0) is None
+    wait_s = replica.ask(Arrival(1.0, 80), Heard(1.0), 1.0)
+    assert wait_s is not None
+    assert replica.ask(Arrival(1.0 + wait_s, 80), Heard(1.0), 1.0 + wait_s) is None
+    assert wait_s < sum(arrival.chars for arrival in speaking) / 15, "and not kept away for ever"
+
+
+def test_voices_that_are_encoded_make_nobody_run_dry_and_are_encoded() -> None:
+    arrivals = [list(poisson(0.1, 120, seed)) for seed in range(2)]
+    voices = [float(at_s) for at_s in range(5, 120, 15)]
+    without, beside = (played(CPU, BOTH, arrivals, work) for work in ([], voices))
+    assert late_share(beside) <= late_share(without)
+    replica = Replica(CPU, BOTH, 0, [(1.0, [0.05] * 40)])
+    served([replica], arrivals[0])
+    replica.advance(replica.now_s + 5)
+    assert not replica.has_work
+
+
+def test_a_fleet_serves_everybody_who_does_as_he_is_told() -> None:
+    replicas = [Replica(GPU, BOTH, seed) for seed in range(3)]
+    found = figures(served(replicas, list(poisson(90, 4, 0))))
+    assert found["gave up %"] == 0
+    assert found["late utterances %"] == 0
+
+
+def test_the_same_seed_is_the_same_run_and_the_stored_trace_what_it_says() -> None:
+    first, again = (figures(played(CPU, BOTH, [poisson(0.2, 60, 3)])) for _ in range(2))
+    assert first == again
+    assert stored(STORED) == conversations(8, 120, 7)
