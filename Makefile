@@ -9,7 +9,7 @@ CAN_RUN := $(VENV)/.can-run
 CAN_TEST := $(VENV)/.can-test
 
 .DEFAULT_GOAL := help
-.PHONY: help run say test check bench compare load pin docs env-example golden venv-qwen-tts clean
+.PHONY: help run say test check bench compare load simulate pin docs env-example golden venv-qwen-tts clean
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

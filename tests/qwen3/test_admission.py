@@ -1,0 +1,64 @@
+"""The engine lets in whom it has time for, and a cancel frees its place within one step."""
+
+import pytest
+
+from makima_tts.engine.costs import Costs
+from makima_tts.engine.slots import Lease, Slots
+from makima_tts.engine.steps import Steps
+from makima_tts.errors import RateLimited
+from tests.qwen3.engines import begin, chunks_of, running, sound
+from tests.small_models import ENDING
+
+TEXT = "The lamps are lit."
+
+
+async def test_a_slow_machine_speaks_to_one_and_tells_the_next_when_to_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running(ENDING, admission="realtime") as engine:
+        monkeypatch.setattr(Costs, "turn_s", lambda _costs, _rows, _streams: 1.0)
+        only = begin(engine, *[TEXT] * 3)
+        await anext(only)
+        with pytest.raises(RateLimited) as refusal:
+            begin(engine, TEXT)
+        assert 0 < (refusal.value.retry_after_s or 0) <= 30
+        await chunks_of(only)
+        assert sound(await chunks_of(begin(engine, TEXT))).size
+
+
+async def test_a_fast_machine_fills_its_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(ENDING, streams=3, admission="realtime") as engine:
+        monkeypatch.setattr(Costs, "turn_s", lambda _costs, rows, _streams: 0.001 * rows)
+        speaking = [begin(engine, TEXT) for _ in range(3)]
+        with pytest.raises(RateLimited):
+            begin(engine, TEXT)
+        for stream in speaking:
+            await chunks_of(stream)
+
+
+async def test_a_cancel_frees_its_place_within_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever is under way when it comes is the last."""
+    steps_begun: list[bool] = []
+    at_release: list[int] = []
+    perform, release = Steps.perform, Slots.release
+
+    def performed(*given: object) -> None:
+        steps_begun.append(True)
+        perform(*given)  # type: ignore[arg-type]
+
+    def released(slots: Slots, lease: Lease) -> None:
+        at_release.append(len(steps_begun))
+        release(slots, lease)
+
+    async with running(ENDING, streams=2) as engine:
+        monkeypatch.setattr(Steps, "perform", performed)
+        monkeypatch.setattr(Slots, "release", released)
+        for _ in range(3):
+            at_release.clear()
+            stays, goes = begin(engine, *[TEXT] * 2), begin(engine, *[TEXT] * 2)
+            await anext(goes)
+            goes.cancel()
+            begun = len(steps_begun)
+            assert sound(await chunks_of(begin(engine, TEXT))).size, "the place is taken"
+            assert at_release[0] <= begun + 1
+            await chunks_of(stays)
