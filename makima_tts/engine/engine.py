@@ -211,7 +211,6 @@ class Qwen3Engine:
             arithmetic.dtype,
             positions=self._manner.positions,
             weight_bits=arithmetic.weight_bits,
-            codec_dtype=arithmetic.codec_dtype,
             progress=lambda share: tell("loading the model", _DOWNLOADED + share * (_LOADED - _DOWNLOADED)),
         )
 

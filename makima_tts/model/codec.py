@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from makima_tts.model.codec_layers import CausalConv, FrameUpsampler, WaveDecoder
+from makima_tts.model.codec_layers import CausalConv, Convolution, FrameUpsampler, WaveDecoder
 from makima_tts.model.codec_state import CodecState, HistoryPlan
-from makima_tts.model.codec_transformer import MAX_FRAMES, CodecTransformer, ring_frames
+from makima_tts.model.codec_transformer import MAX_FRAMES, CodecTransformer, FrameTransformer, ring_frames
 from makima_tts.model.config import CodecDecoderConfig
 from makima_tts.model.weights import Weights
 
@@ -69,10 +69,10 @@ class CodecDecoder:
 
     config: CodecDecoderConfig
     codebooks: Codebooks
-    pre_conv: CausalConv
-    transformer: CodecTransformer
+    pre_conv: Convolution
+    transformer: FrameTransformer
     upsampler: FrameUpsampler
-    wave: WaveDecoder
+    wave: Convolution
     history_size: int
 
     @classmethod
@@ -98,7 +98,7 @@ class CodecDecoder:
 
     def new_state(self, slots: int) -> CodecState:
         """An arena, all slots at the beginning of sound; device and precision are those of the weights."""
-        config, weight = self.config, self.pre_conv.weight
+        config, weight = self.config, self.codebooks.table
         ring = (2, config.num_key_value_heads, ring_frames(config), config.head_size)
         return CodecState(
             position=torch.zeros(slots, dtype=torch.int64, device=weight.device),

@@ -11,6 +11,7 @@ times as fast as the convolutions of torch, whose layout is channels first.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,30 @@ _SNAKE_EPS = 1e-9
 # Beyond it, e^alpha times a feature may overflow, and the sine of infinity is NaN. A float32 phase is
 # meaningless long before.
 _MAX_FREQUENCY = 1e20
+
+
+class Convolution(Protocol):
+    """One that sees its input and what came before."""
+
+    def __call__(self, x: Tensor, history: Tensor, /) -> Tensor:
+        """[B, T, C] → [B, T, O]; ``history`` [B, N] is advanced in place."""
+
+
+class Product(Protocol):
+    """A matrix and a bias, however they are kept: [..., inputs] → [..., outputs]."""
+
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """``weight``: [outputs, inputs], ``bias``: [outputs]."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +89,7 @@ class Upsampling:
     the overlap of neighbours, this one multiplies the previous input by its half of the kernel.
     """
 
-    conv: CausalConv
+    conv: Convolution
     rate: int
 
     @classmethod
@@ -117,10 +142,8 @@ class ConvNeXt:
     taps_bias: Tensor
     norm: Tensor
     norm_bias: Tensor
-    widen: Tensor
-    widen_bias: Tensor
-    narrow: Tensor
-    narrow_bias: Tensor
+    widen: Product
+    narrow: Product
     past: Past
 
     @classmethod
@@ -134,10 +157,10 @@ class ConvNeXt:
             taps_bias=weights.take("dwconv.conv.bias", channels),
             norm=weights.take("norm.weight", channels),
             norm_bias=weights.take("norm.bias", channels),
-            widen=weights.take("pwconv1.weight", wide, channels),
-            widen_bias=weights.take("pwconv1.bias", wide),
-            narrow=narrow.to(weights.dtype),
-            narrow_bias=(exact.take("pwconv2.bias", channels) * gamma).to(weights.dtype),
+            widen=Affine(weights.take("pwconv1.weight", wide, channels), weights.take("pwconv1.bias", wide)),
+            narrow=Affine(
+                narrow.to(weights.dtype), (exact.take("pwconv2.bias", channels) * gamma).to(weights.dtype)
+            ),
             past=plan.reserve(_KERNEL - 1, channels),
         )
 
@@ -146,8 +169,7 @@ class ConvNeXt:
         windows = self.past.prepend(x, history).unfold(1, _KERNEL, 1)  # [B, T, C, K]
         mixed = (windows * self.taps).sum(-1) + self.taps_bias  # [B, T, C]
         normed = F.layer_norm(mixed, mixed.shape[-1:], self.norm, self.norm_bias, _LAYER_NORM_EPS)
-        wide = F.gelu(F.linear(normed, self.widen, self.widen_bias))  # [B, T, 4 * C]
-        return x + F.linear(wide, self.narrow, self.narrow_bias)
+        return x + self.narrow(F.gelu(self.widen(normed)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ R frames in the ring.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -112,6 +113,13 @@ def _scaled(weights: Weights, scale: str, matrix: str, outputs: int, inputs: int
     return scaled.to(weights.dtype)
 
 
+class FrameTransformer(Protocol):
+    """Layers that look back over frames, however their weights are kept."""
+
+    def __call__(self, x: Tensor, state: CodecState, slots: Tensor, /) -> Tensor:
+        """[B, F, latent], with F ≤ MAX_FRAMES → the same. Does not advance ``state.position``."""
+
+
 @dataclass(frozen=True, slots=True)
 class CodecTransformer:
     """The layers, between two projections: from latent features and back."""
@@ -141,7 +149,6 @@ class CodecTransformer:
         )
 
     def __call__(self, x: Tensor, state: CodecState, slots: Tensor) -> Tensor:
-        """[B, F, latent], with F ≤ MAX_FRAMES → the same. Does not advance ``state.position``."""
         moment = Moment.at(self.config, state.position[slots], slots, x.shape[1])
         x = F.linear(x, self.inward, self.inward_bias)  # [B, F, E]
         for index, layer in enumerate(self.layers):

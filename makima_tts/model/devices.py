@@ -22,14 +22,13 @@ _BF16_CAPABILITY = (8, 0)
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic:
-    """``name``: the precision it is. ``dtype``: of all that is not quantized, but for the codec's decoder.
+    """``name``: the precision it is. ``dtype``: of all that is not quantized.
 
     ``weight_bits``: of the transformers' weights, where they are quantized.
     """
 
     name: CpuPrecision
     dtype: torch.dtype
-    codec_dtype: torch.dtype
     weight_bits: int | None = None
 
 
@@ -61,28 +60,25 @@ def arithmetic_of(device: torch.device, precision: Precision, cpu_precision: Cpu
     match cpu_precision:
         case "int8" | "int4":
             library()
-            return _quantized(cpu_precision, device)
+            return _quantized(cpu_precision)
         case "auto" if levels()[0] is not PLAIN:
             try:
                 library()
             except TtsUnavailable as error:
                 _log.warning("int8_unavailable", reason=error.message)
                 return _plain("auto", device)
-            return _quantized("int8", device)
+            return _quantized("int8")
         case _:
             return _plain(cpu_precision, device)
 
 
 def _plain(precision: Precision, device: torch.device) -> Arithmetic:
     wanted = ("bf16" if _fast_bf16(device) else "fp32") if precision == "auto" else precision
-    dtype = torch.bfloat16 if wanted == "bf16" else torch.float32
-    return Arithmetic(wanted, dtype, dtype)
+    return Arithmetic(wanted, torch.bfloat16 if wanted == "bf16" else torch.float32)
 
 
-def _quantized(precision: Literal["int8", "int4"], device: torch.device) -> Arithmetic:
-    """The codec stays what it is: eight bits are too few for it."""
-    codec = torch.bfloat16 if _fast_bf16(device) else torch.float32
-    return Arithmetic(precision, torch.float32, codec, 8 if precision == "int8" else 4)
+def _quantized(precision: Literal["int8", "int4"]) -> Arithmetic:
+    return Arithmetic(precision, torch.float32, 8 if precision == "int8" else 4)
 
 
 def _best_device() -> torch.device:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from makima_tts.model.config import TransformerConfig
 from makima_tts.model.layers import KeyValueCache, Layer, Rotation, Span
-from makima_tts.model.native.kernels import QuantizedLayer, QuantizedMatrix, QuantizedStack
+from makima_tts.model.native.kernels import Places, QuantizedLayer, QuantizedMatrix, QuantizedStack
 from makima_tts.model.weights import Weights
 
 
@@ -23,6 +23,7 @@ from makima_tts.model.weights import Weights
 class QuantizedTransformer:
     config: TransformerConfig
     stack: QuantizedStack
+    rotation: Rotation
 
     @classmethod
     def load(
@@ -42,14 +43,13 @@ class QuantizedTransformer:
         stack = QuantizedStack(
             layers,
             weights.take("norm.weight", config.hidden_size),
-            rotation.cos.contiguous(),
-            rotation.sin.contiguous(),
             heads=config.num_attention_heads,
             key_heads=config.num_key_value_heads,
+            head_size=config.head_size,
             gelu=config.hidden_act == "gelu",
             eps=config.rms_norm_eps,
         )
-        return cls(config, stack)
+        return cls(config, stack, rotation)
 
     def new_cache(self, rows: int, positions: int) -> KeyValueCache:
         return KeyValueCache.allocate(self.config, rows, positions, torch.device("cpu"), torch.float32)
@@ -58,9 +58,16 @@ class QuantizedTransformer:
         """[B, N, E] at ``span`` → [B, N, E]. Writes keys and values of these positions to ``cache``."""
         batch, count, hidden = rows.shape
         cache_rows = torch.arange(batch).repeat_interleave(count)
-        flat = rows.reshape(-1, hidden)  # [B * N, E]
-        made = self.stack.run(flat, cache_rows, span.positions.reshape(-1), cache.keys, cache.values)
+        made = self.run_flat(rows.reshape(-1, hidden), cache_rows, span.positions.reshape(-1), cache)
         return made.view(batch, count, hidden)
+
+    def run_flat(self, rows: Tensor, cache_rows: Tensor, positions: Tensor, cache: KeyValueCache) -> Tensor:
+        """[M, E], each int64 [M] in a row of the cache and at a position of it → [M, E].
+
+        Rows that belong together must be there, or in the cache already.
+        """
+        places = Places(cache_rows, positions, self.rotation.cos, self.rotation.sin, positions)
+        return self.stack.run(rows, places, cache.keys, cache.values)
 
 
 def _packed(layer: Layer, bits: int) -> QuantizedLayer:

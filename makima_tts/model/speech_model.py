@@ -20,6 +20,7 @@ from makima_tts.model.speaker_encoder import SpeakerEncoder
 from makima_tts.model.talker import Talker
 from makima_tts.model.tokenizer import TextTokenizer
 from makima_tts.model.weight_kinds import WeightKind
+from makima_tts.model.weights import Weights
 
 _log = structlog.get_logger(__name__)
 
@@ -52,13 +53,12 @@ class SpeechModel:
         *,
         positions: int,
         weight_bits: int | None = None,
-        codec_dtype: torch.dtype | None = None,
         progress: Callable[[float], None] = lambda _share: None,
     ) -> "SpeechModel":
         """``positions``: as many rows as an utterance's prompt and frames may have together.
 
-        ``weight_bits`` 8 or 4: the layers' weights are quantized, and ``dtype`` must be float32, on a CPU.
-        ``codec_dtype``: that of the codec's decoder, where it is not ``dtype``.
+        ``weight_bits`` 8 or 4: the layers' weights are quantized, and the codec's decoder has sixteen bits;
+        then ``dtype`` must be float32, and ``device`` a CPU.
 
         Raises TtsUnavailable, naming file and tensor, for a checkpoint that is not what it says it is.
         """
@@ -71,14 +71,14 @@ class SpeechModel:
         exact = weights.as_dtype(torch.float32)
         speaker_encoder = SpeakerEncoder.load(config.speaker_encoder_config, exact.within("speaker_encoder"))
         codec_weights = checkpoint.codec_weights(
-            device, codec_dtype or dtype, lambda share: progress(_MODEL_SHARE + share * (1 - _MODEL_SHARE))
+            device, dtype, lambda share: progress(_MODEL_SHARE + share * (1 - _MODEL_SHARE))
         )
         codec_encoder = CodecEncoder.load(
             config.codec.encoder_config,
             codec_weights.within("encoder").as_dtype(torch.float32),
             codebooks=config.codec.encoder_valid_num_quantizers,
         )
-        codec = CodecDecoder.load(config.codec.decoder_config, codec_weights.within("decoder"))
+        codec = _decoder(config, codec_weights.within("decoder"), quantized=weight_bits is not None)
         if strange := unexplained(weights, codec_weights):
             _log.warning("checkpoint_holds_unknown_tensors", count=len(strange), first=strange[0])
         prompts = PromptWriter(config, talker, predictor, checkpoint.tokenizer.role_ids)
@@ -104,3 +104,12 @@ class SpeechModel:
     @property
     def sample_rate_hz(self) -> int:
         return self.config.codec.output_sample_rate
+
+
+def _decoder(config: ModelConfig, weights: Weights, *, quantized: bool) -> CodecDecoder:
+    decoder = CodecDecoder.load(config.codec.decoder_config, weights)
+    if not quantized:
+        return decoder
+    from makima_tts.model.packed_codec import packed  # noqa: PLC0415 - compiles, the first time
+
+    return packed(decoder)

@@ -34,6 +34,6 @@ def test_metal_is_mps() -> None:
 def test_precision_is_what_was_asked_for_or_what_the_cpu_is_fast_at() -> None:
     auto = arithmetic_of(CPU, "auto", "auto")
     assert auto.name == ("fp32" if levels()[0] is PLAIN else "int8")
-    assert arithmetic_of(CPU, "bf16", "fp32") == Arithmetic("fp32", torch.float32, torch.float32)
-    assert arithmetic_of(CPU, "fp32", "bf16") == Arithmetic("bf16", torch.bfloat16, torch.bfloat16)
+    assert arithmetic_of(CPU, "bf16", "fp32") == Arithmetic("fp32", torch.float32)
+    assert arithmetic_of(CPU, "fp32", "bf16") == Arithmetic("bf16", torch.bfloat16)
     assert arithmetic_of(CPU, "fp32", "int4").weight_bits == 4

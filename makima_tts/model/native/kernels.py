@@ -21,8 +21,6 @@ from makima_tts.model.native.compiler import library
 GROUP = 64
 BLOCK = 16
 
-_NO_MEMORY = "There is not enough memory to compute with."
-
 
 class _MatrixRecord(Structure):
     _fields_ = (
@@ -54,8 +52,6 @@ class _StackRecord(Structure):
     _fields_ = (
         ("layers", POINTER(_LayerRecord)),
         ("norm", c_void_p),
-        ("cosines", c_void_p),
-        ("sines", c_void_p),
         ("layer_count", c_int64),
         ("hidden", c_int64),
         ("heads", c_int64),
@@ -66,6 +62,10 @@ class _StackRecord(Structure):
     )
 
 
+class _TurnsRecord(Structure):
+    _fields_ = (("cosines", c_void_p), ("sines", c_void_p), ("of", c_void_p))
+
+
 class _CacheRecord(Structure):
     _fields_ = (
         ("keys", c_void_p),
@@ -74,17 +74,29 @@ class _CacheRecord(Structure):
         ("row_stride", c_int64),
         ("head_stride", c_int64),
         ("position_stride", c_int64),
+        ("positions", c_int64),
     )
 
 
 @cache
-def _functions() -> ctypes.CDLL:
-    functions = library()
-    functions.pack_matrix.restype = None
-    functions.pack_matrix.argtypes = (c_void_p, c_int64, c_int64, c_int64, c_void_p, c_void_p, c_int64)
-    functions.multiply_rows.argtypes = (c_void_p, c_void_p, c_int64, c_void_p, c_int64)
-    functions.run_stack.argtypes = (c_void_p, c_void_p, c_void_p, c_void_p, c_void_p, c_int64, c_int64)
-    return functions
+def functions() -> ctypes.CDLL:
+    """Raises TtsUnavailable where they cannot be had."""
+    made = library()
+    made.pack_matrix.restype = made.pack_convolution.restype = None
+    made.pack_matrix.argtypes = (c_void_p, c_int64, c_int64, c_int64, c_void_p, c_void_p, c_int64)
+    made.multiply_rows.argtypes = (c_void_p, c_void_p, c_int64, c_void_p, c_int64)
+    made.run_stack.argtypes = (*(c_void_p,) * 6, c_int64, c_int64)
+    made.pack_convolution.argtypes = (c_void_p, c_int64, c_int64, c_int64, c_int64, c_void_p, c_void_p)
+    made.convolve_features.argtypes = (
+        *(c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p, c_void_p, c_int64),
+    )
+    return made
+
+
+def demand_memory(failed: int) -> None:
+    """Raises MemoryError when a function says that it had too little."""
+    if failed:
+        raise MemoryError("There is not enough memory to compute with.")
 
 
 def _up(count: int, multiple: int) -> int:
@@ -113,7 +125,7 @@ class QuantizedMatrix:
         values = torch.empty(outputs * padded * bits // 8, dtype=torch.uint8)
         scales = torch.zeros(outputs, _up(padded // GROUP, BLOCK), dtype=torch.uint16)
         exact = matrix.float().contiguous()
-        _functions().pack_matrix(
+        functions().pack_matrix(
             exact.data_ptr(),
             outputs,
             inputs,
@@ -139,91 +151,94 @@ class QuantizedMatrix:
     def __call__(self, rows: Tensor) -> Tensor:
         flat = rows.reshape(-1, self.inputs).contiguous()  # [M, I]
         product = torch.empty(len(flat), self.outputs)  # [M, O]
-        failed = _functions().multiply_rows(
+        failed = functions().multiply_rows(
             byref(self.record()), flat.data_ptr(), len(flat), product.data_ptr(), torch.get_num_threads()
         )
-        if failed:
-            raise MemoryError(_NO_MEMORY)
+        demand_memory(failed)
         return product.view(*rows.shape[:-1], self.outputs)
 
 
 @dataclass(frozen=True, slots=True)
 class QuantizedLayer:
-    """``window`` None: a row sees all before it. Norms: float32."""
+    """``window`` None: a row sees all before it. Norms: float32; those of heads may be missing."""
 
     qkv: QuantizedMatrix
     out: QuantizedMatrix
     gate_up: QuantizedMatrix
     down: QuantizedMatrix
     input_norm: Tensor
-    query_norm: Tensor
-    key_norm: Tensor
+    query_norm: Tensor | None
+    key_norm: Tensor | None
     mlp_norm: Tensor
     window: int | None
 
     def record(self) -> _LayerRecord:
-        norms = (self.input_norm, self.query_norm, self.key_norm, self.mlp_norm)
         matrices = (self.qkv, self.out, self.gate_up, self.down)
         return _LayerRecord(
             *(matrix.record() for matrix in matrices),
-            *(norm.data_ptr() for norm in norms),
+            self.input_norm.data_ptr(),
+            None if self.query_norm is None else self.query_norm.data_ptr(),
+            None if self.key_norm is None else self.key_norm.data_ptr(),
+            self.mlp_norm.data_ptr(),
             self.window or 0,
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the rows of a call are, int64 [M]: in which row of the cache, at which position, how far turned.
+
+    ``cosines``, ``sines``: float32 [angles, D]. Positions beyond those of the cache begin it anew.
+    """
+
+    cache_rows: Tensor
+    positions: Tensor
+    cosines: Tensor
+    sines: Tensor
+    angles: Tensor
+
+
 class QuantizedStack:
-    """Layers and the norm after them. ``cosines``, ``sines``: float32 [positions, D]."""
+    """Layers and the norm after them. ``head_size``: D."""
 
     def __init__(
         self,
         layers: Sequence[QuantizedLayer],
         norm: Tensor,
-        cosines: Tensor,
-        sines: Tensor,
         *,
         heads: int,
         key_heads: int,
+        head_size: int,
         gelu: bool,
         eps: float,
     ) -> None:
-        self._kept = layers, norm, cosines, sines  # the records point into them
+        self._kept = layers, norm  # the records point into them
         self._layers = (_LayerRecord * len(layers))(*(layer.record() for layer in layers))
-        self._hidden = len(norm)
         self._record = _StackRecord(
-            self._layers,
-            norm.data_ptr(),
-            cosines.data_ptr(),
-            sines.data_ptr(),
-            len(layers),
-            len(norm),
-            heads,
-            key_heads,
-            cosines.shape[1],
-            gelu,
-            eps,
+            self._layers, norm.data_ptr(), len(layers), len(norm), heads, key_heads, head_size, gelu, eps
         )
 
-    def run(
-        self, rows: Tensor, cache_rows: Tensor, positions: Tensor, keys: Tensor, values: Tensor
-    ) -> Tensor:
-        """[M, E] at int64 [M] of rows of the cache, int64 [M] → [M, E].
+    def run(self, rows: Tensor, places: Places, keys: Tensor, values: Tensor) -> Tensor:
+        """[M, E] → [M, E].
 
         ``keys`` and ``values``: [layers, rows, heads, positions, D]; written in place, all rows of this call
         before any is attended to.
         """
         made = rows.to(torch.float32, copy=True).contiguous()
-        cache_rows, positions = cache_rows.contiguous(), positions.contiguous()
-        failed = _functions().run_stack(
+        cache_rows, positions = places.cache_rows.contiguous(), places.positions.contiguous()
+        cosines, sines, angles = (each.contiguous() for each in (places.cosines, places.sines, places.angles))
+        turns = _TurnsRecord(cosines.data_ptr(), sines.data_ptr(), angles.data_ptr())
+        failed = functions().run_stack(
             byref(self._record),
             byref(_cache_record(keys, values)),
+            byref(turns),
             made.data_ptr(),
             cache_rows.data_ptr(),
             positions.data_ptr(),
             len(made),
             torch.get_num_threads(),
         )
-        if failed:
-            raise MemoryError(_NO_MEMORY)
+        demand_memory(failed)
         return made
 
 
@@ -231,7 +246,4 @@ def _cache_record(keys: Tensor, values: Tensor) -> _CacheRecord:
     layer, row, head, position, one = keys.stride()
     if values.stride() != keys.stride() or one != 1 or keys.dtype != torch.float32:
         raise ValueError("keys and values must be float32, and lie alike")
-    return _CacheRecord(keys.data_ptr(), values.data_ptr(), layer, row, head, position)
-
-
-__all__ = ["BLOCK", "GROUP", "QuantizedLayer", "QuantizedMatrix", "QuantizedStack"]
+    return _CacheRecord(keys.data_ptr(), values.data_ptr(), layer, row, head, position, keys.shape[3])

@@ -31,8 +31,9 @@ void cut_quantized(char **left, int64_t rows, int64_t inputs, Quantized *to) {
 
 void quantize(const float *row, const Matrix *matrix, const Quantized *to, int64_t at) {
     const int64_t stride = scale_stride(matrix->inputs);
+    const float range = matrix->bits == 16 ? 4095 : 127;
     /* makes everything positive, where cutting off rounds, halves up */
-    const f8 round_up = (f8){0} + 128.5f;
+    const f8 round_up = (f8){0} + 4096.5f;
     memset(to->scales + at * stride, 0, sizeof(float) * (size_t)stride);
     memset(to->starts + at * stride, 0, sizeof(float) * (size_t)stride);
     for (int64_t group = 0; group < matrix->inputs / GROUP; group++) {
@@ -45,15 +46,15 @@ void quantize(const float *row, const Matrix *matrix, const Quantized *to, int64
             largest = select8(magnitude > largest, magnitude, largest);
             check += part[i] * 0.0f;
         }
-        const float most = most8(largest), inverse = most > 0 ? 127.0f / most : 0;
+        const float most = most8(largest), inverse = most > 0 ? range / most : 0;
         i8 sum = {0};
         for (int i = 0; i < GROUP / 8; i++) {
-            const i8 numbers = __builtin_convertvector(part[i] * inverse + round_up, i8) - 128;
+            const i8 numbers = __builtin_convertvector(part[i] * inverse + round_up, i8) - 4096;
             *(b8 *)(to->narrow + place + 8 * i) = __builtin_convertvector(numbers, b8);
             *(s8 *)(to->wide + place + 8 * i) = __builtin_convertvector(numbers, s8);
             sum += numbers;
         }
-        to->scales[at * stride + group] = most / 127.0f + sum8(check);
+        to->scales[at * stride + group] = most / range + sum8(check);
         to->starts[at * stride + group] = (float)-offset_of(matrix->bits) * sum8(__builtin_convertvector(sum, f8));
     }
 }
@@ -61,21 +62,34 @@ void quantize(const float *row, const Matrix *matrix, const Quantized *to, int64
 /* A group's weights, unpacked; its integer product with a row's group; floats summed over groups. */
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
 
-typedef __m512i Unpacked;
+typedef struct {
+    __m512i part[2];
+} Unpacked;
 typedef __m512 Lanes;
 
 INLINE Unpacked unpack(const uint8_t *from, int bits) {
-    if (bits == 8) return _mm512_loadu_si512(from);
-    const __m256i both = _mm256_loadu_si256((const __m256i *)from), mask = _mm256_set1_epi8(15);
-    const __m256i first = _mm256_and_si256(both, mask);
-    const __m256i second = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
-    return _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
+    Unpacked weights;
+    weights.part[0] = weights.part[1] = _mm512_setzero_si512();
+    if (bits == 4) {
+        const __m256i both = _mm256_loadu_si256((const __m256i *)from), mask = _mm256_set1_epi8(15);
+        const __m256i first = _mm256_and_si256(both, mask);
+        const __m256i second = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
+        weights.part[0] = _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
+    } else {
+        weights.part[0] = _mm512_loadu_si512(from);
+        if (bits == 16) weights.part[1] = _mm512_loadu_si512(from + 64);
+    }
+    return weights;
 }
 
 INLINE Lanes product(Unpacked weights, const Quantized *x, int64_t place, int bits) {
-    (void)bits;
-    const __m512i numbers = _mm512_loadu_si512(x->narrow + place);
-    return _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(_mm512_setzero_si512(), weights, numbers));
+    __m512i sum = _mm512_setzero_si512();
+    if (bits == 16) {
+        sum = _mm512_dpwssd_epi32(sum, weights.part[0], _mm512_loadu_si512(x->wide + place));
+        sum = _mm512_dpwssd_epi32(sum, weights.part[1], _mm512_loadu_si512(x->wide + place + 32));
+    } else
+        sum = _mm512_dpbusd_epi32(sum, weights.part[0], _mm512_loadu_si512(x->narrow + place));
+    return _mm512_cvtepi32_ps(sum);
 }
 
 INLINE Lanes nothing(void) { return _mm512_setzero_ps(); }
@@ -100,6 +114,9 @@ INLINE Unpacked unpack(const uint8_t *from, int bits) {
 #pragma GCC unroll 4
         for (int i = 0; i < 4; i++)
             weights.part[i] = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)from + i));
+    } else if (bits == 16) {
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) weights.part[i] = _mm256_loadu_si256((const __m256i *)from + i);
     } else {
         const __m256i both = _mm256_loadu_si256((const __m256i *)from), mask = _mm256_set1_epi8(15);
         weights.part[0] = _mm256_and_si256(both, mask);
@@ -111,7 +128,7 @@ INLINE Unpacked unpack(const uint8_t *from, int bits) {
 
 INLINE Lanes product(Unpacked weights, const Quantized *x, int64_t place, int bits) {
     __m256i sum;
-    if (bits == 8) {
+    if (bits != 4) {
         const __m256i *numbers = (const __m256i *)(x->wide + place);
         sum = _mm256_madd_epi16(weights.part[0], _mm256_loadu_si256(numbers));
 #pragma GCC unroll 4
@@ -142,8 +159,10 @@ typedef double Lanes; /* in which a group's product times its scale is exact */
 
 INLINE Unpacked unpack(const uint8_t *from, int bits) {
     Unpacked weights;
-    for (int i = 0; i < GROUP; i++)
-        weights.part[i] = bits == 8 ? from[i] : (from[i % (GROUP / 2)] >> (i < GROUP / 2 ? 0 : 4)) & 15;
+    if (bits == 16) memcpy(weights.part, from, sizeof weights.part);
+    else
+        for (int i = 0; i < GROUP; i++)
+            weights.part[i] = bits == 8 ? from[i] : (from[i % (GROUP / 2)] >> (i < GROUP / 2 ? 0 : 4)) & 15;
     return weights;
 }
 
@@ -250,7 +269,8 @@ void multiply(const Matrix *matrix, const Quantized *x, int64_t rows, int64_t be
             int64_t output = first;
             for (; rows == 1 && output + 2 <= last; output += 2) {
                 float sums[2];
-                if (matrix->bits == 8) multiply_pair(matrix, 8, x, at, output, sums);
+                if (matrix->bits == 16) multiply_pair(matrix, 16, x, at, output, sums);
+                else if (matrix->bits == 8) multiply_pair(matrix, 8, x, at, output, sums);
                 else multiply_pair(matrix, 4, x, at, output, sums);
                 for (int i = 0; i < 2; i++) {
                     float *place = to + at * stride + output + i;
@@ -260,7 +280,8 @@ void multiply(const Matrix *matrix, const Quantized *x, int64_t rows, int64_t be
             for (; output < last; output++) {
                 const float bias = matrix->bias ? matrix->bias[output] : 0;
                 float sums[TILE];
-                if (matrix->bits == 8) multiply_some(matrix, 8, x, at, count, output, sums);
+                if (matrix->bits == 16) multiply_some(matrix, 16, x, at, count, output, sums);
+                else if (matrix->bits == 8) multiply_some(matrix, 8, x, at, count, output, sums);
                 else multiply_some(matrix, 4, x, at, count, output, sums);
                 for (int64_t row = 0; row < count; row++) {
                     float *place = to + (at + row) * stride + output;

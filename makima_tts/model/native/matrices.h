@@ -1,8 +1,8 @@
 /* Matrices of quantized weights, and rows that are multiplied by them.
 
-   A matrix [outputs, inputs] is cut along its inputs into groups of GROUP. Weights are unsigned, with an
-   offset of half their range, and share a scale per output and group (bfloat16). Rows are quantized as they
-   come, to signed bytes with a scale per row and group. A group's product is a sum of integers, and so
+   A matrix [outputs, inputs] is cut along its inputs into groups of GROUP. Weights of eight and four bits
+   are unsigned, with an offset of half their range; all share a scale per output and group (bfloat16). Rows are quantized as they
+   come, to signed bytes (to thirteen bits beside weights of sixteen) with a scale per row and group. A group's product is a sum of integers, and so
    exact; the groups of one output are added up in order. So no row's result depends on how many rows there
    are, on how they are tiled, or on the number of threads. */
 #ifndef MATRICES_H
@@ -17,7 +17,7 @@
 /* So that whoever is late takes fewer. */
 #define CHUNKS_OF_THREAD 4
 
-/* values: a byte per weight, or half of one; scales: [outputs, inputs / GROUP]; bias: [outputs] or NULL.
+/* values: two bytes per weight, one, or half of one; scales: [outputs, inputs / GROUP]; bias: [outputs] or NULL.
    inputs is a multiple of GROUP, size how many of them there are: the rest is zeros. */
 typedef struct {
     const uint8_t *values;
@@ -37,8 +37,11 @@ typedef struct {
 
 static inline int64_t scale_stride(int64_t inputs) { return (inputs / GROUP + BLOCK - 1) / BLOCK * BLOCK; }
 
-/* What is added to a weight so that it has no sign. */
-static inline int32_t offset_of(int64_t bits) { return 1 << (bits - 1); }
+/* What is added to a weight so that it has no sign; shorts keep theirs. */
+static inline int32_t offset_of(int64_t bits) { return bits == 16 ? 0 : 1 << (bits - 1); }
+
+/* The largest weight: of sixteen bits thirteen are used, so that products add up in 32. */
+static inline int32_t most_of(int64_t bits) { return bits == 16 ? 4095 : (1 << (bits - 1)) - 1; }
 
 /* A piece of what lies at *left, whose beginning is a multiple of 64 bytes; with NULL, how much that takes. */
 void *cut(char **left, int64_t count, size_t size);

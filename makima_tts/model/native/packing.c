@@ -24,11 +24,11 @@ static float loss(const float *part, float scale, float least, float most) {
 
 /* Of scales around the one that just reaches the group's extreme, the one that loses least. */
 static uint16_t best_scale(const float *part, int64_t bits) {
-    const float most = (float)(offset_of(bits) - 1), least = bits == 8 ? -most : -most - 1;
+    const float most = (float)most_of(bits), least = bits == 4 ? -most - 1 : -most;
     float extreme = 0;
     for (int i = 0; i < GROUP; i++)
         if (!(fabsf(part[i]) <= fabsf(extreme))) extreme = part[i];
-    if (bits == 8 || extreme == 0 || !isfinite(extreme)) return to_bf16(fabsf(extreme) / most);
+    if (bits != 4 || extreme == 0 || !isfinite(extreme)) return to_bf16(fabsf(extreme) / most);
     uint16_t best = 0;
     float smallest = INFINITY;
     for (int step = -9; step <= 6; step++) {
@@ -43,18 +43,19 @@ static uint16_t best_scale(const float *part, int64_t bits) {
 }
 
 static void pack_group(const float *part, int64_t bits, uint8_t *values, uint16_t *scale) {
-    const int32_t offset = offset_of(bits), most = offset - 1, least = bits == 8 ? -most : -offset;
+    const int32_t offset = offset_of(bits), most = most_of(bits), least = bits == 4 ? -offset : -most;
     *scale = best_scale(part, bits);
     const float step = from_bf16(*scale), inverse = step == 0 ? 0 : 1 / step;
-    uint8_t numbers[GROUP];
+    int16_t numbers[GROUP];
     for (int i = 0; i < GROUP; i++) {
         const float exact = rintf(part[i] * inverse);
         const int32_t number = exact < least ? least : exact > most ? most : (int32_t)exact;
-        numbers[i] = (uint8_t)(number + offset);
+        numbers[i] = (int16_t)(number + offset);
     }
-    if (bits == 8) memcpy(values, numbers, GROUP);
-    else
-        for (int i = 0; i < GROUP / 2; i++) values[i] = (uint8_t)(numbers[i] | numbers[i + GROUP / 2] << 4);
+    if (bits == 16) memcpy(values, numbers, sizeof numbers);
+    for (int i = 0; i < GROUP && bits == 8; i++) values[i] = (uint8_t)numbers[i];
+    for (int i = 0; i < GROUP / 2 && bits == 4; i++)
+        values[i] = (uint8_t)(numbers[i] | numbers[i + GROUP / 2] << 4);
 }
 
 typedef struct {

@@ -20,18 +20,23 @@ typedef struct {
     int64_t window;
 } Layer;
 
-/* cosines, sines: [positions, head_size]. Strides of the cache in floats: where the keys, and the values, of
-   a layer, a row, a head, a position begin. */
 typedef struct {
     const Layer *layers;
-    const float *norm, *cosines, *sines;
+    const float *norm;
     int64_t layer_count, hidden, heads, key_heads, head_size, gelu;
     double eps;
 } Stack;
 
+/* How far heads are turned: cosines, sines: [angles, head_size]; of: [rows], which angle is whose. */
+typedef struct {
+    const float *cosines, *sines;
+    const int64_t *of;
+} Turns;
+
+/* Strides in floats: where the keys, and the values, of a layer, a row, a head, a position begin. */
 typedef struct {
     float *keys, *values;
-    int64_t layer_stride, row_stride, head_stride, position_stride;
+    int64_t layer_stride, row_stride, head_stride, position_stride, positions;
 } Cache;
 
 INLINE float dot(const float *a, const float *b, int64_t size) {
@@ -52,11 +57,11 @@ ALONE void normalize(const float *row, const float *weight, int64_t size, double
     for (int64_t i = 0; i < size; i++) to[i] = weight[i] * (row[i] * scale);
 }
 
-/* A head, normalized and turned to its position (RoFormer, arXiv:2104.09864, by halves). */
-ALONE void turn(float *head, const float *weight, const Stack *stack, int64_t position) {
+/* A head, normalized if there is a weight, and turned (RoFormer, arXiv:2104.09864, by halves). */
+ALONE void turn(float *head, const float *weight, const Stack *stack, const Turns *turns, int64_t row) {
     const int64_t size = stack->head_size, half = size / 2;
-    const float *cosines = stack->cosines + position * size, *sines = stack->sines + position * size;
-    normalize(head, weight, size, stack->eps, head);
+    const float *cosines = turns->cosines + turns->of[row] * size, *sines = turns->sines + turns->of[row] * size;
+    if (weight) normalize(head, weight, size, stack->eps, head);
     for (int64_t i = 0; i < half; i++) {
         const float first = head[i], second = head[i + half];
         head[i] = first * cosines[i] - second * sines[i];
@@ -80,30 +85,43 @@ ALONE void softmax(float *scores, int64_t count) {
     for (int64_t i = 0; i < count; i++) scores[i] *= inverse;
 }
 
-/* The weighted sum of values [count] rows, stride apart. */
-ALONE void mix(const float *weights, const float *values, int64_t count, int64_t stride, int64_t size, float *to) {
+/* Keys or values of one head, as a ring: size positions, stride apart; the one that begins it. */
+typedef struct {
+    const float *rows;
+    int64_t first, positions, stride;
+} Ring;
+
+INLINE const float *row_of(const Ring *ring, int64_t at) {
+    const int64_t place = ring->first + at;
+    return ring->rows + (place < ring->positions ? place : place - ring->positions) * ring->stride;
+}
+
+/* The weighted sum of count values. */
+ALONE void mix(const float *weights, const Ring *values, int64_t count, int64_t size, float *to) {
     int64_t i = 0;
     for (; i + 32 <= size; i += 32) {
         f8 sums[4] = {{0}};
-        for (int64_t at = 0; at < count; at++)
+        for (int64_t at = 0; at < count; at++) {
+            const float *value = row_of(values, at) + i;
 #pragma GCC unroll 4
-            for (int j = 0; j < 4; j++) sums[j] += weights[at] * *(const f8 *)(values + at * stride + i + 8 * j);
+            for (int j = 0; j < 4; j++) sums[j] += weights[at] * *(const f8 *)(value + 8 * j);
+        }
         memcpy(to + i, sums, sizeof sums);
     }
     for (; i < size; i++) {
         float sum = 0;
-        for (int64_t at = 0; at < count; at++) sum += weights[at] * values[at * stride + i];
+        for (int64_t at = 0; at < count; at++) sum += weights[at] * row_of(values, at)[i];
         to[i] = sum;
     }
 }
 
-/* One query over keys and values from begin to its own position. */
-ALONE void attend(const float *query, const float *keys, const float *values, int64_t count, int64_t stride,
-                  int64_t size, float *scores, float *to) {
+/* One query over count keys and values. scores: room for them. */
+ALONE void attend(const float *query, const Ring *keys, const Ring *values, int64_t count, int64_t size,
+                  float *scores, float *to) {
     const float scale = 1 / sqrtf((float)size);
-    for (int64_t at = 0; at < count; at++) scores[at] = dot(query, keys + at * stride, size) * scale;
+    for (int64_t at = 0; at < count; at++) scores[at] = dot(query, row_of(keys, at), size) * scale;
     softmax(scores, count);
-    mix(scores, values, count, stride, size, to);
+    mix(scores, values, count, size, to);
 }
 
 INLINE float silu_or_gelu(float x, int64_t gelu) {
@@ -125,6 +143,7 @@ typedef struct {
     const Stack *stack;
     const Cache *cache;
     float *rows;
+    const Turns *turns;
     const int64_t *cache_rows, *positions;
     int64_t count, threads;
     Quantized quantized;
@@ -140,8 +159,8 @@ static void remember(const Call *call, const Layer *layer, int64_t key_head, flo
         float *key = call->fused + row * width + (stack->heads + key_head) * size;
         const int64_t place = call->cache_rows[row] * call->cache->row_stride +
                               key_head * call->cache->head_stride +
-                              call->positions[row] * call->cache->position_stride;
-        turn(key, layer->key_norm, stack, call->positions[row]);
+                              call->positions[row] % call->cache->positions * call->cache->position_stride;
+        turn(key, layer->key_norm, stack, call->turns, row);
         memcpy(keys + place, key, sizeof(float) * (size_t)size);
         memcpy(values + place, key + stack->key_heads * size, sizeof(float) * (size_t)size);
     }
@@ -157,12 +176,15 @@ static void attend_all(const Call *call, const Layer *layer, int64_t key_head, c
     for (int64_t row = 0; row < call->count; row++) {
         const int64_t seen = call->positions[row] + 1;
         const int64_t count = layer->window && layer->window < seen ? layer->window : seen;
-        const int64_t place = call->cache_rows[row] * cache->row_stride + key_head * cache->head_stride +
-                              (seen - count) * cache->position_stride;
+        const int64_t place = call->cache_rows[row] * cache->row_stride + key_head * cache->head_stride;
+        const Ring of_keys = {keys + place, (seen - count) % cache->positions, cache->positions,
+                              cache->position_stride};
+        Ring of_values = of_keys;
+        of_values.rows = values + place;
         for (int64_t head = key_head * groups; head < (key_head + 1) * groups; head++) {
             float *query = call->fused + row * width + head * size;
-            turn(query, layer->query_norm, stack, call->positions[row]);
-            attend(query, keys + place, values + place, count, cache->position_stride, size, scores,
+            turn(query, layer->query_norm, stack, call->turns, row);
+            attend(query, &of_keys, &of_values, count, size, scores,
                    call->attended + (row * stack->heads + head) * size);
         }
     }
@@ -272,7 +294,8 @@ static size_t lay_out(Call *call, char *base) {
     const int64_t inputs = larger(larger(layer->qkv.inputs, layer->out.inputs), layer->down.inputs);
     int64_t furthest = 0;
     for (int64_t row = 0; row < call->count; row++) furthest = larger(furthest, call->positions[row]);
-    call->most_scores = (furthest + 1 + 31) / 16 * 16;
+    const int64_t seen = furthest < call->cache->positions ? furthest + 1 : call->cache->positions;
+    call->most_scores = (seen + 31) / 16 * 16;
     cut_quantized(&left, call->count, inputs, &call->quantized);
     call->fused = cut(&left, call->count * layer->qkv.outputs, sizeof(float));
     call->attended = cut(&left, call->count * layer->out.size, sizeof(float));
@@ -282,11 +305,12 @@ static size_t lay_out(Call *call, char *base) {
     return (size_t)(left - base);
 }
 
-/* rows [count, hidden], in place; 0, or 1 without memory. */
-int run_stack(const Stack *stack, const Cache *cache, float *rows, const int64_t *cache_rows,
-              const int64_t *positions, int64_t count, int64_t threads) {
+/* rows [count, hidden], in place. Positions beyond those of the cache begin it anew: it is a ring, and no
+   window may be longer than it. 0, or 1 without memory. */
+int run_stack(const Stack *stack, const Cache *cache, const Turns *turns, float *rows,
+              const int64_t *cache_rows, const int64_t *positions, int64_t count, int64_t threads) {
     Call call = {.stack = stack, .cache = cache, .rows = rows, .cache_rows = cache_rows,
-                 .positions = positions, .count = count, .threads = threads};
+                 .positions = positions, .turns = turns, .count = count, .threads = threads};
     char *space = aligned_alloc(64, lay_out(&call, NULL) + 64);
     if (!space) return 1;
     lay_out(&call, space);

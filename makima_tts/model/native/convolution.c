@@ -1,0 +1,330 @@
+/* Causal convolutions over weights and features of sixteen bits, for the codec, to which eight are too few.
+
+   In: features in floats, packed weights, what came before. Out: features in floats; what came before the
+   next call. Does not know: slots, what the features are of.
+
+   A window is a few rows of features, one for each tap; a convolution is a row of weights times a window.
+   Numbers have fourteen bits, so that the products of SPAN of them add up in 32, exactly; a row of features
+   has a scale for each SPAN of its channels, an output one for all of its weights. So a sample does not
+   depend on how many are computed at once, nor on the number of threads.
+
+   The inner product has a version for AVX2, one for AVX-512 VNNI, and one in plain C. */
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "matrices.h"
+#include "parallel.h"
+#include "vectors.h"
+
+#define SPAN 1024
+#define MOST 4095.0f
+/* Channels are padded with zeros to a multiple of it. */
+#define LANES 32
+#define TILE_ROWS 4
+#define TILE_OUTPUTS 2
+#define NEAR_OUTPUTS 16
+#define ROWS_OF_CHUNK 32
+
+/* weights: [outputs, taps, width]; scales, bias: [outputs]. width: channels, padded. frequency, amplitude:
+   [channels] of a snake that features pass before, or NULL. */
+typedef struct {
+    const int16_t *weights;
+    const float *scales, *bias, *frequency, *amplitude;
+    int64_t outputs, taps, dilation, channels, width;
+} Convolution;
+
+/* features: [batch, time, channels]; past: [batch, past_stride], the first (taps - 1) * dilation rows of
+   which are what came before; beside, to: [batch, time, outputs]; what is beside is added, unless it is NULL. */
+typedef struct {
+    const Convolution *conv;
+    const float *features, *beside;
+    float *past, *to;
+    int64_t batch, time, past_stride;
+    int64_t before, length, spans;
+    int16_t *numbers; /* [batch, before + time, width] */
+    float *scales;    /* [batch, before + time, spans] */
+    float *next_past; /* [batch, before, channels] */
+} Pass;
+
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
+
+typedef __m512i Whole;
+typedef __m512 Real;
+#define STEP 32
+INLINE Whole load_step(const int16_t *from) { return _mm512_loadu_si512(from); }
+INLINE Whole no_whole(void) { return _mm512_setzero_si512(); }
+INLINE Whole add_products(Whole sum, Whole a, Whole b) { return _mm512_dpwssd_epi32(sum, a, b); }
+INLINE Real no_real(void) { return _mm512_setzero_ps(); }
+INLINE Real add_times(Real sum, Whole part, const float *scale) {
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(part), _mm512_set1_ps(*scale), sum);
+}
+INLINE float sum_of(Real sum) {
+    return sum8((f8)_mm512_castps512_ps256(sum) + (f8)_mm512_extractf32x8_ps(sum, 1));
+}
+
+#elif defined(__AVX2__) && defined(__FMA__)
+
+typedef __m256i Whole;
+typedef __m256 Real;
+#define STEP 16
+INLINE Whole load_step(const int16_t *from) { return _mm256_loadu_si256((const __m256i *)from); }
+INLINE Whole no_whole(void) { return _mm256_setzero_si256(); }
+INLINE Whole add_products(Whole sum, Whole a, Whole b) {
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+}
+INLINE Real no_real(void) { return _mm256_setzero_ps(); }
+INLINE Real add_times(Real sum, Whole part, const float *scale) {
+    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(part), _mm256_set1_ps(*scale), sum);
+}
+INLINE float sum_of(Real sum) { return sum8((f8)sum); }
+
+#else
+
+typedef i8 Whole;
+typedef f8 Real;
+#define STEP 8
+INLINE Whole load_step(const int16_t *from) { return __builtin_convertvector(*(const s8 *)from, i8); }
+INLINE Whole no_whole(void) { return (i8){0}; }
+INLINE Whole add_products(Whole sum, Whole a, Whole b) { return sum + a * b; }
+INLINE Real no_real(void) { return (f8){0}; }
+/* Two roundings, whatever the compiler makes of it elsewhere: a tile must not differ from its rows. */
+INLINE Real add_times(Real sum, Whole part, const float *scale) {
+    const f8 product = __builtin_convertvector(part, f8) * *scale;
+    return sum + product;
+}
+INLINE float sum_of(Real sum) { return sum8(sum); }
+
+#endif
+
+/* sin(x) squared. Whole multiples of pi are taken off, which leaves the square as it is; what remains is at
+   most half of pi, whose sine is a polynomial (within 1e-7, fitted at Chebyshev's points). */
+INLINE f8 sine_squared(f8 x) {
+    const f8 zero = {0}, half = zero + 0.5f, limit = zero + 1.5707964f;
+    const f8 turns = x * 0.31830988618f;
+    const f8 whole = __builtin_convertvector(
+        __builtin_convertvector(turns + select8(turns < zero, -half, half), i8), f8);
+    f8 r = x - whole * 3.140625f;
+    r -= whole * 9.67502593994140625e-4f;
+    r -= whole * 1.509957990978376432e-7f;
+    r = select8(r > limit, limit, select8(r < -limit, -limit, r));
+    const f8 square = r * r;
+    f8 sine = -2.38889859e-8f * square + 2.75256023e-6f;
+    sine = sine * square - 1.98408743e-4f;
+    sine = sine * square + 8.33333310e-3f;
+    sine = sine * square - 1.66666667e-1f;
+    sine = sine * square * r + r;
+    return sine * sine;
+}
+
+/* x + sin(x * frequency)^2 * amplitude. from and to have whole vectors of room. */
+ALONE void snake(const float *from, const Convolution *conv, float *to) {
+    int64_t i = 0;
+    for (; i + 8 <= conv->channels; i += 8) {
+        const f8 x = *(const f8 *)(from + i);
+        const f8 wave = sine_squared(x * *(const f8 *)(conv->frequency + i));
+        *(f8 *)(to + i) = x + wave * *(const f8 *)(conv->amplitude + i);
+    }
+    for (; i < conv->channels; i++) {
+        const f8 wave = sine_squared((f8){0} + from[i] * conv->frequency[i]);
+        to[i] = from[i] + wave[0] * conv->amplitude[i];
+    }
+}
+
+/* row [channels] becomes numbers [width] and scales [spans]. What is not finite makes a scale NaN. */
+ALONE void number(const float *row, int64_t channels, int64_t width, int16_t *numbers, float *scales) {
+    const f8 round_up = (f8){0} + 4096.5f;
+    for (int64_t begin = 0; begin < width; begin += SPAN) {
+        const int64_t end = begin + SPAN < width ? begin + SPAN : width;
+        f8 part[SPAN / 8] = {{0}}, largest = {0}, check = {0};
+        memcpy(part, row + begin, sizeof(float) * (size_t)((end < channels ? end : channels) - begin));
+        for (int64_t i = 0; i < (end - begin) / 8; i++) {
+            const f8 magnitude = (f8)((i8)part[i] & 0x7fffffff);
+            largest = select8(magnitude > largest, magnitude, largest);
+            check += part[i] * 0.0f;
+        }
+        const float most = most8(largest), inverse = most > 0 ? MOST / most : 0;
+        for (int64_t i = 0; i < (end - begin) / 8; i++) {
+            const i8 whole = __builtin_convertvector(part[i] * inverse + round_up, i8) - 4096;
+            *(s8 *)(numbers + begin + 8 * i) = __builtin_convertvector(whole, s8);
+        }
+        scales[begin / SPAN] = most / MOST + sum8(check);
+    }
+}
+
+/* Row at of what a batch row sees, the past and then the features, made ready to be multiplied. */
+static void prepare_row(const Pass *pass, int64_t batch, int64_t at, float *room) {
+    const Convolution *conv = pass->conv;
+    const int64_t channels = conv->channels, place = batch * pass->length + at;
+    const float *row = pass->past + batch * pass->past_stride + at * channels;
+    if (at >= pass->before) {
+        row = pass->features + (batch * pass->time + at - pass->before) * channels;
+        if (conv->frequency) {
+            snake(row, conv, room);
+            row = room;
+        }
+    }
+    number(row, channels, conv->width, pass->numbers + place * conv->width, pass->scales + place * pass->spans);
+    if (at >= pass->time)
+        memcpy(pass->next_past + (batch * pass->before + at - pass->time) * channels, row,
+               sizeof(float) * (size_t)channels);
+}
+
+static void prepare_chunk(void *context, int64_t chunk, int64_t chunks) {
+    const Pass *pass = context;
+    float room[pass->conv->width];
+    int64_t begin, end;
+    share(pass->batch * pass->length, chunk, chunks, &begin, &end);
+    for (int64_t row = begin; row < end; row++) prepare_row(pass, row / pass->length, row % pass->length, room);
+}
+
+/* Windows of rows consecutive samples by outputs consecutive ones. */
+INLINE void convolve_tile(const Pass *pass, int64_t first, int rows, int64_t output, int outputs,
+                          float sums[TILE_ROWS][TILE_OUTPUTS]) {
+    const Convolution *conv = pass->conv;
+    const int64_t width = conv->width, spans = pass->spans;
+    const int16_t *weights = conv->weights + output * conv->taps * width;
+    Real real[TILE_ROWS][TILE_OUTPUTS];
+#pragma GCC unroll 4
+    for (int row = 0; row < rows; row++)
+#pragma GCC unroll 2
+        for (int i = 0; i < outputs; i++) real[row][i] = no_real();
+    for (int64_t tap = 0; tap < conv->taps; tap++) {
+        const int64_t place = first + tap * conv->dilation;
+        for (int64_t span = 0; span < spans; span++) {
+            const int64_t begin = span * SPAN, end = begin + SPAN < width ? begin + SPAN : width;
+            const int16_t *of_weights = weights + tap * width, *numbers = pass->numbers + place * width;
+            Whole whole[TILE_ROWS][TILE_OUTPUTS];
+#pragma GCC unroll 4
+            for (int row = 0; row < rows; row++)
+#pragma GCC unroll 2
+                for (int i = 0; i < outputs; i++) whole[row][i] = no_whole();
+            for (int64_t at = begin; at < end; at += LANES)
+#pragma GCC unroll 4
+                for (int64_t step = at; step < at + LANES; step += STEP) {
+                    Whole of_output[TILE_OUTPUTS];
+#pragma GCC unroll 2
+                    for (int i = 0; i < outputs; i++)
+                        of_output[i] = load_step(of_weights + i * conv->taps * width + step);
+#pragma GCC unroll 4
+                    for (int row = 0; row < rows; row++) {
+                        const Whole x = load_step(numbers + row * width + step);
+#pragma GCC unroll 2
+                        for (int i = 0; i < outputs; i++)
+                            whole[row][i] = add_products(whole[row][i], x, of_output[i]);
+                    }
+                }
+#pragma GCC unroll 4
+            for (int row = 0; row < rows; row++)
+#pragma GCC unroll 2
+                for (int i = 0; i < outputs; i++)
+                    real[row][i] = add_times(real[row][i], whole[row][i], pass->scales + (place + row) * spans + span);
+        }
+    }
+#pragma GCC unroll 4
+    for (int row = 0; row < rows; row++)
+#pragma GCC unroll 2
+        for (int i = 0; i < outputs; i++) sums[row][i] = sum_of(real[row][i]);
+}
+
+/* Samples from time on, at most a tile of them, by a tile of outputs. */
+static void convolve_some(const Pass *pass, int64_t batch, int64_t time, int64_t rows, int64_t output,
+                          int64_t outputs) {
+    const Convolution *conv = pass->conv;
+    const int64_t first = batch * pass->length + time;
+    float sums[TILE_ROWS][TILE_OUTPUTS];
+    if (rows == TILE_ROWS && outputs == TILE_OUTPUTS)
+        convolve_tile(pass, first, TILE_ROWS, output, TILE_OUTPUTS, sums);
+    else
+        for (int64_t row = 0; row < rows; row++)
+            for (int64_t i = 0; i < outputs; i++) {
+                float one[TILE_ROWS][TILE_OUTPUTS];
+                convolve_tile(pass, first + row, 1, output + i, 1, one);
+                sums[row][i] = one[0][0];
+            }
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t i = 0; i < outputs; i++) {
+            const int64_t column = output + i, place = batch * pass->time + time + row;
+            const float sum = sums[row][i] * conv->scales[column] + conv->bias[column];
+            const float *beside = pass->beside ? pass->beside + place * conv->outputs + column : NULL;
+            pass->to[place * conv->outputs + column] = beside ? *beside + sum : sum;
+        }
+}
+
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* Some outputs at a time, whose weights stay near while one tile of samples after the other passes by. */
+static void convolve(const Pass *pass, int64_t batch, int64_t begin, int64_t end, int64_t first, int64_t last) {
+    for (int64_t near = first; near < last; near += NEAR_OUTPUTS)
+        for (int64_t time = begin; time < end; time += TILE_ROWS)
+            for (int64_t output = near; output < smaller(near + NEAR_OUTPUTS, last); output += TILE_OUTPUTS)
+                convolve_some(pass, batch, time, smaller(TILE_ROWS, end - time), output,
+                              smaller(TILE_OUTPUTS, smaller(near + NEAR_OUTPUTS, last) - output));
+}
+
+/* By outputs, so that all weights are read once by somebody. */
+static void outputs_chunk(void *context, int64_t chunk, int64_t chunks) {
+    const Pass *pass = context;
+    int64_t begin, end;
+    share(pass->conv->outputs, chunk, chunks, &begin, &end);
+    for (int64_t batch = 0; batch < pass->batch; batch++) convolve(pass, batch, 0, pass->time, begin, end);
+}
+
+/* By samples, where there are many and the weights are few. */
+static void samples_chunk(void *context, int64_t chunk, int64_t chunks) {
+    const Pass *pass = context;
+    const int64_t per_row = chunks / pass->batch, tiles = (pass->time + TILE_ROWS - 1) / TILE_ROWS;
+    int64_t begin, end;
+    share(tiles, chunk % per_row, per_row, &begin, &end);
+    convolve(pass, chunk / per_row, begin * TILE_ROWS, smaller(end * TILE_ROWS, pass->time), 0,
+             pass->conv->outputs);
+}
+
+static size_t lay_out(Pass *pass, char *base) {
+    char *left = base;
+    const int64_t rows = pass->batch * pass->length;
+    pass->numbers = cut(&left, rows * pass->conv->width, sizeof(int16_t));
+    pass->scales = cut(&left, rows * pass->spans, sizeof(float));
+    pass->next_past = cut(&left, pass->batch * pass->before * pass->conv->channels, sizeof(float));
+    return (size_t)(left - base);
+}
+
+/* 0, or 1 without memory. */
+int convolve_features(const Convolution *conv, const float *features, float *past, int64_t past_stride,
+                      int64_t batch, int64_t time, const float *beside, float *to, int64_t threads) {
+    const int64_t before = (conv->taps - 1) * conv->dilation;
+    Pass pass = {.conv = conv, .features = features, .beside = beside, .past = past, .to = to, .batch = batch, .time = time,
+                 .past_stride = past_stride, .before = before, .length = before + time,
+                 .spans = (conv->width + SPAN - 1) / SPAN};
+    char *space = aligned_alloc(64, lay_out(&pass, NULL) + 64);
+    if (!space) return 1;
+    lay_out(&pass, space);
+    in_parallel(prepare_chunk, &pass, (batch * pass.length + ROWS_OF_CHUNK - 1) / ROWS_OF_CHUNK, threads);
+    if (time >= conv->outputs) in_parallel(samples_chunk, &pass, batch * threads * CHUNKS_OF_THREAD, threads);
+    else in_parallel(outputs_chunk, &pass, threads * CHUNKS_OF_THREAD, threads);
+    for (int64_t row = 0; row < batch && before; row++)
+        memcpy(past + row * past_stride, pass.next_past + row * before * conv->channels,
+               sizeof(float) * (size_t)(before * conv->channels));
+    free(space);
+    return 0;
+}
+
+/* weights [outputs, taps, channels] → numbers [outputs, taps, width] and scales [outputs]. */
+void pack_convolution(const float *weights, int64_t outputs, int64_t taps, int64_t channels, int64_t width,
+                      int16_t *numbers, float *scales) {
+    for (int64_t output = 0; output < outputs; output++) {
+        const float *row = weights + output * taps * channels;
+        float largest = 0, check = 0;
+        for (int64_t i = 0; i < taps * channels; i++) {
+            largest = fabsf(row[i]) > largest ? fabsf(row[i]) : largest;
+            check += row[i] * 0.0f;
+        }
+        const float inverse = largest > 0 ? MOST / largest : 0;
+        for (int64_t tap = 0; tap < taps; tap++)
+            for (int64_t i = 0; i < width; i++)
+                numbers[(output * taps + tap) * width + i] =
+                    i < channels ? (int16_t)rintf(row[tap * channels + i] * inverse) : 0;
+        scales[output] = largest / MOST + check;
+    }
+}
