@@ -36,7 +36,7 @@ BUDGETS_S = {
     "parity": 140,
     "protocol": 5,
     "qwen3": 100,
-    "scheduling": 10,
+    "scheduling": 20,
     "service": 110,
     "session": 10,
     "settings": 5,

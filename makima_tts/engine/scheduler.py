@@ -161,7 +161,7 @@ class _Turn:
             chosen = ready[:1]  # whatever becomes of the others: there is nothing else to do
         slots = tuple(sorted(each.slot for each in chosen))
         sounds = (each.pending + 1 if each.slot in hurried else each.decodes for each in chosen)
-        self._spent_s += self._takes_s(batch_rows(slots), sum(sounds))
+        self._spent_s += self._costs.step_s(batch_rows(slots)) + sum(sounds) * self._costs.codec_frame_s
         return slots, hurried
 
     def _joined_by(
@@ -172,21 +172,19 @@ class _Turn:
         bears_s = (s + self._turn_s * (slot in hurried) for slot, s in self._slack_s.items())
         limit_s = min(bears_s, default=inf) - self._spent_s
         chosen, rows = list(must), batch_rows(each.slot for each in must)
-        frames = sum(each.pending + 1 for each in must)
-        takes_s = self._takes_s(rows, frames)
+        step_s = self._costs.step_s(rows)
+        sound_s = sum(each.pending + 1 for each in must) * self._costs.codec_frame_s
         somebody_waits = len(self._slack_s) < len(self._able)
         for each in rest:
             if somebody_waits and each.due_s - self._now_s > self._order.plenty_s:
-                limit_s = min(limit_s, takes_s * (1 + self._order.plenty_share))
+                limit_s = min(limit_s, (step_s + sound_s) * (1 + self._order.plenty_share))
                 somebody_waits = False  # the limit is set: all who follow have plenty, too
-            with_rows, with_frames = max(rows, each.slot + 1), frames + each.decodes
-            with_s = self._takes_s(with_rows, with_frames)
-            if with_s <= max(limit_s, takes_s):
-                chosen, rows, frames, takes_s = [*chosen, each], with_rows, with_frames, with_s
+            with_step_s = step_s if each.slot < rows else self._costs.step_s(each.slot + 1)
+            with_sound_s = sound_s + each.decodes * self._costs.codec_frame_s
+            if with_step_s + with_sound_s <= max(limit_s, step_s + sound_s):
+                chosen.append(each)
+                rows, step_s, sound_s = max(rows, each.slot + 1), with_step_s, with_sound_s
         return chosen
-
-    def _takes_s(self, rows: int, frames: int) -> float:
-        return self._costs.step_s(rows) + frames * self._costs.codec_frame_s
 
     def has_time_for_work(self, since_s: float) -> bool:
         """When nobody runs dry or waits to be heard; or when it has waited too long."""
