@@ -15,7 +15,6 @@ them. The reference runs in the environment of ``make venv-qwen-tts``; without i
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,7 @@ from bench.comparison import rows_of, sections, step_rows
 from bench.live_streams import Level, level_rows
 from bench.loading import PRECISIONS
 from bench.make_checkpoint import checkpoint_in
+from bench.processes import thread_count
 from bench.report import circumstances, table
 from bench.service_side import measure_service
 
@@ -161,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     about |= {
         "load average after": circumstances()["load average"],
         "model": f"{given.checkpoint.name}, random weights unless they are yours, on {given.device}",
-        "threads": str(given.threads or os.cpu_count()),
+        "threads": str(thread_count(given.threads)),
         "medians of": f"{given.runs} runs",
     }
     found = {

@@ -51,11 +51,12 @@ class _Watch:
 
     def __init__(self) -> None:
         self.steps = 0
+        self._begun = 0
         self._freed_s = 0.0
         self._freed = threading.Event()
 
     def begin_s(self) -> float:
-        self.steps = 0
+        self._begun = 0
         self._freed.clear()
         return time.perf_counter()
 
@@ -69,11 +70,11 @@ class _Watch:
 
         def released(slots: Slots, lease: Lease) -> None:
             release(slots, lease)
-            self._freed_s = time.perf_counter()
+            self._freed_s, self.steps = time.perf_counter(), self._begun
             self._freed.set()
 
         def performed(*arguments: Any) -> None:
-            self.steps += 1
+            self._begun += 1
             perform(*arguments)
 
         with mock.patch.object(Slots, "release", released), mock.patch.object(Steps, "perform", performed):
@@ -162,7 +163,7 @@ async def _cancels(engine: Qwen3Engine, voice: VoicePrompt) -> Figures:
         for number in range(CANCELS):
             other = asyncio.create_task(_hear(_open(engine, voice, number)))
             cancelled = _open(engine, voice, -number)
-            await anext(cancelled)
+            await _into_a_step(cancelled, (number + 0.5) / CANCELS)
             began_s = watch.begin_s()
             cancelled.cancel()
             took_ms.append((await asyncio.to_thread(watch.freed_s) - began_s) * 1e3)
@@ -170,6 +171,14 @@ async def _cancels(engine: Qwen3Engine, voice: VoicePrompt) -> Figures:
             other.cancel()
             await asyncio.gather(other, return_exceptions=True)
     return {"cancel to a free place, ms": median(took_ms), "cancel to a free place, steps": median(steps)}
+
+
+async def _into_a_step(stream: SpeechStream, share: float) -> None:
+    """Until such a share of a step has passed after a chunk."""
+    await anext(stream)
+    began_s = time.perf_counter()
+    await anext(stream)
+    await asyncio.sleep(share * (time.perf_counter() - began_s))
 
 
 def _open(engine: Qwen3Engine, voice: VoicePrompt, seed: int) -> SpeechStream:

@@ -23,6 +23,7 @@ from typing import Any
 from bench.hearing import TEXTS, arrivals, load, occupy, summary
 from bench.live_streams import Search, find_live_streams, level_rows, mib_a_stream, of_all_runs
 from bench.loading import PRECISIONS
+from bench.processes import thread_count
 from bench.report import circumstances, table
 from bench.running_server import Choice, home, serving
 from makima_tts.protocol import Start
@@ -112,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser().parse_args(arguments)
     about = circumstances() | {"listeners": _how_many(given)}
     if given.checkpoint:
-        about |= {"server": f"{given.precision} on {given.device}, threads: {given.threads or 'all'}"}
+        about |= {"server": f"{given.precision} on {given.device}, {thread_count(given.threads)} threads"}
     with server_of(given) as (url, resident_mib):
         found = asyncio.run(found_by(given, url, resident_mib))
     about |= {"load average after": circumstances()["load average"]}

@@ -25,7 +25,6 @@ def load_model(folder: Path, device: str, precision: CpuPrecision, *, positions:
         how.dtype,
         positions=positions,
         weight_bits=how.weight_bits,
-        codec_dtype=how.codec_dtype,
     )
 
 

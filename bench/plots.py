@@ -11,6 +11,7 @@ import matplotlib as mpl
 
 mpl.use("Agg")  # no window
 from matplotlib import pyplot as plt
+from matplotlib.ticker import ScalarFormatter
 
 Rows = Sequence[Mapping[str, Any]]
 _DPI = 120
@@ -34,6 +35,8 @@ def plot_load(levels: Mapping[str, Rows], path: Path) -> None:
     ttfa.set(ylabel="TTFA, ms", ylim=(0, None), title="First sound, and gaps, by the number of live streams")
     gaps.set(ylabel="underruns in a minute of speech", xlabel="live streams")
     gaps.set_yscale("symlog", linthresh=1)
+    gaps.set_ylim(0, max(1.0, gaps.get_ylim()[1]))
+    gaps.yaxis.set_major_formatter(ScalarFormatter())
     gaps.xaxis.get_major_locator().set_params(integer=True)
     _save(figure, (ttfa, gaps), path)
 
@@ -47,6 +50,8 @@ def plot_steps(rows: Rows, sides: Sequence[str], path: Path) -> None:
     axes.axhline(80, color="grey", linestyle=":", label="a frame of sound, 80 ms")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(ScalarFormatter())
     axes.set_xticks(batches, [str(batch) for batch in batches])
     axes.set(xlabel="utterances together", ylabel="a frame of each, ms", title="Step time by batch")
     _save(figure, (axes,), path)

@@ -38,6 +38,8 @@ def line_of(process: subprocess.Popen[str]) -> str:
     stdout: IO[str] | None = process.stdout
     assert stdout is not None
     line = stdout.readline().strip()
+    if not line:
+        process.wait()  # it has something to say of that on stderr
     assert line, "a process of this measurement has ended; what it said is above"
     return line
 
@@ -45,6 +47,11 @@ def line_of(process: subprocess.Popen[str]) -> str:
 def threads(count: int | None) -> dict[str, str]:
     """In a process's environment: so many threads of a CPU for its arithmetic; None: as many as it has."""
     return {} if count is None else {"OMP_NUM_THREADS": str(count)}
+
+
+def thread_count(asked: int | None) -> int:
+    """How many ``threads`` comes to."""
+    return asked or int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
 
 
 def resident_kib(pid: int, *, peak: bool = False) -> int:
