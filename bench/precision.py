@@ -81,10 +81,10 @@ def read(model: SpeechModel, arrays: Arrays, frames: int, codes: Tensor | None =
     model.frames.read(state, frame_maker.parts_of(prompt, 0, positions))
     talker = model.config.talker_config
     teacher = Teacher(talker.vocab_size - CONTROL_IDS, codes)
-    active = torch.ones(1, dtype=torch.bool, device=model.device)
+    slots = torch.zeros(1, dtype=torch.int64, device=model.device)
     with mock.patch.object(frame_maker, "choose", teacher.choose):
         for frame in range(frames):
-            model.frames.make(state, active, active if frame else None, len(prompt.rows) + frame)
+            model.frames.make(state, slots, slots if frame else slots[:0], len(prompt.rows) + frame)
     return teacher
 
 

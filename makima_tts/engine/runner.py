@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from makima_tts.engine.ramp import RAMP_FRAMES
-from makima_tts.engine.scheduler import batch_rows
 from makima_tts.model.frames import PromptPart, parts_of
 from makima_tts.model.layers import KeyValueCache
 from makima_tts.model.prompt import Prompt
@@ -84,18 +83,14 @@ class Runner:
 
         ``stepped``: those whose frame is no prompt's first. ``furthest``: the highest position of all.
         """
-        rows = batch_rows(slots)
         limit = min(self.positions, _up(furthest + 1, _LIMIT_MULTIPLE))
-        active = self._mask(slots, rows)
-        frames = self._model.frames.make(
-            self._state, active, self._mask(stepped, rows) if stepped else None, limit
-        )
         index = self._slots(slots)
-        self._codes[index, self._slots(at)] = frames.codes[index]
+        frames = self._model.frames.make(self._state, index, self._slots(stepped), limit)
+        self._codes[index, self._slots(at)] = frames.codes
         return Made(
-            frames.codes[index].cpu().numpy(),
-            frames.ends[index].cpu().numpy(),
-            frames.broken[index].cpu().numpy(),
+            frames.codes.cpu().numpy(),
+            frames.ends.cpu().numpy(),
+            frames.broken.cpu().numpy(),
         )
 
     def decode(self, slots: Sequence[int], frames: int) -> npt.NDArray[np.float32]:
@@ -113,11 +108,6 @@ class Runner:
 
     def _slots(self, numbers: Sequence[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.int64, device=self._model.device)
-
-    def _mask(self, slots: Sequence[int], rows: int) -> Tensor:
-        mask = np.zeros(rows, np.bool_)
-        mask[list(slots)] = True
-        return torch.from_numpy(mask).to(self._model.device)
 
 
 def _up(count: int, multiple: int) -> int:

@@ -3,7 +3,7 @@
 In: the state of all slots, which of them take part. Out: frames of codes; the state, advanced in place. Does
 not know: prompts' texts, whose slot it is, when a stream ends, sound.
 
-S slots · B the first so many of them · N prompt rows · E talker's hidden size · V codec vocabulary
+S slots · B some of them · N prompt rows · E talker's hidden size · V codec vocabulary
 · Q codebooks · R positions of a slot · X text rows of a slot.
 
 A stream whose next frame is its first has a hidden state from its prompt and takes no talker step: the first
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from makima_tts.model.code_predictor import CodePredictor
 from makima_tts.model.config import TalkerConfig
-from makima_tts.model.layers import KeyValueCache
+from makima_tts.model.layers import KeyValueCache, Passage, Span
 from makima_tts.model.prompt import Prompt
 from makima_tts.model.randomness import uniform
 from makima_tts.model.sampling import RuleRows, Sampling, choose, forbid, penalize, suppressed_ids
@@ -159,12 +159,13 @@ class FrameMaker:
 
         After a prompt's last part the next frame is its first.
         """
-        for part in parts:
-            hidden = self._talker.prefill(part.rows, part.start, state.cache.rows(part.slot, 1))
+        passages = [Passage(part.rows, part.slot, part.start) for part in parts]
+        read = self._talker.prefill(passages, state.cache)  # [parts, E]
+        for part, hidden in zip(parts, read, strict=True):
             # Whoever is computed though he takes no part writes keys to his position: to one yet unread.
             state.position[part.slot] = part.end
             if part.trailing is not None:
-                self._end_prompt(state, part.slot, hidden[0], part.trailing)
+                self._end_prompt(state, part.slot, hidden, part.trailing)
 
     def _end_prompt(self, state: FrameState, slot: int, hidden: Tensor, trailing: Tensor) -> None:
         state.hidden[slot] = hidden
@@ -179,19 +180,17 @@ class FrameMaker:
         state.text[slot, at:end] = rows
         state.text_rows[slot] = end
 
-    def make(self, state: FrameState, active: Tensor, stepped: Tensor | None, limit: int) -> Frames:
-        """One frame of each ``active`` stream, bool [B]; those ``stepped``, bool [B], step first.
+    def make(self, state: FrameState, slots: Tensor, stepped: Tensor, limit: int) -> Frames:
+        """One frame of each of these streams, int64 [B]; those ``stepped``, some of them, step first.
 
-        ``stepped`` None: each frame is its prompt's first. ``limit`` lies beyond every position of them. The
-        others of the first B slots are computed and left as they are.
+        The others' frames are their prompts' first. ``limit`` lies beyond every position of them all.
         """
-        count = len(active)
-        if stepped is not None:
+        if len(stepped):
             self._step(state, stepped, limit)
-        hidden, frame, seed = state.hidden[:count], state.frame[:count], state.seed[:count]
+        hidden, frame, seed = state.hidden[slots], state.frame[slots], state.seed[slots]
         logits = self._talker.logits(hidden)  # [B, V]
-        first = self._first_codes(state, logits)  # [B]
-        predictor_rules = state.predictor_rules.first(count)
+        first = self._first_codes(state, slots, logits)  # [B]
+        predictor_rules = state.predictor_rules.of(slots)
 
         checked = [logits]
 
@@ -199,38 +198,34 @@ class FrameMaker:
             checked[1:] = [later]  # what goes wrong in one codebook shows in the last
             return choose(later.float(), predictor_rules, uniform(seed, frame, codebook))
 
+        cache = state.predictor_cache.rows(0, len(slots))  # every frame begins it anew
         codes, embedded = self._predictor.predict(
-            hidden, first, self._talker.embedding[first], choose_code, state.predictor_cache.rows(0, count)
+            hidden, first, self._talker.embedding[first], choose_code, cache
         )
-        self._advance(state, active, first, embedded)
+        self._advance(state, slots, first, embedded)
         broken = ~torch.cat(checked, dim=1).isfinite().all(dim=1)
         return Frames(codes, first == self.config.codec_eos_token_id, broken)
 
-    def _step(self, state: FrameState, stepped: Tensor, limit: int) -> None:
-        count = len(stepped)
-        position = state.position[:count]
-        hidden = self._talker.step(state.row[:count], position, limit, state.cache.rows(0, count))
-        state.hidden[:count] = torch.where(stepped.unsqueeze(1), hidden, state.hidden[:count])
-        position += stepped
+    def _step(self, state: FrameState, slots: Tensor, limit: int) -> None:
+        position = state.position[slots]
+        span = Span(position.unsqueeze(1), limit, slots)
+        state.hidden[slots] = self._talker.step(state.row[slots], span, state.cache)
+        state.position[slots] = position + 1
 
-    def _first_codes(self, state: FrameState, logits: Tensor) -> Tensor:
-        count = len(logits)
-        logits = penalize(logits, state.chosen[:count], state.penalty[:count])
+    def _first_codes(self, state: FrameState, slots: Tensor, logits: Tensor) -> Tensor:
+        logits = penalize(logits, state.chosen[slots], state.penalty[slots])
         eos = self.config.codec_eos_token_id
-        logits = forbid(logits, self._suppressed, state.piece_frame[:count], eos)
-        random = uniform(state.seed[:count], state.frame[:count], 0)
-        return choose(logits, state.talker_rules.first(count), random)
+        logits = forbid(logits, self._suppressed, state.piece_frame[slots], eos)
+        random = uniform(state.seed[slots], state.frame[slots], 0)
+        return choose(logits, state.talker_rules.of(slots), random)
 
-    def _advance(self, state: FrameState, active: Tensor, first: Tensor, embedded: Tensor) -> None:
+    def _advance(self, state: FrameState, slots: Tensor, first: Tensor, embedded: Tensor) -> None:
         """Remember the frame, and what the talker reads after it."""
-        count = len(active)
-        at, rows = state.text_at[:count], state.text_rows[:count]
-        has_text = at < rows
-        every = torch.arange(count, device=active.device)
-        text = state.text[every, at.clamp(max=state.text.shape[1] - 1)]  # [B, E]
-        row = embedded + torch.where(has_text.unsqueeze(1), text, self._pad)
-        state.row[:count] = torch.where(active.unsqueeze(1), row, state.row[:count])
-        state.chosen[every, first] |= active
-        at += active & has_text
-        state.frame[:count] += active
-        state.piece_frame[:count] += active
+        at = state.text_at[slots]
+        has_text = at < state.text_rows[slots]
+        text = state.text[slots, at.clamp(max=state.text.shape[1] - 1)]  # [B, E]
+        state.row[slots] = embedded + torch.where(has_text.unsqueeze(1), text, self._pad)
+        state.chosen[slots, first] = True
+        state.text_at[slots] = at + has_text
+        state.frame[slots] += 1
+        state.piece_frame[slots] += 1

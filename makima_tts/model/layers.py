@@ -9,7 +9,7 @@ B batch rows · N positions of one call · L positions that may be looked at · 
 What one batch row comes to depends on no other row, on CPUs to the last bit (``rows_by_matrix``).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -83,11 +83,24 @@ class Rotation:
 
 
 @dataclass(frozen=True, slots=True)
+class Passage:
+    """``rows`` [N, E] that follow one another from position ``start`` on, in a row of the cache."""
+
+    rows: Tensor
+    cache_row: int
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
-    """Where the rows of one call are. ``positions``: int64 [B, N]. ``limit``: L, beyond all of them."""
+    """Where the rows of one call are. ``positions``: int64 [B, N]. ``limit``: L, beyond all of them.
+
+    ``cache_rows``: int64 [B], whose rows of the cache they are; None: the first B.
+    """
 
     positions: Tensor
     limit: int
+    cache_rows: Tensor | None = None
 
     def mask(self, window: int | None) -> Tensor:
         """True where a position may be looked at: bool [B, 1, N, L]."""
@@ -143,6 +156,9 @@ class LayerStack(Protocol):
 
     def run(self, rows: Tensor, span: Span, cache: KeyValueCache) -> Tensor:
         """[B, N, E] at ``span`` → [B, N, E]. Writes keys and values of these positions to ``cache``."""
+
+    def read(self, passages: Sequence[Passage], cache: KeyValueCache) -> Tensor:
+        """Each one's last row, [passages, E]; the cache holds what comes before, or an earlier one does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,11 +256,23 @@ class Transformer:
             rows = rows + self._mlp(layer, rows)
         return _norm(rows, self.norm, self.config.rms_norm_eps)
 
+    def read(self, passages: Sequence[Passage], cache: KeyValueCache) -> Tensor:
+        return torch.cat([self._read(each, cache) for each in passages])
+
+    def _read(self, passage: Passage, cache: KeyValueCache) -> Tensor:
+        end = passage.start + len(passage.rows)
+        positions = torch.arange(passage.start, end, device=passage.rows.device).unsqueeze(0)  # [1, N]
+        return self.run(passage.rows.unsqueeze(0), Span(positions, end), cache.rows(passage.cache_row, 1))[
+            :, -1
+        ]
+
     def _place(self, rows: Tensor, span: Span) -> "_Place":
-        batch = torch.arange(rows.shape[0], device=rows.device).unsqueeze(1)  # [B, 1]
+        first = torch.arange(rows.shape[0], device=rows.device)
+        batch = (first if span.cache_rows is None else span.cache_rows).unsqueeze(1)  # [B, 1]
         return _Place(
             at=(batch, slice(None), span.positions),
             limit=span.limit,
+            cache_rows=None if _are_first(span.cache_rows) else span.cache_rows,
             rotation=self.rotation.at(span.positions, rows.dtype),
             masks={window: span.mask(window) for window in {layer.window for layer in self.layers}},
         )
@@ -261,8 +289,9 @@ class Transformer:
         key = place.rotation.turn(_norm(key, layer.key_norm, eps))  # [B, K, N, D]
         keys[place.at] = key.transpose(1, 2)
         values[place.at] = value.transpose(1, 2)
-        seen = slice(None), slice(None), slice(place.limit)
-        attended = attend(query, keys[seen], values[seen], place.masks[layer.window])
+        attended = attend(
+            query, place.seen(keys, batch), place.seen(values, batch), place.masks[layer.window]
+        )
         joined = attended.transpose(1, 2).reshape(batch, count, -1)  # [B, N, H * D]
         return rows_by_matrix(joined, layer.out, layer.out_bias)
 
@@ -272,14 +301,27 @@ class Transformer:
         return rows_by_matrix(ACTIVATIONS[self.config.hidden_act](gate) * up, layer.down)
 
 
+def _are_first(cache_rows: Tensor | None) -> bool:
+    """Whether a view will do. Only asked on a CPU, where an answer costs nothing."""
+    if cache_rows is None or cache_rows.device.type != "cpu":
+        return cache_rows is None
+    return torch.equal(cache_rows, torch.arange(len(cache_rows)))
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     """What the layers of one call share: where its rows go in the cache, how they turn, what they see."""
 
     at: tuple[Tensor, slice, Tensor]
     limit: int
+    cache_rows: Tensor | None
     rotation: Rotation
     masks: dict[int | None, Tensor]
+
+    def seen(self, kept: Tensor, batch: int) -> Tensor:
+        """[rows, K, R, D] → [B, K, L, D]: a view of the first rows, or a copy of others."""
+        within = kept[:, :, : self.limit]
+        return within[:batch] if self.cache_rows is None else within.index_select(0, self.cache_rows)
 
 
 def _norm(rows: Tensor, weight: Tensor, eps: float) -> Tensor:

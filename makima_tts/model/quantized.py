@@ -7,14 +7,14 @@ B batch rows · N positions of one call · E hidden size. What a row comes to de
 batch, nor on how many there are (native/matrices.h).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from makima_tts.model.config import TransformerConfig
-from makima_tts.model.layers import KeyValueCache, Layer, Rotation, Span
+from makima_tts.model.layers import KeyValueCache, Layer, Passage, Rotation, Span
 from makima_tts.model.native.kernels import Places, QuantizedLayer, QuantizedMatrix, QuantizedStack
 from makima_tts.model.weights import Weights
 
@@ -57,15 +57,21 @@ class QuantizedTransformer:
     def run(self, rows: Tensor, span: Span, cache: KeyValueCache) -> Tensor:
         """[B, N, E] at ``span`` → [B, N, E]. Writes keys and values of these positions to ``cache``."""
         batch, count, hidden = rows.shape
-        cache_rows = torch.arange(batch).repeat_interleave(count)
-        made = self.run_flat(rows.reshape(-1, hidden), cache_rows, span.positions.reshape(-1), cache)
+        kept = torch.arange(batch) if span.cache_rows is None else span.cache_rows
+        flat, positions = rows.reshape(-1, hidden), span.positions.reshape(-1)
+        made = self._run(flat, kept.repeat_interleave(count), positions, cache)
         return made.view(batch, count, hidden)
 
-    def run_flat(self, rows: Tensor, cache_rows: Tensor, positions: Tensor, cache: KeyValueCache) -> Tensor:
-        """[M, E], each int64 [M] in a row of the cache and at a position of it → [M, E].
+    def read(self, passages: Sequence[Passage], cache: KeyValueCache) -> Tensor:
+        """All of them in one pass over the weights."""
+        sizes = torch.tensor([len(each.rows) for each in passages])
+        cache_rows = torch.tensor([each.cache_row for each in passages]).repeat_interleave(sizes)
+        positions = torch.cat([torch.arange(each.start, each.start + len(each.rows)) for each in passages])
+        made = self._run(torch.cat([each.rows for each in passages]), cache_rows, positions, cache)
+        return made[sizes.cumsum(0) - 1]
 
-        Rows that belong together must be there, or in the cache already.
-        """
+    def _run(self, rows: Tensor, cache_rows: Tensor, positions: Tensor, cache: KeyValueCache) -> Tensor:
+        """[M, E], each in a row of the cache and at a position of it, int64 [M] → [M, E]."""
         places = Places(cache_rows, positions, self.rotation.cos, self.rotation.sin, positions)
         return self.stack.run(rows, places, cache.keys, cache.values)
 

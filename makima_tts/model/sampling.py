@@ -79,10 +79,10 @@ class RuleRows:
         self.top_k[slot] = rule.top_k
         self.beyond_top_p[slot] = 1 - rule.top_p
 
-    def first(self, count: int) -> "RuleRows":
-        """A view of the first ``count`` rows."""
+    def of(self, slots: Tensor) -> "RuleRows":
+        """Those of some slots, int64 [n]."""
         return RuleRows(
-            self.greedy[:count], self.temperature[:count], self.top_k[:count], self.beyond_top_p[:count]
+            self.greedy[slots], self.temperature[slots], self.top_k[slots], self.beyond_top_p[slots]
         )
 
 

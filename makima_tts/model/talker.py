@@ -6,6 +6,7 @@ how a prompt is put together, how a code is chosen, slots' owners.
 B batch rows · N positions · E hidden size · T text hidden size · V codec vocabulary.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from makima_tts.model.config import TalkerConfig
-from makima_tts.model.layers import ACTIVATIONS, KeyValueCache, LayerStack, Product, Span
+from makima_tts.model.layers import ACTIVATIONS, KeyValueCache, LayerStack, Passage, Product, Span
 from makima_tts.model.weight_kinds import WeightKind
 from makima_tts.model.weights import Weights
 
@@ -79,18 +80,16 @@ class Talker:
     def new_cache(self, rows: int, positions: int) -> KeyValueCache:
         return self.transformer.new_cache(rows, positions)
 
-    def prefill(self, rows: Tensor, start: int, cache: KeyValueCache) -> Tensor:
-        """Prompt rows [N, E] from ``start`` on, into a cache of one row → the last one's hidden, [1, E].
+    def prefill(self, passages: Sequence[Passage], cache: KeyValueCache) -> Tensor:
+        """Prompt rows, of several streams or of one → the hidden state of each passage's last, [passages, E].
 
-        The cache must hold everything before ``start``.
+        The cache must hold everything before a passage, or an earlier one be it.
         """
-        count = rows.shape[0]
-        positions = torch.arange(start, start + count, device=rows.device).unsqueeze(0)  # [1, N]
-        return self.transformer.run(rows.unsqueeze(0), Span(positions, start + count), cache)[:, -1]
+        return self.transformer.read(passages, cache)
 
-    def step(self, rows: Tensor, positions: Tensor, limit: int, cache: KeyValueCache) -> Tensor:
-        """One row for each stream: [B, E] at int64 [B], all below ``limit`` → hidden, [B, E]."""
-        return self.transformer.run(rows.unsqueeze(1), Span(positions.unsqueeze(1), limit), cache)[:, 0]
+    def step(self, rows: Tensor, span: Span, cache: KeyValueCache) -> Tensor:
+        """One row for each stream: [B, E] at positions [B, 1] → hidden, [B, E]."""
+        return self.transformer.run(rows.unsqueeze(1), span, cache)[:, 0]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[B, E] → float32 [B, V]."""

@@ -142,7 +142,7 @@ def test_text_that_grows_gives_the_same_codes_as_text_that_is_there(
     maker.begin_utterance(state, 0, Sampling.of(model.config.generation), 71)
     begun = model.prompts.open(ids[:1], "English", VoiceRows())
     maker.read(state, parts_of(begun, 0, POSITIONS))
-    active = torch.tensor([True, False, False, False])
+    slots = torch.tensor([0])
     rows = torch.cat((model.prompts.text_rows(ids[1:]), model.prompts.eos[None]))
     sizes, fed, codes = iter(split), 0, []
     for number in range(FRAMES):
@@ -151,7 +151,7 @@ def test_text_that_grows_gives_the_same_codes_as_text_that_is_there(
             more = next(sizes, len(rows) - fed)
             maker.append_text(state, 0, fed, rows[fed : fed + more])
             fed += more
-        codes.append(maker.make(state, active, active if number else None, POSITIONS).codes[0])
+        codes.append(maker.make(state, slots, slots[: number and 1], POSITIONS).codes[0])
     assert torch.equal(torch.stack(codes), expected)
 
 
