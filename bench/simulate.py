@@ -116,7 +116,7 @@ def other_traces() -> list[Row]:
 def fleet(listeners: int = 10_000, duration_s: float = 10.0) -> list[Row]:
     """So many listeners within ten seconds, over some replicas."""
     rows = []
-    for count in (16, 20, 24, 32):
+    for count in (16, 24, 32):
         for policy in (BEFORE, BOTH):
             trace = list(poisson(listeners / duration_s, duration_s * 1.1, 0))[:listeners]
             replicas = [Replica(GPU, policy, seed) for seed in range(count)]
@@ -138,7 +138,7 @@ TRIED: dict[str, tuple[float, ...]] = {
 def defaults() -> list[Row]:
     """Each figure of the order of work and the admission, changed alone."""
     rows = []
-    for machine, rate_hz, duration_s in ((CPU, 0.2, 300.0), (GPU, 40, 15.0)):
+    for machine, rate_hz, duration_s in ((CPU, 0.2, 300.0), (GPU, 40, 8.0)):
         traces = [list(poisson(rate_hz, duration_s, seed)) for seed in SEEDS]
         for name, values in TRIED.items():
             for value in values:

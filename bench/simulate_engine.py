@@ -150,9 +150,10 @@ class Replica:
 
     def _warm_up(self) -> None:
         """As the engine does before it is ready: what one takes, and a full house."""
-        for rows in (1, self._machine.slots):
-            self.meter.stepped(rows, self._machine.step_s(rows))
-        self.meter.decoded(1, self._machine.codec_call_s + self._machine.codec_frame_s)
+        machine = self._machine
+        for rows in (1, machine.slots):
+            self.meter.stepped(rows, machine.step_s(rows))
+            self.meter.decoded(rows, machine.codec_call_s + rows * machine.codec_frame_s)
         self.meter.read(_PROMPT_ROWS, self._reading_s([_PROMPT_ROWS]))
         self._load = Load(self.meter.costs, FRAME_S)
 
@@ -266,7 +267,7 @@ class Replica:
             hasten = speaker.lease.slot in plan.hasten
             if hasten or speaker.pending >= speaker.chunk_frames or speaker.pieces[0] == 0:
                 due[speaker.pending].append(speaker)
-        for frames, speakers in due.items():
+        for frames, speakers in sorted(due.items()):
             self._decode(frames, speakers, rtf)
 
     def _decode(self, frames: int, speakers: Sequence[_Speaker], rtf: float) -> None:

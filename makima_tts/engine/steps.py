@@ -177,7 +177,7 @@ class Steps:
         self._fail(utterance, SynthesisError("The model made something that is not a number; try again."))
 
     def _decode(self, speaking: list[EngineUtterance], hasten: frozenset[int], began_s: float) -> None:
-        """Those with equally many frames are decoded together."""
+        """Those with equally many frames are decoded together, and first sounds first."""
         rtf = self._rtf(speaking)
         due: defaultdict[int, list[EngineUtterance]] = defaultdict(list)
         for utterance in speaking:
@@ -186,7 +186,7 @@ class Steps:
                 due[utterance.pending].append(utterance)
             else:
                 utterance.synthesis_s += time.perf_counter() - began_s
-        for frames, utterances in due.items():
+        for frames, utterances in sorted(due.items()):
             slots = [each.lease.slot for each in utterances]
             decoding_s = time.perf_counter()
             sound = self._runner.decode(slots, frames) if frames else [_NOTHING] * len(slots)
