@@ -31,6 +31,10 @@ def checkpoint_folder(shape: str) -> Path:
 
 
 @cache
-def small_model(shape: str, dtype: torch.dtype = torch.float32) -> SpeechModel:
+def small_model(
+    shape: str, dtype: torch.dtype = torch.float32, weight_bits: int | None = None
+) -> SpeechModel:
     checkpoint = Checkpoint.open(checkpoint_folder(shape))
-    return SpeechModel.load(checkpoint, torch.device("cpu"), dtype, positions=POSITIONS)
+    return SpeechModel.load(
+        checkpoint, torch.device("cpu"), dtype, positions=POSITIONS, weight_bits=weight_bits
+    )

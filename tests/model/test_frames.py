@@ -19,9 +19,11 @@ FRAMES = 8
 TEXTS = ("The lamps are lit.", "Who is there?", "A longer text than the others, to be read for longer.")
 
 
-@pytest.fixture(params=["odd", "windowed"])
+@pytest.fixture(params=[("odd", None), ("windowed", None), ("odd", 4), ("windowed", 8)], ids=str)
 def model(request: pytest.FixtureRequest) -> SpeechModel:
-    return small_model(request.param)
+    """By the bits of its weights, where they are quantized."""
+    shape, bits = request.param
+    return small_model(shape, weight_bits=bits)
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from makima_tts.model.native.kernels import demand_memory, functions
+from makima_tts.model.native import kernels
 
 # As in convolution.c.
 _LANES = 32
@@ -74,7 +74,7 @@ class PackedConvolution:
         numbers = torch.empty(outputs, taps, width, dtype=torch.int16)
         scales = torch.empty(outputs)
         exact = weight.float().contiguous()
-        functions().pack_convolution(
+        kernels.functions().pack_convolution(
             exact.data_ptr(), outputs, taps, channels, width, numbers.data_ptr(), scales.data_ptr()
         )
         return cls(numbers, scales, bias.float().contiguous(), channels, dilation, past_start, snake)
@@ -85,7 +85,7 @@ class PackedConvolution:
         batch, time, _ = x.shape
         made = torch.empty(batch, time, len(self.bias))
         past = history[:, self.past_start :]
-        failed = functions().convolve_features(
+        failed = kernels.functions().convolve_features(
             byref(self._record()),
             x.data_ptr(),
             past.data_ptr(),
@@ -96,7 +96,7 @@ class PackedConvolution:
             made.data_ptr(),
             torch.get_num_threads(),
         )
-        demand_memory(failed)
+        kernels.demand_memory(failed)
         return made
 
     def _record(self) -> _ConvolutionRecord:

@@ -81,7 +81,11 @@ class _CacheRecord(Structure):
 @cache
 def functions() -> ctypes.CDLL:
     """Raises TtsUnavailable where they cannot be had."""
-    made = library()
+    return declared(library())
+
+
+def declared(made: ctypes.CDLL) -> ctypes.CDLL:
+    """What its functions take."""
     made.pack_matrix.restype = made.pack_convolution.restype = None
     made.pack_matrix.argtypes = (c_void_p, c_int64, c_int64, c_int64, c_void_p, c_void_p, c_int64)
     made.multiply_rows.argtypes = (c_void_p, c_void_p, c_int64, c_void_p, c_int64)

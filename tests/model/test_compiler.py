@@ -1,0 +1,84 @@
+"""Kernels are compiled once, kept where nobody else can write, and missed in words."""
+
+import ctypes
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from makima_tts.errors import TtsUnavailable
+from makima_tts.model.devices import arithmetic_of
+from makima_tts.model.native import compiler
+from makima_tts.model.native.compiler import PLAIN, Level
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Nothing was compiled yet; what is compiled is forgotten afterwards. The plain level is the quickest."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(compiler, "BUILT", tmp_path / "built")
+    monkeypatch.setattr(compiler, "levels", lambda: (PLAIN,))
+    compiler.library.cache_clear()
+    yield tmp_path / "cache" / "makima-tts"
+    compiler.library.cache_clear()
+
+
+def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CC", raising=False)
+
+
+def test_what_was_compiled_is_found_again(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler.library()
+    (made,) = empty_cache.iterdir()
+    assert made.name == PLAIN.file_name
+    assert stat.S_IMODE(empty_cache.stat().st_mode) == 0o700
+    without_compiler(monkeypatch)
+    compiler.library.cache_clear()
+    assert isinstance(compiler.library(), ctypes.CDLL)
+
+
+def test_what_others_could_have_written_is_not_loaded(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler.library()
+    (empty_cache / PLAIN.file_name).chmod(0o666)
+    without_compiler(monkeypatch)
+    compiler.library.cache_clear()
+    with pytest.raises(TtsUnavailable, match="C compiler"):
+        compiler.library()
+
+
+def test_what_was_built_ahead_needs_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "built").mkdir()
+    compiler.build(PLAIN, tmp_path / "built")
+    without_compiler(monkeypatch)
+    assert isinstance(compiler.library(), ctypes.CDLL)
+
+
+def test_without_a_compiler_int8_says_what_to_do_and_auto_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_compiler(monkeypatch)
+    with pytest.raises(TtsUnavailable, match=r"install one .* or set TTS_CPU_PRECISION=fp32"):
+        arithmetic_of(CPU, "auto", "int8")
+    monkeypatch.setattr("makima_tts.model.devices.levels", lambda: (Level("some", ()),))
+    assert arithmetic_of(CPU, "auto", "auto").weight_bits is None
+
+
+def test_a_compiler_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "cc"
+    broken.write_text("#!/bin/sh\necho 'no space left on the device' >&2; exit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CC", str(broken))
+    with pytest.raises(TtsUnavailable, match="cc could not compile the kernels: no space left"):
+        compiler.library()
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(TtsUnavailable, match="XDG_CACHE_HOME"):
+        compiler.library()

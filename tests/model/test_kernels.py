@@ -1,0 +1,194 @@
+"""Laws of the native kernels: a row's result is its own, and what the format of the weights says it is."""
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from makima_tts.model.native import kernels
+from makima_tts.model.native.__main__ import main
+from makima_tts.model.native.compiler import AVX2, PLAIN, Level, levels
+from makima_tts.model.native.convolutions import PackedConvolution, SnakeFactors
+from makima_tts.model.native.kernels import GROUP, QuantizedMatrix
+
+BITS = (4, 8, 16)
+# Of a weight and of a row's number, by the bits of the weights.
+STEPS = {4: 127, 8: 127, 16: 4095}
+
+
+def numbers(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def weights_of(matrix: QuantizedMatrix) -> Tensor:
+    """What is kept, as float64 [O, I]."""
+    groups = -(-matrix.inputs // GROUP)
+    scales = matrix.scales.view(torch.bfloat16)[:, :groups].double()
+    if matrix.bits == 16:
+        whole = matrix.values.view(torch.int16).view(matrix.outputs, groups, GROUP).double()
+    elif matrix.bits == 8:
+        whole = matrix.values.view(matrix.outputs, groups, GROUP).double() - 128
+    else:
+        pairs = matrix.values.view(matrix.outputs, groups, GROUP // 2)
+        whole = torch.cat((pairs & 15, pairs >> 4), dim=2).double() - 8
+    return (whole * scales[..., None]).flatten(1)[:, : matrix.inputs]
+
+
+def rounded(rows: Tensor, steps: int) -> Tensor:
+    """What becomes of rows: float64, each group in steps of its largest number."""
+    padded = torch.nn.functional.pad(rows, (0, -rows.shape[1] % GROUP)).view(len(rows), -1, GROUP)
+    largest = padded.abs().amax(2, keepdim=True).clamp(min=1e-30)
+    steps_of = (padded * (steps / largest)).round().double() * largest / steps  # [rows, groups, GROUP]
+    return steps_of.flatten(1)[:, : rows.shape[1]]
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("inputs", [GROUP, 1024, 70, 3 * 1024 + 17])
+def test_a_product_is_that_of_what_is_kept(bits: int, inputs: int) -> None:
+    matrix = QuantizedMatrix.pack(numbers(1, 9, inputs), bits, numbers(2, 9))
+    rows = numbers(3, 7, inputs)
+    expected = rounded(rows, STEPS[bits]) @ weights_of(matrix).T + numbers(2, 9)
+    # A number that lies between two steps may be rounded either way.
+    assert (matrix(rows) - expected).abs().max() < 3e-3 * expected.std() if bits < 16 else 1e-3
+
+
+@pytest.mark.parametrize(("bits", "most"), [(4, 0.11), (8, 0.009), (16, 0.0006)])
+def test_more_bits_lose_less(bits: int, most: float) -> None:
+    weight, rows = numbers(4, 64, 1024), numbers(5, 16, 1024)
+    exact = rows @ weight.T
+    lost = (QuantizedMatrix.pack(weight, bits)(rows) - exact).square().mean().sqrt() / exact.std()
+    assert most / 3 < lost < most
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_a_row_is_the_same_in_any_company_and_on_any_number_of_threads(bits: int) -> None:
+    matrix, rows = QuantizedMatrix.pack(numbers(6, 37, 200), bits), numbers(7, 9, 200)
+    alone = torch.cat([matrix(row[None]) for row in rows])
+    for count in (1, 2, 5):
+        with threads(count):
+            assert torch.equal(matrix(rows), alone)
+            assert torch.equal(matrix(rows[2:5]), alone[2:5])
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("strange", [float("nan"), float("inf")])
+def test_what_is_no_number_stays_none_and_in_its_row(bits: int, strange: float) -> None:
+    matrix, rows = QuantizedMatrix.pack(numbers(8, 10, 130), bits), numbers(9, 3, 130)
+    expected = matrix(rows)
+    rows[1, 129] = strange
+    made = matrix(rows)
+    assert not made[1].isfinite().any()
+    assert torch.equal(made[[0, 2]], expected[[0, 2]])
+
+
+def test_zeros_stay_zeros() -> None:
+    for bits in BITS:
+        assert not QuantizedMatrix.pack(torch.zeros(5, 64), bits)(torch.zeros(2, 64)).any()
+
+
+def convolution(channels: int, outputs: int, taps: int, dilation: int, *, snake: bool) -> PackedConvolution:
+    factors = SnakeFactors(numbers(11, channels).exp(), numbers(12, channels).exp()) if snake else None
+    weight = numbers(10, outputs, taps * channels) / (taps * channels) ** 0.5
+    return PackedConvolution.pack(
+        weight, numbers(13, outputs), taps=taps, dilation=dilation, past_start=3, snake=factors
+    )
+
+
+def in_torch(conv: PackedConvolution, x: Tensor, weight: Tensor) -> Tensor:
+    """[B, T, C], from the beginning of sound, in float64."""
+    x = x.double()
+    if conv.snake is not None:
+        x = x + (x * conv.snake.frequency).sin().square() * conv.snake.amplitude
+    taps = conv.numbers.shape[1]
+    kernel = weight.view(len(weight), taps, conv.channels).transpose(1, 2).double()
+    padded = torch.nn.functional.pad(x.transpose(1, 2), ((taps - 1) * conv.dilation, 0))
+    return (torch.conv1d(padded, kernel, dilation=conv.dilation) + conv.bias[:, None]).transpose(1, 2)
+
+
+SHAPES = [(96, 10, 7, 9), (40, 3, 3, 1), (1030, 5, 2, 1), (8, 64, 1, 1)]
+
+
+@pytest.mark.parametrize(("channels", "outputs", "taps", "dilation"), SHAPES)
+@pytest.mark.parametrize("snake", [False, True])
+def test_a_convolution_is_that_of_torch(
+    channels: int, outputs: int, taps: int, dilation: int, snake: bool
+) -> None:
+    conv = convolution(channels, outputs, taps, dilation, snake=snake)
+    weight = numbers(10, outputs, taps * channels) / (taps * channels) ** 0.5
+    x, beside = numbers(14, 2, 37, channels), numbers(15, 2, 37, outputs)
+    history = torch.zeros(2, 3 + (taps - 1) * dilation * channels)
+    expected = in_torch(conv, x, weight) + beside
+    assert (conv(x, history, beside=beside) - expected).abs().max() < 5e-3
+
+
+@pytest.mark.parametrize(("channels", "outputs", "taps", "dilation"), SHAPES)
+def test_a_convolution_goes_on_where_it_was(channels: int, outputs: int, taps: int, dilation: int) -> None:
+    """In calls of one, of many, beside another stream: to the last bit; and its history alone is written."""
+    conv = convolution(channels, outputs, taps, dilation, snake=True)
+    x, room = numbers(16, 2, 41, channels), (taps - 1) * dilation * channels
+    whole = conv(x, torch.zeros(2, 3 + room))
+    history = numbers(17, 1, 3 + room + 5)
+    before = history.clone()
+    history[:, 3 : 3 + room] = 0
+    with threads(3):
+        parts = [conv(part, history) for part in torch.split(x[1:], [1, 3, 1, 30, 6], dim=1)]
+    assert torch.equal(torch.cat(parts, dim=1), whole[1:])
+    assert torch.equal(history[:, :3], before[:, :3])
+    assert torch.equal(history[:, 3 + room :], before[:, 3 + room :])
+
+
+def test_a_snake_of_a_huge_phase_is_still_a_number() -> None:
+    conv = convolution(8, 4, 1, 1, snake=True)
+    assert conv(torch.full((1, 1, 8), 1e9), torch.zeros(1, 3)).isfinite().all()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Libraries of every level that a machine of this kind may have."""
+    folder = tmp_path_factory.mktemp("kernels")
+    main(folder)
+    return folder
+
+
+@pytest.mark.parametrize("level", [each for each in (AVX2, PLAIN) if each in levels()])
+def test_every_level_computes_the_same(level: Level, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for the last bits of floats: an order of summation belongs to a level."""
+    matrices = [QuantizedMatrix.pack(numbers(18, 21, 300), bits) for bits in BITS]
+    conv = convolution(96, 10, 7, 9, snake=True)
+    rows, x = numbers(19, 5, 300), numbers(20, 1, 50, 96)
+    room = torch.zeros(1, 3 + 54 * 96)
+    expected = [matrix(rows) for matrix in matrices] + [conv(x, room.clone())]
+    library = kernels.declared(ctypes.CDLL(str(built / level.file_name)))
+    monkeypatch.setattr(kernels, "functions", lambda: library)
+    made = [matrix(rows) for matrix in matrices] + [conv(x, room.clone())]
+    for ours, theirs in zip(made, expected, strict=True):
+        assert (ours - theirs).abs().max() < 1e-4 * theirs.std()
+    packed_here = [QuantizedMatrix.pack(numbers(18, 21, 300), bits) for bits in BITS]
+    for ours_packed, theirs_packed in zip(packed_here, matrices, strict=True):
+        assert torch.equal(ours_packed.values, theirs_packed.values)
+
+
+def test_several_callers_at_once_get_what_each_asked_for() -> None:
+    """One has the threads, the others do without."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    matrix = QuantizedMatrix.pack(numbers(21, 300, 512), 8)
+    asked = [numbers(seed, 4, 512) for seed in range(24)]
+    expected = [matrix(rows) for rows in asked]
+    with threads(3), ThreadPoolExecutor(4) as callers:
+        for made, right in zip(callers.map(matrix, asked * 5), expected * 5, strict=True):
+            assert torch.equal(made, right)
