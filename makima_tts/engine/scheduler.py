@@ -138,7 +138,9 @@ class _Turn:
         for count, rows in enumerate(reader.unread):
             spent_s = self._spent_s + rows * self._costs.prompt_row_s
             first = self._spent_s == 0
-            if spent_s > spare_s and not (first and insists):
+            # The margin is for surprises; what is soon done has small ones.
+            saved_s = max(0.0, self._order.margin_s - spent_s)
+            if spent_s > spare_s + saved_s and not (first and insists):
                 return count
             if spent_s > self._order.reading_s and not first:
                 return count
