@@ -103,6 +103,7 @@ class FrameMaker:
         self._predictor = predictor
         self._pad = pad
         self._suppressed = suppressed_ids(talker.config, talker.device)
+        self._codebooks = torch.arange(talker.config.num_code_groups, device=talker.device)
 
     @property
     def config(self) -> TalkerConfig:
@@ -187,16 +188,18 @@ class FrameMaker:
         """
         if len(stepped):
             self._step(state, stepped, limit)
-        hidden, frame, seed = state.hidden[slots], state.frame[slots], state.seed[slots]
+        hidden = state.hidden[slots]
+        # Of all codebooks at once: it is many small operations.
+        random = uniform(state.seed[slots, None], state.frame[slots, None], self._codebooks)  # [B, Q]
         logits = self._talker.logits(hidden)  # [B, V]
-        first = self._first_codes(state, slots, logits)  # [B]
+        first = self._first_codes(state, slots, logits, random[:, 0])  # [B]
         predictor_rules = state.predictor_rules.of(slots)
 
         checked = [logits]
 
         def choose_code(later: Tensor, codebook: int) -> Tensor:
             checked[1:] = [later]  # what goes wrong in one codebook shows in the last
-            return choose(later.float(), predictor_rules, uniform(seed, frame, codebook))
+            return choose(later.float(), predictor_rules, random[:, codebook])
 
         cache = state.predictor_cache.rows(0, len(slots))  # every frame begins it anew
         codes, embedded = self._predictor.predict(
@@ -212,11 +215,10 @@ class FrameMaker:
         state.hidden[slots] = self._talker.step(state.row[slots], span, state.cache)
         state.position[slots] = position + 1
 
-    def _first_codes(self, state: FrameState, slots: Tensor, logits: Tensor) -> Tensor:
+    def _first_codes(self, state: FrameState, slots: Tensor, logits: Tensor, random: Tensor) -> Tensor:
         logits = penalize(logits, state.chosen[slots], state.penalty[slots])
         eos = self.config.codec_eos_token_id
         logits = forbid(logits, self._suppressed, state.piece_frame[slots], eos)
-        random = uniform(state.seed[slots], state.frame[slots], 0)
         return choose(logits, state.talker_rules.of(slots), random)
 
     def _advance(self, state: FrameState, slots: Tensor, first: Tensor, embedded: Tensor) -> None:

@@ -39,8 +39,8 @@ def _product(word: Tensor, factor: int) -> tuple[Tensor, Tensor]:
     return (product >> 32) & _WORD, product & _WORD
 
 
-def uniform(seeds: Tensor, frames: Tensor, codebook: int) -> Tensor:
-    """int64 [B] each → float32 [B] in 0 ≤ u < 1, multiples of 2⁻²³."""
+def uniform(seeds: Tensor, frames: Tensor, codebook: int | Tensor) -> Tensor:
+    """int64 each, of shapes that broadcast → float32 in 0 ≤ u < 1, multiples of 2⁻²³."""
     nothing = torch.zeros_like(frames)
     counter = (frames & _WORD, nothing + codebook, nothing, nothing)
     word = philox(counter, (seeds & _WORD, (seeds >> 32) & _WORD))[0]

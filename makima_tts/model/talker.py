@@ -35,14 +35,14 @@ class TextProjection:
         first, second = (weights.within(f"text_projection.linear_fc{number}") for number in (1, 2))
         return cls(
             config,
-            weights.take("model.text_embedding.weight", config.text_vocab_size, text),
+            weights.take_table("model.text_embedding.weight", config.text_vocab_size, text),
             (first.take("weight", text, text), first.take("bias", text)),
             (second.take("weight", hidden, text), second.take("bias", hidden)),
         )
 
     def rows(self, ids: Tensor) -> Tensor:
         """int64 [N] → [N, E]."""
-        inner = F.linear(self.embedding[ids], *self.first)  # [N, T]
+        inner = F.linear(self.embedding[ids].to(self.first[0].dtype), *self.first)  # [N, T]
         return F.linear(ACTIVATIONS[self.config.hidden_act](inner), *self.second)
 
 

@@ -53,6 +53,15 @@ class Weights:
 
     def take(self, name: str, *shape: int) -> Tensor:
         """Raises TtsUnavailable, naming file and tensor, when it is missing or of another shape."""
+        return self._take(name, shape).to(self.device, self.dtype, copy=True)
+
+    def take_table(self, name: str, *shape: int) -> Tensor:
+        """One whose rows are looked up: bfloat16 stays so, since what is looked up can be widened exactly."""
+        tensor = self._take(name, shape)
+        dtype = torch.bfloat16 if tensor.dtype is torch.bfloat16 else self.dtype
+        return tensor.to(self.device, dtype, copy=True)
+
+    def _take(self, name: str, shape: tuple[int, ...]) -> Tensor:
         full = self.prefix + name
         found = self.source.shape(full)
         if found is None:
@@ -62,11 +71,10 @@ class Weights:
                 f"{self.source.label}: {full} has the shape {list(found)}, "
                 f"but the configuration says {list(shape)}."
             )
-        tensor = self.source.read(full).to(self.device, self.dtype, copy=True)
         if full not in self.taken:
             self.taken.add(full)
             self.on_taken(full)
-        return tensor
+        return self.source.read(full)
 
     def untaken(self) -> list[str]:
         """Full names below this prefix that nobody has taken, sorted."""
