@@ -60,8 +60,8 @@ INLINE Real no_real(void) { return _mm512_setzero_ps(); }
 INLINE Real add_times(Real sum, Whole part, const float *scale) {
     return _mm512_fmadd_ps(_mm512_cvtepi32_ps(part), _mm512_set1_ps(*scale), sum);
 }
-INLINE float sum_of(Real sum) {
-    return sum8((f8)_mm512_castps512_ps256(sum) + (f8)_mm512_extractf32x8_ps(sum, 1));
+INLINE f8 eight_of(Real sum) {
+    return (f8)_mm512_castps512_ps256(sum) + (f8)_mm512_extractf32x8_ps(sum, 1);
 }
 
 #elif defined(__AVX2__) && defined(__FMA__)
@@ -78,7 +78,7 @@ INLINE Real no_real(void) { return _mm256_setzero_ps(); }
 INLINE Real add_times(Real sum, Whole part, const float *scale) {
     return _mm256_fmadd_ps(_mm256_cvtepi32_ps(part), _mm256_set1_ps(*scale), sum);
 }
-INLINE float sum_of(Real sum) { return sum8((f8)sum); }
+INLINE f8 eight_of(Real sum) { return (f8)sum; }
 
 #else
 
@@ -94,7 +94,7 @@ INLINE Real add_times(Real sum, Whole part, const float *scale) {
     const f8 product = __builtin_convertvector(part, f8) * *scale;
     return sum + product;
 }
-INLINE float sum_of(Real sum) { return sum8(sum); }
+INLINE f8 eight_of(Real sum) { return sum; }
 
 #endif
 
@@ -179,77 +179,101 @@ static void prepare_chunk(void *context, int64_t chunk, int64_t chunks) {
     for (int64_t row = begin; row < end; row++) prepare_row(pass, row / pass->length, row % pass->length, room);
 }
 
-/* Windows of rows consecutive samples by outputs consecutive ones. */
-INLINE void convolve_tile(const Pass *pass, int64_t first, int rows, int64_t output, int outputs,
-                          float sums[TILE_ROWS][TILE_OUTPUTS]) {
-    const Convolution *conv = pass->conv;
-    const int64_t width = conv->width, spans = pass->spans;
-    const int16_t *weights = conv->weights + output * conv->taps * width;
-    Real real[TILE_ROWS][TILE_OUTPUTS];
-#pragma GCC unroll 4
-    for (int row = 0; row < rows; row++)
-#pragma GCC unroll 2
-        for (int i = 0; i < outputs; i++) real[row][i] = no_real();
-    for (int64_t tap = 0; tap < conv->taps; tap++) {
-        const int64_t place = first + tap * conv->dilation;
-        for (int64_t span = 0; span < spans; span++) {
-            const int64_t begin = span * SPAN, end = begin + SPAN < width ? begin + SPAN : width;
-            const int16_t *of_weights = weights + tap * width, *numbers = pass->numbers + place * width;
-            Whole whole[TILE_ROWS][TILE_OUTPUTS];
-#pragma GCC unroll 4
-            for (int row = 0; row < rows; row++)
-#pragma GCC unroll 2
-                for (int i = 0; i < outputs; i++) whole[row][i] = no_whole();
-            for (int64_t at = begin; at < end; at += LANES)
-#pragma GCC unroll 4
-                for (int64_t step = at; step < at + LANES; step += STEP) {
-                    Whole of_output[TILE_OUTPUTS];
-#pragma GCC unroll 2
-                    for (int i = 0; i < outputs; i++)
-                        of_output[i] = load_step(of_weights + i * conv->taps * width + step);
-#pragma GCC unroll 4
-                    for (int row = 0; row < rows; row++) {
-                        const Whole x = load_step(numbers + row * width + step);
-#pragma GCC unroll 2
-                        for (int i = 0; i < outputs; i++)
-                            whole[row][i] = add_products(whole[row][i], x, of_output[i]);
-                    }
-                }
-#pragma GCC unroll 4
-            for (int row = 0; row < rows; row++)
-#pragma GCC unroll 2
-                for (int i = 0; i < outputs; i++)
-                    real[row][i] = add_times(real[row][i], whole[row][i], pass->scales + (place + row) * spans + span);
-        }
+/* Products of count numbers of four rows and two outputs: sums[2 * row + output]. */
+INLINE void multiply_span(const int16_t *rows, int64_t row_stride, const int16_t *outputs, int64_t output_stride,
+                          int64_t count, Whole sums[8]) {
+    const int16_t *row0 = rows, *row1 = rows + row_stride, *row2 = row1 + row_stride, *row3 = row2 + row_stride;
+    const int16_t *output0 = outputs, *output1 = outputs + output_stride;
+    Whole s00 = no_whole(), s01 = s00, s10 = s00, s11 = s00, s20 = s00, s21 = s00, s30 = s00, s31 = s00;
+    for (int64_t at = 0; at < count; at += STEP) {
+        const Whole first = load_step(output0 + at), second = load_step(output1 + at);
+        const Whole x0 = load_step(row0 + at), x1 = load_step(row1 + at);
+        s00 = add_products(s00, x0, first), s01 = add_products(s01, x0, second);
+        s10 = add_products(s10, x1, first), s11 = add_products(s11, x1, second);
+        const Whole x2 = load_step(row2 + at), x3 = load_step(row3 + at);
+        s20 = add_products(s20, x2, first), s21 = add_products(s21, x2, second);
+        s30 = add_products(s30, x3, first), s31 = add_products(s31, x3, second);
     }
-#pragma GCC unroll 4
-    for (int row = 0; row < rows; row++)
-#pragma GCC unroll 2
-        for (int i = 0; i < outputs; i++) sums[row][i] = sum_of(real[row][i]);
+    sums[0] = s00, sums[1] = s01, sums[2] = s10, sums[3] = s11;
+    sums[4] = s20, sums[5] = s21, sums[6] = s30, sums[7] = s31;
 }
 
-/* Samples from time on, at most a tile of them, by a tile of outputs. */
+/* Windows of four consecutive samples by two consecutive outputs: sums[2 * row + output]. */
+INLINE f8 convolve_tile(const Pass *pass, int64_t first, int64_t output) {
+    const Convolution *conv = pass->conv;
+    const int64_t width = conv->width, spans = pass->spans, stride = conv->taps * width;
+    Real real[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) real[i] = no_real();
+    for (int64_t tap = 0; tap < conv->taps; tap++)
+        for (int64_t span = 0; span < spans; span++) {
+            const int64_t place = first + tap * conv->dilation, begin = span * SPAN;
+            const float *scale = pass->scales + place * spans + span;
+            Whole whole[8];
+            multiply_span(pass->numbers + place * width + begin, width,
+                          conv->weights + output * stride + tap * width + begin, stride,
+                          begin + SPAN < width ? SPAN : width - begin, whole);
+#pragma GCC unroll 8
+            for (int i = 0; i < 8; i++) real[i] = add_times(real[i], whole[i], scale + i / 2 * spans);
+        }
+    f8 lanes[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) lanes[i] = eight_of(real[i]);
+    return sums_of8(lanes);
+}
+
+/* The same of one sample and one output: sums[0]. */
+ALONE f8 convolve_one(const Pass *pass, int64_t first, int64_t output) {
+    const Convolution *conv = pass->conv;
+    const int64_t width = conv->width, spans = pass->spans;
+    Real real = no_real();
+    for (int64_t tap = 0; tap < conv->taps; tap++)
+        for (int64_t span = 0; span < spans; span++) {
+            const int64_t place = first + tap * conv->dilation, begin = span * SPAN;
+            const int64_t end = begin + SPAN < width ? begin + SPAN : width;
+            const int16_t *weights = conv->weights + (output * conv->taps + tap) * width;
+            Whole whole = no_whole();
+            for (int64_t at = begin; at < end; at += STEP)
+                whole = add_products(whole, load_step(pass->numbers + place * width + at), load_step(weights + at));
+            real = add_times(real, whole, pass->scales + place * spans + span);
+        }
+    const f8 lanes[8] = {eight_of(real)};
+    return sums_of8(lanes);
+}
+
+/* A sum, scaled, with the bias and what is beside, goes where it belongs. */
+ALONE void put(const Pass *pass, int64_t place, int64_t output, float sum) {
+    const Convolution *conv = pass->conv;
+    const int64_t at = place * conv->outputs + output;
+    const float made = sum * conv->scales[output] + conv->bias[output];
+    pass->to[at] = pass->beside ? pass->beside[at] + made : made;
+}
+
+/* The same for a whole tile. */
+INLINE void put_tile(const Pass *pass, int64_t place, int64_t output, f8 sums) {
+    const Convolution *conv = pass->conv;
+    const float *scale = conv->scales + output, *bias = conv->bias + output;
+    const f8 scales = {scale[0], scale[1], scale[0], scale[1], scale[0], scale[1], scale[0], scale[1]};
+    const f8 biases = {bias[0], bias[1], bias[0], bias[1], bias[0], bias[1], bias[0], bias[1]};
+    const f8 made = sums * scales + biases;
+    for (int row = 0; row < TILE_ROWS; row++)
+        for (int i = 0; i < TILE_OUTPUTS; i++) {
+            const int64_t at = (place + row) * conv->outputs + output + i;
+            pass->to[at] = pass->beside ? pass->beside[at] + made[2 * row + i] : made[2 * row + i];
+        }
+}
+
+/* Samples from time on, at most a tile of them, by a tile of outputs at most. */
 static void convolve_some(const Pass *pass, int64_t batch, int64_t time, int64_t rows, int64_t output,
                           int64_t outputs) {
-    const Convolution *conv = pass->conv;
-    const int64_t first = batch * pass->length + time;
-    float sums[TILE_ROWS][TILE_OUTPUTS];
-    if (rows == TILE_ROWS && outputs == TILE_OUTPUTS)
-        convolve_tile(pass, first, TILE_ROWS, output, TILE_OUTPUTS, sums);
-    else
-        for (int64_t row = 0; row < rows; row++)
-            for (int64_t i = 0; i < outputs; i++) {
-                float one[TILE_ROWS][TILE_OUTPUTS];
-                convolve_tile(pass, first + row, 1, output + i, 1, one);
-                sums[row][i] = one[0][0];
-            }
+    const int64_t first = batch * pass->length + time, place = batch * pass->time + time;
+    if (rows == TILE_ROWS && outputs == TILE_OUTPUTS) {
+        put_tile(pass, place, output, convolve_tile(pass, first, output));
+        return;
+    }
     for (int64_t row = 0; row < rows; row++)
-        for (int64_t i = 0; i < outputs; i++) {
-            const int64_t column = output + i, place = batch * pass->time + time + row;
-            const float sum = sums[row][i] * conv->scales[column] + conv->bias[column];
-            const float *beside = pass->beside ? pass->beside + place * conv->outputs + column : NULL;
-            pass->to[place * conv->outputs + column] = beside ? *beside + sum : sum;
-        }
+        for (int64_t i = 0; i < outputs; i++)
+            put(pass, place + row, output + i, convolve_one(pass, first + row, output + i)[0]);
 }
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }

@@ -26,6 +26,21 @@ INLINE float sum8(f8 v) {
     return v[0];
 }
 
+/* The sum of each of eight vectors; of one, whatever the others are, in the same order. */
+INLINE f8 sums_of8(const f8 v[8]) {
+#ifdef __AVX2__
+    const __m256 a = _mm256_hadd_ps((__m256)v[0], (__m256)v[1]), b = _mm256_hadd_ps((__m256)v[2], (__m256)v[3]);
+    const __m256 c = _mm256_hadd_ps((__m256)v[4], (__m256)v[5]), d = _mm256_hadd_ps((__m256)v[6], (__m256)v[7]);
+    const __m256 first = _mm256_hadd_ps(a, b), last = _mm256_hadd_ps(c, d);
+    return (f8)_mm256_permute2f128_ps(first, last, 0x20) + (f8)_mm256_permute2f128_ps(first, last, 0x31);
+#else
+    f8 sums;
+    for (int i = 0; i < 8; i++)
+        sums[i] = ((v[i][0] + v[i][1]) + (v[i][2] + v[i][3])) + ((v[i][4] + v[i][5]) + (v[i][6] + v[i][7]));
+    return sums;
+#endif
+}
+
 INLINE f8 select8(i8 mask, f8 yes, f8 no) { return (f8)((mask & (i8)yes) | (~mask & (i8)no)); }
 
 INLINE float most8(f8 v) {
