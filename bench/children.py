@@ -7,7 +7,7 @@ import json
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bench.processes import ROOT, line_of, running, threads
@@ -15,6 +15,7 @@ from bench.processes import ROOT, line_of, running, threads
 REFERENCE_PYTHON = ROOT / ".venvs" / "qwen-tts" / "bin" / "python"
 _STUBS = ROOT / "tests" / "official" / "stubs"
 _QUIET = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+_PATIENCE_S = 20.0
 START = "process, imports, weights, s"
 
 # What was measured, and its size if it has one → a value for each run.
@@ -34,6 +35,13 @@ class Child:
         self.found[START, None] = [time.monotonic() - self._began_s]
         return self
 
+    def end(self) -> None:
+        """It ends by itself once nothing can be asked any more, and takes its files away."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_PATIENCE_S)
+
     def measure(self, part: str, size: int | None) -> None:
         print(json.dumps({"part": part, "size": size or 1}), file=self._process.stdin, flush=True)
         answer: dict[str, float] = json.loads(line_of(self._process))
@@ -41,11 +49,16 @@ class Child:
             self.found.setdefault((name, size), []).append(value)
 
 
+def _until_left(child: Child) -> Iterator[Child]:
+    yield child.await_ready()
+    child.end()
+
+
 @contextmanager
 def ours(checkpoint: Path, precision: str, thread_count: int | None, *options: str) -> Iterator[Child]:
     command = ("bench.ours", str(checkpoint), "--precision", precision, *options)
     with running(*command, environment=threads(thread_count)) as process:
-        yield Child(process).await_ready()
+        yield from _until_left(Child(process))
 
 
 @contextmanager
@@ -54,4 +67,4 @@ def reference(checkpoint: Path, precision: str, thread_count: int | None, *optio
     command = ("bench.reference", str(checkpoint), "--precision", precision, *options)
     environment = {**_QUIET, "PYTHONPATH": str(_STUBS), **threads(thread_count)}
     with running(*command, python=REFERENCE_PYTHON, environment=environment) as process:
-        yield Child(process).await_ready()
+        yield from _until_left(Child(process))
