@@ -96,8 +96,9 @@ INLINE Lanes nothing(void) { return _mm512_setzero_ps(); }
 INLINE Lanes add_scaled(Lanes sum, Lanes part, const float *scale) {
     return _mm512_fmadd_ps(part, _mm512_set1_ps(*scale), sum);
 }
-INLINE float total(Lanes sum, f8 taken) {
-    return sum8((f8)_mm512_castps512_ps256(sum) + (f8)_mm512_extractf32x8_ps(sum, 1) + taken);
+INLINE Lanes add_eight(Lanes sum, f8 more) { return _mm512_add_ps(sum, _mm512_zextps256_ps512((__m256)more)); }
+INLINE float total(Lanes sum) {
+    return sum8((f8)_mm512_castps512_ps256(sum) + (f8)_mm512_extractf32x8_ps(sum, 1));
 }
 
 #elif defined(__AVX2__) && defined(__FMA__)
@@ -148,7 +149,8 @@ INLINE Lanes nothing(void) { return _mm256_setzero_ps(); }
 INLINE Lanes add_scaled(Lanes sum, Lanes part, const float *scale) {
     return _mm256_fmadd_ps(part, _mm256_set1_ps(*scale), sum);
 }
-INLINE float total(Lanes sum, f8 taken) { return sum8((f8)sum + taken); }
+INLINE Lanes add_eight(Lanes sum, f8 more) { return (__m256)((f8)sum + more); }
+INLINE float total(Lanes sum) { return sum8((f8)sum); }
 
 #else
 
@@ -175,12 +177,14 @@ INLINE Lanes product(Unpacked weights, const Quantized *x, int64_t place, int bi
 
 INLINE Lanes nothing(void) { return 0; }
 INLINE Lanes add_scaled(Lanes sum, Lanes part, const float *scale) { return sum + part * (double)*scale; }
-INLINE float total(Lanes sum, f8 taken) { return (float)sum + sum8(taken); }
+INLINE Lanes add_eight(Lanes sum, f8 more) { return sum + sum8(more); }
+INLINE float total(Lanes sum) { return (float)sum; }
 
 #endif
 
-/* The scales of BLOCK groups, of an output and of a row together; adds what offsets take off their sum. */
-INLINE f8 combine(const uint16_t *scales, const float *row_scales, const float *starts, float *together, f8 taken) {
+/* The scales of BLOCK groups, of an output and of a row together; what offsets take off their sum. */
+INLINE f8 combine(const uint16_t *scales, const float *row_scales, const float *starts, float *together) {
+    f8 taken = {0};
 #pragma GCC unroll 2
     for (int i = 0; i < BLOCK; i += 8) {
         const i8 wide = __builtin_convertvector(*(const h8 *)(scales + i), i8) << 16;
@@ -191,101 +195,82 @@ INLINE f8 combine(const uint16_t *scales, const float *row_scales, const float *
     return taken;
 }
 
-/* rows of x from at on, by one output. */
+/* rows of x from at on, by outputs; rows times outputs are at most TILE: sums [outputs, rows]. What one row
+   comes to by one output is summed up in the same order in every tile. */
 INLINE void multiply_tile(const Matrix *matrix, int bits, const Quantized *x, int64_t at, int rows,
-                          int64_t output, float *sums) {
+                          int64_t output, int outputs, float *sums) {
     const int64_t groups = matrix->inputs / GROUP, stride = scale_stride(matrix->inputs);
-    const uint8_t *values = matrix->values + output * matrix->inputs * bits / 8;
-    const uint16_t *scales = matrix->scales + output * stride;
+    const int64_t bytes = matrix->inputs * bits / 8;
+    const uint8_t *values = matrix->values + output * bytes;
     Lanes lanes[TILE];
-    f8 taken[TILE];
 #pragma GCC unroll 4
-    for (int row = 0; row < rows; row++) lanes[row] = nothing(), taken[row] = (f8){0};
+    for (int i = 0; i < rows * outputs; i++) lanes[i] = nothing();
     for (int64_t begin = 0; begin < groups; begin += BLOCK) {
         const int64_t end = groups - begin < BLOCK ? groups : begin + BLOCK;
         _Alignas(64) float together[TILE][BLOCK];
 #pragma GCC unroll 4
-        for (int row = 0; row < rows; row++) {
-            const int64_t place = (at + row) * stride + begin;
-            taken[row] = combine(scales + begin, x->scales + place, x->starts + place, together[row], taken[row]);
-        }
-        for (int64_t group = begin; group < end; group++) {
-            const Unpacked weights = unpack(values + group * GROUP * bits / 8, bits);
+        for (int i = 0; i < outputs; i++) {
+            const uint16_t *scales = matrix->scales + (output + i) * stride + begin;
 #pragma GCC unroll 4
             for (int row = 0; row < rows; row++) {
-                const Lanes part = product(weights, x, ((at + row) * groups + group) * GROUP, bits);
-                lanes[row] = add_scaled(lanes[row], part, together[row] + (group - begin));
+                const int64_t place = (at + row) * stride + begin;
+                lanes[i * rows + row] =
+                    add_eight(lanes[i * rows + row],
+                              combine(scales, x->scales + place, x->starts + place, together[i * rows + row]));
             }
         }
+        for (int64_t group = begin; group < end; group++)
+#pragma GCC unroll 4
+            for (int i = 0; i < outputs; i++) {
+                const Unpacked weights = unpack(values + i * bytes + group * GROUP * bits / 8, bits);
+#pragma GCC unroll 4
+                for (int row = 0; row < rows; row++)
+                    lanes[i * rows + row] =
+                        add_scaled(lanes[i * rows + row],
+                                   product(weights, x, ((at + row) * groups + group) * GROUP, bits),
+                                   together[i * rows + row] + (group - begin));
+            }
     }
 #pragma GCC unroll 4
-    for (int row = 0; row < rows; row++) sums[row] = total(lanes[row], taken[row]);
+    for (int i = 0; i < rows * outputs; i++) sums[i] = total(lanes[i]);
 }
 
-/* One row, by two outputs: the same sums as one by one, but neither waits for the other. */
-INLINE void multiply_pair(const Matrix *matrix, int bits, const Quantized *x, int64_t at, int64_t output,
-                          float *sums) {
-    const int64_t groups = matrix->inputs / GROUP, stride = scale_stride(matrix->inputs);
-    const int64_t bytes = matrix->inputs * bits / 8, row = at * stride;
-    const uint8_t *values = matrix->values + output * bytes;
-    const uint16_t *scales = matrix->scales + output * stride;
-    Lanes first = nothing(), second = nothing();
-    f8 first_taken = {0}, second_taken = {0};
-    for (int64_t begin = 0; begin < groups; begin += BLOCK) {
-        const int64_t end = groups - begin < BLOCK ? groups : begin + BLOCK;
-        const float *row_scales = x->scales + row + begin, *starts = x->starts + row + begin;
-        _Alignas(64) float together[2][BLOCK];
-        first_taken = combine(scales + begin, row_scales, starts, together[0], first_taken);
-        second_taken = combine(scales + stride + begin, row_scales, starts, together[1], second_taken);
-        for (int64_t group = begin; group < end; group++) {
-            const uint8_t *here = values + group * GROUP * bits / 8;
-            const int64_t place = (at * groups + group) * GROUP;
-            first = add_scaled(first, product(unpack(here, bits), x, place, bits), together[0] + (group - begin));
-            second = add_scaled(second, product(unpack(here + bytes, bits), x, place, bits),
-                                together[1] + (group - begin));
-        }
-    }
-    sums[0] = total(first, first_taken);
-    sums[1] = total(second, second_taken);
-}
-
-INLINE void multiply_some(const Matrix *matrix, int bits, const Quantized *x, int64_t at, int64_t rows,
-                          int64_t output, float *sums) {
+/* A tile of rows by as many outputs as fit, of those that are left; how many that were. */
+INLINE int64_t multiply_some(const Matrix *matrix, int bits, const Quantized *x, int64_t at, int64_t rows,
+                             int64_t output, int64_t left, float *sums) {
+    if (rows == 1 && left >= 4) return multiply_tile(matrix, bits, x, at, 1, output, 4, sums), 4;
+    if (rows == 2 && left >= 2) return multiply_tile(matrix, bits, x, at, 2, output, 2, sums), 2;
     switch (rows) {
-        case 1: multiply_tile(matrix, bits, x, at, 1, output, sums); break;
-        case 2: multiply_tile(matrix, bits, x, at, 2, output, sums); break;
-        case 3: multiply_tile(matrix, bits, x, at, 3, output, sums); break;
-        default: multiply_tile(matrix, bits, x, at, TILE, output, sums);
+        case 1: return multiply_tile(matrix, bits, x, at, 1, output, 1, sums), 1;
+        case 2: return multiply_tile(matrix, bits, x, at, 2, output, 1, sums), 1;
+        case 3: return multiply_tile(matrix, bits, x, at, 3, output, 1, sums), 1;
+        default: return multiply_tile(matrix, bits, x, at, TILE, output, 1, sums), 1;
     }
+}
+
+INLINE int64_t multiply_with(const Matrix *matrix, const Quantized *x, int64_t at, int64_t rows, int64_t output,
+                             int64_t left, float *sums) {
+    if (matrix->bits == 16) return multiply_some(matrix, 16, x, at, rows, output, left, sums);
+    if (matrix->bits == 8) return multiply_some(matrix, 8, x, at, rows, output, left, sums);
+    return multiply_some(matrix, 4, x, at, rows, output, left, sums);
 }
 
 /* Some outputs at a time, whose weights stay near while one tile of rows after the other passes by. */
-void multiply(const Matrix *matrix, const Quantized *x, int64_t rows, int64_t begin, int64_t end,
-                    float *to, int64_t stride, int add) {
+void multiply(const Matrix *matrix, const Quantized *x, int64_t rows, int64_t begin, int64_t end, float *to,
+              int64_t stride, int add) {
     for (int64_t first = begin; first < end; first += NEAR) {
         const int64_t last = end - first < NEAR ? end : first + NEAR;
         for (int64_t at = 0; at < rows; at += TILE) {
             const int64_t count = rows - at < TILE ? rows - at : TILE;
-            int64_t output = first;
-            for (; rows == 1 && output + 2 <= last; output += 2) {
-                float sums[2];
-                if (matrix->bits == 16) multiply_pair(matrix, 16, x, at, output, sums);
-                else if (matrix->bits == 8) multiply_pair(matrix, 8, x, at, output, sums);
-                else multiply_pair(matrix, 4, x, at, output, sums);
-                for (int i = 0; i < 2; i++) {
-                    float *place = to + at * stride + output + i;
-                    *place = (add ? *place : 0) + (sums[i] + (matrix->bias ? matrix->bias[output + i] : 0));
-                }
-            }
-            for (; output < last; output++) {
-                const float bias = matrix->bias ? matrix->bias[output] : 0;
+            int64_t done = 0;
+            for (int64_t output = first; output < last; output += done) {
                 float sums[TILE];
-                if (matrix->bits == 16) multiply_some(matrix, 16, x, at, count, output, sums);
-                else if (matrix->bits == 8) multiply_some(matrix, 8, x, at, count, output, sums);
-                else multiply_some(matrix, 4, x, at, count, output, sums);
-                for (int64_t row = 0; row < count; row++) {
-                    float *place = to + (at + row) * stride + output;
-                    *place = (add ? *place : 0) + (sums[row] + bias);
+                done = multiply_with(matrix, x, at, count, output, last - output, sums);
+                for (int64_t column = output; column < output + done; column++) {
+                    const float bias = matrix->bias ? matrix->bias[column] : 0;
+                    float *place = to + at * stride + column;
+                    for (int64_t row = 0; row < count; row++, place += stride)
+                        *place = (add ? *place : 0) + (sums[(column - output) * count + row] + bias);
                 }
             }
         }
