@@ -16,7 +16,7 @@ from bench.simulate_traces import Arrival
 from makima_tts.engine.admission import HEADROOM, Admission, AdmissionRule, Load
 from makima_tts.engine.costs import CostMeter, Costs
 from makima_tts.engine.ramp import next_chunk_frames
-from makima_tts.engine.scheduler import Order, Standing, StepPlan, batch_rows, plan_step
+from makima_tts.engine.scheduler import Order, Standing, StepPlan, plan_step
 from makima_tts.engine.slots import Lease, Slots
 from makima_tts.speech import ListenerClock
 
@@ -47,8 +47,8 @@ class Machine:
     slots: int
     part_rows: int
 
-    def step_s(self, rows: int) -> float:
-        return Costs(self.steps).step_s(rows)
+    def step_s(self, streams: int) -> float:
+        return Costs(self.steps).step_s(streams)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +151,9 @@ class Replica:
     def _warm_up(self) -> None:
         """As the engine does before it is ready: what one takes, and a full house."""
         machine = self._machine
-        for rows in (1, machine.slots):
-            self.meter.stepped(rows, machine.step_s(rows))
-            self.meter.decoded(rows, machine.codec_call_s + rows * machine.codec_frame_s)
+        for streams in (1, machine.slots):
+            self.meter.stepped(streams, machine.step_s(streams))
+            self.meter.decoded(streams, machine.codec_call_s + streams * machine.codec_frame_s)
         self.meter.read(_PROMPT_ROWS, self._reading_s([_PROMPT_ROWS]))
         self._load = Load(self.meter.costs, FRAME_S)
 
@@ -224,7 +224,7 @@ class Replica:
         return self.now_s > began_s
 
     def _load_as_it_is(self, costs: Costs) -> Load:
-        rtf = costs.turn_s(batch_rows(self._speakers), len(self._speakers)) / FRAME_S
+        rtf = costs.turn_s(len(self._speakers)) / FRAME_S
         leaving_s = (
             self.now_s + each.unsaid_s() * (rtf if each.clock.ahead_s(self.now_s) < MOST_AHEAD_S else 1.0)
             for each in self._speakers.values()
@@ -256,9 +256,8 @@ class Replica:
         speaking = [self._speakers[slot] for slot in plan.speak]
         if not speaking:
             return
-        rows = batch_rows(plan.speak)
-        self.meter.stepped(rows, self._takes(self._machine.step_s(rows)))
-        rtf = costs.turn_s(rows, len(speaking)) / FRAME_S
+        self.meter.stepped(len(speaking), self._takes(self._machine.step_s(len(speaking))))
+        rtf = costs.turn_s(len(speaking)) / FRAME_S
         due: defaultdict[int, list[_Speaker]] = defaultdict(list)
         for speaker in speaking:
             speaker.pending += 1

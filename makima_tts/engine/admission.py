@@ -60,7 +60,7 @@ class Admission:
         return max((n for n in range(2, self._most + 1) if self._in_time(load, n)), default=1)
 
     def _in_time(self, load: Load, streams: int) -> bool:
-        return load.costs.turn_s(streams, streams) <= self._headroom * load.frame_s
+        return load.costs.turn_s(streams) <= self._headroom * load.frame_s
 
     def wait_s(self, load: Load, streams: int, now_s: float) -> float | None:
         """None admits one more beside ``streams``; else when to ask again."""

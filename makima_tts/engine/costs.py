@@ -19,7 +19,7 @@ _UNKNOWN_SLICE_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """``steps``: (batch rows, seconds of a step), both rising, for as many rows as were seen.
+    """``steps``: (streams in it, seconds of a step), both rising, for what was seen.
 
     ``codec_frame_s``: a frame of one stream becomes sound. ``prompt_row_s``: a row of a prompt is read.
     ``slice_s``: the longest slice of other work.
@@ -30,22 +30,22 @@ class Costs:
     prompt_row_s: float = 0.0
     slice_s: float = _UNKNOWN_SLICE_S
 
-    def step_s(self, rows: int) -> float:
-        """Between two measured counts on the line between them, beyond all as if every row cost the same."""
-        if not self.steps or rows <= 0:
+    def step_s(self, streams: int) -> float:
+        """Between two measured counts on the line between them, beyond all as if each cost the same."""
+        if not self.steps or streams <= 0:
             return 0.0
-        place = bisect_right(self.steps, rows, key=lambda step: step[0])
+        place = bisect_right(self.steps, streams, key=lambda step: step[0])
         if place == 0:
             return self.steps[0][1]
         fewer, fewer_s = self.steps[place - 1]
         if place == len(self.steps):
-            return fewer_s * rows / fewer
+            return fewer_s * streams / fewer
         more, more_s = self.steps[place]
-        return fewer_s + (more_s - fewer_s) * (rows - fewer) / (more - fewer)
+        return fewer_s + (more_s - fewer_s) * (streams - fewer) / (more - fewer)
 
-    def turn_s(self, rows: int, streams: int) -> float:
-        """A frame for so many streams in so many batch rows, and its sound."""
-        return self.step_s(rows) + streams * self.codec_frame_s
+    def turn_s(self, streams: int) -> float:
+        """A frame for so many streams, and its sound."""
+        return self.step_s(streams) + streams * self.codec_frame_s
 
 
 class _Lately:
@@ -79,11 +79,11 @@ class CostMeter:
         self._slice_s = 0.0
         self._costs: Costs | None = Costs()
 
-    def stepped(self, rows: int, seconds: float) -> None:
-        """A step of so many batch rows, without reading and decoding."""
-        lately = self._steps.setdefault(rows, _Lately())
+    def stepped(self, streams: int, seconds: float) -> None:
+        """A step of so many streams, without reading and decoding."""
+        lately = self._steps.setdefault(streams, _Lately())
         lately.add(seconds)
-        self._known[rows] = lately.median
+        self._known[streams] = lately.median
         self._costs = None
 
     def decoded(self, frames: int, seconds: float) -> None:
@@ -113,5 +113,5 @@ class CostMeter:
 
 
 def _rising(steps: Iterable[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
-    """More rows never cost less, whatever was measured, and when."""
+    """More streams never cost less, whatever was measured, and when."""
     return tuple(accumulate(steps, lambda before, here: (here[0], max(before[1], here[1]))))

@@ -44,6 +44,9 @@ SAMPLE_RATE_HZ = 24_000
 BUFFER_SAMPLES = SAMPLE_RATE_HZ
 _WARM_UP = "Hello."
 _WARM_UP_SAMPLES = SAMPLE_RATE_HZ
+# Long enough that the first still speaks when the last begins.
+_FULL_HOUSE = "This is what it takes when everybody speaks at once."
+_FULL_HOUSE_SAMPLES = SAMPLE_RATE_HZ // 2
 
 # Shares of the way to ready.
 _DOWNLOADED, _LOADED = 0.4, 0.9
@@ -219,16 +222,16 @@ class Qwen3Engine:
 
         How many streams there is time for is known from what one takes, and all of them.
         """
-        await self._say_a_little(1, _WARM_UP_SAMPLES)
+        await self._say_a_little(_WARM_UP, 1, _WARM_UP_SAMPLES)
         if self._admission.depends_on_more(self._running().load):
-            await self._say_a_little(self._streams, 1)
+            await self._say_a_little(_FULL_HOUSE, self._streams, _FULL_HOUSE_SAMPLES)
 
-    async def _say_a_little(self, streams: int, samples: int) -> None:
+    async def _say_a_little(self, text: str, streams: int, samples: int) -> None:
         """So many at once, each until it has said so much, or everything."""
         thread = self._running()
         speaking = [self._begin(thread, UtteranceRequest("warm-up", seed=0)) for _ in range(streams)]
         for stream in speaking:
-            stream.feed(_WARM_UP)
+            stream.feed(text)
             stream.finish()
         await asyncio.gather(*(_hear(stream, samples) for stream in speaking))
         for stream in speaking:

@@ -70,11 +70,6 @@ class Order:
     margin_s: float = 0.05
 
 
-def batch_rows(slots: Iterable[int]) -> int:
-    """A step computes all rows up to the highest slot in it."""
-    return max(slots, default=-1) + 1
-
-
 def plan_step(
     standings: Iterable[Standing],
     now_s: float,
@@ -99,8 +94,7 @@ class _Turn:
         self._now_s = now_s
         self._costs = costs
         self._order = order
-        rows = batch_rows(each.slot for each in able)
-        self._turn_s = costs.turn_s(rows, len(able))
+        self._turn_s = costs.turn_s(len(able))
         self._slack_s = {each.slot: self._slack_of(each) for each in able if each.heard}
         self._somebody_can_speak = any(not each.unread for each in able)
         self._spent_s = 0.0
@@ -163,7 +157,7 @@ class _Turn:
             chosen = ready[:1]  # whatever becomes of the others: there is nothing else to do
         slots = tuple(sorted(each.slot for each in chosen))
         sounds = (each.pending + 1 if each.slot in hurried else each.decodes for each in chosen)
-        self._spent_s += self._costs.step_s(batch_rows(slots)) + sum(sounds) * self._costs.codec_frame_s
+        self._spent_s += self._costs.step_s(len(slots)) + sum(sounds) * self._costs.codec_frame_s
         return slots, hurried
 
     def _joined_by(
@@ -173,19 +167,18 @@ class _Turn:
         # Whoever is hurried is heard at the end of this turn, the others one turn later.
         bears_s = (s + self._turn_s * (slot in hurried) for slot, s in self._slack_s.items())
         limit_s = min(bears_s, default=inf) - self._spent_s
-        chosen, rows = list(must), batch_rows(each.slot for each in must)
-        step_s = self._costs.step_s(rows)
+        chosen, step_s = list(must), self._costs.step_s(len(must))
         sound_s = sum(each.pending + 1 for each in must) * self._costs.codec_frame_s
         somebody_waits = len(self._slack_s) < len(self._able)
         for each in rest:
             if somebody_waits and each.due_s - self._now_s > self._order.plenty_s:
                 limit_s = min(limit_s, (step_s + sound_s) * (1 + self._order.plenty_share))
                 somebody_waits = False  # the limit is set: all who follow have plenty, too
-            with_step_s = step_s if each.slot < rows else self._costs.step_s(each.slot + 1)
+            with_step_s = self._costs.step_s(len(chosen) + 1)
             with_sound_s = sound_s + each.decodes * self._costs.codec_frame_s
             if with_step_s + with_sound_s <= max(limit_s, step_s + sound_s):
                 chosen.append(each)
-                rows, step_s, sound_s = max(rows, each.slot + 1), with_step_s, with_sound_s
+                step_s, sound_s = with_step_s, with_sound_s
         return chosen
 
     def has_time_for_work(self, since_s: float) -> bool:

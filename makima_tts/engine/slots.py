@@ -2,7 +2,7 @@
 
 In: wishes for a row, returns. Out: leases. Does not know: what lies in a row.
 
-The lowest free row is leased first: a step computes all rows up to the highest that is leased.
+The lowest free row is leased first, so that memory is touched as late as it can be.
 """
 
 from dataclasses import dataclass

@@ -18,7 +18,7 @@ from makima_tts.engine.failures import as_failure
 from makima_tts.engine.manner import FrameWatcher, Manner
 from makima_tts.engine.ramp import next_chunk_frames
 from makima_tts.engine.runner import Runner
-from makima_tts.engine.scheduler import StepPlan, batch_rows
+from makima_tts.engine.scheduler import StepPlan
 from makima_tts.engine.utterance import EngineUtterance, Phase, PieceState
 from makima_tts.engine.voices import LoadedVoices
 from makima_tts.errors import InvalidText, SynthesisError, TtsError
@@ -142,7 +142,7 @@ class Steps:
         step_began_s = time.perf_counter()
         self._make(speaking)
         made_s = time.perf_counter()
-        self.meter.stepped(batch_rows(each.lease.slot for each in speaking), made_s - step_began_s)
+        self.meter.stepped(len(speaking), made_s - step_began_s)
         self._decode([each for each in speaking if each.phase is Phase.SPEAKING], hasten, began_s)
 
     def _make(self, speaking: list[EngineUtterance]) -> None:
@@ -198,8 +198,7 @@ class Steps:
 
     def _rtf(self, speaking: list[EngineUtterance]) -> float:
         """What a second of everybody's sound takes."""
-        rows = batch_rows(each.lease.slot for each in speaking)
-        return self.meter.costs.turn_s(rows, len(speaking)) / self.frame_s
+        return self.meter.costs.turn_s(len(speaking)) / self.frame_s
 
     def _hand_over(
         self, utterance: EngineUtterance, pcm: npt.NDArray[np.float32], frames: int, rtf: float

@@ -23,7 +23,7 @@ from makima_tts.engine.admission import Load
 from makima_tts.engine.failures import as_failure
 from makima_tts.engine.manner import FrameWatcher, Manner
 from makima_tts.engine.runner import Runner
-from makima_tts.engine.scheduler import StepPlan, batch_rows, plan_step
+from makima_tts.engine.scheduler import StepPlan, plan_step
 from makima_tts.engine.slots import Slots
 from makima_tts.engine.steps import Steps
 from makima_tts.engine.utterance import EngineUtterance
@@ -194,7 +194,7 @@ class EngineThread:
     def _load_as_it_is(self, steps: Steps, now_s: float) -> Load:
         """Whoever has no credit is told the rest as fast as he hears it, the others as fast as it is made."""
         costs, speaking = steps.meter.costs, self._utterances
-        rtf = costs.turn_s(batch_rows(each.lease.slot for each in speaking), len(speaking)) / steps.frame_s
+        rtf = costs.turn_s(len(speaking)) / steps.frame_s
         leaving_s = (
             now_s + each.unsaid_s(steps.frame_s) * (rtf if each.sink.has_credit else 1.0) for each in speaking
         )

@@ -16,7 +16,7 @@ async def test_a_slow_machine_speaks_to_one_and_tells_the_next_when_to_come(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with running(ENDING, admission="realtime") as engine:
-        monkeypatch.setattr(Costs, "turn_s", lambda _costs, _rows, _streams: 1.0)
+        monkeypatch.setattr(Costs, "turn_s", lambda _costs, _streams: 1.0)
         only = begin(engine, *[TEXT] * 3)
         await anext(only)
         with pytest.raises(RateLimited) as refusal:
@@ -28,7 +28,7 @@ async def test_a_slow_machine_speaks_to_one_and_tells_the_next_when_to_come(
 
 async def test_a_fast_machine_fills_its_places(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(ENDING, streams=3, admission="realtime") as engine:
-        monkeypatch.setattr(Costs, "turn_s", lambda _costs, rows, _streams: 0.001 * rows)
+        monkeypatch.setattr(Costs, "turn_s", lambda _costs, streams: 0.001 * streams)
         speaking = [begin(engine, TEXT) for _ in range(3)]
         with pytest.raises(RateLimited):
             begin(engine, TEXT)

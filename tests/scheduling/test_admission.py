@@ -15,7 +15,7 @@ COSTS = Costs(((1, 0.03), (8, 0.1)), codec_frame_s=0.005)
 def test_as_many_are_let_in_as_a_turn_has_time_for() -> None:
     admission = Admission("realtime", 8)
     limit = admission.limit(Load(COSTS, FRAME_S))
-    assert COSTS.turn_s(limit, limit) <= HEADROOM * FRAME_S < COSTS.turn_s(limit + 1, limit + 1)
+    assert COSTS.turn_s(limit) <= HEADROOM * FRAME_S < COSTS.turn_s(limit + 1)
     assert limit == 3
 
 
@@ -74,7 +74,7 @@ def test_costs_lie_between_what_was_measured() -> None:
     assert Costs(((4, 0.04),)).step_s(2) == pytest.approx(0.04)
 
 
-def test_measured_costs_rise_with_the_rows_and_forget_what_happened_once() -> None:
+def test_measured_costs_rise_with_the_streams_and_forget_what_happened_once() -> None:
     meter = CostMeter()
     meter.stepped(1, 5.0)  # for the first time
     for _ in range(5):
@@ -90,8 +90,8 @@ def test_measured_costs_rise_with_the_rows_and_forget_what_happened_once() -> No
 
 
 @given(st.lists(st.tuples(st.integers(1, 16), st.floats(0.001, 1)), min_size=1), st.integers(1, 32))
-def test_more_rows_never_cost_less(measured: list[tuple[int, float]], rows: int) -> None:
+def test_more_streams_never_cost_less(measured: list[tuple[int, float]], streams: int) -> None:
     meter = CostMeter()
     for each, seconds in measured:
         meter.stepped(each, seconds)
-    assert meter.costs.step_s(rows) <= meter.costs.step_s(rows + 1) + 1e-9
+    assert meter.costs.step_s(streams) <= meter.costs.step_s(streams + 1) + 1e-9
