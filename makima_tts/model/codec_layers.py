@@ -24,7 +24,7 @@ from makima_tts.model.weights import Weights
 _KERNEL = 7
 _DILATIONS = (1, 3, 9)
 _WIDENING = 4
-_LAYER_NORM_EPS = 1e-6
+LAYER_NORM_EPS = 1e-6
 _SNAKE_EPS = 1e-9
 # Beyond it, e^alpha times a feature may overflow, and the sine of infinity is NaN. A float32 phase is
 # meaningless long before.
@@ -36,23 +36,6 @@ class Convolution(Protocol):
 
     def __call__(self, x: Tensor, history: Tensor, /) -> Tensor:
         """[B, T, C] → [B, T, O]; ``history`` [B, N] is advanced in place."""
-
-
-class Product(Protocol):
-    """A matrix and a bias, however they are kept: [..., inputs] → [..., outputs]."""
-
-    def __call__(self, x: Tensor, /) -> Tensor: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Affine:
-    """``weight``: [outputs, inputs], ``bias``: [outputs]."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +125,10 @@ class ConvNeXt:
     taps_bias: Tensor
     norm: Tensor
     norm_bias: Tensor
-    widen: Product
-    narrow: Product
+    widen: Tensor
+    widen_bias: Tensor
+    narrow: Tensor
+    narrow_bias: Tensor
     past: Past
 
     @classmethod
@@ -157,10 +142,10 @@ class ConvNeXt:
             taps_bias=weights.take("dwconv.conv.bias", channels),
             norm=weights.take("norm.weight", channels),
             norm_bias=weights.take("norm.bias", channels),
-            widen=Affine(weights.take("pwconv1.weight", wide, channels), weights.take("pwconv1.bias", wide)),
-            narrow=Affine(
-                narrow.to(weights.dtype), (exact.take("pwconv2.bias", channels) * gamma).to(weights.dtype)
-            ),
+            widen=weights.take("pwconv1.weight", wide, channels),
+            widen_bias=weights.take("pwconv1.bias", wide),
+            narrow=narrow.to(weights.dtype),
+            narrow_bias=(exact.take("pwconv2.bias", channels) * gamma).to(weights.dtype),
             past=plan.reserve(_KERNEL - 1, channels),
         )
 
@@ -168,8 +153,9 @@ class ConvNeXt:
         """[B, T, C] → [B, T, C]."""
         windows = self.past.prepend(x, history).unfold(1, _KERNEL, 1)  # [B, T, C, K]
         mixed = (windows * self.taps).sum(-1) + self.taps_bias  # [B, T, C]
-        normed = F.layer_norm(mixed, mixed.shape[-1:], self.norm, self.norm_bias, _LAYER_NORM_EPS)
-        return x + self.narrow(F.gelu(self.widen(normed)))
+        normed = F.layer_norm(mixed, mixed.shape[-1:], self.norm, self.norm_bias, LAYER_NORM_EPS)
+        wide = F.gelu(F.linear(normed, self.widen, self.widen_bias))  # [B, T, 4 * C]
+        return x + F.linear(wide, self.narrow, self.narrow_bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +214,7 @@ class WaveBlock:
 class FrameUpsampler:
     """From frames to the pace at which the wave begins: transposed convolutions without overlap, ConvNeXt."""
 
-    stages: tuple[tuple[Upsampling, ConvNeXt], ...]
+    stages: tuple[tuple[Upsampling, Convolution], ...]
 
     @classmethod
     def load(cls, config: CodecDecoderConfig, weights: Weights, plan: HistoryPlan) -> "FrameUpsampler":
@@ -237,7 +223,7 @@ class FrameUpsampler:
     @staticmethod
     def _stages(
         config: CodecDecoderConfig, weights: Weights, plan: HistoryPlan
-    ) -> Iterator[tuple[Upsampling, ConvNeXt]]:
+    ) -> Iterator[tuple[Upsampling, Convolution]]:
         width = config.latent_dim
         for index, rate in enumerate(config.upsampling_ratios):
             stage = weights.within(str(index))

@@ -13,12 +13,11 @@ from torch import Tensor
 
 from makima_tts.model.codec import CodecDecoder, CodecState
 from makima_tts.model.codec_layers import (
-    Affine,
+    LAYER_NORM_EPS,
     CausalConv,
     ConvNeXt,
     Convolution,
     FrameUpsampler,
-    Product,
     Snake,
     Upsampling,
     WaveBlock,
@@ -27,7 +26,7 @@ from makima_tts.model.codec_layers import (
 from makima_tts.model.codec_transformer import CodecTransformer, Layer
 from makima_tts.model.config import CodecDecoderConfig
 from makima_tts.model.layers import Rotation
-from makima_tts.model.native.convolutions import PackedConvolution, SnakeFactors
+from makima_tts.model.native.convolutions import Mixing, PackedConvolution, SnakeFactors, gelu_
 from makima_tts.model.native.kernels import Places, QuantizedLayer, QuantizedMatrix, QuantizedStack
 
 _BITS = 16
@@ -53,6 +52,18 @@ class PackedTransformer:
         layers = state.keys_values.transpose(0, 1)  # [L, S, 2, K, R, D]
         made = self.stack.run(rows, places, layers[:, :, 0], layers[:, :, 1])
         return self.outward(made).view(batch, frames, -1)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedNext:
+    """As ConvNeXt."""
+
+    mixing: Mixing
+    widen: QuantizedMatrix
+    narrow: QuantizedMatrix
+
+    def __call__(self, x: Tensor, history: Tensor) -> Tensor:
+        return x + self.narrow(gelu_(self.widen(self.mixing(x, history))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +137,22 @@ def _upsampling(upsampling: Upsampling, snake: Snake | None = None) -> Upsamplin
     return replace(upsampling, conv=_convolution(upsampling.conv, snake))
 
 
-def _next(block: ConvNeXt) -> ConvNeXt:
-    return replace(block, widen=_product(block.widen), narrow=_product(block.narrow))
-
-
-def _product(affine: Product) -> QuantizedMatrix:
-    if not isinstance(affine, Affine):
-        raise TypeError("this product is packed already")
-    return QuantizedMatrix.pack(affine.weight, _BITS, affine.bias)
+def _next(block: Convolution) -> PackedNext:
+    if not isinstance(block, ConvNeXt):
+        raise TypeError("this block is packed already")
+    mixing = Mixing(
+        block.taps.T.contiguous(),
+        block.taps_bias,
+        block.norm,
+        block.norm_bias,
+        eps=LAYER_NORM_EPS,
+        past_start=block.past.start,
+    )
+    return PackedNext(
+        mixing,
+        QuantizedMatrix.pack(block.widen, _BITS, block.widen_bias),
+        QuantizedMatrix.pack(block.narrow, _BITS, block.narrow_bias),
+    )
 
 
 def _convolution(conv: Convolution, snake: Snake | None = None) -> PackedConvolution:

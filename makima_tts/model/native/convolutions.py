@@ -6,7 +6,7 @@ what features are of.
 B batch rows · T time · C channels in · O channels out · K taps · N values of history.
 """
 
-from ctypes import Structure, byref, c_int64, c_void_p
+from ctypes import Structure, byref, c_double, c_int64, c_void_p
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +30,18 @@ class _ConvolutionRecord(Structure):
         ("dilation", c_int64),
         ("channels", c_int64),
         ("width", c_int64),
+    )
+
+
+class _MixingRecord(Structure):
+    _fields_ = (
+        ("taps", c_void_p),
+        ("bias", c_void_p),
+        ("norm", c_void_p),
+        ("norm_bias", c_void_p),
+        ("count", c_int64),
+        ("channels", c_int64),
+        ("eps", c_double),
     )
 
 
@@ -113,3 +125,34 @@ class PackedConvolution:
             self.channels,
             width,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Mixing:
+    """A depthwise convolution and the layer norm after it. ``taps``: float32 [K, C], the others [C]."""
+
+    taps: Tensor
+    bias: Tensor
+    norm: Tensor
+    norm_bias: Tensor
+    eps: float
+    past_start: int
+
+    def __call__(self, x: Tensor, history: Tensor) -> Tensor:
+        """[B, T, C], history [B, N] (advanced in place) → [B, T, C]."""
+        x = x.contiguous()
+        batch, time, channels = x.shape
+        made, past = torch.empty_like(x), history[:, self.past_start :]
+        tensors = (self.taps, self.bias, self.norm, self.norm_bias)
+        record = _MixingRecord(*(each.data_ptr() for each in tensors), len(self.taps), channels, self.eps)
+        failed = kernels.functions().mix_features(
+            byref(record), x.data_ptr(), past.data_ptr(), past.stride(0), batch, time, made.data_ptr()
+        )
+        kernels.demand_memory(failed)
+        return made
+
+
+def gelu_(x: Tensor) -> Tensor:
+    """In place, of float32 that is contiguous."""
+    kernels.functions().gelu(x.data_ptr(), x.numel())
+    return x

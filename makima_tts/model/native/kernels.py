@@ -86,11 +86,13 @@ def functions() -> ctypes.CDLL:
 
 def declared(made: ctypes.CDLL) -> ctypes.CDLL:
     """What its functions take."""
-    made.pack_matrix.restype = made.pack_convolution.restype = None
+    made.pack_matrix.restype = made.pack_convolution.restype = made.gelu.restype = None
     made.pack_matrix.argtypes = (c_void_p, c_int64, c_int64, c_int64, c_void_p, c_void_p, c_int64)
     made.multiply_rows.argtypes = (c_void_p, c_void_p, c_int64, c_void_p, c_int64)
     made.run_stack.argtypes = (*(c_void_p,) * 6, c_int64, c_int64)
     made.pack_convolution.argtypes = (c_void_p, c_int64, c_int64, c_int64, c_int64, c_void_p, c_void_p)
+    made.mix_features.argtypes = (c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p)
+    made.gelu.argtypes = (c_void_p, c_int64)
     made.convolve_features.argtypes = (
         *(c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p, c_void_p, c_int64),
     )
