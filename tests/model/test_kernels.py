@@ -13,7 +13,7 @@ from makima_tts.model.native import kernels
 from makima_tts.model.native.__main__ import main
 from makima_tts.model.native.compiler import AVX2, PLAIN, Level, levels
 from makima_tts.model.native.convolutions import PackedConvolution, SnakeFactors
-from makima_tts.model.native.kernels import GROUP, QuantizedMatrix
+from makima_tts.model.native.kernels import GROUP, SIDE_BY_SIDE, QuantizedMatrix
 
 BITS = (4, 8, 16)
 # Of a weight and of a row's number, by the bits of the weights.
@@ -38,13 +38,14 @@ def weights_of(matrix: QuantizedMatrix) -> Tensor:
     """What is kept, as float64 [O, I]."""
     groups = -(-matrix.inputs // GROUP)
     scales = matrix.scales.view(torch.bfloat16)[:, :groups].double()
+    together = matrix.values.view(-1, groups, SIDE_BY_SIDE, GROUP * matrix.bits // 8)
+    kept = together.transpose(1, 2).flatten(0, 1)[: matrix.outputs]  # [O, groups, bytes]
     if matrix.bits == 16:
-        whole = matrix.values.view(torch.int16).view(matrix.outputs, groups, GROUP).double()
+        whole = kept.contiguous().view(torch.int16).double()
     elif matrix.bits == 8:
-        whole = matrix.values.view(matrix.outputs, groups, GROUP).double() - 128
+        whole = kept.double() - 128
     else:
-        pairs = matrix.values.view(matrix.outputs, groups, GROUP // 2)
-        whole = torch.cat((pairs & 15, pairs >> 4), dim=2).double() - 8
+        whole = torch.cat((kept & 15, kept >> 4), dim=2).double() - 8
     return (whole * scales[..., None]).flatten(1)[:, : matrix.inputs]
 
 

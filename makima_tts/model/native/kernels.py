@@ -20,6 +20,7 @@ from makima_tts.model.native.compiler import library
 # As in matrices.h.
 GROUP = 64
 BLOCK = 16
+SIDE_BY_SIDE = 4
 
 
 class _MatrixRecord(Structure):
@@ -111,7 +112,7 @@ def _up(count: int, multiple: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class QuantizedMatrix:
-    """``values``: uint8 [O * I * bits / 8]. ``scales``: bfloat16 bits, uint16 [O, groups].
+    """``values``: uint8, as matrices.h says; ``scales``: bfloat16 bits, uint16 [O, groups].
 
     Called with float32 [..., I] it returns [..., O]; what one row comes to depends on no other row.
     """
@@ -128,7 +129,7 @@ class QuantizedMatrix:
         """float32 [O, I], rounded to 8 or 4 bits in groups of GROUP inputs."""
         outputs, inputs = matrix.shape
         padded = _up(inputs, GROUP)
-        values = torch.empty(outputs * padded * bits // 8, dtype=torch.uint8)
+        values = torch.zeros(_up(outputs, SIDE_BY_SIDE) * padded * bits // 8, dtype=torch.uint8)
         scales = torch.zeros(outputs, _up(padded // GROUP, BLOCK), dtype=torch.uint16)
         exact = matrix.float().contiguous()
         functions().pack_matrix(

@@ -200,8 +200,7 @@ INLINE f8 combine(const uint16_t *scales, const float *row_scales, const float *
 INLINE void multiply_tile(const Matrix *matrix, int bits, const Quantized *x, int64_t at, int rows,
                           int64_t output, int outputs, float *sums) {
     const int64_t groups = matrix->inputs / GROUP, stride = scale_stride(matrix->inputs);
-    const int64_t bytes = matrix->inputs * bits / 8;
-    const uint8_t *values = matrix->values + output * bytes;
+    const uint8_t *values = matrix->values + place_of(matrix, output, 0) * GROUP * bits / 8;
     Lanes lanes[TILE];
 #pragma GCC unroll 4
     for (int i = 0; i < rows * outputs; i++) lanes[i] = nothing();
@@ -222,7 +221,7 @@ INLINE void multiply_tile(const Matrix *matrix, int bits, const Quantized *x, in
         for (int64_t group = begin; group < end; group++)
 #pragma GCC unroll 4
             for (int i = 0; i < outputs; i++) {
-                const Unpacked weights = unpack(values + i * bytes + group * GROUP * bits / 8, bits);
+                const Unpacked weights = unpack(values + (group * SIDE_BY_SIDE + i) * GROUP * bits / 8, bits);
 #pragma GCC unroll 4
                 for (int row = 0; row < rows; row++)
                     lanes[i * rows + row] =
@@ -238,8 +237,10 @@ INLINE void multiply_tile(const Matrix *matrix, int bits, const Quantized *x, in
 /* A tile of rows by as many outputs as fit, of those that are left; how many that were. */
 INLINE int64_t multiply_some(const Matrix *matrix, int bits, const Quantized *x, int64_t at, int64_t rows,
                              int64_t output, int64_t left, float *sums) {
-    if (rows == 1 && left >= 4) return multiply_tile(matrix, bits, x, at, 1, output, 4, sums), 4;
-    if (rows == 2 && left >= 2) return multiply_tile(matrix, bits, x, at, 2, output, 2, sums), 2;
+    if (rows == 1 && left >= 4 && output % 4 == 0)
+        return multiply_tile(matrix, bits, x, at, 1, output, 4, sums), 4;
+    if (rows == 2 && left >= 2 && output % 2 == 0)
+        return multiply_tile(matrix, bits, x, at, 2, output, 2, sums), 2;
     switch (rows) {
         case 1: return multiply_tile(matrix, bits, x, at, 1, output, 1, sums), 1;
         case 2: return multiply_tile(matrix, bits, x, at, 2, output, 1, sums), 1;

@@ -14,6 +14,9 @@
 #define GROUP 64
 /* Scales come in blocks of so many, the last one filled up with zeros. */
 #define BLOCK 16
+/* The same group of so many outputs lies together, so that a tile of them reads memory from front to back; values
+   are padded to as many outputs. */
+#define SIDE_BY_SIDE 4
 /* So that whoever is late takes fewer. */
 #define CHUNKS_OF_THREAD 4
 
@@ -42,6 +45,12 @@ static inline int32_t offset_of(int64_t bits) { return bits == 16 ? 0 : 1 << (bi
 
 /* The largest weight: of sixteen bits thirteen are used, so that products add up in 32. */
 static inline int32_t most_of(int64_t bits) { return bits == 16 ? 4095 : (1 << (bits - 1)) - 1; }
+
+/* Which group of all the values is this one of this output. */
+static inline int64_t place_of(const Matrix *matrix, int64_t output, int64_t group) {
+    const int64_t groups = matrix->inputs / GROUP, first = output / SIDE_BY_SIDE * SIDE_BY_SIDE;
+    return first * groups + group * SIDE_BY_SIDE + output - first;
+}
 
 /* A piece of what lies at *left, whose beginning is a multiple of 64 bytes; with NULL, how much that takes. */
 void *cut(char **left, int64_t count, size_t size);

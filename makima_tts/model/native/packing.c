@@ -60,30 +60,32 @@ static void pack_group(const float *part, int64_t bits, uint8_t *values, uint16_
 
 typedef struct {
     const float *weights;
-    int64_t outputs, size, bits;
+    Matrix matrix; /* what it is to become */
     uint8_t *values;
     uint16_t *scales;
 } Packing;
 
 static void pack_chunk(void *context, int64_t chunk, int64_t chunks) {
     const Packing *packing = context;
-    const int64_t groups = (packing->size + GROUP - 1) / GROUP;
+    const Matrix *matrix = &packing->matrix;
     int64_t first, last;
-    share(packing->outputs, chunk, chunks, &first, &last);
+    share(matrix->outputs, chunk, chunks, &first, &last);
     for (int64_t output = first; output < last; output++)
-        for (int64_t group = 0; group < groups; group++) {
+        for (int64_t group = 0; group < matrix->inputs / GROUP; group++) {
             float part[GROUP] = {0};
-            const int64_t begin = group * GROUP, left = packing->size - begin;
-            memcpy(part, packing->weights + output * packing->size + begin,
+            const int64_t begin = group * GROUP, left = matrix->size - begin;
+            memcpy(part, packing->weights + output * matrix->size + begin,
                    sizeof(float) * (size_t)(left < GROUP ? left : GROUP));
-            pack_group(part, packing->bits, packing->values + (output * groups + group) * GROUP * packing->bits / 8,
-                       packing->scales + output * scale_stride(groups * GROUP) + group);
+            pack_group(part, matrix->bits,
+                       packing->values + place_of(matrix, output, group) * GROUP * matrix->bits / 8,
+                       packing->scales + output * scale_stride(matrix->inputs) + group);
         }
 }
 
-/* weights [outputs, size] → values and scales of a matrix. */
+/* weights [outputs, size] → values and scales of a matrix, both zeros before. */
 void pack_matrix(const float *weights, int64_t outputs, int64_t size, int64_t bits, uint8_t *values,
                  uint16_t *scales, int64_t threads) {
-    Packing packing = {weights, outputs, size, bits, values, scales};
+    const int64_t inputs = (size + GROUP - 1) / GROUP * GROUP;
+    Packing packing = {weights, {.outputs = outputs, .inputs = inputs, .size = size, .bits = bits}, values, scales};
     in_parallel(pack_chunk, &packing, threads * CHUNKS_OF_THREAD, threads);
 }
