@@ -15,6 +15,8 @@
 
 #define TILE 4
 #define NEAR 16
+/* Bytes of weights that are asked for before they are needed: one or two rows wait for memory. */
+#define AHEAD 2048
 
 void *cut(char **left, int64_t count, size_t size) {
     void *piece = *left;
@@ -221,6 +223,7 @@ INLINE void multiply_tile(const Matrix *matrix, int bits, const Quantized *x, in
         for (int64_t group = begin; group < end; group++)
 #pragma GCC unroll 4
             for (int i = 0; i < outputs; i++) {
+                if (rows <= 2) __builtin_prefetch(values + (group * SIDE_BY_SIDE + i) * GROUP * bits / 8 + AHEAD);
                 const Unpacked weights = unpack(values + (group * SIDE_BY_SIDE + i) * GROUP * bits / 8, bits);
 #pragma GCC unroll 4
                 for (int row = 0; row < rows; row++)
