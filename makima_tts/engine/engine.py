@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 
 from makima_tts.engine.admission import Admission, AdmissionRule
 from makima_tts.engine.manner import FrameWatcher, Manner
@@ -39,6 +40,8 @@ from makima_tts.speech import (
 if TYPE_CHECKING:
     from makima_tts.engine.thread import EngineThread
     from makima_tts.model.speech_model import SpeechModel
+
+_log = structlog.get_logger(__name__)
 
 SAMPLE_RATE_HZ = 24_000
 BUFFER_SAMPLES = SAMPLE_RATE_HZ
@@ -197,6 +200,7 @@ class Qwen3Engine:
         choice = self._choice
         device = device_of(choice.device)
         arithmetic = arithmetic_of(device, choice.precision, choice.cpu_precision)
+        _log.info("qwen3_runs_on", device=str(device), precision=arithmetic.name)
         folder: Path = find_or_download(
             choice.model_id,
             revision=choice.revision,
