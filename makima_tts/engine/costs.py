@@ -15,6 +15,8 @@ from itertools import accumulate
 
 # Before a slice of other work was seen; then the longest.
 _UNKNOWN_SLICE_S = 0.25
+# Of slices the longest of the last few counts.
+_SLICES = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class CostMeter:
         self._steps: dict[int, _Lately] = {}
         self._known: dict[int, float] = {}
         self._codec, self._prompt = _Lately(), _Lately()
-        self._slice_s = 0.0
+        self._slices_s: deque[float] = deque(maxlen=_SLICES)
         self._costs: Costs | None = Costs()
 
     def stepped(self, streams: int, seconds: float) -> None:
@@ -97,21 +99,29 @@ class CostMeter:
         self._costs = None
 
     def sliced(self, seconds: float) -> None:
-        self._slice_s = max(self._slice_s, seconds)
+        self._slices_s.append(seconds)
         self._costs = None
 
     @property
     def costs(self) -> Costs:
         if self._costs is None:
             self._costs = Costs(
-                steps=_rising(sorted(self._known.items())),
+                steps=_plausible(sorted(self._known.items())),
                 codec_frame_s=self._codec.median,
                 prompt_row_s=self._prompt.median,
-                slice_s=self._slice_s or _UNKNOWN_SLICE_S,
+                slice_s=max(self._slices_s, default=_UNKNOWN_SLICE_S),
             )
         return self._costs
 
 
-def _rising(steps: Iterable[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
-    """More streams never cost less, whatever was measured, and when."""
-    return tuple(accumulate(steps, lambda before, here: (here[0], max(before[1], here[1]))))
+def _plausible(steps: Iterable[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
+    """More streams never cost less, and never more than in proportion, whatever was measured, and when.
+
+    What was measured of many in a bad moment would else keep many out, and so never be measured again.
+    """
+    return tuple(accumulate(steps, _next_to))
+
+
+def _next_to(fewer: tuple[int, float], more: tuple[int, float]) -> tuple[int, float]:
+    (streams, seconds), (count, measured) = fewer, more
+    return count, min(max(seconds, measured), seconds * count / streams)

@@ -117,7 +117,10 @@ class Steps:
             return
         self.meter.read(sum(len(part.rows) for part in together), time.perf_counter() - began_s)
         for utterance in parts:
-            self._was_read(utterance)
+            try:
+                self._was_read(utterance)
+            except Exception as error:
+                self._fail(utterance, as_failure(error))
 
     def _was_read(self, utterance: EngineUtterance) -> None:
         """What depends on the voice is kept once it was read: the next one is spared that."""

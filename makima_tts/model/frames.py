@@ -163,7 +163,6 @@ class FrameMaker:
         passages = [Passage(part.rows, part.slot, part.start) for part in parts]
         read = self._talker.prefill(passages, state.cache)  # [parts, E]
         for part, hidden in zip(parts, read, strict=True):
-            # Whoever is computed though he takes no part writes keys to his position: to one yet unread.
             state.position[part.slot] = part.end
             if part.trailing is not None:
                 self._end_prompt(state, part.slot, hidden, part.trailing)

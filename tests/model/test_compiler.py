@@ -1,6 +1,7 @@
 """Kernels are compiled once, kept where nobody else can write, and missed in words."""
 
 import ctypes
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,15 +43,20 @@ def test_what_was_compiled_is_found_again(empty_cache: Path, monkeypatch: pytest
     assert isinstance(compiler.library(), ctypes.CDLL)
 
 
-def test_what_others_could_have_written_is_not_loaded(
-    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_others_can_write_to_is_not_used(empty_cache: Path) -> None:
     compiler.library()
-    (empty_cache / PLAIN.file_name).chmod(0o666)
-    without_compiler(monkeypatch)
+    empty_cache.chmod(0o777)
     compiler.library.cache_clear()
-    with pytest.raises(TtsUnavailable, match="C compiler"):
+    with pytest.raises(TtsUnavailable, match="Others can write to"):
         compiler.library()
+
+
+def test_what_is_built_can_be_read_by_whoever_runs_it(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        assert stat.S_IMODE(compiler.build(PLAIN, tmp_path).stat().st_mode) == 0o755
+    finally:
+        os.umask(before)
 
 
 def test_what_was_built_ahead_needs_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

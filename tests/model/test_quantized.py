@@ -78,6 +78,19 @@ def test_rows_come_together_or_one_by_one_and_in_any_slot(bits: int) -> None:
         assert torch.equal(torch.cat(parts, dim=1)[0], together[stream])
 
 
+@pytest.mark.parametrize("shape", ["odd", "wide"])
+def test_any_number_of_threads_comes_to_the_same_bits(shape: str) -> None:
+    transformer, rows = quantized(shape, 8), rows_of(shape)
+    before, made = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3, 5):
+            torch.set_num_threads(count)
+            made.append(everything(transformer, rows))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(each, made[0]) for each in made)
+
+
 def test_prompts_are_read_together_as_they_are_alone() -> None:
     """Of several streams, and several parts of one."""
     transformer, rows = quantized("windowed", 8), rows_of("windowed")

@@ -89,6 +89,19 @@ def test_measured_costs_rise_with_the_streams_and_forget_what_happened_once() ->
     assert costs.steps == ((1, 0.03), (4, 0.03)), "a value does not change"
 
 
+def test_a_bad_moment_of_many_keeps_nobody_out_for_ever() -> None:
+    """Whoever is kept out would never measure it anew."""
+    meter = CostMeter()
+    for _ in range(9):
+        meter.stepped(2, 0.04)
+        meter.stepped(3, 2.0)
+    assert meter.costs.step_s(3) == pytest.approx(0.06)
+    meter.sliced(3.0)
+    for _ in range(25):
+        meter.sliced(0.1)
+    assert meter.costs.slice_s == 0.1
+
+
 @given(st.lists(st.tuples(st.integers(1, 16), st.floats(0.001, 1)), min_size=1), st.integers(1, 32))
 def test_more_streams_never_cost_less(measured: list[tuple[int, float]], streams: int) -> None:
     meter = CostMeter()

@@ -67,19 +67,18 @@ def levels() -> tuple[Level, ...]:
 def library() -> ctypes.CDLL:
     """Raises TtsUnavailable where there is neither a library for this machine nor a compiler."""
     level = levels()[0]
-    for folder in (BUILT, _cache_folder()):
-        if _is_ours(folder / level.file_name):
-            return _load(folder / level.file_name)
-    folder = _cache_folder()
+    if (BUILT / level.file_name).exists():  # part of the package, and trusted like it
+        return _load(BUILT / level.file_name)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        build(level, folder)
+        folder = _cache_folder()
+        if not (folder / level.file_name).exists():
+            build(level, folder)
+            _log.info("kernels_compiled", level=level.name)
     except OSError as error:
         raise TtsUnavailable(
-            f"The compiled kernels cannot be kept in {folder}: {error.strerror}. "
+            f"The compiled kernels cannot be kept: {error.strerror}. "
             "Set XDG_CACHE_HOME to a folder that can be written to."
         ) from error
-    _log.info("kernels_compiled", level=level.name)
     return _load(folder / level.file_name)
 
 
@@ -90,21 +89,21 @@ def build(level: Level, folder: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         made = Path(scratch) / "made.so"
         command = [compiler, *_FLAGS, *level.flags, "-o", str(made), *sources, *_LIBRARIES]
-        complaint = _complaint_of(command)
-        if not made.exists():
+        if (complaint := _complaint_of(command)) is not None:
             raise TtsUnavailable(f"{Path(compiler).name} could not compile the kernels: {complaint}")
+        made.chmod(0o755)
         return made.replace(folder / level.file_name)
 
 
-def _complaint_of(command: list[str]) -> str:
-    """Runs it; the first line of what it says went wrong."""
+def _complaint_of(command: list[str]) -> str | None:
+    """Runs it; the first line of what it says went wrong, if something did."""
     try:
         ran = subprocess.run(  # noqa: S603 - our own source, and the operator's compiler
             command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired:
         return "it took too long"
-    return next(iter(ran.stderr.splitlines()), "")
+    return None if ran.returncode == 0 else next(iter(ran.stderr.splitlines()), "it does not say why")
 
 
 def _compiler() -> str:
@@ -119,17 +118,23 @@ def _compiler() -> str:
 
 
 def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "makima-tts"
+    """Made if it is not there; nobody else can write to it, since what lies in it runs as we do.
 
-
-def _is_ours(library_file: Path) -> bool:
-    """There, and not somebody else's: what is loaded runs as we do."""
+    Raises OSError, TtsUnavailable.
+    """
     try:
-        found = library_file.stat()
-    except OSError:
-        return False
-    return found.st_uid in (0, os.getuid()) and not found.st_mode & 0o022
+        base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    except RuntimeError:  # a user without a home
+        raise TtsUnavailable("There is no place to keep the compiled kernels: set XDG_CACHE_HOME.") from None
+    folder = base / "makima-tts"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.stat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise TtsUnavailable(
+            f"Others can write to {folder}, so that no kernels are kept there: make it yours alone "
+            "(chmod 700), or set XDG_CACHE_HOME to another folder."
+        )
+    return folder
 
 
 def _load(library_file: Path) -> ctypes.CDLL:

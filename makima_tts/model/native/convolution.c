@@ -4,7 +4,7 @@
    next call. Does not know: slots, what the features are of.
 
    A window is a few rows of features, one for each tap; a convolution is a row of weights times a window.
-   Numbers have fourteen bits, so that the products of SPAN of them add up in 32, exactly; a row of features
+   Numbers have thirteen bits, so that the products of SPAN of them add up in 32, exactly; a row of features
    has a scale for each SPAN of its channels, an output one for all of its weights. So a sample does not
    depend on how many are computed at once, nor on the number of threads.
 
@@ -20,6 +20,7 @@
 
 #define SPAN 1024
 #define MOST 4095.0f
+_Static_assert(4095LL * 4095 * SPAN / 8 <= INT32_MAX, "a lane of AVX2 would overflow");
 /* Channels are padded with zeros to a multiple of it. */
 #define LANES 32
 #define TILE_ROWS 4
@@ -89,9 +90,9 @@ INLINE Whole load_step(const int16_t *from) { return __builtin_convertvector(*(c
 INLINE Whole no_whole(void) { return (i8){0}; }
 INLINE Whole add_products(Whole sum, Whole a, Whole b) { return sum + a * b; }
 INLINE Real no_real(void) { return (f8){0}; }
-/* Two roundings, whatever the compiler makes of it elsewhere: a tile must not differ from its rows. */
 INLINE Real add_times(Real sum, Whole part, const float *scale) {
-    const f8 product = __builtin_convertvector(part, f8) * *scale;
+    f8 product = __builtin_convertvector(part, f8) * *scale;
+    ROUNDED(product); /* a tile must not differ from its rows */
     return sum + product;
 }
 INLINE f8 eight_of(Real sum) { return sum; }
@@ -118,7 +119,7 @@ INLINE f8 sine_squared(f8 x) {
     return sine * sine;
 }
 
-/* x + sin(x * frequency)^2 * amplitude. from and to have whole vectors of room. */
+/* x + sin(x * frequency)^2 * amplitude. */
 ALONE void snake(const float *from, const Convolution *conv, float *to) {
     int64_t i = 0;
     for (; i + 8 <= conv->channels; i += 8) {
@@ -245,7 +246,9 @@ ALONE f8 convolve_one(const Pass *pass, int64_t first, int64_t output) {
 ALONE void put(const Pass *pass, int64_t place, int64_t output, float sum) {
     const Convolution *conv = pass->conv;
     const int64_t at = place * conv->outputs + output;
-    const float made = sum * conv->scales[output] + conv->bias[output];
+    float scaled = sum * conv->scales[output];
+    ROUNDED(scaled);
+    const float made = scaled + conv->bias[output];
     pass->to[at] = pass->beside ? pass->beside[at] + made : made;
 }
 
@@ -255,7 +258,9 @@ INLINE void put_tile(const Pass *pass, int64_t place, int64_t output, f8 sums) {
     const float *scale = conv->scales + output, *bias = conv->bias + output;
     const f8 scales = {scale[0], scale[1], scale[0], scale[1], scale[0], scale[1], scale[0], scale[1]};
     const f8 biases = {bias[0], bias[1], bias[0], bias[1], bias[0], bias[1], bias[0], bias[1]};
-    const f8 made = sums * scales + biases;
+    f8 scaled = sums * scales;
+    ROUNDED(scaled);
+    const f8 made = scaled + biases;
     for (int row = 0; row < TILE_ROWS; row++)
         for (int i = 0; i < TILE_OUTPUTS; i++) {
             const int64_t at = (place + row) * conv->outputs + output + i;

@@ -22,13 +22,19 @@ static float loss(const float *part, float scale, float least, float most) {
     return sum;
 }
 
+/* The smallest scale in which most steps reach extreme. */
+static uint16_t reaching(float extreme, float most) {
+    const uint16_t scale = to_bf16(extreme / most);
+    return from_bf16(scale) * most < extreme ? scale + 1 : scale;
+}
+
 /* Of scales around the one that just reaches the group's extreme, the one that loses least. */
 static uint16_t best_scale(const float *part, int64_t bits) {
     const float most = (float)most_of(bits), least = bits == 4 ? -most - 1 : -most;
     float extreme = 0;
     for (int i = 0; i < GROUP; i++)
         if (!(fabsf(part[i]) <= fabsf(extreme))) extreme = part[i];
-    if (bits != 4 || extreme == 0 || !isfinite(extreme)) return to_bf16(fabsf(extreme) / most);
+    if (bits != 4 || extreme == 0 || !isfinite(extreme)) return reaching(fabsf(extreme), most);
     uint16_t best = 0;
     float smallest = INFINITY;
     for (int step = -9; step <= 6; step++) {

@@ -14,7 +14,7 @@
 #include <stdbool.h>
 
 #define MOST_THREADS 64
-/* How often a thread looks for work before it sleeps: some tens of microseconds, more than lies between two
+/* How often a thread looks for work before it sleeps: some hundred microseconds, more than lies between two
    steps of one computation, less than between two computations. */
 #define LOOKS 4000
 /* How often a caller looks whether others are done before it lets them have its core. */

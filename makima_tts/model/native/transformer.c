@@ -124,18 +124,22 @@ ALONE void attend(const float *query, const Ring *keys, const Ring *values, int6
     mix(scores, values, count, size, to);
 }
 
-INLINE float silu_or_gelu(float x, int64_t gelu) {
-    return gelu ? 0.5f * x * (1 + erff(x * 0.70710678f)) : x / (1 + expf(-x));
+INLINE f8 activate(f8 x, int64_t gelu) {
+    if (!gelu) return x / (1.0f + exp8(-x));
+    for (int i = 0; i < 8; i++) x[i] = 0.5f * x[i] * (1 + erff(x[i] * 0.70710678f));
+    return x;
 }
 
-/* gate [count] becomes activation(gate) * up. */
+/* gate [count] becomes activation(gate) * up; the last few as all others, wherever a chunk of them ends. */
 ALONE void gate(float *gated, const float *up, int64_t count, int64_t gelu) {
-    int64_t i = 0;
-    for (; !gelu && i + 8 <= count; i += 8) {
-        const f8 x = *(f8 *)(gated + i);
-        *(f8 *)(gated + i) = x / (1.0f + exp8(-x)) * *(const f8 *)(up + i);
+    for (int64_t i = 0; i < count; i += 8) {
+        const size_t bytes = sizeof(float) * (size_t)(count - i < 8 ? count - i : 8);
+        f8 x = {0}, by = {0};
+        memcpy(&x, gated + i, bytes);
+        memcpy(&by, up + i, bytes);
+        x = activate(x, gelu) * by;
+        memcpy(gated + i, &x, bytes);
     }
-    for (; i < count; i++) gated[i] = silu_or_gelu(gated[i], gelu) * up[i];
 }
 
 /* One call: count rows at positions of rows of the cache, and what they are computed with. */

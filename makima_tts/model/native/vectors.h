@@ -19,6 +19,14 @@ typedef int16_t s8 __attribute__((vector_size(16), aligned(2)));
 typedef uint16_t h8 __attribute__((vector_size(16), aligned(2)));
 typedef int32_t i8 __attribute__((vector_size(32), aligned(4)));
 
+/* Hides where a product comes from, so that it is rounded before something is added to it: compilers fuse the two
+   in one place and not in another. */
+#ifdef __AVX2__
+#define ROUNDED(product) __asm__("" : "+x"(product))
+#else
+#define ROUNDED(product) __asm__("" : "+m"(product))
+#endif
+
 INLINE float sum8(f8 v) {
     v += __builtin_shuffle(v, (i8){4, 5, 6, 7, 0, 1, 2, 3});
     v += __builtin_shuffle(v, (i8){2, 3, 0, 1, 6, 7, 4, 5});
