@@ -30,7 +30,7 @@ BUDGETS_S = {
     "engines": 45,
     "gpu": 60,
     "logs": 5,
-    "model": 80,
+    "model": 110,
     "official": 140,
     "page": 200,
     "parity": 140,
