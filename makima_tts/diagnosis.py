@@ -39,7 +39,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Looks, and changes nothing."""
+    """Looks, and changes nothing, but that kernels are compiled where they are needed: it may fail."""
     findings = [Finding("good", "makima-tts", f"{__version__}, Python {platform.python_version()}")]
     findings += _packages()
     try:

@@ -262,9 +262,8 @@ class Transformer:
     def _read(self, passage: Passage, cache: KeyValueCache) -> Tensor:
         end = passage.start + len(passage.rows)
         positions = torch.arange(passage.start, end, device=passage.rows.device).unsqueeze(0)  # [1, N]
-        return self.run(passage.rows.unsqueeze(0), Span(positions, end), cache.rows(passage.cache_row, 1))[
-            :, -1
-        ]
+        kept = cache.rows(passage.cache_row, 1)
+        return self.run(passage.rows.unsqueeze(0), Span(positions, end), kept)[:, -1]
 
     def _place(self, rows: Tensor, span: Span) -> "_Place":
         first = torch.arange(rows.shape[0], device=rows.device)

@@ -21,6 +21,8 @@ from makima_tts.model.weights import Weights
 
 @dataclass(frozen=True, slots=True)
 class QuantizedTransformer:
+    """A LayerStack, on a CPU. Raises TtsUnavailable when loaded where the kernels cannot be had."""
+
     config: TransformerConfig
     stack: QuantizedStack
     rotation: Rotation

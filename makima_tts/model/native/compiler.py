@@ -73,7 +73,7 @@ def library() -> ctypes.CDLL:
         folder = _cache_folder()
         if not (folder / level.file_name).exists():
             build(level, folder)
-            _log.info("kernels_compiled", level=level.name)
+            _log.info("kernels_compiled", instructions=level.name)
     except OSError as error:
         raise TtsUnavailable(
             f"The compiled kernels cannot be kept: {error.strerror}. "
