@@ -29,6 +29,7 @@ BUDGETS_S = {
     "docs": 5,
     "engines": 45,
     "gpu": 60,
+    "kernels": 60,
     "logs": 5,
     "model": 110,
     "official": 140,

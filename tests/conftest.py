@@ -1,6 +1,7 @@
 """What every suite shares: time budgets, and the real service in a process of its own."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,6 +18,9 @@ from tests.transport.processes import ServerProcess
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Exact where tests compare with the reference; servers of their own are started with the defaults.
 os.environ.setdefault("TTS_CPU_PRECISION", "fp32")
+# Without a GPU its kernels are interpreted, which is settled when they are imported.
+if shutil.which("nvidia-smi") is None:
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def pytest_configure(config: pytest.Config) -> None:

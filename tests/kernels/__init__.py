@@ -1,0 +1,1 @@
+"""Laws of the GPU's kernels, interpreted on a CPU where there is no GPU."""
