@@ -10,6 +10,7 @@ and values (codec_state.py), and nothing is computed twice.
 
 from dataclasses import dataclass
 from math import prod
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -63,25 +64,30 @@ def _projected(config: CodecDecoderConfig, weights: Weights, half: str, codebook
     return torch.cat(vectors) @ projection.T
 
 
-@dataclass(frozen=True, slots=True)
-class CodecDecoder:
-    """All of it. ``history_size``: N of the state that it needs."""
+class Decoding(Protocol):
+    """All that is computed between codes and samples, however it is."""
 
-    config: CodecDecoderConfig
+    @property
+    def codebooks(self) -> Codebooks: ...
+
+    def __call__(self, codes: Tensor, state: CodecState, slots: Tensor, /) -> Tensor:
+        """[B, F, Q] with F ≤ MAX_FRAMES → float32 [B, F * frame_samples]; advances these slots."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerByLayer:
+    """One after the other, on a copy of the histories: they are gathered once, and put back once."""
+
     codebooks: Codebooks
     pre_conv: Convolution
     transformer: FrameTransformer
     upsampler: FrameUpsampler
     wave: Convolution
-    history_size: int
 
     @classmethod
-    def load(cls, config: CodecDecoderConfig, weights: Weights) -> "CodecDecoder":
-        """``weights``: what lies below ``decoder.`` in the codec's file."""
-        plan = HistoryPlan()
+    def load(cls, config: CodecDecoderConfig, weights: Weights, plan: HistoryPlan) -> "LayerByLayer":
         pre_conv = weights.within("pre_conv")
         return cls(
-            config=config,
             codebooks=Codebooks.load(config, weights.within("quantizer")),
             pre_conv=CausalConv.load(
                 pre_conv, plan, config.codebook_dim, config.latent_dim, kernel=_PRE_CONV_KERNEL
@@ -89,8 +95,33 @@ class CodecDecoder:
             transformer=CodecTransformer.load(config, weights.within("pre_transformer")),
             upsampler=FrameUpsampler.load(config, weights.within("upsample"), plan),
             wave=WaveDecoder.load(config, weights.within("decoder"), plan),
-            history_size=plan.size,
         )
+
+    def __call__(self, codes: Tensor, state: CodecState, slots: Tensor) -> Tensor:
+        history = state.history.index_select(0, slots)  # [B, N]
+        x = self.pre_conv(self.codebooks(codes), history)  # [B, F, C]
+        x = self.transformer(x, state, slots)
+        x = self.upsampler(x, history)  # [B, T, C]
+        samples = self.wave(x, history)  # [B, F * frame_samples]
+        state.history.index_copy_(0, slots, history)
+        state.position.index_add_(0, slots, torch.full_like(slots, codes.shape[1]))
+        return samples
+
+
+@dataclass(frozen=True, slots=True)
+class CodecDecoder:
+    """All of it. ``history_size``: N of the state that it needs."""
+
+    config: CodecDecoderConfig
+    decoding: Decoding
+    history_size: int
+
+    @classmethod
+    def load(cls, config: CodecDecoderConfig, weights: Weights) -> "CodecDecoder":
+        """``weights``: what lies below ``decoder.`` in the codec's file."""
+        plan = HistoryPlan()
+        decoding = LayerByLayer.load(config, weights, plan)
+        return cls(config, decoding, plan.size)
 
     @property
     def frame_samples(self) -> int:
@@ -98,7 +129,7 @@ class CodecDecoder:
 
     def new_state(self, slots: int) -> CodecState:
         """An arena, all slots at the beginning of sound; device and precision are those of the weights."""
-        config, weight = self.config, self.codebooks.table
+        config, weight = self.config, self.decoding.codebooks.table
         ring = (2, config.num_key_value_heads, ring_frames(config), config.head_size)
         return CodecState(
             position=torch.zeros(slots, dtype=torch.int64, device=weight.device),
@@ -113,15 +144,5 @@ class CodecDecoder:
         [B, F * frame_samples] from -1 to 1. Many frames are decoded in turns, so that what a call needs to
         compute with is bounded.
         """
-        turns = [self._decode_turn(turn, state, slots) for turn in torch.split(codes, MAX_FRAMES, dim=1)]
+        turns = [self.decoding(turn, state, slots) for turn in torch.split(codes, MAX_FRAMES, dim=1)]
         return turns[0] if len(turns) == 1 else torch.cat(turns, dim=1)
-
-    def _decode_turn(self, codes: Tensor, state: CodecState, slots: Tensor) -> Tensor:
-        history = state.history.index_select(0, slots)  # [B, N]
-        x = self.pre_conv(self.codebooks(codes), history)  # [B, F, C]
-        x = self.transformer(x, state, slots)
-        x = self.upsampler(x, history)  # [B, T, C]
-        samples = self.wave(x, history)  # [B, F * frame_samples]
-        state.history.index_copy_(0, slots, history)
-        state.position.index_add_(0, slots, torch.full_like(slots, codes.shape[1]))
-        return samples

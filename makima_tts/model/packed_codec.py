@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from makima_tts.model.codec import CodecDecoder, CodecState
+from makima_tts.model.codec import CodecDecoder, CodecState, LayerByLayer
 from makima_tts.model.codec_layers import (
     LAYER_NORM_EPS,
     CausalConv,
@@ -108,19 +108,26 @@ class PackedWave:
 
 def packed(decoder: CodecDecoder) -> CodecDecoder:
     """``decoder``: as it was loaded, in float32."""
-    if not isinstance(decoder.wave, WaveDecoder) or not isinstance(decoder.transformer, CodecTransformer):
+    layers = decoder.decoding
+    if not isinstance(layers, LayerByLayer):
+        raise TypeError("this decoder is not one of torch's")
+    return replace(decoder, decoding=_layers(layers))
+
+
+def _layers(layers: LayerByLayer) -> LayerByLayer:
+    if not isinstance(layers.wave, WaveDecoder) or not isinstance(layers.transformer, CodecTransformer):
         raise TypeError("this decoder is packed already")
     return replace(
-        decoder,
-        pre_conv=_convolution(decoder.pre_conv),
-        transformer=_transformer(decoder.transformer),
+        layers,
+        pre_conv=_convolution(layers.pre_conv),
+        transformer=_transformer(layers.transformer),
         upsampler=FrameUpsampler(
-            tuple((_upsampling(rise), _next(block)) for rise, block in decoder.upsampler.stages)
+            tuple((_upsampling(rise), _next(block)) for rise, block in layers.upsampler.stages)
         ),
         wave=PackedWave(
-            _convolution(decoder.wave.first),
-            tuple(map(_block, decoder.wave.blocks)),
-            _convolution(decoder.wave.last, decoder.wave.snake),
+            _convolution(layers.wave.first),
+            tuple(map(_block, layers.wave.blocks)),
+            _convolution(layers.wave.last, layers.wave.snake),
         ),
     )
 
