@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from bench.report import percentiles
 from makima_tts.client import ClientError, ServiceError, SpeechClient
 from makima_tts.protocol import AudioFormat, Start
@@ -31,6 +34,9 @@ TEXTS = {
 RETRY_S = 0.5
 # Those who stay do not all begin at the same moment.
 SPREAD_S = 1.0
+# Sound is what reaches so much in a hundredth of a second: -50 dBFS.
+_HEARD_RMS = 10 ** (-50 / 20)
+_WINDOWS_A_S = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +51,17 @@ class Arrival:
 class Heard:
     """What one listener met. ``finish``: why the utterance ended; ``error``: the code of what went wrong.
 
-    ``lateness_s``: of every chunk, by the clock of who began to listen at the first.
+    ``lateness_s``: of every chunk, by the clock of who began to listen at the first. ``audible_s``: from
+    ``speak`` to the first sound that is no silence, as it is played. ``arrivals``: of every chunk, when it
+    came, by ``time.monotonic``, and its seconds. ``plays_until_s``: when the last of it has been played.
     """
 
     text: str
     voice: str | None = None
     ttfa_s: float | None = None
+    audible_s: float | None = None
+    arrivals: list[tuple[float, float]] = field(default_factory=list)
+    plays_until_s: float | None = None
     lateness_s: list[float] = field(default_factory=list)
     audio_s: float = 0.0
     rtf: float | None = None
@@ -60,6 +71,11 @@ class Heard:
     @property
     def underruns(self) -> int:
         return sum(lateness_s > 0 for lateness_s in self.lateness_s)
+
+    @property
+    def first_to_last_s(self) -> float | None:
+        """Between the arrivals of its first chunk and its last."""
+        return self.arrivals[-1][0] - self.arrivals[0][0] if self.arrivals else None
 
 
 def arrivals(rate_hz: float, duration_s: float, seed: int, names: Iterable[str] = TEXTS) -> Iterator[Arrival]:
@@ -92,10 +108,30 @@ async def _hear(client: SpeechClient, heard: Heard, text: str) -> None:
     async for chunk in speech:
         duration_s = len(chunk.pcm) / audio.bytes_per_sample / audio.sample_rate_hz
         heard.lateness_s.append(clock.deliver(duration_s, chunk.received_s))
+        heard.arrivals.append((chunk.received_s, duration_s))
         heard.audio_s += duration_s
+        heard.plays_until_s = clock.plays_until_s
+        if heard.audible_s is None and (silent_s := silent_until_s(chunk.pcm, audio)) is not None:
+            played_s = (clock.plays_until_s or 0.0) - duration_s + silent_s
+            heard.audible_s = played_s - (speech.sent_s or played_s)
     heard.ttfa_s = speech.ttfa_s
     if speech.complete:
         heard.rtf, heard.finish = speech.complete.rtf, speech.complete.finish_reason
+
+
+def silent_until_s(pcm: bytes, audio: AudioFormat) -> float | None:
+    """How much silence it begins with; None if there is nothing else in it."""
+    samples = _samples(pcm, audio)
+    window = audio.sample_rate_hz // _WINDOWS_A_S
+    whole = samples[: len(samples) - len(samples) % window].reshape(-1, window)
+    loud = np.square(whole).mean(axis=1) >= _HEARD_RMS**2
+    return float(loud.argmax()) / _WINDOWS_A_S if loud.any() else None
+
+
+def _samples(pcm: bytes, audio: AudioFormat) -> npt.NDArray[np.float32]:
+    if audio.encoding == "pcm32f":
+        return np.frombuffer(pcm, "<f4")
+    return np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(2**15)
 
 
 async def load(
@@ -119,17 +155,25 @@ async def occupy(
     *,
     seed: int = 0,
     texts: Mapping[str, str] = TEXTS,
+    spread_s: float = SPREAD_S,
+    plays: bool = False,
 ) -> tuple[list[Heard], float]:
-    """So many at any time: whoever has heard everything is followed by the next, until the time is over."""
+    """So many at any time: whoever has heard everything is followed by the next, until the time is over.
+
+    ``spread_s``: over how long the first of them come. ``plays``: the next comes when it has been played,
+    and not as soon as it is there.
+    """
     began_s, random = time.monotonic(), Random(seed)
 
     async def seat() -> list[Heard]:
         heard = []
-        await asyncio.sleep(random.uniform(0, min(SPREAD_S, duration_s / 2)))
+        await asyncio.sleep(random.uniform(0, min(spread_s, duration_s / 2)))
         while time.monotonic() - began_s < duration_s:
             heard.append(await listen(url, start, random.choice(list(texts)), texts))
             if heard[-1].error:  # refused at once, or gone: no use asking without a pause
                 await asyncio.sleep(RETRY_S)
+            elif plays and heard[-1].plays_until_s is not None:
+                await asyncio.sleep(heard[-1].plays_until_s - time.monotonic())
         return heard
 
     async with asyncio.TaskGroup() as group:

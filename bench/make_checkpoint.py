@@ -4,6 +4,7 @@ In: a Shape. Out: a folder that our engine and the reference package both load. 
 
     python -m bench.make_checkpoint FOLDER            # 0.6B, published sizes
     python -m bench.make_checkpoint FOLDER --size 1.7B
+    python -m bench.make_checkpoint FOLDER --ends-with-text
 
 Random weights say nothing of how a model sounds, and everything about what it costs. They are drawn by name,
 so that a tensor depends on the seed and its own name alone, from a generator whose numbers are the same on
@@ -15,7 +16,9 @@ import json
 import subprocess
 import sys
 import zlib
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from math import prod, sqrt
 from pathlib import Path
 
@@ -24,6 +27,7 @@ import torch
 from safetensors.torch import save_file
 
 from bench.checkpoint_sizes import Config, codec_sizes, model_sizes
+from bench.ending_weights import let_end
 from bench.tiny_tokenizer import write_tokenizer
 
 LANGUAGE_IDS = {
@@ -91,6 +95,8 @@ class Shape:
     # How far apart logits lie: with random weights, the larger, the more codes win by a clear margin.
     head_gain: float = 8.0
     generation: Config = field(default_factory=dict)
+    # Speech ends when its text does, rather than by luck.
+    ends_with_text: bool = False
 
 
 _ENCODER: Config = {"num_quantizers": 32}
@@ -179,15 +185,27 @@ def write_checkpoint(folder: Path, shape: Shape) -> Path:
     _write_json(folder / "generation_config.json", generation)
     _write_json(folder / "speech_tokenizer" / "config.json", codec)
     _write_json(folder / "speech_tokenizer" / "preprocessor_config.json", feature_extractor)
-    weights = {name: _draw(name, size, shape) for name, size in model_sizes(model)}
+    weights = _drawn(model_sizes(model), shape, torch.bfloat16)
+    if shape.ends_with_text:
+        let_end(weights, model)
+    save_file(weights, folder / "model.safetensors")
     save_file(
-        {name: tensor.to(torch.bfloat16) for name, tensor in weights.items()}, folder / "model.safetensors"
-    )
-    save_file(
-        {name: _draw(name, size, shape) for name, size in codec_sizes(codec)},
-        folder / "speech_tokenizer" / "model.safetensors",
+        _drawn(codec_sizes(codec), shape, torch.float32), folder / "speech_tokenizer" / "model.safetensors"
     )
     return folder
+
+
+def _drawn(
+    sizes: Iterable[tuple[str, tuple[int, ...]]], shape: Shape, dtype: torch.dtype
+) -> dict[str, torch.Tensor]:
+    """All of them by name, several at a time: drawing is most of the work."""
+
+    def draw(named: tuple[str, tuple[int, ...]]) -> tuple[str, torch.Tensor]:
+        name, size = named
+        return name, _draw(name, size, shape).to(dtype)
+
+    with ThreadPoolExecutor() as pool:
+        return dict(pool.map(draw, sizes))
 
 
 def _write_json(path: Path, fields: Config) -> None:
@@ -338,8 +356,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--size", choices=PUBLISHED, default="0.6B")
+    parser.add_argument("--ends-with-text", action="store_true", help="speech is as long as its text")
     arguments = parser.parse_args()
-    print(write_checkpoint(arguments.folder, PUBLISHED[arguments.size]))
+    shape = replace(PUBLISHED[arguments.size], ends_with_text=arguments.ends_with_text)
+    print(write_checkpoint(arguments.folder, shape))
 
 
 if __name__ == "__main__":

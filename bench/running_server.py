@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bench import sides
 from bench.loading import server_settings
 from bench.processes import line_of, resident_kib, running, threads
 from bench.voices import VOICE, write_voice
@@ -50,10 +51,10 @@ class Server:
 
 
 @contextmanager
-def home() -> Iterator[Path]:
+def home(transcript: str = sides.TRANSCRIPT) -> Iterator[Path]:
     """Folders of a server, with the voice that is measured in them; what it encodes is kept as long."""
     with TemporaryDirectory(prefix="makima-tts-bench-") as folder:
-        write_voice(Path(folder) / "voices")
+        write_voice(Path(folder) / "voices", transcript=transcript)
         yield Path(folder)
 
 

@@ -21,7 +21,7 @@ def clip_file() -> bytes:
     return written.getvalue()
 
 
-def write_voice(folder: Path, voice: str = VOICE) -> Path:
+def write_voice(folder: Path, voice: str = VOICE, transcript: str = sides.TRANSCRIPT) -> Path:
     """Cloned with its transcript, from a clip of six seconds. Returns ``folder``."""
     place = folder / voice
     place.mkdir(parents=True)
@@ -29,7 +29,7 @@ def write_voice(folder: Path, voice: str = VOICE) -> Path:
     manifest = {
         "id": voice,
         "reference_audio": "reference.wav",
-        "transcript": sides.TRANSCRIPT,
+        "transcript": transcript,
         "language": sides.LANGUAGE,
     }
     (place / "manifest.json").write_text(json.dumps(manifest))

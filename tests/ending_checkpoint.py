@@ -1,55 +1,15 @@
 """The quick checkpoint, made to speak for as long as its text lasts.
 
-In: a folder. Out: a checkpoint in the published layout, in that folder. Does not know: what loads it.
-
-With random weights the end of speech is one code among many, drawn by luck. Here one dimension of the
-talker's hidden state is kept for a single fact: whether this frame's text is the padding that follows the
-text. If it is, the end wins against every other code; if it is not, the end is never among the likely ones.
+In: a folder. Out: a checkpoint in the published layout, in that folder. Does not know: what loads it, how
+weights are made to end.
 """
 
-import json
+from dataclasses import replace
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file, save_file
-
 from tests.checkpoints import QUICK, write_checkpoint
-
-_TALKER = "talker.model."
-_OUTPUTS = ("o_proj.weight", "down_proj.weight")
-# Far above what the other weights can add up to.
-_LOUD = 100.0
 
 
 def write_ending_checkpoint(folder: Path) -> Path:
     """Returns ``folder``."""
-    write_checkpoint(folder, QUICK)
-    config = json.loads((folder / "config.json").read_text())
-    weights = load_file(folder / "model.safetensors")
-    _free_a_dimension(weights)
-    _mark_padding(weights, config["tts_pad_token_id"])
-    end = weights["talker.codec_head.weight"][config["talker_config"]["codec_eos_token_id"]]
-    end[:] = 0
-    end[0] = _LOUD
-    save_file(weights, folder / "model.safetensors")
-    return folder
-
-
-def _free_a_dimension(weights: dict[str, torch.Tensor]) -> None:
-    """Nothing but the text's own embedding writes into the first dimension."""
-    for name, weight in weights.items():
-        if name.startswith(f"{_TALKER}layers.") and name.endswith(_OUTPUTS):
-            weight[0] = 0
-        if "codec_embedding" in name:
-            weight[:, 0] = 0
-
-
-def _mark_padding(weights: dict[str, torch.Tensor], pad_id: int) -> None:
-    """The projection turns the padding's first dimension, and that alone, into the hidden state's."""
-    embedding = weights[f"{_TALKER}text_embedding.weight"]
-    embedding[:, 0] = 0
-    embedding[pad_id, 0] = _LOUD
-    for name in ("talker.text_projection.linear_fc1", "talker.text_projection.linear_fc2"):
-        weights[f"{name}.weight"][0] = 0
-        weights[f"{name}.weight"][0, 0] = 1
-        weights[f"{name}.bias"][0] = 0
+    return write_checkpoint(folder, replace(QUICK, ends_with_text=True))
