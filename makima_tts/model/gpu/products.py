@@ -158,20 +158,26 @@ def _product(
     block_inputs: tl.constexpr,
 ) -> None:
     """One block of one part: programs are [blocks of outputs, blocks of rows, parts]."""
-    row = tl.program_id(1) * block_rows + tl.arange(0, block_rows)
-    output = tl.program_id(0) * block_outputs + tl.arange(0, block_outputs)
+    row = (tl.program_id(1) * block_rows + tl.arange(0, block_rows))[:, None]
+    output = (tl.program_id(0) * block_outputs + tl.arange(0, block_outputs))[None, :]
+    column = tl.arange(0, block_inputs)
     part = tl.program_id(2)
+    # What there is not is zero, and not loaded.
+    is_row, is_output = row < count, output < outputs
+    rows += row.to(tl.int64) * row_stride + column[None, :]
+    weight += output * inputs + column[:, None]
     sums = tl.zeros((block_rows, block_outputs), tl.float32)
     end = tl.minimum((part + 1) * part_inputs, inputs)
     for start in range(part * part_inputs, end, block_inputs):
-        block = _rows_block(rows, row, row_stride, start, count, inputs, whole, block_inputs)
-        matrix = _matrix_block(weight, output, start, outputs, inputs, whole, block_inputs)
+        here = is_row if whole else is_row & (start + column[None, :] < inputs)
+        there = is_output if whole else is_output & (start + column[:, None] < inputs)
+        block = tl.load(rows + start, mask=here, other=0.0)
+        matrix = tl.load(weight + start, mask=there, other=0.0)
         sums = tl.dot(block, matrix, sums, input_precision="ieee")
     if bias is not None:
-        sums += tl.load(bias + output, mask=output < outputs, other=0.0).to(tl.float32)[None, :]
-    at = (part.to(tl.int64) * count + row[:, None]) * outputs + output[None, :]
-    inside = (row[:, None] < count) & (output[None, :] < outputs)
-    tl.store(out + at, sums.to(out.dtype.element_ty), mask=inside)
+        sums += tl.load(bias + output, mask=is_output, other=0.0).to(tl.float32)
+    at = (part.to(tl.int64) * count + row) * outputs + output
+    tl.store(out + at, sums.to(out.dtype.element_ty), mask=is_row & is_output)
 
 
 @triton.jit(do_not_specialize=["count"])
@@ -190,58 +196,26 @@ def _gated_product(
     block_inputs: tl.constexpr,
 ) -> None:
     """One block of both matrices: programs are [blocks of outputs, blocks of rows]."""
-    row = tl.program_id(1) * block_rows + tl.arange(0, block_rows)
-    output = tl.program_id(0) * block_outputs + tl.arange(0, block_outputs)
+    row = (tl.program_id(1) * block_rows + tl.arange(0, block_rows))[:, None]
+    output = (tl.program_id(0) * block_outputs + tl.arange(0, block_outputs))[None, :]
+    column = tl.arange(0, block_inputs)
+    is_row, is_output = row < count, output < outputs
+    rows += row.to(tl.int64) * row_stride + column[None, :]
+    weight += output * inputs + column[:, None]
+    second = weight + outputs * inputs
     gate = tl.zeros((block_rows, block_outputs), tl.float32)
     up = tl.zeros((block_rows, block_outputs), tl.float32)
-    second = weight + outputs * inputs
     for start in range(0, inputs, block_inputs):
-        block = _rows_block(rows, row, row_stride, start, count, inputs, whole, block_inputs)
-        gates = _matrix_block(weight, output, start, outputs, inputs, whole, block_inputs)
+        here = is_row if whole else is_row & (start + column[None, :] < inputs)
+        there = is_output if whole else is_output & (start + column[:, None] < inputs)
+        block = tl.load(rows + start, mask=here, other=0.0)
+        gates = tl.load(weight + start, mask=there, other=0.0)
+        ups = tl.load(second + start, mask=there, other=0.0)
         gate = tl.dot(block, gates, gate, input_precision="ieee")
-        ups = _matrix_block(second, output, start, outputs, inputs, whole, block_inputs)
         up = tl.dot(block, ups, up, input_precision="ieee")
     if gelu:
         gate = 0.5 * gate * (1.0 + tl.erf(gate * 0.7071067811865476))
     else:
         gate = gate * tl.sigmoid(gate)
-    at = row[:, None].to(tl.int64) * outputs + output[None, :]
-    inside = (row[:, None] < count) & (output[None, :] < outputs)
-    tl.store(out + at, (gate * up).to(out.dtype.element_ty), mask=inside)
-
-
-@triton.jit
-def _rows_block(
-    rows: Any,
-    row: Any,
-    stride: Any,
-    start: Any,
-    count: Any,
-    inputs: Any,
-    whole: tl.constexpr,
-    size: tl.constexpr,
-) -> Any:
-    """[rows, inputs], with zeros for what there is not, which are not loaded."""
-    column = start + tl.arange(0, size)
-    pointers = rows + row[:, None].to(tl.int64) * stride + column[None, :]
-    if whole:
-        return tl.load(pointers, mask=row[:, None] < count, other=0.0)
-    return tl.load(pointers, mask=(row[:, None] < count) & (column[None, :] < inputs), other=0.0)
-
-
-@triton.jit
-def _matrix_block(
-    weight: Any,
-    output: Any,
-    start: Any,
-    outputs: Any,
-    inputs: Any,
-    whole: tl.constexpr,
-    size: tl.constexpr,
-) -> Any:
-    """[inputs, outputs] of a matrix [outputs, inputs]."""
-    column = start + tl.arange(0, size)
-    pointers = weight + output[None, :] * inputs + column[:, None]
-    if whole:
-        return tl.load(pointers, mask=output[None, :] < outputs, other=0.0)
-    return tl.load(pointers, mask=(output[None, :] < outputs) & (column[:, None] < inputs), other=0.0)
+    at = row.to(tl.int64) * outputs + output
+    tl.store(out + at, (gate * up).to(out.dtype.element_ty), mask=is_row & is_output)

@@ -72,7 +72,7 @@ def place_heads(
     """
     count, size = len(fused), keys.shape[-1]
     queries = torch.empty(count, norms.heads, size, device=fused.device, dtype=fused.dtype)
-    _place_heads[count, norms.heads + 2 * norms.key_heads](
+    _place_heads[count, 3](
         fused,
         norms.query,
         norms.key,
@@ -89,8 +89,9 @@ def place_heads(
         heads=norms.heads,
         key_heads=norms.key_heads,
         size=size,
+        block_heads=triton.next_power_of_2(norms.heads),
+        block_key_heads=triton.next_power_of_2(norms.key_heads),
         block=triton.next_power_of_2(size),
-        num_warps=1,
     )
     return queries
 
@@ -149,30 +150,33 @@ def _place_heads(
     heads: tl.constexpr,
     key_heads: tl.constexpr,
     size: tl.constexpr,
+    block_heads: tl.constexpr,
+    block_key_heads: tl.constexpr,
     block: tl.constexpr,
 ) -> None:
-    """One head of one row; programs are [M, H + 2 · K]."""
-    row, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    channel = tl.arange(0, block)
-    inside = channel < size
-    source = fused + (row * (heads + 2 * key_heads) + head) * size
+    """A row's queries, its keys or its values; programs are [M, 3]."""
+    row, what = tl.program_id(0).to(tl.int64), tl.program_id(1)
     place, position = tl.load(cache_rows + row), tl.load(positions + row)
-    if head < heads:
-        turned = _turned(source, query_norm, cos, sin, position, channel, inside, eps, size)
-        tl.store(
-            queries + (row * heads + head) * size + channel,
-            turned.to(queries.dtype.element_ty),
-            mask=inside,
-        )
-    elif head < heads + key_heads:
-        turned = _turned(source, key_norm, cos, sin, position, channel, inside, eps, size)
-        at = place * key_row_stride + (head - heads) * key_head_stride + position * key_position_stride
-        tl.store(keys + at + channel, turned.to(keys.dtype.element_ty), mask=inside)
+    channel = tl.arange(0, block)[None, :]
+    head, key_head = tl.arange(0, block_heads)[:, None], tl.arange(0, block_key_heads)[:, None]
+    is_mine = (head < heads) & (channel < size)
+    is_key = (key_head < key_heads) & (channel < size)
+    fused += row * (heads + 2 * key_heads) * size
+    if what == 0:
+        turned = _turned(fused + head * size, query_norm, cos, sin, position, channel, is_mine, eps, size)
+        at = queries + (row * heads + head) * size + channel
+        tl.store(at, turned.to(queries.dtype.element_ty), mask=is_mine)
+    elif what == 1:
+        source = fused + (heads + key_head) * size
+        turned = _turned(source, key_norm, cos, sin, position, channel, is_key, eps, size)
+        at = keys + place * key_row_stride + key_head * key_head_stride + position * key_position_stride
+        tl.store(at + channel, turned.to(keys.dtype.element_ty), mask=is_key)
     else:
-        at = place * value_row_stride + (head - heads - key_heads) * value_head_stride
-        at += position * value_position_stride
-        value = tl.load(source + channel, mask=inside)
-        tl.store(values + at + channel, value.to(values.dtype.element_ty), mask=inside)
+        source = fused + (heads + key_heads + key_head) * size
+        value = tl.load(source + channel, mask=is_key)
+        at = values + place * value_row_stride + key_head * value_head_stride
+        at += position * value_position_stride + channel
+        tl.store(at, value.to(values.dtype.element_ty), mask=is_key)
 
 
 @triton.jit
@@ -187,23 +191,19 @@ def _turned(
     eps: Any,
     size: tl.constexpr,
 ) -> Any:
-    """A head's channels, normed and turned: channel d with channel d + D / 2."""
-    half: tl.constexpr = size // 2
+    """Heads [heads, D], normed and turned: channel d with channel d + D / 2."""
+    numbers = norm.dtype.element_ty
+    is_channel, half = channel < size, size // 2
     opposite = tl.where(channel < half, channel + half, channel - half)
     mine = tl.load(source + channel, mask=inside, other=0.0).to(tl.float32)
     other = tl.load(source + opposite, mask=inside, other=0.0).to(tl.float32)
-    scale = tl.rsqrt(tl.sum(mine * mine, 0) / size + eps)
-    mine = _normed(mine, scale, norm, channel, inside)
-    other = _normed(other, scale, norm, opposite, inside)
+    scale = tl.rsqrt(tl.sum(mine * mine, 1) / size + eps)[:, None]
+    # Rounded where the reference rounds: before the weight, and after it.
+    factor = tl.load(norm + channel, mask=is_channel, other=0.0).to(tl.float32)
+    mine = ((mine * scale).to(numbers).to(tl.float32) * factor).to(numbers).to(tl.float32)
+    factor = tl.load(norm + opposite, mask=is_channel, other=0.0).to(tl.float32)
+    other = ((other * scale).to(numbers).to(tl.float32) * factor).to(numbers).to(tl.float32)
     angle = position * size + channel
-    cosine = tl.load(cos + angle, mask=inside, other=0.0)
-    sine = tl.load(sin + angle, mask=inside, other=0.0)
+    cosine = tl.load(cos + angle, mask=is_channel, other=0.0)
+    sine = tl.load(sin + angle, mask=is_channel, other=0.0)
     return mine * cosine + tl.where(channel < half, -other, other) * sine
-
-
-@triton.jit
-def _normed(wide: Any, scale: Any, norm: Any, channel: Any, inside: Any) -> Any:
-    """Rounded where the reference rounds: before the weight, and after it."""
-    numbers = norm.dtype.element_ty
-    factor = tl.load(norm + channel, mask=inside, other=0.0).to(tl.float32)
-    return ((wide * scale).to(numbers).to(tl.float32) * factor).to(numbers).to(tl.float32)
