@@ -10,7 +10,7 @@ that may be looked at.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 import torch
@@ -33,6 +33,10 @@ _REPLAYS, _CALLS_A_REPLAY = 10, 20
 class Attention(Protocol):
     """[M, H, D] over keys and values [rows, K, R, D], each row up to its own position → [M, H, D]."""
 
+    @property
+    def looks_to_limit(self) -> bool:
+        """Every row looks at all positions below the limit, so that a closer one saves time."""
+
     def __call__(
         self, queries: Tensor, keys: Tensor, values: Tensor, places: Places, window: int | None, /
     ) -> Tensor: ...
@@ -41,6 +45,10 @@ class Attention(Protocol):
 @dataclass(frozen=True, slots=True)
 class TritonAttention:
     """A row reads its own keys and no more: it needs no limit, and its bits are its own."""
+
+    @property
+    def looks_to_limit(self) -> bool:
+        return False
 
     def __call__(
         self, queries: Tensor, keys: Tensor, values: Tensor, places: Places, window: int | None, /
@@ -71,6 +79,10 @@ class TritonAttention:
 @dataclass(frozen=True, slots=True)
 class SdpaAttention:
     """torch's own, on any device. Copies what it looks at, and its bits may depend on the company."""
+
+    @property
+    def looks_to_limit(self) -> bool:
+        return True
 
     def __call__(
         self, queries: Tensor, keys: Tensor, values: Tensor, places: Places, window: int | None, /
@@ -103,6 +115,10 @@ class FlashAttention:
         except ImportError:
             return None
         return cls(flash_attn_with_kvcache)
+
+    @property
+    def looks_to_limit(self) -> bool:
+        return False
 
     def __call__(
         self, queries: Tensor, keys: Tensor, values: Tensor, places: Places, window: int | None, /
@@ -181,19 +197,19 @@ def _replay_ms(graph: "torch.cuda.CUDAGraph") -> float:
 
 @triton.jit
 def _attend(
-    queries: Any,
-    keys: Any,
-    values: Any,
-    cache_rows: Any,
-    positions: Any,
-    out: Any,
-    key_row_stride: Any,
-    key_head_stride: Any,
-    key_position_stride: Any,
-    value_row_stride: Any,
-    value_head_stride: Any,
-    value_position_stride: Any,
-    scale: Any,
+    queries: tl.tensor,
+    keys: tl.tensor,
+    values: tl.tensor,
+    cache_rows: tl.tensor,
+    positions: tl.tensor,
+    out: tl.tensor,
+    key_row_stride: tl.tensor,
+    key_head_stride: tl.tensor,
+    key_position_stride: tl.tensor,
+    value_row_stride: tl.tensor,
+    value_head_stride: tl.tensor,
+    value_position_stride: tl.tensor,
+    scale: tl.tensor,
     window: tl.constexpr,
     groups: tl.constexpr,
     size: tl.constexpr,

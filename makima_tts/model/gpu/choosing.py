@@ -12,7 +12,6 @@ everywhere; ``sampling.py`` keeps some of them there.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import triton
@@ -97,23 +96,23 @@ def _chosen(
 
 @triton.jit(do_not_specialize=["uniform_stride", "eos_id"])
 def _choose(
-    logits: Any,
-    logits_stride: Any,
-    uniform: Any,
-    uniform_stride: Any,
-    slots: Any,
-    greedy: Any,
-    temperature: Any,
-    top_k: Any,
-    beyond_top_p: Any,
-    before: Any,
-    penalty: Any,
-    frames: Any,
-    suppressed: Any,
-    eos_id: Any,
-    codes: Any,
-    finite: Any,
-    vocabulary: Any,
+    logits: tl.tensor,
+    logits_stride: tl.tensor,
+    uniform: tl.tensor,
+    uniform_stride: tl.tensor,
+    slots: tl.tensor,
+    greedy: tl.tensor,
+    temperature: tl.tensor,
+    top_k: tl.tensor,
+    beyond_top_p: tl.tensor,
+    before: tl.tensor,
+    penalty: tl.tensor,
+    frames: tl.tensor,
+    suppressed: tl.tensor,
+    eos_id: tl.tensor,
+    codes: tl.tensor,
+    finite: tl.tensor,
+    vocabulary: tl.tensor,
     min_frames: tl.constexpr,
     block: tl.constexpr,
 ) -> None:
@@ -143,18 +142,18 @@ def _choose(
 
 @triton.jit
 def _allowed(
-    logit: Any,
-    code: Any,
-    inside: Any,
-    slot: Any,
-    before: Any,
-    penalty: Any,
-    frames: Any,
-    suppressed: Any,
-    eos_id: Any,
-    vocabulary: Any,
+    logit: tl.tensor,
+    code: tl.tensor,
+    inside: tl.tensor,
+    slot: tl.tensor,
+    before: tl.tensor,
+    penalty: tl.tensor,
+    frames: tl.tensor,
+    suppressed: tl.tensor,
+    eos_id: tl.tensor,
+    vocabulary: tl.tensor,
     min_frames: tl.constexpr,
-) -> Any:
+) -> tl.tensor:
     """``penalize`` and ``forbid``."""
     factor = tl.zeros_like(logit) + tl.load(penalty + slot)
     again = tl.load(before + slot * vocabulary + code, mask=inside, other=0) != 0
@@ -167,8 +166,14 @@ def _allowed(
 
 @triton.jit
 def _drawn(
-    scaled: Any, code: Any, vocabulary: Any, top_k: Any, beyond: Any, number: Any, block: tl.constexpr
-) -> Any:
+    scaled: tl.tensor,
+    code: tl.tensor,
+    vocabulary: tl.tensor,
+    top_k: tl.tensor,
+    beyond: tl.tensor,
+    number: tl.tensor,
+    block: tl.constexpr,
+) -> tl.tensor:
     """Top-k, top-p, and the first code, in the order of ids, at which the chances reach beyond ``number``."""
     order = _order(scaled)
     highest = tl.max(scaled, 0)
@@ -191,21 +196,21 @@ def _drawn(
 
 
 @triton.jit
-def _order(number: Any) -> Any:
+def _order(number: tl.tensor) -> tl.tensor:
     """Floats as uint32 in the same order: negative ones turned around, positive ones above them."""
     bits = number.to(tl.uint32, bitcast=True)
     return tl.where(bits >> 31 == 1, bits ^ 0xFFFFFFFF, bits ^ 0x80000000)
 
 
 @triton.jit
-def _number(order: Any) -> Any:
+def _number(order: tl.tensor) -> tl.tensor:
     """The float of an order."""
     bits = tl.where(order >> 31 == 1, order ^ 0x80000000, order ^ 0xFFFFFFFF)
     return bits.to(tl.float32, bitcast=True)
 
 
 @triton.jit
-def _most_above(order: Any, weight: Any, allowed: Any) -> Any:
+def _most_above(order: tl.tensor, weight: tl.tensor, allowed: tl.tensor) -> tl.tensor:
     """The largest order such that all that are smaller weigh ``allowed`` at most; else 0. Bit by bit."""
     found = tl.full((), 0, tl.uint32)
     bit = tl.full((), 0x80000000, tl.uint32)

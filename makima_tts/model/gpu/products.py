@@ -11,7 +11,6 @@ empty. Only how many outputs a block has depends on M: it changes who computes, 
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import triton
@@ -137,21 +136,23 @@ class GpuMatrix:
 
     def __call__(self, rows: Tensor) -> Tensor:
         flat = rows.reshape(-1, rows.shape[-1])  # [M, K], where it can a view
+        if flat.stride(1) != 1:
+            flat = flat.contiguous()
         dtype = torch.float32 if self.wide else rows.dtype
         return product(flat, self.weight, self.bias, dtype).view(*rows.shape[:-1], -1)
 
 
 @triton.jit(do_not_specialize=["count"])
 def _product(
-    rows: Any,
-    row_stride: Any,
-    weight: Any,
-    bias: Any,
-    out: Any,
-    count: Any,
-    outputs: Any,
-    inputs: Any,
-    part_inputs: Any,
+    rows: tl.tensor,
+    row_stride: tl.tensor,
+    weight: tl.tensor,
+    bias: tl.tensor,
+    out: tl.tensor,
+    count: tl.tensor,
+    outputs: tl.tensor,
+    inputs: tl.tensor,
+    part_inputs: tl.tensor,
     whole: tl.constexpr,
     block_rows: tl.constexpr,
     block_outputs: tl.constexpr,
@@ -182,13 +183,13 @@ def _product(
 
 @triton.jit(do_not_specialize=["count"])
 def _gated_product(
-    rows: Any,
-    row_stride: Any,
-    weight: Any,
-    out: Any,
-    count: Any,
-    outputs: Any,
-    inputs: Any,
+    rows: tl.tensor,
+    row_stride: tl.tensor,
+    weight: tl.tensor,
+    out: tl.tensor,
+    count: tl.tensor,
+    outputs: tl.tensor,
+    inputs: tl.tensor,
     gelu: tl.constexpr,
     whole: tl.constexpr,
     block_rows: tl.constexpr,

@@ -5,8 +5,6 @@ In: seeds and frames of slots, which slots. Out: uniform numbers. Does not know:
 S slots · B of them · Q codebooks.
 """
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -23,7 +21,14 @@ def uniform(seeds: Tensor, frames: Tensor, slots: Tensor, codebooks: int) -> Ten
 
 
 @triton.jit
-def _uniform(seeds: Any, frames: Any, slots: Any, out: Any, codebooks: Any, block: tl.constexpr) -> None:
+def _uniform(
+    seeds: tl.tensor,
+    frames: tl.tensor,
+    slots: tl.tensor,
+    out: tl.tensor,
+    codebooks: tl.tensor,
+    block: tl.constexpr,
+) -> None:
     """One stream's; programs are [B]. The counter is (frame, codebook, 0, 0), the key the seed."""
     row = tl.program_id(0)
     slot, codebook = tl.load(slots + row), tl.arange(0, block)

@@ -7,7 +7,6 @@ M rows · E hidden size · S parts of a sum · H query heads · K key heads · D
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import triton
@@ -98,16 +97,16 @@ def place_heads(
 
 @triton.jit(do_not_specialize=["count"])
 def _add_and_norm(
-    source: Any,
-    source_stride: Any,
-    parts: Any,
-    bias: Any,
-    residual: Any,
-    weight: Any,
-    out: Any,
-    count: Any,
-    size: Any,
-    eps: Any,
+    source: tl.tensor,
+    source_stride: tl.tensor,
+    parts: tl.tensor,
+    bias: tl.tensor,
+    residual: tl.tensor,
+    weight: tl.tensor,
+    out: tl.tensor,
+    count: tl.tensor,
+    size: tl.tensor,
+    eps: tl.tensor,
     summed: tl.constexpr,
     block: tl.constexpr,
 ) -> None:
@@ -130,23 +129,23 @@ def _add_and_norm(
 
 @triton.jit
 def _place_heads(
-    fused: Any,
-    query_norm: Any,
-    key_norm: Any,
-    cos: Any,
-    sin: Any,
-    cache_rows: Any,
-    positions: Any,
-    queries: Any,
-    keys: Any,
-    values: Any,
-    key_row_stride: Any,
-    key_head_stride: Any,
-    key_position_stride: Any,
-    value_row_stride: Any,
-    value_head_stride: Any,
-    value_position_stride: Any,
-    eps: Any,
+    fused: tl.tensor,
+    query_norm: tl.tensor,
+    key_norm: tl.tensor,
+    cos: tl.tensor,
+    sin: tl.tensor,
+    cache_rows: tl.tensor,
+    positions: tl.tensor,
+    queries: tl.tensor,
+    keys: tl.tensor,
+    values: tl.tensor,
+    key_row_stride: tl.tensor,
+    key_head_stride: tl.tensor,
+    key_position_stride: tl.tensor,
+    value_row_stride: tl.tensor,
+    value_head_stride: tl.tensor,
+    value_position_stride: tl.tensor,
+    eps: tl.tensor,
     heads: tl.constexpr,
     key_heads: tl.constexpr,
     size: tl.constexpr,
@@ -164,33 +163,32 @@ def _place_heads(
     fused += row * (heads + 2 * key_heads) * size
     if what == 0:
         turned = _turned(fused + head * size, query_norm, cos, sin, position, channel, is_mine, eps, size)
-        at = queries + (row * heads + head) * size + channel
-        tl.store(at, turned.to(queries.dtype.element_ty), mask=is_mine)
+        to_query = queries + (row * heads + head) * size + channel
+        tl.store(to_query, turned.to(queries.dtype.element_ty), mask=is_mine)
     elif what == 1:
         source = fused + (heads + key_head) * size
-        turned = _turned(source, key_norm, cos, sin, position, channel, is_key, eps, size)
-        at = keys + place * key_row_stride + key_head * key_head_stride + position * key_position_stride
-        tl.store(at + channel, turned.to(keys.dtype.element_ty), mask=is_key)
+        key = _turned(source, key_norm, cos, sin, position, channel, is_key, eps, size)
+        to_key = place * key_row_stride + key_head * key_head_stride + position * key_position_stride
+        tl.store(keys + to_key + channel, key.to(keys.dtype.element_ty), mask=is_key)
     else:
-        source = fused + (heads + key_heads + key_head) * size
-        value = tl.load(source + channel, mask=is_key)
-        at = values + place * value_row_stride + key_head * value_head_stride
-        at += position * value_position_stride + channel
-        tl.store(at, value.to(values.dtype.element_ty), mask=is_key)
+        value = tl.load(fused + (heads + key_heads + key_head) * size + channel, mask=is_key)
+        to_value = place * value_row_stride + key_head * value_head_stride
+        to_value += position * value_position_stride
+        tl.store(values + to_value + channel, value.to(values.dtype.element_ty), mask=is_key)
 
 
 @triton.jit
 def _turned(
-    source: Any,
-    norm: Any,
-    cos: Any,
-    sin: Any,
-    position: Any,
-    channel: Any,
-    inside: Any,
-    eps: Any,
+    source: tl.tensor,
+    norm: tl.tensor,
+    cos: tl.tensor,
+    sin: tl.tensor,
+    position: tl.tensor,
+    channel: tl.tensor,
+    inside: tl.tensor,
+    eps: tl.tensor,
     size: tl.constexpr,
-) -> Any:
+) -> tl.tensor:
     """Heads [heads, D], normed and turned: channel d with channel d + D / 2."""
     numbers = norm.dtype.element_ty
     is_channel, half = channel < size, size // 2

@@ -50,6 +50,10 @@ class GpuTransformer:
         """``positions``: how many there may be."""
         return cls.of(Transformer.load(config, weights, window_of, positions), attention)
 
+    @property
+    def looks_to_limit(self) -> bool:
+        return self.attention.looks_to_limit
+
     def new_cache(self, rows: int, positions: int) -> KeyValueCache:
         return KeyValueCache.allocate(self.config, rows, positions, self.norm.device, self.norm.dtype)
 
