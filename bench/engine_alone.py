@@ -148,7 +148,7 @@ class EngineAlone:
         self._begin(voice)
         ids = self._model.tokenizer.encode(TEXT)
         prompt = self._model.prompts.write(ids, LANGUAGE, voice.encoded.rows)
-        self._runner.read(self._runner.parts(0, prompt))
+        self._runner.read(self._runner.parts(0, prompt)).wait()
         voice.keep_constant(*_MANNER, self._runner.constant(0, len(prompt.constant)))
 
     def _begin(self, voice: LoadedVoice) -> None:

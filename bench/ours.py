@@ -66,7 +66,7 @@ class Ours:
         self._voice = voice_from(self._model, arrays)
         self._begin(0)
         prompt = self._prompt()
-        self._runner.read(self._runner.parts(0, prompt))
+        self._runner.read(self._runner.parts(0, prompt)).wait()
         self._constant = self._runner.constant(0, len(prompt.constant))
         self._speak(self._fill(1), 2)
         return {}
@@ -100,7 +100,7 @@ class Ours:
         """Reading it when the voice has never spoken, and when it has."""
         prompt = self._prompt()
         began_ms = self._clock.now_ms()
-        self._runner.read(self._runner.parts(0, prompt))
+        self._runner.read(self._runner.parts(0, prompt)).wait()
         first_ms = self._clock.now_ms()
         self._read(0)
         ended_ms = self._clock.now_ms()
@@ -114,7 +114,7 @@ class Ours:
         some = self._prompt().rows
         prompt = Prompt(some[:0], some.repeat(-(-rows // len(some)), 1)[:rows], some[:1])
         began_ms = self._clock.now_ms()
-        self._runner.read(self._runner.parts(0, prompt, constant_known=True))
+        self._runner.read(self._runner.parts(0, prompt, constant_known=True)).wait()
         return {"prefill, ms": self._clock.now_ms() - began_ms}
 
     def _measure_first(self) -> Figures:
@@ -122,8 +122,8 @@ class Ours:
         began_ms = self._clock.now_ms()
         self._begin(0)
         furthest = self._read(0)
-        self._runner.make([0], [], furthest, [0])
-        self._runner.decode([0], 1)
+        self._runner.make([0], [], furthest, [0]).wait()
+        self._runner.decode([0], 1).wait()
         return {"text to first chunk, ms": self._clock.now_ms() - began_ms}
 
     def _measure_step(self, batch: int) -> Figures:
@@ -132,7 +132,7 @@ class Ours:
         with self._parts() as parts:
             self._speak(at, frames)
         began_ms = self._clock.now_ms()
-        self._runner.decode(range(batch), CHUNK_FRAMES)
+        self._runner.decode(range(batch), CHUNK_FRAMES).wait()
         chunk_ms = self._clock.now_ms() - began_ms
         return {
             "whole step, ms": median(steps_ms),
@@ -177,8 +177,8 @@ class Ours:
         slots, steps_ms = range(at.batch), list[float]()
         for _ in range(frames + at.fresh):
             began_ms = time.perf_counter() * 1e3
-            self._runner.make(slots, [] if at.fresh else slots, at.furthest, [0] * at.batch)
-            self._runner.decode(slots, 1)
+            self._runner.make(slots, [] if at.fresh else slots, at.furthest, [0] * at.batch).wait()
+            self._runner.decode(slots, 1).wait()
             if not at.fresh:
                 steps_ms.append(time.perf_counter() * 1e3 - began_ms)
             at.advance()
@@ -191,7 +191,7 @@ class Ours:
         """The position after the prompt."""
         prompt = self._prompt()
         self._runner.put_constant(slot, self._constant)
-        self._runner.read(self._runner.parts(slot, prompt, constant_known=True))
+        self._runner.read(self._runner.parts(slot, prompt, constant_known=True)).wait()
         return len(prompt.rows)
 
     def _prompt(self) -> Prompt:

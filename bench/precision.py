@@ -84,7 +84,9 @@ def read(model: SpeechModel, arrays: Arrays, frames: int, codes: Tensor | None =
     slots = torch.zeros(1, dtype=torch.int64, device=model.device)
     with mock.patch.object(frame_maker, "choose", teacher.choose):
         for frame in range(frames):
-            model.frames.make(state, slots, slots if frame else slots[:0], len(prompt.rows) + frame)
+            if frame:
+                model.frames.step(state, slots, len(prompt.rows) + frame)
+            model.frames.make(state, slots)
     return teacher
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from makima_tts import factory
+from makima_tts.audio import as_float
 from makima_tts.engine import Manner
 from makima_tts.errors import InvalidMessage, InvalidText
 from makima_tts.metrics import Metrics
@@ -114,7 +115,7 @@ async def _write(wanted: Wanted, manner: Rendering, engine: SpeechEngine, speech
         async for chunk in speech:
             if chunk.pcm.size and ttfa_s is None:
                 ttfa_s = time.monotonic() - began_s
-            file.write(np.clip(chunk.pcm, -1, 1))
+            file.write(np.clip(as_float(chunk.pcm), -1, 1))
         return Said(wanted.path, file.frames / file.samplerate, ttfa_s or 0.0)
 
 

@@ -6,15 +6,17 @@ engines, utterances, the wire.
 
 from makima_tts.audio.clip_report import ClipReport, transcript_warnings
 from makima_tts.audio.clips import Clip, check_header, read_clip, read_clip_as_it_is, write_clip
-from makima_tts.audio.pcm import PcmEncoder, PcmEncoding
+from makima_tts.audio.pcm import Pcm, PcmEncoder, PcmEncoding, as_float
 from makima_tts.audio.resample import StreamingResampler
 
 __all__ = [
     "Clip",
     "ClipReport",
+    "Pcm",
     "PcmEncoder",
     "PcmEncoding",
     "StreamingResampler",
+    "as_float",
     "check_header",
     "read_clip",
     "read_clip_as_it_is",

@@ -1,6 +1,6 @@
 """From an engine's samples to the bytes that a listener asked for.
 
-In: float32 samples in -1…1 at the engine's rate, in any split. Out: mono little-endian PCM at the
+In: samples at the engine's rate, float32 in -1…1 or 16-bit integers, in any split. Out: mono little-endian PCM at the
 listener's rate. Does not know: frames of a wire, containers, who listens.
 """
 
@@ -12,6 +12,8 @@ import numpy.typing as npt
 from makima_tts.audio.resample import StreamingResampler
 from makima_tts.errors import SynthesisError
 
+# From -1 to 1, or whole numbers from -32767 to 32767.
+Pcm = npt.NDArray[np.float32] | npt.NDArray[np.int16]
 # The protocol's names; this layer lies below it.
 PcmEncoding = Literal["pcm16", "pcm32f"]
 
@@ -29,14 +31,18 @@ class PcmEncoder:
     def __init__(self, source_rate_hz: int, rate_hz: int, encoding: PcmEncoding) -> None:
         self._resampler = StreamingResampler(source_rate_hz, rate_hz)
         self._encoding = encoding
+        self._as_they_are = encoding == "pcm16" and source_rate_hz == rate_hz
 
-    def encode(self, pcm: npt.NDArray[np.float32]) -> bytes:
-        """float32 [n] → whole samples, fewer or more than came in, as the resampler lets them go.
+    def encode(self, pcm: Pcm) -> bytes:
+        """[n] → whole samples, fewer or more than came in, as the resampler lets them go.
 
         Raises SynthesisError for NaN or Inf.
         """
-        _require_numbers(pcm)
-        return self._to_bytes(self._resampler.push(pcm))
+        if pcm.dtype == np.int16 and self._as_they_are:
+            return pcm.astype("<i2", copy=False).tobytes()
+        samples = as_float(pcm)
+        _require_numbers(samples)
+        return self._to_bytes(self._resampler.push(samples))
 
     def flush(self) -> bytes:
         """The rest; nothing may be encoded after it."""
@@ -48,6 +54,12 @@ class PcmEncoder:
         if self._encoding == "pcm32f":
             return pcm.astype("<f4", copy=False).tobytes()
         return np.rint(np.clip(pcm, -1.0, 1.0) * _PCM16_FULL_SCALE).astype("<i2").tobytes()
+
+
+def as_float(pcm: Pcm) -> npt.NDArray[np.float32]:
+    """Samples of 16 bits from -1 to 1; others as they are."""
+    samples = pcm.astype(np.float32, copy=False)
+    return samples / np.float32(_PCM16_FULL_SCALE) if pcm.dtype == np.int16 else samples
 
 
 def _require_numbers(pcm: npt.NDArray[np.float32]) -> None:

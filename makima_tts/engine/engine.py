@@ -52,7 +52,7 @@ _FULL_HOUSE = "This is what it takes when everybody speaks at once."
 _FULL_HOUSE_SAMPLES = SAMPLE_RATE_HZ // 2
 
 # Shares of the way to ready.
-_DOWNLOADED, _LOADED = 0.4, 0.9
+_DOWNLOADED, _LOADED, _PREPARED = 0.4, 0.8, 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +122,13 @@ class Qwen3Engine:
             lambda: self._load(tell),
             self._manner,
             slots=self._streams,
+            progress=lambda share: tell("preparing the device", _LOADED + share * (_PREPARED - _LOADED)),
             ended=self._open.discard,
             watch=self._watch,
         )
         await asyncio.wrap_future(self._thread.start())
         self._refusal = None
-        report(LoadProgress("warming up", _LOADED))
+        report(LoadProgress("warming up", _PREPARED))
         await self._warm_up()
         report(LoadProgress("ready", 1.0))
 

@@ -7,17 +7,20 @@ event loop, who takes part.
 import secrets
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import structlog
 
+from makima_tts.audio import Pcm
+from makima_tts.engine.awaiting import Awaited
 from makima_tts.engine.costs import CostMeter
 from makima_tts.engine.failures import as_failure
 from makima_tts.engine.manner import FrameWatcher, Manner
 from makima_tts.engine.ramp import next_chunk_frames
-from makima_tts.engine.runner import Runner
+from makima_tts.engine.runner import Made, Runner, Sound
 from makima_tts.engine.scheduler import StepPlan
 from makima_tts.engine.utterance import EngineUtterance, Phase, PieceState
 from makima_tts.engine.voices import LoadedVoices
@@ -54,6 +57,8 @@ class Steps:
         self._sampling = Sampling.of(model.config.generation, greedy=manner.greedy)
         self.frame_s = model.frame_samples / model.sample_rate_hz
         self.meter = CostMeter()
+        self._readings: list[_Reading] = []
+        self._soundings: list[_Sounding] = []
 
     def begin(self, utterance: EngineUtterance) -> None:
         """Its slot forgets whoever was there before."""
@@ -69,7 +74,9 @@ class Steps:
         constant = self._voices.get(utterance.request.voice).constant(*self._constant_key(utterance))
         if constant is not None:
             self._runner.put_constant(slot, constant)
-        piece.unread = deque(self._runner.parts(slot, prompt, constant_known=constant is not None))
+        # What ended a piece before was drawn as well.
+        frame, known = utterance.frames + piece.index, constant is not None
+        piece.unread = deque(self._runner.parts(slot, prompt, frame=frame, constant_known=known))
         piece.unknown_rows = 0 if constant is not None else len(prompt.constant)
         piece.trailing = len(prompt.trailing)
         piece.position = len(prompt.constant) + len(prompt.rest)
@@ -91,23 +98,38 @@ class Steps:
         return prompt
 
     def perform(self, plan: StepPlan, utterances: Mapping[int, EngineUtterance]) -> None:
-        """``utterances`` by slot. Parts are read, frames made; chunks for those who have enough for one."""
-        began_s = time.perf_counter()
+        """``utterances`` by slot. Parts are read, frames made; chunks for those who have enough for one.
+
+        Where the device runs ahead, the sound of the turn before is handed over while it makes this one's
+        frames, and this one's sound with the next turn, or when there is none.
+        """
         if plan.read:
             self._read({utterances[slot]: _taken(utterances[slot], count) for slot, count in plan.read})
         speaking = [each for slot in plan.speak if (each := utterances[slot]).phase is Phase.SPEAKING]
         if speaking:
-            self._step(speaking, plan.hasten, began_s)
-        for slot, _count in plan.read:
-            if slot not in plan.speak:
-                utterances[slot].synthesis_s += time.perf_counter() - began_s
+            self._step(speaking, plan.hasten)
+        if not (speaking and self._runner.runs_ahead):
+            self.hand_over()
+
+    def hand_over(self) -> bool:
+        """What was started and not taken up is taken up now; False if there was nothing."""
+        readings, self._readings = self._readings, []
+        soundings, self._soundings = self._soundings, []
+        for reading in readings:
+            self._take_reading(reading)
+        for sounding in soundings:
+            try:
+                self._take_sound(sounding)
+            except Exception as error:
+                for utterance, _piece in sounding.speaking:
+                    self._fail(utterance, as_failure(error))
+        return bool(readings or soundings)
 
     def _read(self, parts: Mapping[EngineUtterance, list[PromptPart]]) -> None:
         """All at once; if that fails each alone, so that nobody takes others with him."""
-        began_s = time.perf_counter()
         together = [part for each in parts.values() for part in each]
         try:
-            self._runner.read(together)
+            awaited = self._runner.read(together)
         except Exception as error:
             for utterance in parts:
                 if len(parts) == 1:
@@ -115,12 +137,18 @@ class Steps:
                 else:
                     self._read({utterance: parts[utterance]})
             return
-        self.meter.read(sum(len(part.rows) for part in together), time.perf_counter() - began_s)
+        self._readings.append(_Reading(awaited, tuple(parts), sum(len(part.rows) for part in together)))
         for utterance in parts:
             try:
                 self._was_read(utterance)
             except Exception as error:
                 self._fail(utterance, as_failure(error))
+
+    def _take_reading(self, reading: "_Reading") -> None:
+        reading.awaited.wait()
+        self.meter.read(reading.rows, reading.awaited.seconds)
+        for utterance in reading.utterances:
+            utterance.synthesis_s += reading.awaited.seconds
 
     def _was_read(self, utterance: EngineUtterance) -> None:
         """What depends on the voice is kept once it was read: the next one is spared that."""
@@ -141,35 +169,51 @@ class Steps:
         needed = longest_speech_s(piece.text, utterance.request.language) / self.frame_s
         return min(room, asked) if self._manner.raw else min(room, asked, round(needed))
 
-    def _step(self, speaking: list[EngineUtterance], hasten: frozenset[int], began_s: float) -> None:
-        step_began_s = time.perf_counter()
-        self._make(speaking)
-        made_s = time.perf_counter()
-        self.meter.stepped(len(speaking), made_s - step_began_s)
-        self._decode([each for each in speaking if each.phase is Phase.SPEAKING], hasten, began_s)
-
-    def _make(self, speaking: list[EngineUtterance]) -> None:
+    def _step(self, speaking: list[EngineUtterance], hasten: frozenset[int]) -> None:
         pieces = [_piece_of(each) for each in speaking]
+        awaited = self._start_frames(speaking, pieces)
+        if self._runner.runs_ahead:
+            self.hand_over()
+        made = awaited.wait()
+        self.meter.stepped(len(speaking), awaited.seconds)
+        still = self._take_frames(speaking, pieces, made, awaited.seconds)
+        self._start_sounds(still, hasten, len(speaking))
+
+    def _start_frames(
+        self, speaking: Sequence[EngineUtterance], pieces: Sequence[PieceState]
+    ) -> Awaited[Made]:
         slots = [each.lease.slot for each in speaking]
         stepped = [slot for slot, piece in zip(slots, pieces, strict=True) if not piece.fresh]
         furthest = max(piece.position for piece in pieces)
-        made = self._runner.make(slots, stepped, furthest, [each.pending for each in speaking])
+        return self._runner.make(slots, stepped, furthest, [each.pending for each in speaking])
+
+    def _take_frames(
+        self, speaking: Sequence[EngineUtterance], pieces: Sequence[PieceState], made: Made, seconds: float
+    ) -> list[EngineUtterance]:
+        """Who still speaks: of the others, who came to their end meanwhile, a frame too many was made."""
+        still = []
         for row, (utterance, piece) in enumerate(zip(speaking, pieces, strict=True)):
+            if utterance.piece is not piece:
+                continue
+            utterance.synthesis_s += seconds
             piece.position += not piece.fresh
             piece.fresh = False
             if made.broken[row]:
                 self._break(utterance)
-            elif made.ends[row]:
+                continue
+            if made.ends[row]:
                 piece.ended = True
             else:
                 self._keep(utterance, piece, made.codes[row])
+            still.append(utterance)
+        return still
 
-    def _keep(self, utterance: EngineUtterance, piece: PieceState, codes: npt.NDArray[np.int64]) -> None:
+    def _keep(self, utterance: EngineUtterance, piece: PieceState, codes: npt.NDArray[np.int32]) -> None:
         utterance.pending += 1
         piece.frames += 1
         utterance.frames += 1
         if self._watch is not None:
-            self._watch(utterance.request.utterance_id, codes)
+            self._watch(utterance.request.utterance_id, codes.astype(np.int64))
         if piece.frames >= piece.budget_frames:
             piece.ended = utterance.cut = True
             utterance.over = utterance.frames == self._manner.max_frames
@@ -179,52 +223,84 @@ class Steps:
         self._runner.scrub(utterance.lease.slot)
         self._fail(utterance, SynthesisError("The model made something that is not a number; try again."))
 
-    def _decode(self, speaking: list[EngineUtterance], hasten: frozenset[int], began_s: float) -> None:
+    def _start_sounds(
+        self, speaking: Sequence[EngineUtterance], hasten: frozenset[int], streams: int
+    ) -> None:
         """Those with equally many frames are decoded together, and first sounds first."""
-        rtf = self._rtf(speaking)
         due: defaultdict[int, list[EngineUtterance]] = defaultdict(list)
         for utterance in speaking:
             enough = utterance.pending >= utterance.chunk_frames or utterance.lease.slot in hasten
             if enough or _piece_of(utterance).ended:
                 due[utterance.pending].append(utterance)
-            else:
-                utterance.synthesis_s += time.perf_counter() - began_s
         for frames, utterances in sorted(due.items()):
-            slots = [each.lease.slot for each in utterances]
-            decoding_s = time.perf_counter()
-            sound = self._runner.decode(slots, frames) if frames else [_NOTHING] * len(slots)
             if frames:
-                self.meter.decoded(frames * len(slots), time.perf_counter() - decoding_s)
-            for utterance, pcm in zip(utterances, sound, strict=True):
-                utterance.synthesis_s += time.perf_counter() - began_s
-                self._hand_over(utterance, pcm, frames, rtf)
+                self._start_sound(utterances, frames, streams)
+            for utterance in utterances if not frames else ():
+                self._deliver(utterance, _NOTHING)
 
-    def _rtf(self, speaking: list[EngineUtterance]) -> float:
-        """What a second of everybody's sound takes."""
-        return self.meter.costs.turn_s(len(speaking)) / self.frame_s
+    def _start_sound(self, utterances: list[EngineUtterance], frames: int, streams: int) -> None:
+        awaited = self._runner.decode([each.lease.slot for each in utterances], frames)
+        for utterance in utterances:
+            utterance.pending, utterance.decoding = 0, frames
+        speaking = [(each, _piece_of(each)) for each in utterances]
+        self._soundings.append(_Sounding(awaited, speaking, frames, streams))
 
-    def _hand_over(
-        self, utterance: EngineUtterance, pcm: npt.NDArray[np.float32], frames: int, rtf: float
-    ) -> None:
-        if not np.isfinite(pcm).all():
-            self._break(utterance)
-            return
+    def _take_sound(self, sounding: "_Sounding") -> None:
+        sound, frames = sounding.awaited.wait(), sounding.frames
+        self.meter.decoded(frames * len(sounding.speaking), sounding.awaited.seconds)
+        rtf = self.meter.costs.turn_s(sounding.streams) / self.frame_s
+        for row, (utterance, piece) in enumerate(sounding.speaking):
+            if utterance.piece is not piece:
+                continue
+            utterance.synthesis_s += sounding.awaited.seconds
+            utterance.decoding = 0
+            if not sound.finite[row]:
+                self._break(utterance)
+                continue
+            pcm = self._audible(utterance, piece, sound.pcm[row], sound.loud[row])
+            if pcm.size:
+                utterance.chunk_frames = next_chunk_frames(frames, rtf)
+            self._deliver(utterance, pcm)
+
+    def _audible(
+        self, utterance: EngineUtterance, piece: PieceState, pcm: Pcm, loud: npt.NDArray[np.bool_]
+    ) -> Pcm:
+        if self._manner.raw:
+            return pcm
+        after_text = min(loud.size, max(0, piece.frames - piece.trailing))
+        audible = utterance.silence.pass_on(pcm, loud, after_text=after_text)
+        if utterance.silence.lost:
+            piece.ended = utterance.cut = True
+        return audible
+
+    def _deliver(self, utterance: EngineUtterance, pcm: Pcm) -> None:
         piece = _piece_of(utterance)
-        utterance.pending = 0
-        if frames and not self._manner.raw:
-            after_text = min(frames, max(0, piece.frames - piece.trailing))
-            pcm = utterance.silence.pass_on(pcm, frames, self._model.sample_rate_hz, after_text=after_text)
-            if utterance.silence.lost:
-                piece.ended = utterance.cut = True
         if pcm.size or piece.ended:
-            chunk = AudioChunk(pcm, piece.index, piece.ended, utterance.synthesis_s)
+            utterance.sink.put(AudioChunk(pcm, piece.index, piece.ended, utterance.synthesis_s))
             utterance.synthesis_s = 0.0
-            utterance.sink.put(chunk)
         if pcm.size:
             utterance.clock.deliver(pcm.size / self._model.sample_rate_hz, time.monotonic())
-            utterance.chunk_frames = next_chunk_frames(frames, rtf)
         if piece.ended:
             utterance.end_piece()
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """Prompt rows that are being read, and whose."""
+
+    awaited: Awaited[None]
+    utterances: tuple[EngineUtterance, ...]
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Sounding:
+    """Frames that are being decoded, so many of each of these; ``streams`` spoke in that turn."""
+
+    awaited: Awaited[Sound]
+    speaking: list[tuple[EngineUtterance, PieceState]]
+    frames: int
+    streams: int
 
 
 def _piece_of(utterance: EngineUtterance) -> PieceState:

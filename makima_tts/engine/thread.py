@@ -49,7 +49,9 @@ class _Job:
 
 
 class EngineThread:
-    """``ended`` hears, on the engine thread, of every utterance that is over.
+    """``progress`` hears, from 0 to 1, of what takes its time once the model is loaded.
+
+    ``ended`` hears, on the engine thread, of every utterance that is over.
 
     ``watch`` hears every frame that is made.
     """
@@ -60,10 +62,12 @@ class EngineThread:
         manner: Manner,
         *,
         slots: int,
+        progress: Callable[[float], None],
         ended: Callable[[SpeechSink], None],
         watch: FrameWatcher | None,
     ) -> None:
         self._load = load
+        self._progress = progress
         self._manner = manner
         self._slot_count = slots
         self._ended = ended
@@ -125,8 +129,13 @@ class EngineThread:
         with torch.inference_mode():
             try:
                 model = self._load()
-                positions = self._manner.positions
-                runner = Runner(model, slots=self._slot_count, positions=positions, text_rows=positions)
+                runner = Runner(
+                    model,
+                    slots=self._slot_count,
+                    positions=self._manner.positions,
+                    text_rows=self._manner.positions,
+                    progress=self._progress,
+                )
                 steps = Steps(model, runner, self._manner, fail=self._fail, watch=self._watch)
             except BaseException as error:  # whoever waits hears all of it
                 with _nobody_waits():
@@ -149,7 +158,7 @@ class EngineThread:
         self._sweep(steps)
         now_s = time.monotonic()
         plan = plan_step(
-            [each.standing() for each in self._utterances],
+            [each.standing(steps.frame_s) for each in self._utterances],
             now_s,
             steps.meter.costs,
             work_since_s=self._worked_s if self._jobs else None,
@@ -157,7 +166,10 @@ class EngineThread:
         self._load_now = self._load_as_it_is(steps, now_s)
         if plan.read or plan.speak:
             self._perform(steps, plan)
+        elif steps.hand_over():
+            return  # which may change who can do what
         if plan.work:
+            steps.hand_over()
             self._slice(model, steps)
         elif not (plan.read or plan.speak):
             self._wake.wait()
@@ -210,12 +222,12 @@ class EngineThread:
 
     def _fail(self, utterance: EngineUtterance, error: TtsError) -> None:
         if utterance in self._utterances:
-            utterance.end_piece()
             self._leave(utterance)
             utterance.sink.fail(error)
 
     def _leave(self, utterance: EngineUtterance) -> None:
         self._utterances.remove(utterance)
+        utterance.end_piece()  # what is still being made of it is nobody's
         self._slots.release(utterance.lease)
         self._ended(utterance.sink)
         self._wake.set()  # somebody may wait for the slot

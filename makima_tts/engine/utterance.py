@@ -57,6 +57,7 @@ class PieceState:
 @dataclass(slots=True, eq=False)
 class EngineUtterance:
     """``pending``: frames that were made and are not sound yet. ``chunk_frames``: how many make a chunk.
+    ``decoding``: frames that are being decoded, and so not handed over.
 
     ``frames``: of all its pieces. ``cut``: a guard ended a piece. ``over``: whatever text is left, no piece
     will follow. ``since_s``: when it began to wait for the first sound that its listener has not heard.
@@ -73,6 +74,7 @@ class EngineUtterance:
     pieces: int = 0
     pending: int = 0
     chunk_frames: int = 1
+    decoding: int = 0
     synthesis_s: float = 0.0
     frames: int = 0
     cut: bool = False
@@ -89,8 +91,10 @@ class EngineUtterance:
         return not self.over and (self._take_piece(now_s) or not closed)
 
     def end_piece(self) -> None:
+        """What was made of it and is not sound yet never will be."""
         self.piece = None
         self.phase = Phase.WAITING
+        self.pending = self.decoding = 0
 
     def _take_piece(self, now_s: float) -> bool:
         text = self.sink.take_piece()
@@ -107,14 +111,14 @@ class EngineUtterance:
         self.silence.begin_piece()
         return True
 
-    def standing(self) -> Standing:
+    def standing(self, frame_s: float) -> Standing:
         """For whoever decides what comes next."""
         piece, dry_s = self.piece, self.clock.plays_until_s
         return Standing(
             slot=self.lease.slot,
-            able=piece is not None and self.sink.has_credit,
+            able=piece is not None and not piece.ended and self.sink.has_credit,
             heard=dry_s is not None,
-            due_s=self.since_s if dry_s is None else dry_s,
+            due_s=self.since_s if dry_s is None else dry_s + self.decoding * frame_s,
             unread=tuple(len(part.rows) for part in piece.unread or ()) if piece is not None else (),
             pending=self.pending,
             chunk_frames=self.chunk_frames,

@@ -41,7 +41,7 @@ class CodePredictor:
         projection = None
         if hidden != talker_hidden:
             part = weights.within("small_to_mtp_projection")
-            projection = kind.head(part.take("weight", hidden, talker_hidden), part.take("bias", hidden))
+            projection = kind.matrix(part.take("weight", hidden, talker_hidden), part.take("bias", hidden))
         return cls(
             config,
             kind.stack(config, model, config.window_of, config.num_code_groups),

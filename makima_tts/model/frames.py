@@ -57,19 +57,23 @@ class PromptPart:
     """``rows`` [N, E] of a slot's prompt, to be read from position ``start`` on.
 
     ``trailing``: what the prompt leaves to be read with the frames; None of all but its last part.
+    ``frame``: the number of the prompt's first frame in its utterance.
     """
 
     slot: int
     start: int
     rows: Tensor = field(repr=False)
     trailing: Tensor | None = field(default=None, repr=False)
+    frame: int = 0
 
     @property
     def end(self) -> int:
         return self.start + len(self.rows)
 
 
-def parts_of(prompt: Prompt, slot: int, most_rows: int, *, constant_known: bool = False) -> list[PromptPart]:
+def parts_of(
+    prompt: Prompt, slot: int, most_rows: int, *, frame: int = 0, constant_known: bool = False
+) -> list[PromptPart]:
     """A prompt in parts of at most so many rows; ``constant_known``: without its constant rows.
 
     The constant rows and the rest are cut apart, each at multiples from its own first row: the cuts, and so
@@ -78,7 +82,7 @@ def parts_of(prompt: Prompt, slot: int, most_rows: int, *, constant_known: bool 
     known = len(prompt.constant)
     constant = [] if constant_known else _cut(slot, 0, prompt.constant, most_rows)
     rest = _cut(slot, known, prompt.rest, most_rows)
-    return [*constant, *rest[:-1], replace(rest[-1], trailing=prompt.trailing)]
+    return [*constant, *rest[:-1], replace(rest[-1], trailing=prompt.trailing, frame=frame)]
 
 
 def _cut(slot: int, start: int, rows: Tensor, most_rows: int) -> list[PromptPart]:
@@ -137,7 +141,7 @@ class FrameMaker:
 
     def begin_utterance(self, state: FrameState, slot: int, sampling: Sampling, seed: int) -> None:
         """The slot belongs to a new utterance. ``seed``: 64 bits, signed."""
-        state.frame[slot] = state.position[slot] = 0
+        state.position[slot] = 0
         state.seed[slot] = seed
         state.penalty[slot] = sampling.repetition_penalty
         state.talker_rules.put(slot, sampling.talker)
@@ -161,10 +165,24 @@ class FrameMaker:
         After a prompt's last part the next frame is its first.
         """
         passages = [Passage(part.rows, part.slot, part.start) for part in parts]
-        read = self._talker.prefill(passages, state.cache)  # [parts, E]
-        for part, hidden in zip(parts, read, strict=True):
+        self.were_read(state, parts, self._talker.prefill(passages, state.cache))
+
+    def read_rows(
+        self, state: FrameState, rows: Tensor, slots: Tensor, positions: Tensor, limit: int
+    ) -> Tensor:
+        """Prompt rows of any slots: [M, E], int64 [M] each → hidden states, [M, E].
+
+        As ``read``, but that a row more or less changes no shape when rows of a spare slot fill up; the
+        caller says with ``were_read`` what it came to.
+        """
+        return self._talker.step(rows, Span(positions.unsqueeze(1), limit, slots), state.cache)
+
+    def were_read(self, state: FrameState, parts: Sequence[PromptPart], last: Tensor) -> None:
+        """``last``: the hidden state of each part's last row, [parts, E]."""
+        for part, hidden in zip(parts, last, strict=True):
             state.position[part.slot] = part.end
             if part.trailing is not None:
+                state.frame[part.slot] = part.frame
                 self._end_prompt(state, part.slot, hidden, part.trailing)
 
     def _end_prompt(self, state: FrameState, slot: int, hidden: Tensor, trailing: Tensor) -> None:
@@ -180,13 +198,19 @@ class FrameMaker:
         state.text[slot, at:end] = rows
         state.text_rows[slot] = end
 
-    def make(self, state: FrameState, slots: Tensor, stepped: Tensor, limit: int) -> Frames:
-        """One frame of each of these streams, int64 [B]; those ``stepped``, some of them, step first.
+    def step(self, state: FrameState, slots: Tensor, limit: int) -> None:
+        """The talker reads the frame before, int64 [B]: due for all but those whose frame is a prompt's first.
 
-        The others' frames are their prompts' first. ``limit`` lies beyond every position of them all.
+        ``limit`` lies beyond every position of them all.
         """
-        if len(stepped):
-            self._step(state, stepped, limit)
+        position = state.position[slots]
+        span = Span(position.unsqueeze(1), limit, slots)
+        state.hidden[slots] = self._talker.step(state.row[slots], span, state.cache)
+        # A spare slot, which fills up a batch, never comes to an end.
+        state.position[slots] = (position + 1).clamp(max=state.cache.positions - 1)
+
+    def make(self, state: FrameState, slots: Tensor) -> Frames:
+        """One frame of each of these streams, int64 [B]."""
         hidden = state.hidden[slots]
         # Of all codebooks at once: it is many small operations.
         random = uniform(state.seed[slots, None], state.frame[slots, None], self._codebooks)  # [B, Q]
@@ -207,12 +231,6 @@ class FrameMaker:
         self._advance(state, slots, first, embedded)
         broken = ~torch.cat(checked, dim=1).isfinite().all(dim=1)
         return Frames(codes, first == self.config.codec_eos_token_id, broken)
-
-    def _step(self, state: FrameState, slots: Tensor, limit: int) -> None:
-        position = state.position[slots]
-        span = Span(position.unsqueeze(1), limit, slots)
-        state.hidden[slots] = self._talker.step(state.row[slots], span, state.cache)
-        state.position[slots] = position + 1
 
     def _first_codes(self, state: FrameState, slots: Tensor, logits: Tensor, random: Tensor) -> Tensor:
         logits = penalize(logits, state.chosen[slots], state.penalty[slots])

@@ -62,7 +62,7 @@ class PromptWriter:
 
     def text_rows(self, ids: Sequence[int]) -> Tensor:
         """Projected text, [N, E]."""
-        return self._talker.text.rows(torch.tensor(ids, dtype=torch.int64, device=self._talker.device))
+        return self._talker.text.rows(ids)
 
     def frame_rows(self, codes: Tensor) -> Tensor:
         """The summed embeddings of frames, int64 [T, Q] → [T, E]."""

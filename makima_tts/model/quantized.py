@@ -53,6 +53,10 @@ class QuantizedTransformer:
         )
         return cls(config, stack, rotation)
 
+    @property
+    def looks_to_limit(self) -> bool:
+        return False
+
     def new_cache(self, rows: int, positions: int) -> KeyValueCache:
         return KeyValueCache.allocate(self.config, rows, positions, torch.device("cpu"), torch.float32)
 

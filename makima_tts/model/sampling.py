@@ -112,7 +112,7 @@ def forbid(logits: Tensor, suppressed: Tensor, frames: Tensor, eos_id: int) -> T
 def probabilities(logits: Tensor, rules: RuleRows) -> Tensor:
     """float32 [B, V] → [B, V] after temperature, top-k and top-p; greedy rows as if they were not."""
     scaled = logits / rules.temperature.unsqueeze(1)
-    if logits.device.type == "cpu" and not (rules.beyond_top_p > 0).any():
+    if _nobody_asks_for_top_p(rules):
         return _top_k(scaled, rules.top_k).softmax(dim=1)
     ordered, ids = scaled.sort(dim=1)  # [B, V], the likeliest last
     vocabulary = logits.shape[1]
@@ -126,6 +126,11 @@ def probabilities(logits: Tensor, rules: RuleRows) -> Tensor:
     in_top_p[:, -1] = True
     ordered = ordered.masked_fill(~in_top_p, _NEVER)
     return torch.empty_like(ordered).scatter_(1, ids, ordered).softmax(dim=1)
+
+
+def _nobody_asks_for_top_p(rules: RuleRows) -> bool:
+    """Only asked on a CPU, where an answer costs nothing."""
+    return rules.beyond_top_p.device.type == "cpu" and not (rules.beyond_top_p > 0).any()
 
 
 def _top_k(scaled: Tensor, top_k: Tensor) -> Tensor:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import structlog
 import torch
+from torch import Tensor
 
+from makima_tts.model import codec_output
 from makima_tts.model.checkpoint import Checkpoint, unexplained
 from makima_tts.model.code_predictor import CodePredictor
 from makima_tts.model.codec import CodecDecoder
@@ -62,7 +64,7 @@ class SpeechModel:
 
         Raises TtsUnavailable, naming file and tensor, for a checkpoint that is not what it says it is.
         """
-        config, kind = checkpoint.config, WeightKind(weight_bits)
+        config, kind = checkpoint.config, WeightKind.on(device, weight_bits)
         weights = checkpoint.model_weights(device, dtype, lambda share: progress(share * _MODEL_SHARE))
         talker = Talker.load(config.talker_config, weights.within("talker"), positions, kind)
         predictor = CodePredictor.load(
@@ -104,6 +106,14 @@ class SpeechModel:
     @property
     def sample_rate_hz(self) -> int:
         return self.config.codec.output_sample_rate
+
+    def heard(self, samples: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+        """Which frames are loud, and which are numbers; see codec_output.py."""
+        return codec_output.heard(samples, frames, self.sample_rate_hz)
+
+    def finish(self, samples: Tensor, frames: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Samples of 16 bits, and what ``heard`` says."""
+        return codec_output.finish(samples, frames, self.sample_rate_hz)
 
 
 def _decoder(config: ModelConfig, weights: Weights, *, quantized: bool) -> CodecDecoder:

@@ -21,7 +21,11 @@ from makima_tts.model.weights import Weights
 
 @dataclass(frozen=True, slots=True)
 class TextProjection:
-    """Text ids → rows of the talker's size: an embedding and a two-layer perceptron."""
+    """Text ids → rows of the talker's size: an embedding and a two-layer perceptron.
+
+    ``embedding`` lies in the host's memory wherever the rest is: it is a third of the published model, of
+    which an utterance needs a few rows.
+    """
 
     config: TalkerConfig
     embedding: Tensor
@@ -40,9 +44,10 @@ class TextProjection:
             (second.take("weight", hidden, text), second.take("bias", hidden)),
         )
 
-    def rows(self, ids: Tensor) -> Tensor:
-        """int64 [N] → [N, E]."""
-        inner = F.linear(self.embedding[ids].to(self.first[0].dtype), *self.first)  # [N, T]
+    def rows(self, ids: Sequence[int]) -> Tensor:
+        """N ids → [N, E]."""
+        embedded = self.embedding[torch.tensor(ids, dtype=torch.int64)]  # [N, T]
+        inner = F.linear(embedded.to(self.first[0]), *self.first)  # [N, T]
         return F.linear(ACTIVATIONS[self.config.hidden_act](inner), *self.second)
 
 

@@ -1,12 +1,14 @@
 """In what numbers a model's weights are kept, and which class multiplies by them.
 
-In: a configuration, weights by name. Out: layers and matrices of one kind. Does not know: devices, what is
-loaded, what a precision is called.
+In: a configuration, weights by name, where they are. Out: layers and matrices of one kind. Does not know:
+what is loaded, what a precision is called.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 
+import torch
 from torch import Tensor
 
 from makima_tts.model.config import TransformerConfig
@@ -15,13 +17,23 @@ from makima_tts.model.weights import Weights
 
 # Heads decide about codes and are a tenth of the weights: they never have fewer bits.
 _HEAD_BITS = 8
+# Ampere, the first that copies to shared memory while it multiplies, as the kernels do.
+_KERNEL_CAPABILITY = (8, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class WeightKind:
-    """``bits`` 8 or 4: quantized, on a CPU. None: as the weights are taken."""
+    """``bits`` 8 or 4: quantized, on a CPU. None: as the weights are taken.
+
+    ``kernels``: multiplied by the kernels for GPUs, not by torch; no weight has fewer bits then.
+    """
 
     bits: int | None = None
+    kernels: bool = False
+
+    @classmethod
+    def on(cls, device: torch.device, bits: int | None = None) -> "WeightKind":
+        return cls(bits, kernels=bits is None and _runs_kernels(device))
 
     def stack(
         self,
@@ -31,16 +43,38 @@ class WeightKind:
         positions: int,
     ) -> LayerStack:
         """``positions``: how many there may be."""
+        if self.kernels:
+            from makima_tts.model.gpu.stack import GpuTransformer  # noqa: PLC0415 - needs Triton
+
+            return GpuTransformer.load(config, weights, window_of, positions)
         if self.bits is None:
             return Transformer.load(config, weights, window_of, positions)
         from makima_tts.model.quantized import QuantizedTransformer  # noqa: PLC0415 - compiles, the first time
 
         return QuantizedTransformer.load(config, weights, window_of, positions, self.bits)
 
-    def head(self, weight: Tensor, bias: Tensor | None = None) -> Product:
-        """A single matrix: [outputs, inputs]."""
+    def head(self, weight: Tensor) -> Product:
+        """A matrix that makes logits, [outputs, inputs]: they may have more bits than rows have."""
+        return self._matrix(weight, None, wide=True)
+
+    def matrix(self, weight: Tensor, bias: Tensor | None = None) -> Product:
+        """A single matrix, [outputs, inputs], that makes rows of rows."""
+        return self._matrix(weight, bias, wide=False)
+
+    def _matrix(self, weight: Tensor, bias: Tensor | None, *, wide: bool) -> Product:
+        if self.kernels:
+            from makima_tts.model.gpu.products import GpuMatrix  # noqa: PLC0415
+
+            return GpuMatrix(weight, bias, wide)
         if self.bits is None:
             return Matrix(weight, bias)
         from makima_tts.model.native.kernels import QuantizedMatrix  # noqa: PLC0415
 
         return QuantizedMatrix.pack(weight, _HEAD_BITS, bias)
+
+
+def _runs_kernels(device: torch.device) -> bool:
+    """Elsewhere torch computes: on CPUs, Macs, older cards and those of others, and without Triton."""
+    if device.type != "cuda" or torch.version.cuda is None or find_spec("triton") is None:
+        return False
+    return torch.cuda.get_device_capability(device) >= _KERNEL_CAPABILITY

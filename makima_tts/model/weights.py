@@ -56,10 +56,13 @@ class Weights:
         return self._take(name, shape).to(self.device, self.dtype, copy=True)
 
     def take_table(self, name: str, *shape: int) -> Tensor:
-        """One whose rows are looked up: bfloat16 stays so, since what is looked up can be widened exactly."""
+        """One of which a few rows are looked up now and then: in the host's memory, wherever the rest is.
+
+        bfloat16 stays so, since what is looked up can be widened exactly.
+        """
         tensor = self._take(name, shape)
         dtype = torch.bfloat16 if tensor.dtype is torch.bfloat16 else self.dtype
-        return tensor.to(self.device, dtype, copy=True)
+        return tensor.to("cpu", dtype, copy=True)
 
     def _take(self, name: str, shape: tuple[int, ...]) -> Tensor:
         full = self.prefix + name

@@ -1,6 +1,6 @@
 """What an engine is, and the way its sound crosses from the engine to the event loop.
 
-In: pieces of text. Out: chunks of float32 audio. Does not know: which engine, who listens, any wire.
+In: pieces of text. Out: chunks of audio. Does not know: which engine, who listens, any wire.
 """
 
 from makima_tts.speech.engine import (

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from makima_tts.audio import Pcm
 from makima_tts.errors import Cancelled, SynthesisError, TtsError
 
 FinishReason = Literal["stop", "length"]
@@ -26,7 +26,7 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class AudioChunk:
-    """``pcm``: float32 [samples], mono, at the engine's rate. A chunk belongs to one piece.
+    """``pcm``: [samples], mono, at the engine's rate. A chunk belongs to one piece.
 
     It is empty where a piece turns out to be over after its last sound was handed over: no sound is held
     back for that.
@@ -34,7 +34,7 @@ class AudioChunk:
     ``synthesis_s``: the engine's own time for it, of which RTF is made.
     """
 
-    pcm: npt.NDArray[np.float32] = field(repr=False)
+    pcm: Pcm = field(repr=False)
     piece_index: int
     ends_piece: bool = False
     synthesis_s: float = 0.0

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from makima_tts.audio import as_float
 from makima_tts.engine.runner import Runner
 from makima_tts.model.checkpoint import Checkpoint
 from makima_tts.model.prompt import VoiceRows
@@ -35,8 +36,8 @@ def spoken(model: SpeechModel, *, greedy: bool) -> tuple[np.ndarray, np.ndarray]
     runner.read(runner.parts(0, written))
     codes, sound = [], []
     for number in range(FRAMES):
-        codes.append(runner.make([0], [0] if number else [], len(written.rows) + number, [0]).codes[0])
-        sound.append(runner.decode([0], 1)[0])
+        codes.append(runner.make([0], [0] if number else [], len(written.rows) + number, [0]).wait().codes[0])
+        sound.append(as_float(runner.decode([0], 1).wait().pcm[0]))
     return np.stack(codes), np.concatenate(sound)
 
 

@@ -77,7 +77,9 @@ def greedy_codes(shape: str, prompts: list[Prompt]) -> list[Tensor]:
     frames: list[list[Tensor]] = [[] for _ in prompts]
     speaking = list(slots)
     for number in range(MAX_FRAMES):
-        made = runner.make(speaking, speaking if number else [], furthest + number, [0] * len(speaking))
+        made = runner.make(
+            speaking, speaking if number else [], furthest + number, [0] * len(speaking)
+        ).wait()
         for slot, codes, ends in zip(tuple(speaking), made.codes, made.ends, strict=True):
             if ends:
                 speaking.remove(slot)

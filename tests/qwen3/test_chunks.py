@@ -72,7 +72,7 @@ async def test_the_first_chunk_needs_no_step_of_the_talker(monkeypatch: pytest.M
 
 
 def take_a_turn(steps: Steps, utterance: EngineUtterance) -> None:
-    plan = plan_step([utterance.standing()], 0, steps.meter.costs)
+    plan = plan_step([utterance.standing(steps.frame_s)], 0, steps.meter.costs)
     steps.perform(plan, {utterance.lease.slot: utterance})
 
 

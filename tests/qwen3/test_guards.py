@@ -7,16 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from makima_tts.audio import PcmEncoder
 from makima_tts.engine import Manner, Qwen3Engine
 from makima_tts.engine.ramp import RAMP_FRAMES
-from makima_tts.engine.silence import (
-    END_AFTER_FRAMES,
-    MOST_SKIPPED_FRAMES,
-    SILENT_RMS,
-    SilenceGuard,
-    loud_frames,
-)
+from makima_tts.engine.silence import END_AFTER_FRAMES, MOST_SKIPPED_FRAMES, SilenceGuard
 from makima_tts.errors import SynthesisError
+from makima_tts.model.codec_output import SILENT_RMS, finish, heard
 from makima_tts.speech import VoicePrompt
 from makima_tts.text import longest_speech_s
 from tests.qwen3.engines import Pcm, begin, chunks_of, running, sound, with_codec
@@ -36,32 +32,58 @@ def frames(*levels: float) -> Pcm:
 def test_a_frame_is_silent_when_no_hundredth_of_a_second_is_loud() -> None:
     pcm = frames(SILENT_RMS * 0.9, SILENT_RMS * 1.1, 0, 0)
     pcm[3 * FRAME - 240 :][:240] = 0.01  # the end of the third
-    assert loud_frames(pcm, 4, RATE_HZ).tolist() == [False, True, True, False]
+    loud, finite = heard(torch.from_numpy(pcm)[None], 4, RATE_HZ)
+    assert loud.tolist() == [[False, True, True, False]]
+    assert finite.all()
+
+
+def test_samples_of_16_bits_are_those_that_clients_are_sent_and_nan_is_silence() -> None:
+    noise = np.random.Generator(np.random.PCG64(1)).uniform(-1.2, 1.2, (2, 3 * FRAME)).astype(np.float32)
+    noise[0, :4] = 0.5 / 32767, 1.5 / 32767, -0.5 / 32767, 1.0
+    spoilt = noise.copy()
+    spoilt[1, FRAME + 7] = np.nan
+    spoilt[1, 2 * FRAME] = np.inf
+    pcm, loud, finite = finish(torch.from_numpy(spoilt), 3, RATE_HZ)
+    expected = [PcmEncoder(RATE_HZ, RATE_HZ, "pcm16").encode(row) for row in noise]
+    assert pcm[0].numpy().tobytes() == expected[0]
+    assert finite.tolist() == [[True] * 3, [True, False, False]]
+    assert pcm[1, :FRAME].numpy().tobytes() == expected[1][: 2 * FRAME]
+    assert not pcm[1, FRAME:].any()
+    assert loud[0].all()
+
+
+def loudness(pcm: Pcm) -> np.ndarray:
+    """bool [frames]."""
+    return heard(torch.from_numpy(pcm)[None], pcm.size // FRAME, RATE_HZ)[0][0].numpy()
+
+
+def pass_on(guard: SilenceGuard, pcm: Pcm, after_text: int) -> np.ndarray:
+    return guard.pass_on(pcm, loudness(pcm), after_text=after_text)
 
 
 def test_leading_silence_is_left_out_and_nothing_after_it() -> None:
     guard = SilenceGuard()
     pcm = frames(0, 0, 0.1, 0, 0.1)
-    assert np.array_equal(guard.pass_on(pcm, 5, RATE_HZ, after_text=0), pcm[2 * FRAME :])
-    assert np.array_equal(guard.pass_on(pcm, 5, RATE_HZ, after_text=0), pcm)
+    assert np.array_equal(pass_on(guard, pcm, 0), pcm[2 * FRAME :])
+    assert np.array_equal(pass_on(guard, pcm, 0), pcm)
 
 
 def test_silence_that_does_not_end_is_heard_after_a_second() -> None:
     guard = SilenceGuard()
-    heard = [guard.pass_on(frames(0), 1, RATE_HZ, after_text=0).size for _ in range(20)]
+    heard = [pass_on(guard, frames(0), 0).size for _ in range(20)]
     assert heard == [0] * MOST_SKIPPED_FRAMES + [FRAME] * (20 - MOST_SKIPPED_FRAMES)
 
 
 def test_silence_counts_only_once_the_text_is_used_up_and_starts_anew_with_sound() -> None:
     guard, count = SilenceGuard(begun=True), END_AFTER_FRAMES - 1
     silence = frames(*[0] * count)
-    guard.pass_on(silence, count, RATE_HZ, after_text=0)
-    guard.pass_on(silence, count, RATE_HZ, after_text=1)
+    pass_on(guard, silence, 0)
+    pass_on(guard, silence, 1)
     assert guard.run == 1
-    guard.pass_on(frames(0.1), 1, RATE_HZ, after_text=1)
-    guard.pass_on(silence, count, RATE_HZ, after_text=count)
+    pass_on(guard, frames(0.1), 1)
+    pass_on(guard, silence, count)
     assert not guard.lost
-    guard.pass_on(frames(0), 1, RATE_HZ, after_text=1)
+    pass_on(guard, frames(0), 1)
     assert guard.lost
     guard.begin_piece()
     assert not guard.lost

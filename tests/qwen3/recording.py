@@ -1,0 +1,83 @@
+"""Captures without a GPU: work is recorded operation by operation, and repeated on the same memory.
+
+In: work on fixed tensors. Out: its replay, which runs no line of the work. Does not know: what the work does.
+
+What a CUDA graph would do wrong goes wrong here: numbers of Python are what they were, results lie where they
+lay, and an operation that tells the host a value cannot be recorded.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from makima_tts.engine import runner
+from makima_tts.engine.captured import Captured
+from makima_tts.model import layers, sampling
+
+
+class HostLooked(Exception):
+    """In a captured graph this would be an error of CUDA."""
+
+
+class _Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: list[tuple[Any, tuple[Any, ...], Mapping[str, Any], Any]] = []
+
+    def __torch_dispatch__(
+        self, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if not all(isinstance(leaf, Tensor) for leaf in tree_leaves(made)):
+            raise HostLooked(str(func))
+        self.calls.append((func, args, kwargs or {}, made))
+        return made
+
+
+def recorded(work: Callable[[], object]) -> Callable[[], None]:
+    """A Capture. Everything that the work allocates stays, and is what the next operation reads."""
+    work()  # as a capture is warmed up
+    with _Recording() as recording:
+        work()
+
+    def replay() -> None:
+        for func, args, kwargs, kept in recording.calls:
+            made = func(*args, **kwargs)
+            for place, value in zip(tree_leaves(kept), tree_leaves(made), strict=True):
+                # A view, or what was changed in place, is where it was.
+                if place.data_ptr() != value.data_ptr():
+                    place.copy_(value)
+
+    return replay
+
+
+@contextmanager
+def no_glances() -> Iterator[None]:
+    """What looks at values where that costs nothing, on a CPU, does as it would on a GPU."""
+    with (
+        mock.patch.object(layers, "_are_first", lambda rows: rows is None),
+        mock.patch.object(sampling, "_nobody_asks_for_top_p", return_value=False),
+    ):
+        yield
+
+
+@contextmanager
+def everything_captured() -> Iterator[None]:
+    """Runners that are made meanwhile run ahead, with recorded graphs."""
+    with (
+        no_glances(),
+        mock.patch.object(
+            runner,
+            "_launches",
+            # To record calls of more rows takes a CPU long.
+            lambda model, buffers, progress: Captured(
+                model, buffers, recorded, read_rows=(16, 64), progress=progress
+            ),
+        ),
+    ):
+        yield

@@ -1,0 +1,164 @@
+"""Replays of captured graphs come to what the launches themselves come to: the same codes, the same sound."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from makima_tts.audio import as_float
+from makima_tts.engine.buckets import CALL_FRAMES, bucket_of, bucket_sizes, call_sizes, turns_of
+from makima_tts.engine.captured import Captured
+from makima_tts.engine.graphs import nothing_captured
+from makima_tts.engine.launches import SlotBuffers
+from makima_tts.engine.ramp import RAMP_FRAMES
+from makima_tts.engine.runner import Runner
+from makima_tts.model.codec_transformer import MAX_FRAMES
+from makima_tts.model.prompt import VoiceRows
+from makima_tts.model.sampling import Sampling
+from tests.qwen3.recording import HostLooked, everything_captured, no_glances, recorded
+from tests.small_models import small_model
+
+SLOTS = 3
+POSITIONS = 300
+TEXTS = ("The lamps are lit.", "Who is there?", "A longer text than the others, to be read for longer.")
+FRAMES = 13
+
+
+@pytest.fixture(autouse=True)
+def inference() -> Iterator[None]:
+    with torch.inference_mode():
+        yield
+
+
+@pytest.fixture(scope="module")
+def captured() -> Runner:
+    """A runner of recorded graphs, used again: what was there before changes nothing."""
+    with torch.inference_mode(), everything_captured():
+        return new_runner()
+
+
+def new_runner() -> Runner:
+    return Runner(small_model("windowed"), slots=SLOTS, positions=POSITIONS, text_rows=POSITIONS)
+
+
+def begin(runner: Runner, slots: Sequence[int]) -> dict[int, int]:
+    """A text in each slot; returns where their next rows go."""
+    model, positions = small_model("windowed"), {}
+    parts = []
+    for slot in slots:
+        prompt = model.prompts.write(model.tokenizer.encode(TEXTS[slot]), "English", VoiceRows())
+        runner.begin(slot, Sampling.of(model.config.generation), slot, {})
+        parts += runner.parts(slot, prompt)
+        positions[slot] = len(prompt.rows)
+    runner.read(parts).wait()
+    return positions
+
+
+def spoken(runner: Runner, company: Sequence[Sequence[int]]) -> dict[int, npt.NDArray[np.float32]]:
+    """``company``: who speaks in each turn, FRAMES turns in all → samples of each, decoded at the end."""
+    slots = sorted({slot for turn in company for slot in turn})
+    positions, made = begin(runner, slots), dict.fromkeys(slots, 0)
+    sound: dict[int, list[npt.NDArray[np.float32]]] = {slot: [] for slot in slots}
+    for turn in company:
+        stepped = [slot for slot in turn if made[slot]]
+        runner.make(
+            turn, stepped, max(positions[slot] for slot in turn), [made[slot] % 12 for slot in turn]
+        ).wait()
+        for slot in turn:
+            positions[slot] += slot in stepped
+            made[slot] += 1
+        for slot in turn:
+            if made[slot] % 12 == 0 or made[slot] == FRAMES:
+                heard = runner.decode([slot], made[slot] % 12 or 12).wait()
+                assert heard.finite.all()
+                sound[slot].append(as_float(heard.pcm[0]))
+    return {slot: np.concatenate(parts) for slot, parts in sound.items() if parts}
+
+
+def assert_same_sound(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> None:
+    """Within a step of 16 bits: other codes would make quite another sound."""
+    assert one.size == other.size
+    assert np.abs(one - other).max() < 1.1 / 32767
+    assert np.abs(one).max() > 100 / 32767
+
+
+def test_replayed_graphs_say_what_the_launches_themselves_say(captured: Runner) -> None:
+    company = [[0, 1, 2]] * FRAMES
+    eager, replayed = spoken(new_runner(), company), spoken(captured, company)
+    for slot in range(SLOTS):
+        assert_same_sound(replayed[slot], eager[slot])
+
+
+def test_nobody_is_changed_by_who_fills_up_a_batch_or_by_who_joins_it(captured: Runner) -> None:
+    alone = spoken(captured, [[1]] * FRAMES)[1]
+    late = [[1]] * 4 + [[0, 1]] * 5 + [[0, 1, 2]] * 4
+    assert_same_sound(spoken(captured, late)[1], alone)
+
+
+def test_several_streams_are_decoded_together_as_each_alone(captured: Runner) -> None:
+    sounds = []
+    for together in (False, True):
+        positions = begin(captured, [0, 1, 2])
+        for number in range(5):
+            furthest = max(positions.values()) + number
+            captured.make([0, 1, 2], [0, 1, 2] if number else [], furthest, [number] * 3).wait()
+        if together:
+            sounds.append(captured.decode([0, 1, 2], 5).wait().pcm)
+        else:
+            sounds.append(np.concatenate([captured.decode([slot], 5).wait().pcm for slot in range(3)]))
+    assert np.abs(as_float(sounds[0]) - as_float(sounds[1])).max() < 1.1 / 32767
+
+
+def test_capturing_is_told_of_and_leaves_no_trace_in_a_slot() -> None:
+    model, told = small_model("windowed"), list[float]()
+    buffers = SlotBuffers.allocate(model, SLOTS, POSITIONS, POSITIONS)
+    with no_glances():
+        Captured(model, buffers, recorded, progress=told.append)
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+    for kept in (buffers.frames.cache.keys[:, :SLOTS], buffers.codec.history[:SLOTS], buffers.codes[:SLOTS]):
+        assert not kept.any()
+
+
+def test_what_looks_at_a_value_cannot_be_recorded() -> None:
+    number = torch.ones(3)
+    with pytest.raises(HostLooked):
+        recorded(lambda: number * number.sum().item())
+
+
+def test_every_shape_that_can_come_has_a_graph() -> None:
+    keys: list[Callable[[], object]] = []
+
+    def counted(work: Callable[[], object]) -> Callable[[], object]:
+        keys.append(work)
+        return nothing_captured(work)
+
+    model = small_model("windowed")
+    buffers = SlotBuffers.allocate(model, SLOTS, POSITIONS, POSITIONS)
+    graphs = Captured(model, buffers, counted)
+    for frames in range(1, RAMP_FRAMES[-1] + 1):
+        for count in range(1, SLOTS + 1):
+            decoded = list(graphs.decode(list(range(count)), frames))
+            assert sum(call.frames for call in decoded) == frames
+    assert len(keys) == len(set(map(id, keys)))
+
+
+@pytest.mark.parametrize("most", [1, 2, 8, 9, 16, 100, 256])
+def test_a_bucket_holds_what_there_is_and_is_never_filled_up_by_more_than_half(most: int) -> None:
+    sizes = bucket_sizes(most)
+    assert sizes == tuple(sorted(set(sizes)))
+    for count in range(1, most + 1):
+        size = bucket_of(count, sizes)
+        assert count <= size < 2 * count or count == size == 1
+    with pytest.raises(ValueError, match="largest"):
+        bucket_of(most + 1, sizes)
+
+
+def test_frames_are_decoded_in_turns_that_the_codec_can_take() -> None:
+    for frames in range(1, 40):
+        turns = turns_of(frames)
+        assert sum(turns) == frames
+        assert max(turns) <= MAX_FRAMES
+        assert all(call_sizes(turn, 256)[-1] * turn <= CALL_FRAMES for turn in turns)

@@ -1,0 +1,100 @@
+"""An engine whose device runs ahead of it, with recorded graphs: what is heard is what is heard without."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from makima_tts.audio import as_float
+from makima_tts.engine import Manner, Qwen3Engine
+from makima_tts.engine.silence import END_AFTER_FRAMES
+from makima_tts.errors import Cancelled, SynthesisError
+from makima_tts.speech import AudioChunk, VoicePrompt
+from tests.qwen3.engines import begin, chunks_of, running, with_codec
+from tests.qwen3.recording import everything_captured
+from tests.small_models import ENDING
+
+PIECES = ("The lamps are lit.", "Who is there?", "Nobody.")
+FRAME = 1920
+
+
+@asynccontextmanager
+async def running_ahead(**given: Any) -> AsyncIterator[Qwen3Engine]:
+    with everything_captured():
+        async with running(ENDING, streams=2, manner=Manner(positions=250), **given) as engine:
+            yield engine
+
+
+def heard(chunks: list[AudioChunk]) -> npt.NDArray[np.float32]:
+    return np.concatenate([as_float(chunk.pcm) for chunk in chunks])
+
+
+def assert_same_sound(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> None:
+    """Within a step of 16 bits: how chunks are cut decides the last bits, and time how they are cut."""
+    assert one.size == other.size
+    assert np.abs(one - other).max() < 1.1 / 32767
+
+
+async def test_what_is_heard_is_what_an_engine_says_that_waits_for_every_step() -> None:
+    async with running(ENDING) as engine:
+        expected = [heard(await chunks_of(begin(engine, *PIECES, seed=seed))) for seed in (1, 2, 3)]
+    async with running_ahead() as engine:
+        tasks = [asyncio.create_task(chunks_of(begin(engine, *PIECES, seed=seed))) for seed in (1, 2)]
+        spoken = [await task for task in tasks]
+        spoken.append(await chunks_of(begin(engine, *PIECES, seed=3)))
+    for chunks, sound in zip(spoken, expected, strict=True):
+        assert all(chunk.pcm.dtype == np.int16 for chunk in chunks if chunk.pcm.size)
+        assert [chunk.piece_index for chunk in chunks if chunk.ends_piece] == [0, 1, 2]
+        assert_same_sound(heard(chunks), sound)
+
+
+async def test_sound_that_is_not_a_number_fails_its_own_utterance_and_no_neighbour() -> None:
+    async with running_ahead() as engine:
+        alone = heard(await chunks_of(begin(engine, *PIECES)))
+        neighbour = asyncio.create_task(chunks_of(begin(engine, *PIECES)))
+        nobody = VoicePrompt(engine.facts.fingerprint, {"x_vector": np.full(64, np.nan, np.float32)})
+        with pytest.raises(SynthesisError, match="not a number"):
+            await chunks_of(begin(engine, PIECES[0], voice=nobody))
+        assert_same_sound(heard(await neighbour), alone)
+
+
+async def test_a_cancel_frees_the_slot_though_a_frame_is_being_made() -> None:
+    async with running_ahead() as engine:
+        for _ in range(6):
+            stream = begin(engine, *[PIECES[0]] * 20)
+            await anext(stream)
+            stream.cancel()
+            with pytest.raises(Cancelled):
+                await anext(stream)
+        after = heard(await chunks_of(begin(engine, *PIECES)))
+        assert_same_sound(after, heard(await chunks_of(begin(engine, *PIECES))))
+
+
+async def test_a_piece_that_ends_in_silence_has_no_frame_too_many_and_the_next_is_as_ever() -> None:
+    """The frame that was begun before the silence was heard belongs to nobody."""
+
+    def never_ends(model: Any) -> Any:
+        model.talker.head.weight[model.config.talker_config.codec_eos_token_id] = 0
+        return with_codec(lambda pcm, _slots: pcm * 0)(model)
+
+    told = []
+    for engine_that in (running_ahead, partial(running, ENDING)):
+        made: list[tuple[str, list[int]]] = []
+        watch = partial(_remember, made)
+        async with engine_that(change=never_ends, watch=watch) as engine:
+            stream = begin(engine, "No.", "Yes.", name="this one")
+            await chunks_of(stream)
+            assert stream.finish_reason == "length"
+        told.append([codes for name, codes in made if name == "this one"])
+    ahead, waiting = told
+    assert min(len(ahead), len(waiting)) > END_AFTER_FRAMES
+    assert ahead[:END_AFTER_FRAMES] == waiting[:END_AFTER_FRAMES]
+
+
+def _remember(made: list[tuple[str, list[int]]], name: str, codes: npt.NDArray[np.int64]) -> None:
+    made.append((name, codes.tolist()))
