@@ -147,13 +147,12 @@ class Example:
     window: int | None
 
     @classmethod
-    def of(cls, heads: int, cache_layer: tuple[Tensor, Tensor], rows: int, window: int | None) -> "Example":
-        """``rows`` streams, each at the last position of its row of the cache."""
-        keys, values = cache_layer
+    def at_the_end(cls, heads: int, keys: Tensor, values: Tensor, window: int | None) -> "Example":
+        """Of as many streams as the cache has rows, each at its last position."""
+        rows, positions, device = len(keys), keys.shape[2], keys.device
         queries = keys.new_zeros(rows, heads, keys.shape[-1])
-        positions = torch.full((rows,), keys.shape[2] - 1, device=keys.device)
-        places = Places(torch.arange(rows, device=keys.device), positions, keys.shape[2])
-        return cls(queries, keys, values, places, window)
+        last = torch.full((rows,), positions - 1, device=device)
+        return cls(queries, keys, values, Places(torch.arange(rows, device=device), last, positions), window)
 
 
 def lawful(dtype: torch.dtype) -> list[Attention]:

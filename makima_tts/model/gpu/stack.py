@@ -17,11 +17,14 @@ import torch
 from torch import Tensor
 
 from makima_tts.model.config import TransformerConfig
-from makima_tts.model.gpu.attention import Attention
+from makima_tts.model.gpu.attention import Attention, Example, fastest_attention, lawful
 from makima_tts.model.gpu.products import gated_product, parts_of_sum, product, product_parts
 from makima_tts.model.gpu.rows import HeadNorms, Places, add_and_norm, place_heads
 from makima_tts.model.layers import KeyValueCache, Layer, Passage, Rotation, Span, Transformer
 from makima_tts.model.weights import Weights
+
+# What attentions are compared by: a busy server, half a minute into its utterances.
+_EXAMPLE_STREAMS, _EXAMPLE_POSITIONS = 32, 384
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +48,16 @@ class GpuTransformer:
         weights: Weights,
         window_of: Callable[[int], int | None],
         positions: int,
-        attention: Attention,
     ) -> "GpuTransformer":
-        """``positions``: how many there may be."""
-        return cls.of(Transformer.load(config, weights, window_of, positions), attention)
+        """``positions``: how many there may be. Takes the attention that is fastest here."""
+        transformer = Transformer.load(config, weights, window_of, positions)
+        candidates = lawful(transformer.norm.dtype)
+        if len(candidates) == 1:
+            return cls.of(transformer, candidates[0])
+        kept = transformer.new_cache(_EXAMPLE_STREAMS, min(positions, _EXAMPLE_POSITIONS))
+        window = transformer.layers[0].window
+        example = Example.at_the_end(config.num_attention_heads, kept.keys[0], kept.values[0], window)
+        return cls.of(transformer, fastest_attention(candidates, example))
 
     @property
     def looks_to_limit(self) -> bool:
