@@ -14,7 +14,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from bench.sides import Clock, Figures
-from makima_tts.model import frames as frame_maker
+from makima_tts.model import choices
 from makima_tts.model.speech_model import SpeechModel
 
 _REST = "the rest"
@@ -74,7 +74,7 @@ def _places(model: SpeechModel) -> Iterator[tuple[Any, str, str]]:
     yield type(model.predictor), "predict", "code predictor"
     yield type(model.codec), "decode", "codec"
     for name in _SAMPLING:
-        yield frame_maker, name, "sampling"
+        yield choices, name, "sampling"
 
 
 def top_operators(speak: Callable[[], object], frames: int) -> Figures:

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor
@@ -27,8 +26,10 @@ from bench.loading import PRECISIONS, load_model
 from bench.make_checkpoint import checkpoint_in
 from bench.report import circumstances, table
 from makima_tts.model import CpuPrecision
-from makima_tts.model import frames as frame_maker
+from makima_tts.model.choices import FrameChoices
 from makima_tts.model.config import CONTROL_IDS
+from makima_tts.model.frame_state import FrameState
+from makima_tts.model.frames import FrameMaker, parts_of
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.model.voice_encoding import Arrays, encode_voice, voice_from
@@ -40,21 +41,28 @@ POSITIONS = 1024
 
 
 class Teacher:
-    """Stands in for ``choose``: dictates codes [frames * Q], or without any takes the likeliest."""
+    """Makes the choices of every frame: dictates codes [frames * Q], or without any takes the likeliest."""
 
     def __init__(self, choices: int, codes: Tensor | None = None) -> None:
         self._choices = choices
         self._codes = codes
         self.logits: list[Tensor] = []
         self.chosen: list[int] = []
+        self.broken = torch.zeros(1, dtype=torch.bool)
 
-    def choose(self, logits: Tensor, *_rules: object) -> Tensor:
+    def begin(self, _state: FrameState, _slots: Tensor) -> FrameChoices:
+        return self
+
+    def first(self, logits: Tensor) -> Tensor:
         """[B, V] → the same code for all, int64 [B]. The end of speech is none."""
         heard = logits[0, : self._choices].float()
         code = int(heard.argmax() if self._codes is None else self._codes[len(self.chosen)])
         self.logits.append(heard.cpu())
         self.chosen.append(code)
         return torch.full((len(logits),), code, device=logits.device)
+
+    def later(self, logits: Tensor, _codebook: int) -> Tensor:
+        return self.first(logits)
 
 
 def encoded(model: SpeechModel) -> Arrays:
@@ -76,17 +84,17 @@ def read(model: SpeechModel, arrays: Arrays, frames: int, codes: Tensor | None =
     voice = voice_from(model, arrays)
     prompt = model.prompts.write(model.tokenizer.encode(sides.TEXT), sides.LANGUAGE, voice.rows)
     positions = len(prompt.rows) + frames + MARGIN_ROWS
-    state = model.frames.new_state(1, positions, positions)
-    model.frames.begin_utterance(state, 0, Sampling.of(model.config.generation, greedy=True), 0)
-    model.frames.read(state, frame_maker.parts_of(prompt, 0, positions))
     talker = model.config.talker_config
     teacher = Teacher(talker.vocab_size - CONTROL_IDS, codes)
+    maker = FrameMaker(model.talker, model.predictor, model.prompts.pad, teacher.begin)
+    state = maker.new_state(1, positions, positions)
+    maker.begin_utterance(state, 0, Sampling.of(model.config.generation, greedy=True), 0)
+    maker.read(state, parts_of(prompt, 0, positions))
     slots = torch.zeros(1, dtype=torch.int64, device=model.device)
-    with mock.patch.object(frame_maker, "choose", teacher.choose):
-        for frame in range(frames):
-            if frame:
-                model.frames.step(state, slots, len(prompt.rows) + frame)
-            model.frames.make(state, slots)
+    for frame in range(frames):
+        if frame:
+            maker.step(state, slots, len(prompt.rows) + frame)
+        maker.make(state, slots)
     return teacher
 
 

@@ -16,40 +16,14 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from makima_tts.model.choices import Choosing
 from makima_tts.model.code_predictor import CodePredictor
 from makima_tts.model.config import TalkerConfig
+from makima_tts.model.frame_state import FrameState
 from makima_tts.model.layers import KeyValueCache, Passage, Span
 from makima_tts.model.prompt import Prompt
-from makima_tts.model.randomness import uniform
-from makima_tts.model.sampling import RuleRows, Sampling, choose, forbid, penalize, suppressed_ids
+from makima_tts.model.sampling import RuleRows, Sampling
 from makima_tts.model.talker import Talker
-
-
-@dataclass(frozen=True, slots=True)
-class FrameState:
-    """Everything that a stream remembers from frame to frame but for its sound; allocated once.
-
-    ``position``: where the next row goes. ``frame`` counts over an utterance (for random numbers),
-    ``piece_frame`` since the prompt. ``hidden`` [S, E] is what the next frame is made of, ``row`` [S, E] what
-    the talker reads after it. ``text`` [S, X, E]: rows that go into frames; ``text_at`` of its
-    ``text_rows`` have been. ``chosen`` bool [S, V]: what codebook 0 was since the prompt.
-    """
-
-    cache: KeyValueCache
-    predictor_cache: KeyValueCache
-    position: Tensor
-    frame: Tensor
-    piece_frame: Tensor
-    hidden: Tensor
-    row: Tensor
-    text: Tensor
-    text_at: Tensor
-    text_rows: Tensor
-    chosen: Tensor
-    seed: Tensor
-    penalty: Tensor
-    talker_rules: RuleRows
-    predictor_rules: RuleRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +76,11 @@ class Frames:
 class FrameMaker:
     """Makes frames with one model. ``pad`` [E]: the row of a text that is used up."""
 
-    def __init__(self, talker: Talker, predictor: CodePredictor, pad: Tensor) -> None:
+    def __init__(self, talker: Talker, predictor: CodePredictor, pad: Tensor, choosing: Choosing) -> None:
         self._talker = talker
         self._predictor = predictor
         self._pad = pad
-        self._suppressed = suppressed_ids(talker.config, talker.device)
-        self._codebooks = torch.arange(talker.config.num_code_groups, device=talker.device)
+        self._choosing = choosing
 
     @property
     def config(self) -> TalkerConfig:
@@ -211,32 +184,14 @@ class FrameMaker:
 
     def make(self, state: FrameState, slots: Tensor) -> Frames:
         """One frame of each of these streams, int64 [B]."""
-        hidden = state.hidden[slots]
-        # Of all codebooks at once: it is many small operations.
-        random = uniform(state.seed[slots, None], state.frame[slots, None], self._codebooks)  # [B, Q]
-        logits = self._talker.logits(hidden)  # [B, V]
-        first = self._first_codes(state, slots, logits, random[:, 0])  # [B]
-        predictor_rules = state.predictor_rules.of(slots)
-
-        checked = [logits]
-
-        def choose_code(later: Tensor, codebook: int) -> Tensor:
-            checked[1:] = [later]  # what goes wrong in one codebook shows in the last
-            return choose(later.float(), predictor_rules, random[:, codebook])
-
+        hidden, choices = state.hidden[slots], self._choosing(state, slots)
+        first = choices.first(self._talker.logits(hidden))  # [B]
         cache = state.predictor_cache.rows(0, len(slots))  # every frame begins it anew
         codes, embedded = self._predictor.predict(
-            hidden, first, self._talker.embedding[first], choose_code, cache
+            hidden, first, self._talker.embedding[first], choices.later, cache
         )
         self._advance(state, slots, first, embedded)
-        broken = ~torch.cat(checked, dim=1).isfinite().all(dim=1)
-        return Frames(codes, first == self.config.codec_eos_token_id, broken)
-
-    def _first_codes(self, state: FrameState, slots: Tensor, logits: Tensor, random: Tensor) -> Tensor:
-        logits = penalize(logits, state.chosen[slots], state.penalty[slots])
-        eos = self.config.codec_eos_token_id
-        logits = forbid(logits, self._suppressed, state.piece_frame[slots], eos)
-        return choose(logits, state.talker_rules.of(slots), random)
+        return Frames(codes, first == self.config.codec_eos_token_id, choices.broken)
 
     def _advance(self, state: FrameState, slots: Tensor, first: Tensor, embedded: Tensor) -> None:
         """Remember the frame, and what the talker reads after it."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from makima_tts.model import codec_output
 from makima_tts.model.checkpoint import Checkpoint, unexplained
+from makima_tts.model.choices import TorchChoosing
 from makima_tts.model.code_predictor import CodePredictor
 from makima_tts.model.codec import CodecDecoder
 from makima_tts.model.codec_encoder import CodecEncoder
@@ -84,7 +85,8 @@ class SpeechModel:
         if strange := unexplained(weights, codec_weights):
             _log.warning("checkpoint_holds_unknown_tensors", count=len(strange), first=strange[0])
         prompts = PromptWriter(config, talker, predictor, checkpoint.tokenizer.role_ids)
-        frames = FrameMaker(talker, predictor, prompts.pad)
+        choosing = TorchChoosing(config.talker_config, device)
+        frames = FrameMaker(talker, predictor, prompts.pad, choosing)
         return cls(
             config,
             checkpoint.tokenizer,

@@ -14,11 +14,14 @@ from makima_tts.engine.graphs import nothing_captured
 from makima_tts.engine.launches import SlotBuffers
 from makima_tts.engine.ramp import RAMP_FRAMES
 from makima_tts.engine.runner import Runner
+from makima_tts.model.checkpoint import Checkpoint
 from makima_tts.model.codec_transformer import MAX_FRAMES
+from makima_tts.model.frames import parts_of
 from makima_tts.model.prompt import VoiceRows
 from makima_tts.model.sampling import Sampling
+from makima_tts.model.speech_model import SpeechModel
 from tests.qwen3.recording import HostLooked, everything_captured, no_glances, recorded
-from tests.small_models import small_model
+from tests.small_models import checkpoint_folder, small_model
 
 SLOTS = 3
 POSITIONS = 300
@@ -120,6 +123,20 @@ def test_capturing_is_told_of_and_leaves_no_trace_in_a_slot() -> None:
     assert told[-1] == 1.0
     for kept in (buffers.frames.cache.keys[:, :SLOTS], buffers.codec.history[:SLOTS], buffers.codes[:SLOTS]):
         assert not kept.any()
+
+
+@pytest.mark.parametrize("shape", ["odd", "windowed"])
+def test_nothing_that_is_captured_asks_for_a_value_or_mixes_devices(shape: str) -> None:
+    """Tensors of the meta device have no values, and no other device can be mixed with it."""
+    checkpoint = Checkpoint.open(checkpoint_folder(shape))
+    model = SpeechModel.load(checkpoint, torch.device("meta"), torch.bfloat16, positions=POSITIONS)
+    buffers = SlotBuffers.allocate(model, 2, 200, 200)
+    graphs = Captured(model, buffers, lambda work: (work(), work)[1], read_rows=(16, 64))
+    prompt = model.prompts.write(model.tokenizer.encode(TEXTS[0]), "English", VoiceRows())
+    model.frames.begin_utterance(buffers.frames, 1, Sampling.of(model.config.generation), 5)
+    graphs.read(parts_of(prompt, 1, graphs.most_rows))
+    graphs.make([0, 1], [0], 200, [3, 0])
+    assert sum(call.frames for call in graphs.decode([1], 5)) == 5
 
 
 def test_what_looks_at_a_value_cannot_be_recorded() -> None:
