@@ -9,7 +9,7 @@ that may be looked at.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -19,6 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from makima_tts.model.gpu.measuring import replayed_ms
 from makima_tts.model.gpu.rows import Places
 
 _log = structlog.get_logger(__name__)
@@ -27,7 +28,6 @@ _log = structlog.get_logger(__name__)
 _BLOCK = 64
 # The least that tensor cores multiply at once: the queries of one key head are fewer.
 _LEAST_QUERIES = 16
-_REPLAYS, _CALLS_A_REPLAY = 10, 20
 
 
 class Attention(Protocol):
@@ -173,25 +173,8 @@ def fastest_attention(candidates: Sequence[Attention], example: Example) -> Atte
 
 
 def _time_ms(attend: Attention, example: Example) -> float:
-    def run(times: int) -> None:
-        for _ in range(times):
-            attend(example.queries, example.keys, example.values, example.places, example.window)
-
-    run(1)  # compiles
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        run(_CALLS_A_REPLAY)
-    return median(_replay_ms(graph) for _ in range(_REPLAYS)) / _CALLS_A_REPLAY
-
-
-def _replay_ms(graph: "torch.cuda.CUDAGraph") -> float:
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-    start.record()
-    graph.replay()
-    end.record()
-    end.synchronize()
-    return float(start.elapsed_time(end))
+    given = (example.queries, example.keys, example.values, example.places, example.window)
+    return replayed_ms(partial(attend, *given))
 
 
 @triton.jit

@@ -6,9 +6,13 @@ one and gone on from in the other. Does not know: who is in a slot, when to deco
 S slots · B batch rows · F frames · Q codebooks · T time · C channels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from math import prod
 
+import structlog
+import torch
 from torch import Tensor
 
 from makima_tts.model.codec import Codebooks, CodecDecoder, LayerByLayer
@@ -17,8 +21,14 @@ from makima_tts.model.codec_state import CodecState, Past
 from makima_tts.model.gpu.codec_ends import CodeSums, Samples
 from makima_tts.model.gpu.codec_transformer import FusedTransformer
 from makima_tts.model.gpu.convolutions import FusedConvolution, Made, Next
+from makima_tts.model.gpu.measuring import replayed_ms
 from makima_tts.model.gpu.mixing import FusedNext
 from makima_tts.model.gpu.pasts import Arena, Stretch
+
+_log = structlog.get_logger(__name__)
+
+# What decoders are compared by: one listener, and a busy server.
+_STREAMS = (1, 64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,3 +179,30 @@ def _past(conv: object) -> Past:
     if not isinstance(conv, CausalConv):
         raise TypeError("this convolution is not one of torch's")
     return conv.past
+
+
+def fastest_codec(candidates: Sequence[CodecDecoder]) -> CodecDecoder:
+    """The one whose frames take least, of few streams and of many: what one gains there counts as a factor.
+
+    Each is replayed in a graph, as the engine runs it. Without CUDA, and of one alone, the first.
+    """
+    if len(candidates) == 1 or candidates[0].decoding.codebooks.table.device.type != "cuda":
+        return candidates[0]
+    times_ms = [[_frame_ms(each, streams) for streams in _STREAMS] for each in candidates]
+    names = [type(each.decoding).__name__ for each in candidates]
+    fastest = min(range(len(candidates)), key=lambda index: prod(times_ms[index]))
+    _log.info(
+        "codec_chosen",
+        chosen=names[fastest],
+        streams=_STREAMS,
+        times_ms=dict(zip(names, times_ms, strict=True)),
+    )
+    return candidates[fastest]
+
+
+@torch.inference_mode()
+def _frame_ms(decoder: CodecDecoder, streams: int) -> float:
+    state = decoder.new_state(streams)
+    slots = torch.arange(streams, device=state.position.device)
+    codes = slots.new_zeros(streams, 1, decoder.config.num_quantizers)
+    return replayed_ms(partial(decoder.decode, codes, state, slots))
