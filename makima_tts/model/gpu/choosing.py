@@ -176,7 +176,7 @@ def _drawn(
 ) -> tl.tensor:
     """Top-k, top-p, and the first code, in the order of ids, at which the chances reach beyond ``number``."""
     order = _order(scaled)
-    highest = tl.max(scaled, 0)
+    highest = tl.maximum(tl.max(scaled, 0), -3e38)  # where nothing is allowed, nothing has a chance
     inside = code < vocabulary
     kept = inside
     if top_k > 0:

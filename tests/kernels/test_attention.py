@@ -1,0 +1,110 @@
+"""Every way to attend is the eager one; what a row may not see does not matter to it."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from makima_tts.model.gpu.attention import (
+    Attention,
+    Example,
+    FlashAttention,
+    SdpaAttention,
+    TritonAttention,
+    fastest_attention,
+    lawful,
+)
+from makima_tts.model.gpu.rows import Places
+from makima_tts.model.layers import Span, attend
+from tests.kernels.places import DEVICE, DTYPES, numbers
+
+POSITIONS = 150
+PLACES = Places(
+    torch.tensor([2, 0, 2, 2], device=DEVICE), torch.tensor([140, 0, 63, 139], device=DEVICE), 141
+)
+
+
+def flash_in_torch(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    *,
+    cache_seqlens: Tensor,
+    cache_batch_idx: Tensor,
+    causal: bool,
+    window_size: tuple[int, int],
+    num_splits: int,
+) -> Tensor:
+    """What the package documents of ``flash_attn_with_kvcache``, as far as it is asked for."""
+    assert cache_seqlens.dtype == cache_batch_idx.dtype == torch.int32
+    assert causal
+    assert num_splits == 1
+    left, right = window_size
+    assert right == (-1 if left < 0 else 0)
+    span = Span(cache_seqlens.long()[:, None] - 1, keys.shape[1])
+    mask = span.mask(None if left < 0 else left + 1)
+    theirs = keys[cache_batch_idx].transpose(1, 2), values[cache_batch_idx].transpose(1, 2)
+    return attend(queries.transpose(1, 2), *theirs, mask).transpose(1, 2)
+
+
+WAYS = (TritonAttention(), SdpaAttention(), FlashAttention(flash_in_torch))
+
+
+def by_name(attention: Attention) -> str:
+    return type(attention).__name__
+
+
+def kept(key_heads: int, size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    return (
+        numbers(1, 3, key_heads, POSITIONS, size, dtype=dtype),
+        numbers(2, 3, key_heads, POSITIONS, size, dtype=dtype),
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("attention", WAYS, ids=by_name)
+@pytest.mark.parametrize("heads", [(6, 2, 16), (3, 3, 12)])
+@pytest.mark.parametrize("window", [None, 24, 5])
+def test_attention_is_the_eager_one(
+    attention: Attention, heads: tuple[int, int, int], window: int | None, dtype: torch.dtype
+) -> None:
+    count, key_heads, size = heads
+    queries, (keys, values) = numbers(3, 4, count, size, dtype=dtype), kept(key_heads, size, dtype)
+    made = attention(queries, keys, values, PLACES, window)
+    mask = Span(PLACES.positions[:, None], POSITIONS).mask(window)
+    exact = attend(
+        queries.unsqueeze(2).double(),
+        keys[PLACES.cache_rows].double(),
+        values[PLACES.cache_rows].double(),
+        mask,
+    )[:, :, 0]
+    assert torch.allclose(made.double(), exact, atol=2e-6 if dtype == torch.float32 else 2e-2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_row_is_the_same_in_any_company_and_whatever_comes_after_it(dtype: torch.dtype) -> None:
+    attention = TritonAttention()
+    queries, (keys, values) = numbers(3, 4, 4, 16, dtype=dtype), kept(2, 16, dtype)
+    together = attention(queries, keys, values, PLACES, 40)
+    for row in range(4):
+        alone = Places(PLACES.cache_rows[row : row + 1], PLACES.positions[row : row + 1], POSITIONS)
+        assert torch.equal(attention(queries[row : row + 1], keys, values, alone, 40)[0], together[row])
+    for later in (keys, values):
+        later[:, :, 141:] = float("nan")
+        later[2, :, :24] = float("nan")  # before the window of the earliest row there
+    assert torch.equal(attention(queries, keys, values, PLACES, 40), together)
+
+
+def test_the_fastest_is_measured_on_a_gpu_and_elsewhere_the_first() -> None:
+    keys, values = kept(2, 16, torch.float32)
+    example = Example.at_the_end(4, keys, values, None)
+    assert example.places.limit == POSITIONS
+    chosen = fastest_attention([TritonAttention(), SdpaAttention()], example)
+    assert isinstance(chosen, TritonAttention | SdpaAttention)
+    if DEVICE.type == "cpu":
+        assert isinstance(chosen, TritonAttention)
+
+
+def test_only_ways_whose_rows_are_their_own_are_taken_unasked() -> None:
+    assert [type(each) for each in lawful(torch.float32)] == [TritonAttention]
+    assert SdpaAttention not in [type(each) for each in lawful(torch.bfloat16)]
+    assert [each.looks_to_limit for each in WAYS] == [False, True, False]
