@@ -172,7 +172,7 @@ class FrameMaker:
         state.text_rows[slot] = end
 
     def step(self, state: FrameState, slots: Tensor, limit: int) -> None:
-        """The talker reads the frame before, int64 [B]: due for all but those whose frame is a prompt's first.
+        """The talker reads the frame before, int64 [B]: not of those whose frame is a prompt's first.
 
         ``limit`` lies beyond every position of them all.
         """

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from makima_tts.model import codec_output
 from makima_tts.model.checkpoint import Checkpoint, unexplained
-from makima_tts.model.choices import TorchChoosing
+from makima_tts.model.choices import Choosing, TorchChoosing
 from makima_tts.model.code_predictor import CodePredictor
 from makima_tts.model.codec import CodecDecoder
 from makima_tts.model.codec_encoder import CodecEncoder
-from makima_tts.model.config import ModelConfig
+from makima_tts.model.config import ModelConfig, TalkerConfig
 from makima_tts.model.frames import FrameMaker
 from makima_tts.model.prompt import PromptWriter
 from makima_tts.model.speaker_encoder import SpeakerEncoder
@@ -24,6 +24,9 @@ from makima_tts.model.talker import Talker
 from makima_tts.model.tokenizer import TextTokenizer
 from makima_tts.model.weight_kinds import WeightKind
 from makima_tts.model.weights import Weights
+
+# float32 [B, F * samples], F and a sample rate → what leaves the codec, see codec_output.py.
+Finishing = Callable[[Tensor, int, int], tuple[Tensor, Tensor, Tensor]]
 
 _log = structlog.get_logger(__name__)
 
@@ -46,6 +49,7 @@ class SpeechModel:
     speaker_encoder: SpeakerEncoder
     device: torch.device
     dtype: torch.dtype
+    finishing: Finishing
 
     @classmethod
     def load(
@@ -81,12 +85,11 @@ class SpeechModel:
             codec_weights.within("encoder").as_dtype(torch.float32),
             codebooks=config.codec.encoder_valid_num_quantizers,
         )
-        codec = _decoder(config, codec_weights.within("decoder"), quantized=weight_bits is not None)
+        codec = _decoder(config, codec_weights.within("decoder"), kind)
         if strange := unexplained(weights, codec_weights):
             _log.warning("checkpoint_holds_unknown_tensors", count=len(strange), first=strange[0])
         prompts = PromptWriter(config, talker, predictor, checkpoint.tokenizer.role_ids)
-        choosing = TorchChoosing(config.talker_config, device)
-        frames = FrameMaker(talker, predictor, prompts.pad, choosing)
+        frames = FrameMaker(talker, predictor, prompts.pad, _choosing(config.talker_config, device, kind))
         return cls(
             config,
             checkpoint.tokenizer,
@@ -99,6 +102,7 @@ class SpeechModel:
             speaker_encoder,
             device,
             dtype,
+            _finishing(kind),
         )
 
     @property
@@ -115,12 +119,32 @@ class SpeechModel:
 
     def finish(self, samples: Tensor, frames: int) -> tuple[Tensor, Tensor, Tensor]:
         """Samples of 16 bits, and what ``heard`` says."""
-        return codec_output.finish(samples, frames, self.sample_rate_hz)
+        return self.finishing(samples, frames, self.sample_rate_hz)
 
 
-def _decoder(config: ModelConfig, weights: Weights, *, quantized: bool) -> CodecDecoder:
+def _choosing(config: TalkerConfig, device: torch.device, kind: WeightKind) -> Choosing:
+    if not kind.kernels:
+        return TorchChoosing(config, device)
+    from makima_tts.model.gpu.choices import GpuChoosing  # noqa: PLC0415 - needs Triton
+
+    return GpuChoosing(config, device)
+
+
+def _finishing(kind: WeightKind) -> Finishing:
+    if not kind.kernels:
+        return codec_output.finish
+    from makima_tts.model.gpu.finishing import finish  # noqa: PLC0415
+
+    return finish
+
+
+def _decoder(config: ModelConfig, weights: Weights, kind: WeightKind) -> CodecDecoder:
     decoder = CodecDecoder.load(config.codec.decoder_config, weights)
-    if not quantized:
+    if kind.kernels:
+        from makima_tts.model.gpu.codec import fastest_codec, fused  # noqa: PLC0415
+
+        return fastest_codec([fused(decoder), decoder])
+    if kind.bits is None:
         return decoder
     from makima_tts.model.packed_codec import packed  # noqa: PLC0415 - compiles, the first time
 
