@@ -18,7 +18,7 @@ from typing import Any
 
 from bench.hearing import SPREAD_S, Heard, arrivals, load, occupy
 from bench.processes import line_of, running
-from bench.sides import LANGUAGE
+from bench.spoken import LANGUAGE
 from makima_tts.protocol import Start
 
 _START = Start(language=LANGUAGE)

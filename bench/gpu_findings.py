@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# As many letters as the clip has frames, since cloning reads both side by side; what of the text is left then
-# is read a token a frame, and speech ends with it. The tokenizer of random checkpoints writes letters.
-TRANSCRIPT = "The harbour lay still, and nobody spoke of the boats that were still out at sea."
+# As many tokens as the clip has frames, since cloning reads both side by side: what follows of a text is then
+# read a token a frame, and speech ends with it. The tokenizer of random checkpoints writes letters.
+TRANSCRIPT = "The harbour lay quite still, and nobody spoke of any boats that had not come back from sea."
 SHORT = "The boats are back."
-FIVE_SECONDS = "They had followed the wind, they said, because it was dark out."
+FIVE_SECONDS = "They had followed the wind, they said, because it was dark that night."
 TWENTY_SECONDS = (
-    f"{FIVE_SECONDS} Two of them came home that evening, with torn white sails. "
-    "The third was seen a week later, and far to the south of here. "
-    "The rest of the men had waited on the quay until it was dawn."
+    f"{FIVE_SECONDS} Two of them came home by that same evening, with badly torn white sails. "
+    "A third was seen by somebody about a week later, and far to the south. "
+    "All but two of their men had by now waited on a quay for half a day."
 )
 
 

@@ -173,7 +173,8 @@ async def occupy(
             if heard[-1].error:  # refused at once, or gone: no use asking without a pause
                 await asyncio.sleep(RETRY_S)
             elif plays and heard[-1].plays_until_s is not None:
-                await asyncio.sleep(heard[-1].plays_until_s - time.monotonic())
+                until_s = min(heard[-1].plays_until_s, began_s + duration_s)
+                await asyncio.sleep(until_s - time.monotonic())
         return heard
 
     async with asyncio.TaskGroup() as group:

@@ -11,7 +11,7 @@ from statistics import median
 
 import httpx
 
-from bench import sides
+from bench import spoken
 from bench.hearing import Heard, listen, occupy
 from bench.running_server import Server
 from bench.voices import clip_file
@@ -93,7 +93,7 @@ async def _send_voice(server: Server) -> None:
         answer = await client.post(
             "/api/v1/voices",
             files={"audio": ("clip.wav", clip_file(), "audio/wav")},
-            data={"name": f"sent {number}", "transcript": f"{sides.TRANSCRIPT} {number}"},
+            data={"name": f"sent {number}", "transcript": f"{spoken.TRANSCRIPT} {number}"},
         )
         answer.raise_for_status()
 

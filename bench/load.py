@@ -22,10 +22,10 @@ from typing import Any
 
 from bench.hearing import TEXTS, arrivals, load, occupy, summary
 from bench.live_streams import Search, find_live_streams, level_rows, mib_a_stream, of_all_runs
-from bench.loading import PRECISIONS
 from bench.processes import thread_count
 from bench.report import circumstances, table
 from bench.running_server import Choice, home, serving
+from bench.served_precisions import PRECISIONS
 from makima_tts.protocol import Start
 
 URL = "ws://127.0.0.1:8001/api/v1/speak"

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench import sides
-from bench.loading import server_settings
 from bench.processes import line_of, resident_kib, running, threads
+from bench.served_precisions import server_settings
+from bench.spoken import TRANSCRIPT
 from bench.voices import VOICE, write_voice
 from makima_tts.model import CpuPrecision
 
@@ -51,7 +51,7 @@ class Server:
 
 
 @contextmanager
-def home(transcript: str = sides.TRANSCRIPT) -> Iterator[Path]:
+def home(transcript: str = TRANSCRIPT) -> Iterator[Path]:
     """Folders of a server, with the voice that is measured in them; what it encodes is kept as long."""
     with TemporaryDirectory(prefix="makima-tts-bench-") as folder:
         write_voice(Path(folder) / "voices", transcript=transcript)

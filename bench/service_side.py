@@ -12,7 +12,7 @@ from bench.hearing import Heard, listen
 from bench.interruptions import company, gaps, places_taken_ms
 from bench.live_streams import Level, Search, find_live_streams, mib_a_stream
 from bench.running_server import Choice, Server, home, serving
-from bench.sides import LANGUAGE, TEXT
+from bench.spoken import LANGUAGE, TEXT
 from makima_tts.model import CpuPrecision
 from makima_tts.protocol import Start
 

@@ -2,7 +2,7 @@
 process that answers requests.
 
 In: requests, a line of JSON each on stdin. Out: answers, a line of JSON each on stdout. Does not know: either
-of the models. It runs in both environments, so it imports nothing of ours.
+of the models. It runs in both environments, so it imports nothing of the package's.
 """
 
 import argparse
@@ -18,16 +18,12 @@ from typing import Any, Protocol
 from unittest import mock
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-# The tokenizer of random checkpoints writes a token for nearly every letter, so these are as many tokens as
-# a clip of six seconds has in words. The text has room for five seconds of speech.
-TRANSCRIPT = "The harbour lay still."
-TEXT = "Nobody spoke of boats."
-LANGUAGE = "English"
-SAMPLE_RATE_HZ = 24_000
-CLIP_S = 6.0
+from bench.spoken import CLIP_S, LANGUAGE, SAMPLE_RATE_HZ, TEXT, TRANSCRIPT, clip
+
+__all__ = ["CLIP_S", "LANGUAGE", "SAMPLE_RATE_HZ", "TEXT", "TRANSCRIPT", "clip"]
+
 FRAME_MS = 80.0
 # A chunk once the ramp of chunk sizes has been climbed.
 CHUNK_FRAMES = 12
@@ -43,14 +39,6 @@ class Side(Protocol):
     """
 
     def measure(self, part: str, size: int) -> Figures: ...
-
-
-def clip() -> npt.NDArray[np.float32]:
-    """Something that hums and hisses: float32 [samples], the same everywhere."""
-    time_s = np.arange(round(CLIP_S * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
-    hiss = np.random.Generator(np.random.PCG64(0)).random(len(time_s)) - 0.5
-    hum = np.sin(2 * np.pi * 140 * time_s) * np.sin(2 * np.pi * 2 * time_s)
-    return (0.2 * hum + 0.1 * hiss).astype(np.float32)
 
 
 def frames_of(batch: int, frames: int) -> int:

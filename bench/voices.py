@@ -9,7 +9,7 @@ from pathlib import Path
 
 import soundfile
 
-from bench import sides
+from bench import spoken
 
 VOICE = "measured"
 
@@ -17,11 +17,11 @@ VOICE = "measured"
 def clip_file() -> bytes:
     """What is cloned, as a WAV file."""
     written = BytesIO()
-    soundfile.write(written, sides.clip(), sides.SAMPLE_RATE_HZ, format="WAV")
+    soundfile.write(written, spoken.clip(), spoken.SAMPLE_RATE_HZ, format="WAV")
     return written.getvalue()
 
 
-def write_voice(folder: Path, voice: str = VOICE, transcript: str = sides.TRANSCRIPT) -> Path:
+def write_voice(folder: Path, voice: str = VOICE, transcript: str = spoken.TRANSCRIPT) -> Path:
     """Cloned with its transcript, from a clip of six seconds. Returns ``folder``."""
     place = folder / voice
     place.mkdir(parents=True)
@@ -30,7 +30,7 @@ def write_voice(folder: Path, voice: str = VOICE, transcript: str = sides.TRANSC
         "id": voice,
         "reference_audio": "reference.wav",
         "transcript": transcript,
-        "language": sides.LANGUAGE,
+        "language": spoken.LANGUAGE,
     }
     (place / "manifest.json").write_text(json.dumps(manifest))
     return folder

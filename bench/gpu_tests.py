@@ -1,0 +1,45 @@
+"""The tests that need a GPU.
+
+In: nothing. Out: how many of them passed, failed, were skipped. Does not know: what they test.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as Xml
+
+from bench.gpu_findings import Findings, Given, given
+from bench.processes import ROOT
+
+_MARK = "mark.gpu"
+# Pytest's, for a run in which there was nothing to do.
+_NO_TESTS = 5
+
+
+def marked(folder: Path) -> list[str]:
+    """Files with such tests. Others need not be importable here."""
+    return [str(path) for path in sorted(folder.rglob("test_*.py")) if _MARK in path.read_text()]
+
+
+def counts(report: Path) -> dict[str, int]:
+    suite = next(Xml.parse(report).iter("testsuite"))  # noqa: S314, pytest has just written it
+    all_of_them, skipped = (int(suite.get(name, 0)) for name in ("tests", "skipped"))
+    failed = sum(int(suite.get(name, 0)) for name in ("failures", "errors"))
+    return {"passed": all_of_them - skipped - failed, "failed": failed, "skipped": skipped}
+
+
+def measure(given: Given, findings: Findings) -> None:
+    report = given.folder / "tests.xml"
+    # Warnings of other versions than the pinned ones are no failures here.
+    options = ("-m", "gpu", "-W", "default", f"--junitxml={report}", "-ra")
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", *marked(ROOT / "tests"), *options], check=False, cwd=ROOT
+    )
+    if report.exists():
+        findings.add({f"GPU tests, {name}": count for name, count in counts(report).items()})
+    if ran.returncode not in (0, _NO_TESTS):
+        sys.exit(ran.returncode)
+
+
+if __name__ == "__main__":
+    measure(*given(__doc__))
