@@ -15,7 +15,7 @@ from triton.runtime.jit import JITFunction, mangle_type
 
 @dataclass(frozen=True)
 class Launch:
-    """Of one kernel. ``key`` says which variant of it."""
+    """Of one kernel."""
 
     kernel: JITFunction
     signature: dict[str, str]
@@ -25,14 +25,9 @@ class Launch:
     grid: tuple[int, ...]
 
     @property
-    def key(self) -> tuple[object, ...]:
-        return (
-            self.kernel.fn.__name__,
-            tuple(self.signature.items()),
-            repr(self.constants),
-            self.divisible,
-            tuple(self.options.items()),
-        )
+    def width(self) -> tuple[str, object]:
+        """What two launches have in common that compile to much the same."""
+        return self.kernel.fn.__name__, self.constants.get("block_outputs")
 
     def compiled(self, capability: int) -> Any:
         """What ``triton`` makes of it."""

@@ -1,0 +1,117 @@
+"""All that one frame of the published model launches, compiled for cards that are not here.
+
+In: compute capabilities and numbers of rows, as ``80:1,256`` each. Out: a line of JSON for each kernel. Does
+not know: what may be used.
+
+Its tensors have no numbers, so that whatever would read one back fails.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+import triton
+from torch import Tensor
+
+from makima_tts.model.config import TransformerConfig
+from makima_tts.model.gpu.attention import TritonAttention
+from makima_tts.model.gpu.choosing import FirstCodes, choose, choose_first
+from makima_tts.model.gpu.products import GpuMatrix
+from makima_tts.model.gpu.random_numbers import uniform
+from makima_tts.model.gpu.stack import GpuTransformer
+from makima_tts.model.layers import KeyValueCache, Layer, Rotation, Span, Transformer
+from makima_tts.model.sampling import RuleRows
+from tests.kernels.offline import Launch, launches_of
+
+SLOTS, POSITIONS, CODEBOOKS = 256, 2048, 16
+VOCABULARY, CODES, EOS = 3072, 2048, 2150
+
+
+def _tensor(*shape: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def _floats(*shape: int) -> Tensor:
+    return _tensor(*shape, dtype=torch.float32)
+
+
+def _counts(*shape: int) -> Tensor:
+    return _tensor(*shape, dtype=torch.int64)
+
+
+def _flags(*shape: int) -> Tensor:
+    return _tensor(*shape, dtype=torch.bool)
+
+
+def _stack() -> GpuTransformer:
+    """One layer of the talker; the code predictor's are of the same sizes."""
+    config = TransformerConfig(num_hidden_layers=1, num_key_value_heads=8, head_dim=128)
+    layer = Layer(
+        input_norm=_tensor(1024),
+        qkv=_tensor(4096, 1024),
+        qkv_bias=None,
+        query_norm=_tensor(128),
+        key_norm=_tensor(128),
+        out=_tensor(1024, 2048),
+        out_bias=None,
+        mlp_norm=_tensor(1024),
+        gate_up=_tensor(6144, 1024),
+        down=_tensor(1024, 3072),
+        window=None,
+    )
+    rotation = Rotation(_floats(POSITIONS, 128), _floats(POSITIONS, 128))
+    transformer = Transformer(config, (layer,), _tensor(1024), rotation)
+    return GpuTransformer.of(transformer, TritonAttention())
+
+
+def frame(rows: int) -> None:
+    """What of it is different for so many streams."""
+    slots, cache = _counts(rows), _tensor(1, SLOTS, 8, POSITIONS, 128)
+    span = Span(_counts(rows, 1), POSITIONS, slots)
+    hidden = _stack().run(_tensor(rows, 1, 1024), span, KeyValueCache(cache, cache))[:, 0]
+    numbers = uniform(_counts(SLOTS), _counts(SLOTS), slots, CODEBOOKS)
+    rules = RuleRows(_flags(SLOTS), _floats(SLOTS), _counts(SLOTS), _floats(SLOTS))
+    first = FirstCodes(_flags(SLOTS, VOCABULARY), _floats(SLOTS), _counts(SLOTS), _flags(VOCABULARY), EOS)
+    logits = GpuMatrix(_tensor(VOCABULARY, 1024), wide=True)(hidden)
+    choose_first(logits, rules, numbers[:, 0], slots, first)
+    choose(GpuMatrix(_tensor(CODES, 1024), wide=True)(hidden), rules, numbers[:, 1], slots)
+
+
+def _compiled(launch: Launch, capability: int) -> dict[str, object]:
+    made = launch.compiled(capability)
+    return {
+        "kernel": launch.kernel.fn.__name__,
+        "capability": capability,
+        "shared_bytes": made.metadata.shared,
+        "spilled_bytes": _spilled_bytes(made.asm["cubin"]),
+        "instruction": sorted(set(re.findall(r"wgmma|mma\.sync", made.asm["ptx"]))),
+    }
+
+
+def _spilled_bytes(cubin: bytes) -> int:
+    """What each thread keeps in memory for want of registers."""
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "kernel.cubin"
+        file.write_bytes(cubin)
+        said = subprocess.run(
+            [tool, "--dump-resource-usage", file], capture_output=True, check=True, text=True
+        )
+    return sum(int(size) for size in re.findall(r"(?:STACK|LOCAL):(\d+)", said.stdout))
+
+
+def main() -> None:
+    for target in sys.argv[1:]:
+        capability, rows = target.split(":")
+        launches = [each for count in rows.split(",") for each in launches_of(partial(frame, int(count)))]
+        for launch in {each.width: each for each in launches}.values():
+            print(json.dumps(_compiled(launch, int(capability))))
+
+
+if __name__ == "__main__":
+    main()
