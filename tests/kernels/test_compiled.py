@@ -52,5 +52,5 @@ def test_products_of_few_rows_and_of_many_use_the_same_instruction(compiled: lis
     products = [each for each in compiled if each["kernel"] in ("_product", "_gated_product")]
     for capability, instruction in ((80, "mma.sync"), (90, "wgmma")):
         used = [each["instruction"] for each in products if each["capability"] == capability]
-        assert len(used) >= 4
+        assert len(used) >= 3
         assert all(each == [instruction] for each in used)

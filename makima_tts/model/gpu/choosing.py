@@ -74,7 +74,7 @@ def _chosen(
         logits.stride(0),
         uniform,
         uniform.stride(0),
-        slots,
+        slots.contiguous(),
         rules.greedy,
         rules.temperature,
         rules.top_k,

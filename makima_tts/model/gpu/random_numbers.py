@@ -15,7 +15,13 @@ def uniform(seeds: Tensor, frames: Tensor, slots: Tensor, codebooks: int) -> Ten
     """int64 [S], [S], [B] → float32 [B, Q] in 0 ≤ u < 1, multiples of 2⁻²³."""
     out = torch.empty(len(slots), codebooks, device=seeds.device, dtype=torch.float32)
     _uniform[len(slots),](
-        seeds, frames, slots, out, codebooks, block=triton.next_power_of_2(codebooks), num_warps=1
+        seeds,
+        frames,
+        slots.contiguous(),
+        out,
+        codebooks,
+        block=triton.next_power_of_2(codebooks),
+        num_warps=1,
     )
     return out
 

@@ -69,9 +69,9 @@ class GpuTransformer:
     def run(self, rows: Tensor, span: Span, cache: KeyValueCache) -> Tensor:
         batch, count, hidden = rows.shape
         kept = torch.arange(batch, device=rows.device) if span.cache_rows is None else span.cache_rows
-        places = Places(
-            kept[:, None].expand(batch, count).reshape(-1), span.positions.reshape(-1), span.limit
-        )
+        cache_rows = kept[:, None].expand(batch, count).reshape(-1)
+        # One position of all rows is a view that kernels could not read.
+        places = Places(cache_rows.contiguous(), span.positions.reshape(-1).contiguous(), span.limit)
         return self._run(rows.reshape(-1, hidden), places, cache).view(batch, count, hidden)
 
     def read(self, passages: Sequence[Passage], cache: KeyValueCache) -> Tensor:
