@@ -1,0 +1,128 @@
+"""Laws of the codec's decoder for GPUs: it is the same decoder, and its states are the same states.
+
+B batch rows · F frames · Q codebooks.
+"""
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from makima_tts.model.codec import CodecDecoder, CodecState
+from makima_tts.model.codec_transformer import CodecTransformer
+from makima_tts.model.gpu.codec import fastest_codec, fused
+from makima_tts.model.gpu.codec_transformer import FusedTransformer
+from makima_tts.model.gpu.convolutions import Next
+from makima_tts.model.gpu.pasts import Stretch
+from tests.kernels.codecs import (
+    DEVICE,
+    codes,
+    copied,
+    eager,
+    layers,
+    numbers,
+    on_gpu,
+    slots,
+    snr_db,
+    used_state,
+)
+
+LEAST_SNR_DB = 90.0
+
+
+@torch.inference_mode()
+def decoded(by: CodecDecoder, frames: Tensor, state: CodecState, *who: int) -> Tensor:
+    return by.decode(frames, state, slots(*who))
+
+
+def test_it_sounds_like_torchs_and_either_goes_on_where_the_other_was() -> None:
+    heard, state = codes(1, 5, rows=2), used_state()
+    expected = decoded(eager("windowed"), heard, copied(state), 3, 0)
+    sound, own = [], state
+    for by, part in zip(
+        (on_gpu("windowed"), eager("windowed"), on_gpu("windowed")),
+        torch.split(heard, [1, 2, 2], dim=1),
+        strict=True,
+    ):
+        other = by.new_state(4)
+        for slot in range(4):
+            other.put_row(slot, own.row(slot))
+        own = other
+        sound.append(decoded(by, part, own, 3, 0))
+    assert snr_db(torch.cat(sound, dim=1), expected) > LEAST_SNR_DB
+    for slot in (1, 2):
+        kept = state.row(slot)
+        assert all(torch.equal(own.row(slot)[field.name], kept[field.name]) for field in fields(own))
+
+
+def test_any_split_into_calls_is_the_whole_to_the_bit() -> None:
+    heard, apart, together = codes(2, 3), used_state(), used_state()
+    whole = decoded(on_gpu("windowed"), heard, together, 2)
+    parts = [decoded(on_gpu("windowed"), part, apart, 2) for part in torch.split(heard, [1, 2], dim=1)]
+    assert torch.equal(torch.cat(parts, dim=1), whole)
+    for field in fields(apart):
+        assert torch.equal(getattr(apart, field.name), getattr(together, field.name))
+
+
+def test_a_stream_is_to_the_bit_what_it_is_alone_beside_rows_that_are_nobodys() -> None:
+    beside, alone = used_state(), used_state()
+    heard = codes(3, 2, rows=4)
+    # A bucket is filled up with rows of a spare slot, and whatever codes lie there.
+    heard[2:] = 10**6
+    made = decoded(on_gpu("windowed"), heard, beside, 1, 3, 2, 2)
+    assert torch.equal(made[:1], decoded(on_gpu("windowed"), heard[:1], alone, 1))
+    for field in fields(alone):
+        kept = getattr(beside, field.name)
+        assert torch.equal(kept[1], getattr(alone, field.name)[1])
+        assert torch.equal(kept[0], getattr(used_state(), field.name)[0])
+
+
+@pytest.mark.parametrize("shape", ["odd", "deep"])
+@torch.inference_mode()
+def test_the_transformer_looks_back_as_torchs_does(shape: str) -> None:
+    """Groups of heads; and a window of the published size, with its ring gone around."""
+    theirs = layers(shape).transformer
+    assert isinstance(theirs, CodecTransformer)
+    theirs = replace(theirs, layers=theirs.layers[-1:])
+    ours = FusedTransformer.of(theirs, Next())
+    expected_state = used_state(shape, 3)
+    # Long into the sound: entries of the ring are all of some frame.
+    expected_state.position.add_(100)
+    expected_state.keys_values.copy_(numbers(4, *expected_state.keys_values.shape))
+    state = copied(expected_state)
+    for frames in (1, 2):
+        x = numbers(5, 2, frames, eager(shape).config.latent_dim)
+        expected = theirs(x, expected_state, slots(3, 1))
+        made = ours(Stretch(x), state, slots(3, 1)).values
+        assert snr_db(made, expected) > LEAST_SNR_DB
+        assert (state.keys_values - expected_state.keys_values).abs().max() < 1e-4
+        for each in (state, expected_state):
+            each.position.index_add_(0, slots(3, 1), slots(frames, frames))
+
+
+def test_without_a_gpu_or_a_choice_the_first_is_taken() -> None:
+    candidates = [on_gpu("windowed"), eager("windowed")]
+    assert fastest_codec(candidates[:1]) is candidates[0]
+    if DEVICE.type == "cpu":
+        assert fastest_codec(candidates) is candidates[0]
+    else:
+        assert fastest_codec(candidates) in candidates
+
+
+def test_it_is_fused_once() -> None:
+    with pytest.raises(TypeError, match="this decoder is not one of torch's"):
+        fused(on_gpu("windowed"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("shape", ["odd", "windowed", "deep"])
+def test_bfloat16_sounds_nearly_the_same(shape: str) -> None:
+    decoder, heard = on_gpu(shape, torch.bfloat16), codes(7, 30, shape, rows=2)
+    made = decoded(decoder, heard, decoder.new_state(3), 2, 0)
+    expected = decoded(eager(shape), heard, eager(shape).new_state(3), 2, 0)
+    assert snr_db(made, expected) > 20
+    state = decoder.new_state(3)
+    parts = [decoded(decoder, part, state, 1) for part in torch.split(heard[1:], [1, 2, 4, 8, 8, 7], dim=1)]
+    assert torch.equal(torch.cat(parts, dim=1), made[1:])
