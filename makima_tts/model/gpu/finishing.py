@@ -24,6 +24,7 @@ def finished(
     windows: tl.constexpr,
     least: tl.constexpr,
     full_scale: tl.constexpr,
+    largest: tl.constexpr,
     count_block: tl.constexpr,
     windows_block: tl.constexpr,
     window_block: tl.constexpr,
@@ -33,7 +34,7 @@ def finished(
     samples += frame * count
     at = tl.arange(0, count_block)
     x = tl.load(samples + at, mask=at < count, other=0.0)
-    strange = tl.sum((x - x != 0.0).to(tl.int32), axis=0)
+    strange = tl.sum(tl.where(tl.abs(x) <= largest, 0, 1), axis=0)
     x = tl.minimum(tl.maximum(tl.where(strange > 0, 0.0, x), -1.0), 1.0) * full_scale
     # Beside 1.5 · 2²³ there is no room for halves: they are rounded to even, as IEEE has it.
     whole = (x + 12582912.0) - 12582912.0
@@ -45,8 +46,10 @@ def finished(
     here = (window < windows)[:, None] & (within < size)[None, :]
     x = tl.load(samples + (window * size)[:, None] + within[None, :], mask=here, other=0.0)
     means = tl.sum(x * x, axis=1) / size
+    # As in torch, a mean that is no number is the greatest, and not loud.
     unknown = tl.sum(tl.where(means >= 0.0, 0, 1), axis=0)
-    tl.store(loud + frame, (tl.max(means, axis=0) >= least) & (unknown == 0))
+    loudest = tl.max(tl.where(means >= 0.0, means, 0.0), axis=0)
+    tl.store(loud + frame, (loudest >= least) & (unknown == 0))
 
 
 def finish(samples: Tensor, frames: int, sample_rate_hz: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -65,6 +68,7 @@ def finish(samples: Tensor, frames: int, sample_rate_hz: int) -> tuple[Tensor, T
         windows=windows,
         least=SILENT_RMS**2,
         full_scale=FULL_SCALE,
+        largest=torch.finfo(torch.float32).max,
         count_block=triton.next_power_of_2(count),
         windows_block=triton.next_power_of_2(windows),
         window_block=triton.next_power_of_2(count // windows),
