@@ -7,10 +7,8 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from functools import partial
-
-from torch import Tensor
 
 from bench import sides
 from bench.engine_alone import EngineAlone
@@ -18,6 +16,7 @@ from bench.frame_time import top_operators, where_time_goes
 from bench.loading import load_model
 from bench.sides import CHUNK_FRAMES, LANGUAGE, TEXT, Clock, Figures, frames_of, median
 from makima_tts.engine import Manner
+from makima_tts.engine.capacity import bytes_in
 from makima_tts.engine.runner import Runner
 from makima_tts.model.prompt import Prompt
 from makima_tts.model.sampling import Sampling
@@ -162,7 +161,7 @@ class Ours:
         """``a stream``: what its slot in an engine may hold; a CPU gives it memory as it is used."""
         positions = Manner().positions
         state = self._model.frames.new_state(1, positions, positions)
-        taken = _bytes_in(state) + _bytes_in(self._model.codec.new_state(1))
+        taken = bytes_in(state) + bytes_in(self._model.codec.new_state(1))
         return {"memory of a stream, at most, MiB": taken / 2**20, "peak memory, MiB": self._clock.peak_mib()}
 
     def _fill(self, batch: int) -> "Places":
@@ -209,17 +208,6 @@ class Places:
     def advance(self) -> None:
         self.fresh = False
         self.furthest += 1
-
-
-def _bytes_in(state: object) -> int:
-    """Of all tensors in it."""
-    if isinstance(state, Tensor):
-        return state.nbytes
-    if is_dataclass(state):
-        return sum(_bytes_in(getattr(state, each.name)) for each in fields(state))
-    if isinstance(state, dict):
-        return sum(map(_bytes_in, state.values()))
-    return sum(map(_bytes_in, state)) if isinstance(state, list | tuple) else 0
 
 
 if __name__ == "__main__":

@@ -48,8 +48,11 @@ class Settings(BaseSettings):
         description="On a CPU: fp32, bf16, int8 or int4. auto: int8 with AVX2 and a C compiler, else as "
         "on a GPU",
     )
-    max_streams: Count = Field(
-        8, description="Utterances that Qwen3-TTS speaks at once, a batch row each; more are RATE_LIMITED"
+    max_streams: int = Field(
+        0,
+        ge=0,
+        description="Utterances that Qwen3-TTS speaks at once, a batch row each; more are RATE_LIMITED. 0: "
+        "as many as a GPU has memory for, up to 256; 8 without one",
     )
     admission: AdmissionRule = Field(
         "realtime",

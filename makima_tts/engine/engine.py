@@ -68,7 +68,8 @@ class ModelChoice:
 
 
 class Qwen3Engine:
-    """A SpeechEngine. ``streams``: utterances at once, if ``admission`` lets so many in.
+    """A SpeechEngine. ``streams``: utterances at once, if ``admission`` lets so many in; 0: as many as there
+    is memory for.
 
     ``watch`` hears every frame, on the engine thread.
     """
@@ -77,13 +78,14 @@ class Qwen3Engine:
         self,
         choice: ModelChoice,
         *,
-        streams: int = 8,
+        streams: int = 0,
         admission: AdmissionRule = "realtime",
         manner: Manner | None = None,
         watch: FrameWatcher | None = None,
     ) -> None:
         self._choice = choice
         self._streams = streams
+        self._rule: AdmissionRule = admission
         self._admission = Admission(admission, streams)
         self._manner = manner or Manner()
         self._watch = watch
@@ -127,6 +129,8 @@ class Qwen3Engine:
             watch=self._watch,
         )
         await asyncio.wrap_future(self._thread.start())
+        self._streams = self._thread.slot_count
+        self._admission = Admission(self._rule, self._streams)
         self._refusal = None
         report(LoadProgress("warming up", _PREPARED))
         await self._warm_up()

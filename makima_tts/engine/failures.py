@@ -1,6 +1,7 @@
 """What went wrong on the engine thread, in words for clients.
 
-In: exceptions. Out: TtsErrors; the log gets the type and the place. Does not know: utterances, sinks.
+In: exceptions. Out: TtsErrors; the log gets the type and the place. Does not know: utterances, sinks,
+what can be let go.
 """
 
 import structlog
@@ -11,14 +12,11 @@ from makima_tts.errors import GpuOutOfMemory, SynthesisError, TtsError
 _log = structlog.get_logger(__name__)
 
 
-def as_failure(
-    error: Exception, words: str = "The engine failed in the middle of this utterance."
-) -> TtsError:
+def as_failure(error: Exception, words: str) -> TtsError:
     """``words`` for what has none of its own."""
     if isinstance(error, TtsError):
         return error
     _log.error("synthesis_failed", engine="qwen3", exc_info=error)
     if isinstance(error, torch.OutOfMemoryError):
-        torch.cuda.empty_cache()
         return GpuOutOfMemory("The GPU has no memory left for this; try again in a moment.")
     return SynthesisError(words)

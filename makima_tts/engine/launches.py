@@ -14,7 +14,8 @@ from torch import Tensor
 
 from makima_tts.engine.ramp import RAMP_FRAMES
 from makima_tts.model.codec import CodecState
-from makima_tts.model.frames import Frames, FrameState, PromptPart
+from makima_tts.model.frame_state import FrameState
+from makima_tts.model.frames import Frames, PromptPart
 from makima_tts.model.speech_model import SpeechModel
 
 

@@ -26,4 +26,4 @@ class Manner:
     raw: bool = False
     text_streams: bool = True
     max_frames: int | None = None
-    positions: int = 1536
+    positions: int = 1280

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import structlog
+import torch
 
 from makima_tts.audio import Pcm
 from makima_tts.engine.awaiting import Awaited
@@ -23,7 +24,7 @@ from makima_tts.engine.ramp import next_chunk_frames
 from makima_tts.engine.runner import Made, Runner, Sound
 from makima_tts.engine.scheduler import StepPlan
 from makima_tts.engine.utterance import EngineUtterance, Phase, PieceState
-from makima_tts.engine.voices import LoadedVoices
+from makima_tts.engine.voices import LoadedVoice, LoadedVoices
 from makima_tts.errors import InvalidText, SynthesisError, TtsError
 from makima_tts.model.frames import PromptPart
 from makima_tts.model.prompt import Prompt
@@ -32,6 +33,7 @@ from makima_tts.model.speech_model import SpeechModel
 from makima_tts.speech import AudioChunk
 from makima_tts.text import longest_speech_s
 
+_WORDS = "The engine failed in the middle of this utterance."
 _NOTHING = np.zeros(0, np.float32)
 _log = structlog.get_logger(__name__)
 
@@ -122,18 +124,35 @@ class Steps:
                 self._take_sound(sounding)
             except Exception as error:
                 for utterance, _piece in sounding.speaking:
-                    self._fail(utterance, as_failure(error))
+                    self._fail(utterance, self.failure(error))
         return bool(readings or soundings)
 
+    def failure(self, error: Exception, words: str = _WORDS) -> TtsError:
+        """What went wrong, for a client. Where memory did, what can be had again is let go first."""
+        if isinstance(error, torch.OutOfMemoryError):
+            self._voices.let_go()
+            torch.cuda.empty_cache()
+        return as_failure(error, words)
+
     def _read(self, parts: Mapping[EngineUtterance, list[PromptPart]]) -> None:
-        """All at once; if that fails each alone, so that nobody takes others with him."""
+        """All at once; if that fails each alone, so that nobody takes others with him.
+
+        If memory does not suffice, it does for all but the newest.
+        """
+        if not parts:
+            return
         together = [part for each in parts.values() for part in each]
         try:
             awaited = self._runner.read(together)
+        except torch.OutOfMemoryError as error:
+            newest = max(parts, key=lambda each: each.arrived_s)
+            self._fail(newest, self.failure(error))
+            self._read({each: some for each, some in parts.items() if each is not newest})
+            return
         except Exception as error:
             for utterance in parts:
                 if len(parts) == 1:
-                    self._fail(utterance, as_failure(error))
+                    self._fail(utterance, self.failure(error))
                 else:
                     self._read({utterance: parts[utterance]})
             return
@@ -142,7 +161,7 @@ class Steps:
             try:
                 self._was_read(utterance)
             except Exception as error:
-                self._fail(utterance, as_failure(error))
+                self._fail(utterance, self.failure(error))
 
     def _take_reading(self, reading: "_Reading") -> None:
         reading.awaited.wait()
@@ -156,10 +175,16 @@ class Steps:
         if piece.unknown_rows and (not unread or unread[0].start >= piece.unknown_rows):
             voice, key = self._voices.get(utterance.request.voice), self._constant_key(utterance)
             if voice.constant(*key) is None:
-                voice.keep_constant(*key, self._runner.constant(utterance.lease.slot, piece.unknown_rows))
+                self._keep_constant(utterance.lease.slot, piece.unknown_rows, voice, key)
             piece.unknown_rows = 0
         if not unread:
             utterance.phase = Phase.SPEAKING
+
+    def _keep_constant(self, slot: int, rows: int, voice: LoadedVoice, key: tuple[str, bool]) -> None:
+        try:
+            voice.keep_constant(*key, self._runner.constant(slot, rows))
+        except torch.OutOfMemoryError as error:  # the next one who speaks with it reads it again
+            self.failure(error)
 
     def _budget(self, utterance: EngineUtterance, piece: PieceState) -> int:
         """Frames that a piece may have: what its text can take to say, and there is room for."""

@@ -20,7 +20,7 @@ import structlog
 import torch
 
 from makima_tts.engine.admission import Load
-from makima_tts.engine.failures import as_failure
+from makima_tts.engine.capacity import streams_that_fit
 from makima_tts.engine.manner import FrameWatcher, Manner
 from makima_tts.engine.runner import Runner
 from makima_tts.engine.scheduler import StepPlan, plan_step
@@ -49,7 +49,9 @@ class _Job:
 
 
 class EngineThread:
-    """``progress`` hears, from 0 to 1, of what takes its time once the model is loaded.
+    """``slots``: how many; 0 as many as there is memory for, which ``slot_count`` is once it has loaded.
+
+    ``progress`` hears, from 0 to 1, of what takes its time once the model is loaded.
 
     ``ended`` hears, on the engine thread, of every utterance that is over.
 
@@ -69,13 +71,13 @@ class EngineThread:
         self._load = load
         self._progress = progress
         self._manner = manner
-        self._slot_count = slots
+        self.slot_count = slots
         self._ended = ended
         self._watch = watch
         self._arrivals: deque[tuple[UtteranceRequest, SpeechSink]] = deque()
         self._jobs: deque[_Job] = deque()
         self._utterances: list[EngineUtterance] = []
-        self._slots = Slots(slots)
+        self._slots = Slots(0)
         self._wake = threading.Event()
         self._closing = self._over = False
         self._worked_s = 0.0
@@ -129,13 +131,7 @@ class EngineThread:
         with torch.inference_mode():
             try:
                 model = self._load()
-                runner = Runner(
-                    model,
-                    slots=self._slot_count,
-                    positions=self._manner.positions,
-                    text_rows=self._manner.positions,
-                    progress=self._progress,
-                )
+                runner = self._new_runner(model)
                 steps = Steps(model, runner, self._manner, fail=self._fail, watch=self._watch)
             except BaseException as error:  # whoever waits hears all of it
                 with _nobody_waits():
@@ -151,6 +147,18 @@ class EngineThread:
             finally:
                 self._over = True
                 self._end_all()
+
+    def _new_runner(self, model: SpeechModel) -> Runner:
+        positions = self._manner.positions
+        self.slot_count = self.slot_count or streams_that_fit(model, positions, positions)
+        self._slots = Slots(self.slot_count)
+        return Runner(
+            model,
+            slots=self.slot_count,
+            positions=positions,
+            text_rows=positions,
+            progress=self._progress,
+        )
 
     def _turn(self, model: SpeechModel, steps: Steps) -> None:
         self._wake.clear()
@@ -183,7 +191,7 @@ class EngineThread:
             try:
                 steps.begin(utterance)
             except Exception as error:
-                self._fail(utterance, as_failure(error))
+                self._fail(utterance, steps.failure(error))
 
     def _sweep(self, steps: Steps) -> None:
         """Those who are cancelled or have said everything leave; the others take up what they can."""
@@ -201,7 +209,7 @@ class EngineThread:
         try:
             steps.prepare(utterance)
         except Exception as error:  # its own alone: nobody else has anything to do with this prompt
-            self._fail(utterance, as_failure(error))
+            self._fail(utterance, steps.failure(error))
 
     def _load_as_it_is(self, steps: Steps, now_s: float) -> Load:
         """Whoever has no credit is told the rest as fast as he hears it, the others as fast as it is made."""
@@ -218,7 +226,7 @@ class EngineThread:
             steps.perform(plan, utterances)
         except Exception as error:
             for slot in plan.speak:
-                self._fail(utterances[slot], as_failure(error))
+                self._fail(utterances[slot], steps.failure(error))
 
     def _fail(self, utterance: EngineUtterance, error: TtsError) -> None:
         if utterance in self._utterances:
@@ -235,11 +243,11 @@ class EngineThread:
     def _slice(self, model: SpeechModel, steps: Steps) -> None:
         """One slice of the job that has waited longest."""
         began_s = time.monotonic()
-        self._do_slice(model)
+        self._do_slice(model, steps)
         self._worked_s = time.monotonic()
         steps.meter.sliced(self._worked_s - began_s)
 
-    def _do_slice(self, model: SpeechModel) -> None:
+    def _do_slice(self, model: SpeechModel, steps: Steps) -> None:
         job = self._jobs[0]
         if job.slices is None:
             job.slices = job.work(model)
@@ -252,7 +260,7 @@ class EngineThread:
                 job.future.set_result(end.value)
         except Exception as error:
             with _nobody_waits():
-                job.future.set_exception(as_failure(error, "The voice could not be encoded; try again."))
+                job.future.set_exception(steps.failure(error, "The voice could not be encoded; try again."))
         self._jobs.popleft()
 
     def _end_all(self) -> None:

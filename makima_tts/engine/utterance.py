@@ -60,7 +60,8 @@ class EngineUtterance:
     ``decoding``: frames that are being decoded, and so not handed over.
 
     ``frames``: of all its pieces. ``cut``: a guard ended a piece. ``over``: whatever text is left, no piece
-    will follow. ``since_s``: when it began to wait for the first sound that its listener has not heard.
+    will follow. ``arrived_s``: when it came; ``since_s``: when it began to wait for the first sound that its
+    listener has not heard.
     """
 
     request: UtteranceRequest
@@ -79,8 +80,12 @@ class EngineUtterance:
     frames: int = 0
     cut: bool = False
     over: bool = False
+    arrived_s: float = field(init=False)
     _untaken_s_per_char: float = 0.0
     _taken_chars: int = 0
+
+    def __post_init__(self) -> None:
+        self.arrived_s = self.since_s
 
     def advance(self, now_s: float) -> bool:
         """Take up the next piece, if it is there; False once all was spoken and nothing will follow."""

@@ -25,6 +25,7 @@ class LoadedVoice:
     def __init__(self, encoded: EncodedVoice, share: EngineShare) -> None:
         self.encoded = encoded
         self._share = share
+        self._counted_bytes = 0
         self._constants: dict[tuple[str, bool], KeyValueCache] = {}
         rows = encoded.rows
         self._count(rows.x_vector, rows.reference_text, rows.reference_frames, *encoded.codec.values())
@@ -37,7 +38,14 @@ class LoadedVoice:
         self._count(constant.keys, constant.values)
 
     def _count(self, *tensors: Tensor | None) -> None:
-        self._share.size_bytes += sum(tensor.nbytes for tensor in tensors if tensor is not None)
+        added = sum(tensor.nbytes for tensor in tensors if tensor is not None)
+        self._counted_bytes += added
+        self._share.size_bytes += added
+
+    def let_go(self) -> None:
+        """Whoever speaks with it loads it anew for the next piece."""
+        self._share.size_bytes -= self._counted_bytes
+        self._counted_bytes = 0
 
 
 class LoadedVoices:
@@ -50,6 +58,12 @@ class LoadedVoices:
 
     def __len__(self) -> int:
         return len(self._loaded)
+
+    def let_go(self) -> None:
+        """All of them: what they come to can be had again."""
+        for voice in self._loaded.values():
+            voice.let_go()
+        self._loaded.clear()
 
     def get(self, prompt: VoicePrompt | None) -> LoadedVoice:
         """``None``: no speaker, no reference."""

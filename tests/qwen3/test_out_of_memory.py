@@ -1,0 +1,93 @@
+"""When memory does not suffice: the newest fails, in words, and what can be had again is let go."""
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+import torch
+
+from makima_tts.engine import Manner
+from makima_tts.engine.awaiting import Awaited
+from makima_tts.engine.runner import Runner
+from makima_tts.engine.scheduler import plan_step
+from makima_tts.engine.slots import Lease
+from makima_tts.engine.steps import Steps
+from makima_tts.engine.utterance import EngineUtterance
+from makima_tts.errors import GpuOutOfMemory, TtsError
+from makima_tts.model.frames import PromptPart
+from makima_tts.speech import SpeechSink, SpeechStream, UtteranceRequest, VoicePrompt
+from tests.qwen3.engines import begin, chunks_of, running
+from tests.small_models import ENDING, small_model
+
+ROOM_ROWS = 20
+
+
+@pytest.fixture(autouse=True)
+def inference() -> Iterator[None]:
+    with torch.inference_mode():
+        yield
+
+
+class Tight(Runner):
+    """Has memory for so many rows at once."""
+
+    def read(self, parts: Sequence[PromptPart]) -> Awaited[None]:
+        if sum(len(part.rows) for part in parts) > ROOM_ROWS:
+            raise torch.OutOfMemoryError
+        return super().read(parts)
+
+
+def utterance(steps: Steps, slot: int) -> tuple[EngineUtterance, SpeechStream]:
+    """One whose prompt has been written. The later ones came later."""
+    stream, sink = SpeechStream.create(buffer_samples=24_000)
+    made = EngineUtterance(UtteranceRequest("utterance", seed=1), sink, Lease(slot, 1), since_s=slot)
+    steps.begin(made)
+    stream.feed("The lamps are lit.")
+    made.advance(slot)
+    steps.prepare(made)
+    return made, stream
+
+
+async def test_of_several_newcomers_the_newest_fails_and_the_others_are_read() -> None:
+    model, failed = small_model(ENDING), dict[SpeechSink, TtsError]()
+    steps = Steps(
+        model,
+        Tight(model, slots=4, positions=256, text_rows=256),
+        Manner(),
+        fail=lambda utterance, error: failed.update({utterance.sink: error}),
+        watch=None,
+    )
+    company = [utterance(steps, slot) for slot in range(3)]
+    standings = [each.standing(steps.frame_s) for each, _stream in company]
+    assert sum(sum(each.unread) for each in standings) > ROOM_ROWS
+    steps.perform(
+        plan_step(standings, 2.0, steps.meter.costs), {each.lease.slot: each for each, _stream in company}
+    )
+    assert list(failed) == [company[2][0].sink]
+    assert all(isinstance(error, GpuOutOfMemory) for error in failed.values())
+    for _each, stream in company[:2]:
+        assert (await anext(stream)).pcm.size
+
+
+async def test_what_is_kept_of_voices_is_let_go_and_had_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running("odd", manner=Manner(max_frames=4)) as engine:
+        hidden = small_model("odd").config.talker_config.hidden_size
+        voice = VoicePrompt(engine.facts.fingerprint, {"x_vector": torch.linspace(-1, 1, hidden).numpy()})
+        whole = [
+            chunk.pcm.tobytes() for chunk in await chunks_of(begin(engine, "Who is there?", voice=voice))
+        ]
+        kept = voice.engine_share.size_bytes
+        assert kept
+
+        def no_room(_runner: Runner, _parts: Sequence[PromptPart]) -> Awaited[None]:
+            raise torch.OutOfMemoryError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Runner, "read", no_room)
+            with pytest.raises(GpuOutOfMemory, match="try again"):
+                await chunks_of(begin(engine, "Who is there?"))
+        assert voice.engine_share.size_bytes == 0
+        again = [
+            chunk.pcm.tobytes() for chunk in await chunks_of(begin(engine, "Who is there?", voice=voice))
+        ]
+        assert b"".join(again) == b"".join(whole)
+        assert voice.engine_share.size_bytes == kept
