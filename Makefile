@@ -9,7 +9,7 @@ CAN_RUN := $(VENV)/.can-run
 CAN_TEST := $(VENV)/.can-test
 
 .DEFAULT_GOAL := help
-.PHONY: help run say test check bench compare load simulate pin docs env-example golden venv-qwen-tts clean
+.PHONY: help run say test check bench compare load gpu simulate pin docs env-example golden venv-qwen-tts clean
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ compare: $(CAN_TEST)  ## Measure Qwen3-TTS beside its reference, if venv-qwen-tt
 
 load: $(CAN_TEST)  ## Find how many can be spoken to at once (ARGS="--checkpoint FOLDER --precision int8")
 	$(BIN)/python -m bench.load --find $(ARGS)
+
+gpu: $(CAN_TEST)  ## Prove it on a GPU, in under eight minutes (ARGS=--dry: on a CPU; ARGS=--wheels: to take along)
+	bench/gpu.sh $(ARGS)
 
 simulate: $(CAN_TEST)  ## Play the scheduler in virtual time; renew the plots of docs/scheduling.md (minutes)
 	$(BIN)/python -m bench.simulate --docs $(ARGS)

@@ -1,7 +1,7 @@
 """The stream limit: how many listen at once, without a gap, for a minute.
 
-In: a checkpoint, the seconds that there are. Out: the largest number that was tried without a gap. Does not
-know: why it is not more.
+In: a server, an audience, until when there is to be an answer. Out: the largest number that was tried without
+a gap. Does not know: why it is not more.
 
 Each speaks texts of twenty seconds, and the next when one has been played. Short tries find a number; a
 minute confirms it, or a smaller one.
@@ -11,18 +11,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bench.audience import Audience, audience
-from bench.gpu_findings import FIVE_SECONDS, TWENTY_SECONDS, Findings, Given, given
-from bench.gpu_machine import total_gb
-from bench.gpu_served import is_clean, met, served
+from bench.audience import Audience
+from bench.gpu_findings import FIVE_SECONDS, TWENTY_SECONDS, Findings, Given
+from bench.gpu_served import is_clean, met
+from bench.running_server import Server
 
 _TEXTS = {"twenty seconds": TWENTY_SECONDS}
 _DRY_TEXTS = {"five seconds": FIVE_SECONDS}
 _FIRST = 256
-_MOST = 512
-# What a stream may take of the card, with a share of what is taken for all of them.
-_STREAM_GB = 0.2
-_SHARE = 0.7
+_DRY_FIRST = 2
 _FEWER = 0.85
 
 
@@ -111,25 +108,13 @@ class Search:
         return is_clean(heard)
 
 
-def places(given: Given) -> int:
-    """As many as the card has memory for, as far as can be guessed."""
-    if given.dry:
-        return 4
-    return min(_MOST, int(_SHARE * (total_gb() or 80.0) / _STREAM_GB / 32) * 32)
-
-
-def measure(given: Given, findings: Findings) -> None:
-    until_s = time.monotonic() + given.seconds
+def measure_live(
+    server: Server, listeners: Audience, given: Given, findings: Findings, *, most: int, until_s: float
+) -> None:
+    """``most``: how many there is room for. ``until_s``: by ``time.monotonic``."""
     pace = Pace(_DRY_TEXTS, 0.1, 0.3, 0.1, 0.5) if given.dry else Pace(_TEXTS, 10.0, 60.0, 4.0, 5.0)
-    most, processes, first = (places(given), 2, 2) if given.dry else (places(given), 8, _FIRST)
-    findings.add({"live streams": 0.0, "places": float(most)})
-    with served(given, most) as server, audience(processes) as listeners:
-        findings.add({f"start to ready, {most} places, s": server.start_s})
-        ladder = Ladder(most, first)
-        search = Search(server.url, listeners, pace, until_s, findings)
-        search.find(ladder)
-        search.confirm(ladder.clean)
-
-
-if __name__ == "__main__":
-    measure(*given(__doc__))
+    findings.add({"live streams": 0.0})
+    ladder = Ladder(most, _DRY_FIRST if given.dry else _FIRST)
+    search = Search(server.url, listeners, pace, until_s, findings)
+    search.find(ladder)
+    search.confirm(ladder.clean)

@@ -50,6 +50,9 @@ TARGETS = (
 )
 # Beside the targets, in the order in which they are shown.
 _BESIDE = (
+    "GPU tests, passed",
+    "GPU tests, failed",
+    "GPU tests, skipped",
     "1 a second, TTFA p95 ms",
     "1 a second, underruns",
     "live streams, short tries",
