@@ -82,7 +82,7 @@ def test_localhost_is_one_port_on_both_families() -> None:
             listener.close()
 
 
-def test_accepted_sockets_inherit_small_buffers_and_the_user_timeout() -> None:
+def test_accepted_sockets_inherit_small_buffers_no_delay_and_the_user_timeout() -> None:
     (listener,) = listen_on("127.0.0.1", 0, stall_timeout_s=1.5)
     with closing(listener):
         listener.listen()
@@ -90,6 +90,7 @@ def test_accepted_sockets_inherit_small_buffers_and_the_user_timeout() -> None:
             # the kernel doubles what it is asked for, to pay for its own bookkeeping
             assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * SEND_BUFFER_BYTES
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 1500
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_failure_leaves_no_socket_behind() -> None:
