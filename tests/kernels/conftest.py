@@ -1,4 +1,4 @@
-"""What the interpreter of kernels lacks."""
+"""What the interpreter of kernels lacks: exact products, and speed."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -24,9 +24,39 @@ def products_as_on_a_gpu() -> Iterator[None]:
         total = _wide(one) @ _wide(other) + before.data
         return TensorHandle(total.astype(before.data.dtype), before.dtype.scalar)
 
-    theirs, InterpreterBuilder.create_dot = InterpreterBuilder.create_dot, dot
-    yield
-    InterpreterBuilder.create_dot = theirs
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(InterpreterBuilder, "create_dot", dot)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def calls_that_prepare_once() -> Iterator[None]:
+    """The interpreter replaces all of Triton's functions anew whenever a kernel calls a function of its own.
+
+    Once for each module is enough until the launch is over, which puts back what it replaced.
+    """
+    if torch.cuda.is_available():
+        yield
+        return
+    from triton.runtime import interpreter
+
+    prepared: set[int] = set()
+    their_launch = interpreter.GridExecutor.__call__
+
+    def call(function: Any, *args: Any, **given: Any) -> Any:
+        if (module := id(function.fn.__globals__)) not in prepared:
+            interpreter._patch_lang(function.fn)
+            prepared.add(module)
+        return function.rewrite()(*args, **given)
+
+    def launch(grid: Any, *args: Any, **given: Any) -> None:
+        prepared.clear()
+        their_launch(grid, *args, **given)
+
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(interpreter.InterpretedFunction, "__call__", call)
+        patches.setattr(interpreter.GridExecutor, "__call__", launch)
+        yield
 
 
 def _wide(block: Any) -> NDArray[np.float64]:

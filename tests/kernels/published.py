@@ -1,7 +1,7 @@
 """All that one frame of the published model launches, compiled for cards that are not here.
 
-In: compute capabilities and numbers of rows, as ``80:1,256`` each. Out: a line of JSON for each kernel. Does
-not know: what may be used.
+In: compute capabilities, numbers of rows and names of kernels, as ``80:1,256:_attend`` each. Out: a line of
+JSON for each kernel. Does not know: what may be used.
 
 Its tensors have no numbers, so that whatever would read one back fails.
 """
@@ -106,11 +106,13 @@ def _spilled_bytes(cubin: bytes) -> int:
 
 
 def main() -> None:
+    """Of what compiles to much the same, once."""
     for target in sys.argv[1:]:
-        capability, rows = target.split(":")
+        capability, rows, names = target.split(":")
         launches = [each for count in rows.split(",") for each in launches_of(partial(frame, int(count)))]
-        for launch in {each.width: each for each in launches}.values():
-            print(json.dumps(_compiled(launch, int(capability))))
+        for (name, _width), launch in {each.width: each for each in launches}.items():
+            if name in names.split(",") or not names:
+                print(json.dumps(_compiled(launch, int(capability))))
 
 
 if __name__ == "__main__":
