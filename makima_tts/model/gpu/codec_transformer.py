@@ -124,12 +124,12 @@ def look_back(
         frame, of_group = query // group, query % group
         at_row = row * frames + frame
         at_head = (head * group + of_group) * (2 * half) + pair
-        turn = at_row * half + pair
+        by = at_row * half + pair
         asked, asked_after = _turned(
             tl.load(heads + at_row * width + at_head, mask=there, other=0.0),
             tl.load(heads + at_row * width + at_head + half, mask=there, other=0.0),
-            tl.load(cosines + turn, mask=there, other=0.0),
-            tl.load(sines + turn, mask=there, other=0.0),
+            tl.load(cosines + by, mask=there, other=0.0),
+            tl.load(sines + by, mask=there, other=0.0),
             number,
         )
         product = key.to(tl.float32) * asked.to(tl.float32)[None, :]

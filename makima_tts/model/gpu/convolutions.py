@@ -26,22 +26,26 @@ from makima_tts.model.gpu.pasts import COPIED, NO_PAST, Arena, Stretch, copies, 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """What one program computes, ``inputs`` at a time, ``stages`` of them in flight."""
+    """What one program computes, ``inputs`` at a time, ``stages`` of them in flight.
+
+    ``registers``: of a thread at most, so that two programs fit into a processor.
+    """
 
     rows: int
     outputs: int
     inputs: int
     warps: int
     stages: int
+    registers: int | None = None
 
 
 # In bytes that one stage takes of shared memory: 16, 24 and 32 K, so that 99 K are enough.
 _NARROW = Tile(64, 64, 64, 4, 4)
 _WIDE = Tile(64, 128, 64, 4, 4)
-_LARGE = Tile(128, 128, 64, 8, 3)
+_LARGE = Tile(128, 128, 64, 8, 3, registers=128)
 # Without tensor cores, and with numbers twice as wide.
-_EXACT = Tile(64, 64, 32, 4, 3)
-_EXACT_LARGE = Tile(128, 64, 32, 8, 3)
+_EXACT = Tile(64, 64, 64, 4, 2)
+_EXACT_LARGE = Tile(128, 64, 64, 8, 2)
 
 
 def tile_of(pace: int, dtype: torch.dtype) -> Tile:
@@ -348,4 +352,5 @@ class FusedConvolution:
             copied=COPIED,
             num_warps=tile.warps,
             num_stages=tile.stages,
+            maxnreg=tile.registers,
         )

@@ -35,7 +35,7 @@ class Arena:
 
     @classmethod
     def of(cls, state: CodecState, slots: Tensor) -> "Arena":
-        return cls(state.history, slots)
+        return cls(state.history, slots.contiguous())
 
 
 @dataclass(frozen=True, slots=True)

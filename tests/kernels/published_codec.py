@@ -1,0 +1,96 @@
+"""All that the published codec's decoder launches, compiled for cards that are not here.
+
+In: compute capabilities. Out: a line of JSON for each kernel on the newest, of the one that needs most on
+all. Does not know: what may be used.
+
+Its tensors have no numbers, so that whatever would read one back fails.
+"""
+
+import json
+import re
+import sys
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bench.checkpoint_sizes import codec_sizes
+from bench.make_checkpoint import PUBLISHED, codec_config
+from makima_tts.model.codec import CodecDecoder
+from makima_tts.model.config import CodecDecoderConfig
+from makima_tts.model.gpu.codec import fused
+from makima_tts.model.gpu.finishing import finish
+from makima_tts.model.weights import Weights
+from tests.kernels.offline import Launch, launches_of
+
+_NOWHERE = torch.device("meta")
+_SLOTS, _RATE_HZ = 257, 24_000
+LARGEST_ROWS = 128
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """A TensorSource of nothing but sizes."""
+
+    sizes: dict[str, tuple[int, ...]]
+    label: str = "sizes"
+
+    def names(self) -> frozenset[str]:
+        return frozenset(self.sizes)
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        return self.sizes.get(name)
+
+    def read(self, name: str) -> Tensor:
+        return torch.empty(self.sizes[name], device=_NOWHERE)
+
+
+def decoder() -> CodecDecoder:
+    written = codec_config(PUBLISHED["0.6B"])
+    weights = Weights(_Sizes(dict(codec_sizes(written))), _NOWHERE, torch.bfloat16)
+    config = CodecDecoderConfig.model_validate(written["decoder_config"])
+    return fused(CodecDecoder.load(config, weights.within("decoder")))
+
+
+def launches(rows: int, frames: int) -> list[Launch]:
+    tried = decoder()
+    state = tried.new_state(_SLOTS)
+    codes = torch.empty(rows, frames, 16, dtype=torch.int64, device=_NOWHERE)
+    slots = torch.empty(rows, dtype=torch.int64, device=_NOWHERE)
+    return launches_of(lambda: finish(tried.decode(codes, state, slots), frames, _RATE_HZ))
+
+
+def variants(rows: int = 2, frames: int = 2) -> list[Launch]:
+    """One of each kernel and tile: the one with most tensors, so with most to do."""
+    found: dict[tuple[object, ...], Launch] = {}
+    for launch in sorted(launches(rows, frames), key=_tensors):
+        told = ("rows_block", "outputs_block", "gated")
+        found[launch.kernel.fn.__name__, *(launch.constants.get(name) for name in told)] = launch
+    return list(found.values())
+
+
+def _tensors(launch: Launch) -> int:
+    return sum(kind.startswith("*") for kind in launch.signature.values())
+
+
+def _compiled(launch: Launch, capability: int) -> dict[str, object]:
+    made = launch.compiled(capability)
+    return {
+        "kernel": launch.kernel.fn.__name__,
+        "capability": capability,
+        "shared_bytes": made.metadata.shared,
+        "instructions": sorted(set(re.findall(r"wgmma|mma\.sync|cp\.async\.cg", made.asm["ptx"]))),
+    }
+
+
+def main() -> None:
+    newest = max(map(int, sys.argv[1:]))
+    for capability in map(int, sys.argv[1:]):
+        for launch in variants():
+            # Elsewhere, the one that needs most of a card.
+            if capability == newest or launch.constants.get("rows_block") == LARGEST_ROWS:
+                print(json.dumps(_compiled(launch, capability)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
