@@ -71,7 +71,8 @@ class TritonAttention:
             block_queries=max(_LEAST_QUERIES, triton.next_power_of_2(heads // key_heads)),
             block_keys=_BLOCK,
             block_size=max(16, triton.next_power_of_2(size)),
-            num_stages=2,
+            # The next keys are under way while these are looked at, where shared memory holds both.
+            num_stages=3 if keys.itemsize == 2 else 2,
         )
         return out
 
