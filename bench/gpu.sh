@@ -33,10 +33,11 @@ unpack() {
 options=()
 version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 if [ "$(cat "$wheels/python" 2>/dev/null || true)" = "$version" ]; then
+    # The peer wants other releases of some packages: it has a place of its own, and the machine's packages.
+    unpack peer &
     unpack ours
     export PYTHONPATH="$site/ours${PYTHONPATH:+:$PYTHONPATH}"
-    # The peer wants other releases of some packages: it has a place of its own, and the machine's packages.
-    if unpack peer; then options+=(--peer-path "$site/peer"); fi
+    if wait $!; then options+=(--peer-path "$site/peer"); fi
 fi
 
 "$PYTHON" -m bench.gpu --out "${OUT:-.bench-gpu}" "${options[@]}" "$@"

@@ -81,7 +81,7 @@ def fetch(folder: Path, python: str, wanted: Sequence[str]) -> None:
     platforms = [*(f"manylinux_{libc}_x86_64" for libc in _LIBC_VERSIONS), *_MORE_PLATFORMS]
     there = ["--python-version", python, "--implementation", "cp", "--only-binary", ":all:"]
     there += [option for platform in platforms for option in ("--platform", platform)]
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "-qq", "--no-deps"]
     subprocess.run([*pip, *there, "--dest", str(folder), *wanted], check=True)
 
 
