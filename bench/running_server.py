@@ -25,13 +25,17 @@ _POLL_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """``threads`` None: as many as the CPU has. ``streams``: utterances at once, at most."""
+    """``threads`` None: as many as the CPU has. ``streams``: utterances at once, at most.
+
+    ``module``: what is run, and serves as ``makima_tts`` does.
+    """
 
     checkpoint: Path
     precision: CpuPrecision
     device: str = "cpu"
     threads: int | None = None
     streams: int = 8
+    module: str = "makima_tts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ def serving(choice: Choice, folder: Path) -> Iterator[Server]:
         **threads(choice.threads),
     }
     began_s = time.monotonic()
-    with running("makima_tts", "serve", "--port", "0", environment=settings) as process:
+    with running(choice.module, "serve", "--port", "0", environment=settings) as process:
         address = _address(line_of(process))
         _await_ready(address)
         yield Server(process.pid, address, time.monotonic() - began_s)

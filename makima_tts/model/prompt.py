@@ -15,6 +15,7 @@ from torch import Tensor
 from makima_tts.model.code_predictor import CodePredictor
 from makima_tts.model.config import ModelConfig, TalkerConfig
 from makima_tts.model.talker import Talker
+from makima_tts.model.transfers import sent
 from makima_tts.protocol import AUTO
 
 
@@ -127,7 +128,8 @@ class PromptWriter:
             language_id = ids.codec_language_id[language.lower()]
             tags = [ids.codec_think_id, ids.codec_think_bos_id, language_id, ids.codec_think_eos_id]
         speaker = [] if voice.x_vector is None else [voice.x_vector[None]]
-        codec = torch.cat((self._talker.embedding[tags], *speaker)) + self.pad
+        tag_ids = sent(torch.tensor(tags), self._talker.device)
+        codec = torch.cat((self._talker.embedding[tag_ids], *speaker)) + self.pad
         return torch.cat((self._role, codec, (self._codec(ids.codec_pad_id) + self.bos)[None]))
 
     def _codec(self, codec_id: int) -> Tensor:

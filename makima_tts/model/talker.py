@@ -15,6 +15,7 @@ from torch import Tensor
 
 from makima_tts.model.config import TalkerConfig
 from makima_tts.model.layers import ACTIVATIONS, KeyValueCache, LayerStack, Passage, Product, Span
+from makima_tts.model.transfers import sent
 from makima_tts.model.weight_kinds import WeightKind
 from makima_tts.model.weights import Weights
 
@@ -46,8 +47,9 @@ class TextProjection:
 
     def rows(self, ids: Sequence[int]) -> Tensor:
         """N ids → [N, E]."""
-        embedded = self.embedding[torch.tensor(ids, dtype=torch.int64)]  # [N, T]
-        inner = F.linear(embedded.to(self.first[0]), *self.first)  # [N, T]
+        weight, bias = self.first
+        embedded = self.embedding[torch.tensor(ids, dtype=torch.int64)].to(weight.dtype)  # [N, T]
+        inner = F.linear(sent(embedded, weight.device), weight, bias)  # [N, T]
         return F.linear(ACTIVATIONS[self.config.hidden_act](inner), *self.second)
 
 

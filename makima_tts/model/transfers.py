@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 
-def sent(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
     """The copy is made when the device comes to it.
 
     To CUDA through pinned memory: from any other, the host would wait until everything before was computed.
     """
     if device.type == "cuda":
-        return tensor.pin_memory().to(device, dtype, non_blocking=True)
-    return tensor.to(device, dtype)
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -217,7 +217,7 @@ class SpeechStream:
         chunk = crossing.chunks.popleft()
         crossing.taken_samples += chunk.pcm.size
         crossing.tell_engine()
-        if not np.isfinite(chunk.pcm).all():
+        if chunk.pcm.dtype != np.int16 and not np.isfinite(chunk.pcm).all():
             self.cancel()
             raise SynthesisError("The engine made audio that is not a number; nothing of it was sent.")
         return chunk
