@@ -56,24 +56,16 @@ def test_it_sounds_like_torchs_and_either_goes_on_where_the_other_was() -> None:
         assert all(torch.equal(own.row(slot)[field.name], kept[field.name]) for field in fields(own))
 
 
-def test_any_split_into_calls_is_the_whole_to_the_bit() -> None:
-    heard, apart, together = codes(2, 2), used_state(), used_state()
-    whole = decoded(on_gpu("windowed"), heard, together, 2)
-    parts = [decoded(on_gpu("windowed"), part, apart, 2) for part in torch.split(heard, 1, dim=1)]
-    assert torch.equal(torch.cat(parts, dim=1), whole)
-    for field in fields(apart):
-        assert torch.equal(getattr(apart, field.name), getattr(together, field.name))
-
-
-def test_a_stream_is_to_the_bit_what_it_is_alone_beside_rows_that_are_nobodys() -> None:
-    beside, alone = used_state(), used_state()
-    heard = codes(3, 1, rows=4)
+def test_a_stream_is_to_the_bit_what_it_is_alone_and_frame_by_frame() -> None:
+    together, alone = used_state(), used_state()
+    heard = codes(3, 2, rows=4)
     # A bucket is filled up with rows of a spare slot, and whatever codes lie there.
     heard[2:] = 10**6
-    made = decoded(on_gpu("windowed"), heard, beside, 1, 3, 2, 2)
-    assert torch.equal(made[:1], decoded(on_gpu("windowed"), heard[:1], alone, 1))
+    made = decoded(on_gpu("windowed"), heard, together, 1, 3, 2, 2)
+    parts = [decoded(on_gpu("windowed"), part, alone, 1) for part in torch.split(heard[:1], 1, dim=1)]
+    assert torch.equal(made[:1], torch.cat(parts, dim=1))
     for field in fields(alone):
-        kept = getattr(beside, field.name)
+        kept = getattr(together, field.name)
         assert torch.equal(kept[1], getattr(alone, field.name)[1])
         assert torch.equal(kept[0], getattr(used_state(), field.name)[0])
 
