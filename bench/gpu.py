@@ -45,6 +45,7 @@ _ENDING_S = 4.0
 _DRY_LIMIT_S = 60.0
 _DRY_LAST_S = 20.0
 _DRY_AT_ONCE = 2
+_FIRST = 2
 # Of the peer: it looks for nothing elsewhere.
 _QUIET = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
 
@@ -59,15 +60,13 @@ class Measurement:
         self._began_s = time.monotonic()
         self._checkpoint = folder / "checkpoint"
 
-    def outcomes(self) -> list[Outcome]:
-        """All parts, in order."""
-        names = list(LIMITS_S)
-        with ThreadPoolExecutor(_DRY_AT_ONCE) as pool:
-            first = list(pool.map(self._run, names[:2]))
-        if self._dry:
-            with ThreadPoolExecutor(_DRY_AT_ONCE) as pool:
-                return first + list(pool.map(self._run, [*names[2:], LAST]))
-        return first + [self._run(name) for name in (*names[2:], LAST)]
+    def outcomes(self) -> Iterator[Outcome]:
+        """Of all parts, in order, as they end."""
+        names = [*LIMITS_S, LAST]
+        with ThreadPoolExecutor(_FIRST) as pool:
+            yield from pool.map(self._run, names[:_FIRST])
+        with ThreadPoolExecutor(_DRY_AT_ONCE if self._dry else 1) as pool:
+            yield from pool.map(self._run, names[_FIRST:])
 
     def _run(self, name: str) -> Outcome:
         return run_part(self._part(name), self._folder)
@@ -155,9 +154,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = about() | (
             {"dry": "a tiny checkpoint on a CPU: no figure means anything"} if given.dry else {}
         )
-        outcomes = measurement.outcomes()
-        where |= {"load average after": circumstances()["load average"]}
-        keep(given.out, Path(folder), where, outcomes)
+        outcomes: list[Outcome] = []
+        for outcome in measurement.outcomes():
+            outcomes.append(outcome)
+            where["load average after"] = circumstances()["load average"]
+            keep(given.out, Path(folder), where, outcomes)  # whatever becomes of the rest
     print(report(where, outcomes))
     return 0 if all(each.is_good for each in outcomes) else 1
 

@@ -3,6 +3,7 @@
 In: nothing. Out: how many of them passed, failed, were skipped. Does not know: what they test.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from bench.gpu_findings import Findings, Given, given
 from bench.processes import ROOT
 
 _MARK = "mark.gpu"
+# A machine's own plugins are for another release of pytest.
+_PLUGINS = ("pytest_asyncio", "pytest_timeout", "_hypothesis_pytestplugin")
 
 
 def marked(folder: Path) -> list[str]:
@@ -29,8 +32,14 @@ def counts(report: Path) -> dict[str, int]:
 def measure(given: Given, findings: Findings) -> None:
     report = given.folder / "tests.xml"
     # Warnings of other versions than the pinned ones are no failures here.
-    options = ("-m", "gpu", "-W", "default", f"--junitxml={report}", "-ra")
-    subprocess.run([sys.executable, "-m", "pytest", *marked(ROOT / "tests"), *options], check=False, cwd=ROOT)
+    options = ["-m", "gpu", "-W", "default", f"--junitxml={report}", "-ra"]
+    options += [option for plugin in _PLUGINS for option in ("-p", plugin)]
+    subprocess.run(
+        [sys.executable, "-m", "pytest", *marked(ROOT / "tests"), *options],
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+    )
     found = counts(report)
     findings.add({f"GPU tests, {name}": count for name, count in found.items()})
     # Not pytest's own exit code: kernels that are compiled for the first time overdraw the suites' budgets.

@@ -5,6 +5,7 @@ which engine runs there.
 """
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -87,12 +88,19 @@ def arrivals(rate_hz: float, duration_s: float, seed: int, names: Iterable[str] 
         at_s += random.expovariate(rate_hz)
 
 
-async def listen(url: str, start: Start, text: str, texts: Mapping[str, str] = TEXTS) -> Heard:
-    """Connects, speaks one text and listens to its end."""
+async def listen(
+    url: str,
+    start: Start,
+    text: str,
+    texts: Mapping[str, str] = TEXTS,
+    *,
+    until_s: float = math.inf,
+) -> Heard:
+    """Connects, speaks one text and listens to its end; goes before it, by ``time.monotonic``."""
     heard = Heard(text)
     try:
         async with SpeechClient.connect(url, start) as client:
-            await _hear(client, heard, texts[text])
+            await _hear(client, heard, texts[text], until_s)
     except ServiceError as error:
         heard.error = error.code
     except (ClientError, TimeoutError) as error:
@@ -100,7 +108,7 @@ async def listen(url: str, start: Start, text: str, texts: Mapping[str, str] = T
     return heard
 
 
-async def _hear(client: SpeechClient, heard: Heard, text: str) -> None:
+async def _hear(client: SpeechClient, heard: Heard, text: str, until_s: float) -> None:
     heard.voice = client.started.voice
     audio = AudioFormat(client.started.sample_rate, client.started.encoding)
     clock = ListenerClock()
@@ -114,6 +122,8 @@ async def _hear(client: SpeechClient, heard: Heard, text: str) -> None:
         if heard.audible_s is None and (silent_s := silent_until_s(chunk.pcm, audio)) is not None:
             played_s = (clock.plays_until_s or 0.0) - duration_s + silent_s
             heard.audible_s = played_s - (speech.sent_s or played_s)
+        if chunk.received_s >= until_s:
+            break
     heard.ttfa_s = speech.ttfa_s
     if speech.complete:
         heard.rtf, heard.finish = speech.complete.rtf, speech.complete.finish_reason
@@ -160,21 +170,22 @@ async def occupy(
 ) -> tuple[list[Heard], float]:
     """So many at any time: whoever has heard everything is followed by the next, until the time is over.
 
-    ``spread_s``: over how long the first of them come. ``plays``: the next comes when it has been played,
-    and not as soon as it is there.
+    ``spread_s``: over how long the first of them come. ``plays``: the next comes when it has been played, and
+    not as soon as it is there; when the time is over, nobody stays to hear the end.
     """
     began_s, random = time.monotonic(), Random(seed)
+    until_s = began_s + duration_s
 
     async def seat() -> list[Heard]:
         heard = []
         await asyncio.sleep(random.uniform(0, min(spread_s, duration_s / 2)))
-        while time.monotonic() - began_s < duration_s:
-            heard.append(await listen(url, start, random.choice(list(texts)), texts))
+        while time.monotonic() < until_s:
+            text, leaves_s = random.choice(list(texts)), until_s if plays else math.inf
+            heard.append(await listen(url, start, text, texts, until_s=leaves_s))
             if heard[-1].error:  # refused at once, or gone: no use asking without a pause
                 await asyncio.sleep(RETRY_S)
             elif plays and heard[-1].plays_until_s is not None:
-                until_s = min(heard[-1].plays_until_s, began_s + duration_s)
-                await asyncio.sleep(until_s - time.monotonic())
+                await asyncio.sleep(min(heard[-1].plays_until_s, until_s) - time.monotonic())
         return heard
 
     async with asyncio.TaskGroup() as group:

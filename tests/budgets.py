@@ -22,7 +22,7 @@ BUDGETS_S = {
     "api": 60,
     "architecture": 10,
     "audio": 15,
-    "bench": 90,
+    "bench": 120,
     "cli": 75,
     "client": 20,
     "containers": 55,
