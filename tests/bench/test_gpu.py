@@ -4,13 +4,15 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from bench import gpu, gpu_peer, gpu_wheels
+from bench import gpu, gpu_live, gpu_peer, gpu_wheels
 from bench.gpu_findings import Findings, Given
 from bench.gpu_live import Ladder
 from bench.gpu_parts import Part, run_part
@@ -100,6 +102,50 @@ def test_the_ladder_ends_near_the_limit(limit: int) -> None:
     assert tries <= 20
     assert ladder.clean <= limit
     assert ladder.clean >= min(448, limit) * 0.9 - 1
+
+
+class Bearing:
+    """An audience of a server that bears so many, in virtual time."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.now_s = 1000.0
+
+    def stay(self, _url: str, _texts: object, sessions: int, duration_s: float, **how: Any) -> list[Heard]:
+        assert how["plays"]
+        assert how["spread_s"] < duration_s
+        self.now_s += duration_s + 2.0
+        return [Heard("a", lateness_s=[0.0, 0.1 if sessions > self.limit else 0.0], audio_s=1.0)]
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds", "expected"),
+    [
+        (448, 250, (448, 448)),
+        (300, 250, (270, 300)),
+        (300, 95, (256, 256)),
+        (300, 75, (256, 256)),
+        (300, 60, (0, 0)),
+        (200, 250, (150, 200)),
+        (0, 200, (0, 0)),
+    ],
+)
+def test_the_stream_limit_is_confirmed_in_the_time_that_there_is(
+    tmp_path: Path, limit: int, seconds: float, expected: tuple[int, int]
+) -> None:
+    listeners: Any = Bearing(limit)
+    findings = Findings(tmp_path / "found.json")
+    given = Given(tmp_path, tmp_path / "found.json", tmp_path, dry=False, seconds=seconds)
+    server: Any = SimpleNamespace(url="")
+    with mock.patch.object(gpu_live, "time", listeners):
+        gpu_live.measure_live(server, listeners, given, findings, most=448, until_s=listeners.now_s + seconds)
+    found = findings.figures["live streams"]
+    assert isinstance(found, float)
+    assert expected[0] <= found <= expected[1]
+    assert listeners.now_s <= 1000.0 + seconds
 
 
 def test_sound_is_counted_between_two_moments() -> None:
