@@ -9,16 +9,16 @@ from torch import Tensor
 
 from makima_tts.model.codec import Codebooks
 from makima_tts.model.codec_layers import CausalConv, ConvNeXt, Snake, WaveBlock
-from makima_tts.model.codec_state import CodecState, HistoryPlan, Past
+from makima_tts.model.codec_state import HistoryPlan, Past
 from makima_tts.model.gpu.activations import SILU
 from makima_tts.model.gpu.codec import FusedBlock
 from makima_tts.model.gpu.codec_ends import CodeSums, Samples
-from makima_tts.model.gpu.convolutions import FusedConvolution, Made, Next, tile_of
+from makima_tts.model.gpu.convolutions import FusedConvolution, Next, tile_of
 from makima_tts.model.gpu.mixing import FusedNext
 from makima_tts.model.gpu.pasts import Arena, Stretch
-from tests.kernels.codecs import DEVICE, copied, eager, layers, numbers, slots, used_state, wave
+from tests.kernels.codecs import DEVICE, copied, layers, numbers, slots, used_state, wave
 
-# Of five; one is named twice nowhere, and two are not named.
+# Of five slots, not in their order.
 WHO = (3, 1)
 
 
@@ -207,7 +207,6 @@ def test_a_convolution_without_a_snake_has_one_result() -> None:
     tried = conv(plan, 4, 4, 3, 1)
     kept = arena(plan)
     made = FusedConvolution.of(tried, 1, Next())(with_past(numbers(17, 2, 3, 4), tried.past, kept), kept)
-    assert isinstance(made, Made)
     assert made.features is made.stretch
 
 
@@ -216,4 +215,3 @@ def test_only_torchs_own_are_fused() -> None:
         FusedConvolution.of(lambda x, _history: x, 1, Next())
     with pytest.raises(TypeError, match="this block is not one of torch's"):
         FusedNext.of(lambda x, _history: x, 1, Next())
-    assert isinstance(eager("windowed").new_state(1), CodecState)
