@@ -69,7 +69,7 @@ def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
 
 def _set_options(listener: socket.socket, stall_timeout_s: float) -> None:
     """Accepted sockets inherit these."""
-    # Else a small chunk waits for the acknowledgement of what was sent before it, which peers delay for 40 ms.
+    # Else a small chunk waits until what was sent before it is acknowledged, which peers delay for 40 ms.
     # asyncio sets it only where a socket says that its protocol is TCP, and those of socket.socket do not.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

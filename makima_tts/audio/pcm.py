@@ -1,7 +1,7 @@
 """From an engine's samples to the bytes that a listener asked for.
 
-In: samples at the engine's rate, float32 in -1…1 or 16-bit integers, in any split. Out: mono little-endian PCM at the
-listener's rate. Does not know: frames of a wire, containers, who listens.
+In: samples at the engine's rate, float32 in -1…1 or 16-bit integers, in any split. Out: mono little-endian
+PCM at the listener's rate. Does not know: frames of a wire, containers, who listens.
 """
 
 from typing import Literal

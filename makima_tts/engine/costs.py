@@ -8,10 +8,12 @@ takes longer than it ever will again.
 """
 
 from bisect import bisect_right
-from collections import deque
-from collections.abc import Iterable
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+
+from makima_tts.engine.ramp import RAMP_FRAMES
 
 # Before a slice of other work was seen; then the longest.
 _UNKNOWN_SLICE_S = 0.25
@@ -21,33 +23,42 @@ _SLICES = 25
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """``steps``: (streams in it, seconds of a step), both rising, for what was seen.
+    """``steps``: (streams in it, seconds of a step), both rising, for what was seen; ``sounds``: (frames that
+    become sound together, seconds).
 
-    ``codec_frame_s``: a frame of one stream becomes sound. ``prompt_row_s``: a row of a prompt is read.
-    ``slice_s``: the longest slice of other work.
+    ``prompt_row_s``: a row of a prompt is read. ``slice_s``: the longest slice of other work.
     """
 
     steps: tuple[tuple[int, float], ...] = ()
-    codec_frame_s: float = 0.0
+    sounds: tuple[tuple[int, float], ...] = ()
     prompt_row_s: float = 0.0
     slice_s: float = _UNKNOWN_SLICE_S
 
     def step_s(self, streams: int) -> float:
-        """Between two measured counts on the line between them, beyond all as if each cost the same."""
-        if not self.steps or streams <= 0:
-            return 0.0
-        place = bisect_right(self.steps, streams, key=lambda step: step[0])
-        if place == 0:
-            return self.steps[0][1]
-        fewer, fewer_s = self.steps[place - 1]
-        if place == len(self.steps):
-            return fewer_s * streams / fewer
-        more, more_s = self.steps[place]
-        return fewer_s + (more_s - fewer_s) * (streams - fewer) / (more - fewer)
+        return _reckoned(self.steps, streams)
+
+    def sound_s(self, frames: int) -> float:
+        """So many frames, of all streams together, become sound."""
+        return _reckoned(self.sounds, frames)
 
     def turn_s(self, streams: int) -> float:
-        """A frame for so many streams, and its sound."""
-        return self.step_s(streams) + streams * self.codec_frame_s
+        """A frame for so many streams, and its sound: of few a chunk at a time."""
+        together = max(streams, RAMP_FRAMES[-1])
+        return self.step_s(streams) + self.sound_s(together) * streams / together
+
+
+def _reckoned(measured: Sequence[tuple[int, float]], count: int) -> float:
+    """Between two measured counts on the line between them, beyond all as if each cost the same."""
+    if not measured or count <= 0:
+        return 0.0
+    place = bisect_right(measured, count, key=lambda each: each[0])
+    if place == 0:
+        return measured[0][1]
+    fewer, fewer_s = measured[place - 1]
+    if place == len(measured):
+        return fewer_s * count / fewer
+    more, more_s = measured[place]
+    return fewer_s + (more_s - fewer_s) * (count - fewer) / (more - fewer)
 
 
 class _Lately:
@@ -75,22 +86,21 @@ class CostMeter:
     """Whoever measures tells it; ``costs`` is a value of its own, which other threads may keep."""
 
     def __init__(self) -> None:
-        self._steps: dict[int, _Lately] = {}
-        self._known: dict[int, float] = {}
-        self._codec, self._prompt = _Lately(), _Lately()
+        self._steps: defaultdict[int, _Lately] = defaultdict(_Lately)
+        self._sounds: defaultdict[int, _Lately] = defaultdict(_Lately)
+        self._prompt = _Lately()
         self._slices_s: deque[float] = deque(maxlen=_SLICES)
         self._costs: Costs | None = Costs()
 
     def stepped(self, streams: int, seconds: float) -> None:
         """A step of so many streams, without reading and decoding."""
-        lately = self._steps.setdefault(streams, _Lately())
-        lately.add(seconds)
-        self._known[streams] = lately.median
+        self._steps[streams].add(seconds)
         self._costs = None
 
     def decoded(self, frames: int, seconds: float) -> None:
-        """So many frames, of all streams together."""
-        self._codec.add(seconds / frames, frames)
+        """So many frames, of all streams together; about as many are one with them."""
+        about = 1 << (frames.bit_length() - 1)
+        self._sounds[about].add(seconds / frames * about)
         self._costs = None
 
     def read(self, rows: int, seconds: float) -> None:
@@ -106,22 +116,22 @@ class CostMeter:
     def costs(self) -> Costs:
         if self._costs is None:
             self._costs = Costs(
-                steps=_plausible(sorted(self._known.items())),
-                codec_frame_s=self._codec.median,
+                steps=_plausible(self._steps),
+                sounds=_plausible(self._sounds),
                 prompt_row_s=self._prompt.median,
                 slice_s=max(self._slices_s, default=_UNKNOWN_SLICE_S),
             )
         return self._costs
 
 
-def _plausible(steps: Iterable[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
-    """More streams never cost less, and never more than in proportion, whatever was measured, and when.
+def _plausible(measured: Mapping[int, _Lately]) -> tuple[tuple[int, float], ...]:
+    """More never cost less, and never more than in proportion, whatever was measured, and when.
 
     What was measured of many in a bad moment would else keep many out, and so never be measured again.
     """
-    return tuple(accumulate(steps, _next_to))
+    return tuple(accumulate(sorted((count, each.median) for count, each in measured.items()), _next_to))
 
 
 def _next_to(fewer: tuple[int, float], more: tuple[int, float]) -> tuple[int, float]:
-    (streams, seconds), (count, measured) = fewer, more
-    return count, min(max(seconds, measured), seconds * count / streams)
+    (count, seconds), (larger, measured) = fewer, more
+    return larger, min(max(seconds, measured), seconds * larger / count)

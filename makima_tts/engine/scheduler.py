@@ -102,7 +102,7 @@ class _Turn:
     def _slack_of(self, standing: Standing) -> float:
         """What may come between, so that its sound is there when its listener runs dry."""
         reading_s = sum(standing.unread) * self._costs.prompt_row_s
-        sound_s = standing.pending * self._costs.codec_frame_s
+        sound_s = self._costs.sound_s(standing.pending)
         left_s = standing.due_s - self._now_s - self._order.margin_s
         return left_s - reading_s - sound_s - self._turn_s
 
@@ -157,7 +157,7 @@ class _Turn:
             chosen = ready[:1]  # whatever becomes of the others: there is nothing else to do
         slots = tuple(sorted(each.slot for each in chosen))
         sounds = (each.pending + 1 if each.slot in hurried else each.decodes for each in chosen)
-        self._spent_s += self._costs.step_s(len(slots)) + sum(sounds) * self._costs.codec_frame_s
+        self._spent_s += self._takes_s(len(slots), sum(sounds))
         return slots, hurried
 
     def _joined_by(
@@ -167,19 +167,22 @@ class _Turn:
         # Whoever is hurried is heard at the end of this turn, the others one turn later.
         bears_s = (s + self._turn_s * (slot in hurried) for slot, s in self._slack_s.items())
         limit_s = min(bears_s, default=inf) - self._spent_s
-        chosen, step_s = list(must), self._costs.step_s(len(must))
-        sound_s = sum(each.pending + 1 for each in must) * self._costs.codec_frame_s
+        chosen, frames = list(must), sum(each.pending + 1 for each in must)
+        so_far_s = self._takes_s(len(chosen), frames)
         somebody_waits = len(self._slack_s) < len(self._able)
         for each in rest:
             if somebody_waits and each.due_s - self._now_s > self._order.plenty_s:
-                limit_s = min(limit_s, (step_s + sound_s) * (1 + self._order.plenty_share))
+                limit_s = min(limit_s, so_far_s * (1 + self._order.plenty_share))
                 somebody_waits = False  # the limit is set: all who follow have plenty, too
-            with_step_s = self._costs.step_s(len(chosen) + 1)
-            with_sound_s = sound_s + each.decodes * self._costs.codec_frame_s
-            if with_step_s + with_sound_s <= max(limit_s, step_s + sound_s):
+            with_it_s = self._takes_s(len(chosen) + 1, frames + each.decodes)
+            if with_it_s <= max(limit_s, so_far_s):
                 chosen.append(each)
-                step_s, sound_s = with_step_s, with_sound_s
+                frames, so_far_s = frames + each.decodes, with_it_s
         return chosen
+
+    def _takes_s(self, streams: int, frames: int) -> float:
+        """A step of so many, and so many frames that become sound after it."""
+        return self._costs.step_s(streams) + self._costs.sound_s(frames)
 
     def has_time_for_work(self, since_s: float) -> bool:
         """When nobody runs dry or waits to be heard; or when it has waited too long."""

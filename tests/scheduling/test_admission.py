@@ -9,7 +9,7 @@ from makima_tts.engine.costs import CostMeter, Costs
 
 FRAME_S = 0.08
 # 20 ms and 10 more for each stream, and 5 for its sound.
-COSTS = Costs(((1, 0.03), (8, 0.1)), codec_frame_s=0.005)
+COSTS = Costs(((1, 0.03), (8, 0.1)), sounds=((1, 0.005),))
 
 
 def test_as_many_are_let_in_as_a_turn_has_time_for() -> None:
@@ -84,7 +84,8 @@ def test_measured_costs_rise_with_the_streams_and_forget_what_happened_once() ->
     meter.decoded(1, 0.5)
     costs = meter.costs
     assert costs.steps == ((1, 0.03), (4, 0.03))
-    assert costs.codec_frame_s == pytest.approx(0.01)
+    assert costs.sounds == ((1, 0.5), (8, 0.5)), "what was measured once, and 12 as 8"
+    assert costs.sound_s(16) == pytest.approx(1.0)
     meter.stepped(4, 0.04)
     assert costs.steps == ((1, 0.03), (4, 0.03)), "a value does not change"
 
