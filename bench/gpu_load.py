@@ -28,8 +28,9 @@ def measure_rates(server: Server, listeners: Audience, given: Given, findings: F
             findings.add({f"{rate_hz} a second, {name}": row[name]})
 
 
-def measure_most(server: Server, listeners: Audience, given: Given, findings: Findings) -> None:
-    streams = _DRY_STREAMS if given.dry else STREAMS
+def measure_most(server: Server, listeners: Audience, given: Given, findings: Findings, *, most: int) -> None:
+    """``most``: how many there is room for."""
+    streams = min(most, _DRY_STREAMS if given.dry else STREAMS)
     beginning_s, end_s, duration_s = (0.1, 0.1, 0.5) if given.dry else (_BEGINNING_S, _END_S, 12.0)
     heard = listeners.stay(server.url, _TEXTS, streams, duration_s)
     findings.add_row("As many as there is room for", {"at any time": streams, **met(heard)})

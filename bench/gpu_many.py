@@ -34,7 +34,7 @@ def measure(given: Given, findings: Findings) -> None:
     with served(given, most) as server, audience(1 if given.dry else _PROCESSES) as listeners:
         findings.add({"start to ready, all places, s": server.start_s})
         measure_rates(server, listeners, given, findings)
-        measure_most(server, listeners, given, findings)
+        measure_most(server, listeners, given, findings, most=most)
         measure_live(server, listeners, given, findings, most=most, until_s=until_s)
 
 

@@ -34,7 +34,7 @@ def test_what_is_required_is_pinned_within_its_bounds(requirement: Requirement) 
     )
 
 
-@pytest.mark.parametrize("name", ["constraints.txt", "qwen-tts.txt"])
+@pytest.mark.parametrize("name", ["constraints.txt", "qwen-tts.txt", "gpu-peer.txt"])
 def test_pins_name_releases_and_no_place(name: str) -> None:
     assert all(re.fullmatch(r"\d+(\.\d+)*(\.post\d+)?", version) for version in pins(name).values())
 
