@@ -1,7 +1,7 @@
 """All that the published codec's decoder launches, compiled for cards that are not here.
 
-In: compute capabilities. Out: a line of JSON for each kernel on the newest, of the one that needs most on
-all. Does not know: what may be used.
+In: compute capabilities. Out: as JSON, each kernel on the newest and the one that needs most on all; how many
+launches a call is. Does not know: what may be used.
 
 Its tensors have no numbers, so that whatever would read one back fails.
 """
@@ -17,6 +17,7 @@ from torch import Tensor
 from bench.checkpoint_sizes import codec_sizes
 from bench.make_checkpoint import PUBLISHED, codec_config
 from makima_tts.model.codec import CodecDecoder
+from makima_tts.model.codec_transformer import MAX_FRAMES
 from makima_tts.model.config import CodecDecoderConfig
 from makima_tts.model.gpu.codec import fused
 from makima_tts.model.gpu.finishing import finish
@@ -83,13 +84,18 @@ def _compiled(launch: Launch, capability: int) -> dict[str, object]:
     }
 
 
+def _needed(launch: Launch, capability: int, newest: int) -> bool:
+    """On older cards, the one that needs most of a card."""
+    return capability == newest or launch.constants.get("rows_block") == LARGEST_ROWS
+
+
 def main() -> None:
-    newest = max(map(int, sys.argv[1:]))
-    for capability in map(int, sys.argv[1:]):
-        for launch in variants():
-            # Elsewhere, the one that needs most of a card.
-            if capability == newest or launch.constants.get("rows_block") == LARGEST_ROWS:
-                print(json.dumps(_compiled(launch, capability)), flush=True)
+    """Launches of one stream and of many, of one frame and of as many as a call may bring."""
+    capabilities = list(map(int, sys.argv[1:]))
+    tried = [(launch, card) for card in capabilities for launch in variants()]
+    made = [_compiled(launch, card) for launch, card in tried if _needed(launch, card, max(capabilities))]
+    counts = [len(launches(rows, frames)) for rows, frames in ((1, 1), (256, 1), (32, MAX_FRAMES))]
+    print(json.dumps({"kernels": made, "launches": counts}))
 
 
 if __name__ == "__main__":
