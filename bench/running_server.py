@@ -4,6 +4,7 @@ In: a checkpoint, a device, a precision. Out: its WebSocket's URL once it can sp
 memory. Does not know: who listens.
 """
 
+import json
 import time
 import urllib.error
 import urllib.request
@@ -17,6 +18,7 @@ from bench.processes import line_of, resident_kib, running, threads
 from bench.served_precisions import server_settings
 from bench.spoken import TRANSCRIPT
 from bench.voices import VOICE, write_voice
+from makima_tts.errors import ModelLoading
 from makima_tts.model import CpuPrecision
 
 _PATIENCE_S = 1800.0
@@ -94,6 +96,8 @@ def _await_ready(address: str) -> None:
         try:
             urllib.request.urlopen(f"{address}/ready", timeout=_PATIENCE_S).close()  # noqa: S310, it is ours
             return
-        except urllib.error.HTTPError:
+        except urllib.error.HTTPError as error:
+            said = json.loads(error.read())["error"]
+            assert said["code"] == ModelLoading.code, said["message"]
             assert time.monotonic() < deadline_s, "the server did not become ready"
             time.sleep(_POLL_S)
