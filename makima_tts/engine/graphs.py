@@ -39,19 +39,20 @@ class CudaCapture:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._pool = torch.cuda.graph_pool_handle()
+        torch.cuda.synchronize(device)  # what graphs work on was allocated on another stream
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def __call__(self, work: Callable[[], object]) -> Replay:
-        self._warm_up(work)
+        """Not by ``torch.cuda.graph``, which may collect garbage before each of a hundred captures."""
         graph = torch.cuda.CUDAGraph()
-        # Other threads have nothing to do with this device, but may with another.
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
-            work()
-        return graph.replay
-
-    def _warm_up(self, work: Callable[[], object]) -> None:
-        self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
             for _ in range(_WARM_UPS):
                 work()
-        torch.cuda.current_stream(self._device).wait_stream(self._stream)
+            self._stream.synchronize()
+            # Other threads have nothing to do with this device, but may with another.
+            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            try:
+                work()
+            finally:
+                graph.capture_end()
+        return graph.replay

@@ -178,8 +178,8 @@ def _launches(model: SpeechModel, buffers: SlotBuffers, progress: Callable[[floa
 
 
 def _brought(tensor: Tensor) -> Tensor:
-    """To the host: from CUDA into pinned memory, when everything before has been computed."""
-    return tensor.to("cpu", non_blocking=tensor.device.type == "cuda")
+    """A copy for the host: from CUDA into pinned memory, when everything before has been computed."""
+    return tensor.to("cpu", non_blocking=tensor.device.type == "cuda", copy=True)
 
 
 def _up(count: int, multiple: int) -> int:

@@ -48,6 +48,17 @@ def device_of(name: str) -> torch.device:
     return device
 
 
+def settle(device: torch.device) -> None:
+    """This thread launches there from now on, and fp32 is what it says.
+
+    Kernels of Triton are launched on the current device, whatever device their tensors are on. And cuDNN
+    would round the inputs of convolutions to ten bits: a voice's codes would be others than on a CPU.
+    """
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.allow_tf32 = False
+
+
 def arithmetic_of(device: torch.device, precision: Precision, cpu_precision: CpuPrecision) -> Arithmetic:
     """``cpu_precision`` counts on a CPU, ``precision`` elsewhere.
 

@@ -81,6 +81,8 @@ class FrameMaker:
         self._predictor = predictor
         self._pad = pad
         self._choosing = choosing
+        # On the device: a value of the host could not be captured.
+        self._true = torch.ones((), dtype=torch.bool, device=talker.device)
 
     @property
     def config(self) -> TalkerConfig:
@@ -199,7 +201,7 @@ class FrameMaker:
         has_text = at < state.text_rows[slots]
         text = state.text[slots, at.clamp(max=state.text.shape[1] - 1)]  # [B, E]
         state.row[slots] = embedded + torch.where(has_text.unsqueeze(1), text, self._pad)
-        state.chosen[slots, first] = True
+        state.chosen[slots, first] = self._true
         state.text_at[slots] = at + has_text
         state.frame[slots] += 1
         state.piece_frame[slots] += 1

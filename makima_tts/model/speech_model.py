@@ -17,6 +17,7 @@ from makima_tts.model.code_predictor import CodePredictor
 from makima_tts.model.codec import CodecDecoder
 from makima_tts.model.codec_encoder import CodecEncoder
 from makima_tts.model.config import ModelConfig, TalkerConfig
+from makima_tts.model.devices import settle
 from makima_tts.model.frames import FrameMaker
 from makima_tts.model.prompt import PromptWriter
 from makima_tts.model.speaker_encoder import SpeakerEncoder
@@ -65,10 +66,12 @@ class SpeechModel:
         """``positions``: as many rows as an utterance's prompt and frames may have together.
 
         ``weight_bits`` 8 or 4: the layers' weights are quantized, and the codec's decoder has sixteen bits;
-        then ``dtype`` must be float32, and ``device`` a CPU.
+        then ``dtype`` must be float32, and ``device`` a CPU. Whoever loads also speaks: CUDA devices are a
+        thread's.
 
         Raises TtsUnavailable, naming file and tensor, for a checkpoint that is not what it says it is.
         """
+        settle(device)
         config, kind = checkpoint.config, WeightKind.on(device, weight_bits)
         weights = checkpoint.model_weights(device, dtype, lambda share: progress(share * _MODEL_SHARE))
         talker = Talker.load(config.talker_config, weights.within("talker"), positions, kind)
