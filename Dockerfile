@@ -50,6 +50,12 @@ CMD ["serve"]
 
 
 FROM runtime AS cuda
+USER 0
+COPY scripts/container-compiler.sh /opt/
+RUN --mount=type=cache,target=/var/cache/apt,sharing=locked \
+    --mount=type=cache,target=/var/lib/apt/lists,sharing=locked \
+    /opt/container-compiler.sh
+USER 10001:0
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=build-cuda /opt/makima-tts /opt/makima-tts

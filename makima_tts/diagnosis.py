@@ -116,11 +116,14 @@ def _device_in_words(settings: Settings) -> str:
     import torch  # noqa: PLC0415
 
     from makima_tts.model.devices import arithmetic_of, device_of  # noqa: PLC0415
+    from makima_tts.model.gpu.availability import kernels_lack  # noqa: PLC0415
 
     device = device_of(settings.device)
     precision = arithmetic_of(device, settings.precision, settings.cpu_precision).name
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
-    return f"{device}{name} in {precision}, torch {torch.__version__}"
+    lacking = kernels_lack(device) if device.type == "cuda" else None
+    slower = f"; slower than it could be, for want of {lacking}" if lacking else ""
+    return f"{device}{name} in {precision}, torch {torch.__version__}{slower}"
 
 
 def _port(settings: Settings) -> Finding:

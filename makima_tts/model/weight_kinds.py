@@ -6,19 +6,19 @@ what is loaded, what a precision is called.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 
+import structlog
 import torch
 from torch import Tensor
 
 from makima_tts.model.config import TransformerConfig
+from makima_tts.model.gpu.availability import kernels_lack
 from makima_tts.model.layers import LayerStack, Matrix, Product, Transformer
 from makima_tts.model.weights import Weights
 
 # Heads decide about codes and are a tenth of the weights: they never have fewer bits.
 _HEAD_BITS = 8
-# Ampere, the first that copies to shared memory while it multiplies, as the kernels do.
-_KERNEL_CAPABILITY = (8, 0)
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,11 @@ class WeightKind:
 
     @classmethod
     def on(cls, device: torch.device, bits: int | None = None) -> "WeightKind":
-        return cls(bits, kernels=bits is None and _runs_kernels(device))
+        """The kernels for GPUs, where they run; on a CUDA device without them the log says why."""
+        lacking = kernels_lack(device)
+        if lacking is not None and device.type == "cuda":
+            _log.warning("gpu_kernels_unavailable", lacking=lacking)
+        return cls(bits, kernels=bits is None and lacking is None)
 
     def stack(
         self,
@@ -71,10 +75,3 @@ class WeightKind:
         from makima_tts.model.native.kernels import QuantizedMatrix  # noqa: PLC0415
 
         return QuantizedMatrix.pack(weight, _HEAD_BITS, bias)
-
-
-def _runs_kernels(device: torch.device) -> bool:
-    """Elsewhere torch computes: on CPUs, Macs, older cards and those of others, and without Triton."""
-    if device.type != "cuda" or torch.version.cuda is None or find_spec("triton") is None:
-        return False
-    return torch.cuda.get_device_capability(device) >= _KERNEL_CAPABILITY

@@ -32,7 +32,7 @@ def test_the_base_is_pinned_to_a_release() -> None:
 
 
 def test_the_process_is_not_root_and_has_group_0() -> None:
-    assert arguments("USER") == ["10001:0"]
+    assert arguments("USER") == ["10001:0", "0", "10001:0"]  # the second installs a compiler
 
 
 def test_the_process_hears_the_stop_signal() -> None:
@@ -53,7 +53,11 @@ def test_what_is_written_lies_outside_the_root() -> None:
 
 def test_every_run_is_a_script_that_the_tests_run_too() -> None:
     scripts = {re.search(r"container-\w+\.sh", run) for run in arguments("RUN")}
-    assert {script and script[0] for script in scripts} == {"container-build.sh", "container-folders.sh"}
+    assert {script and script[0] for script in scripts} == {
+        "container-build.sh",
+        "container-folders.sh",
+        "container-compiler.sh",
+    }
 
 
 def test_nothing_that_looks_like_a_secret_is_in_the_image() -> None:

@@ -108,6 +108,14 @@ def machine() -> Iterator[Machine]:
         subprocess.run(["chmod", "-R", "u+w", root / "opt"], check=True)
 
 
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("apt-get"), reason="installs, on Debian, as root")
+def test_the_cuda_image_has_a_compiler() -> None:
+    installed = subprocess.run(
+        [ROOT / "scripts" / "container-compiler.sh"], check=True, capture_output=True, text=True
+    )
+    assert "gcc (" in installed.stdout
+
+
 def port_of(process: subprocess.Popen[str]) -> int:
     """Waits until the service says where it listens."""
     assert process.stdout is not None

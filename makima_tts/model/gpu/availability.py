@@ -1,0 +1,27 @@
+"""Whether the kernels for GPUs can run somewhere.
+
+In: a device. Out: why not, in words; or nothing. Does not know: what they compute. It is imported without
+Triton.
+"""
+
+import os
+import shutil
+from importlib.util import find_spec
+
+import torch
+
+# Ampere, the first that copies to shared memory while it multiplies, as the kernels do.
+_CAPABILITY = (8, 0)
+
+
+def kernels_lack(device: torch.device) -> str | None:
+    """What there is not; None where they run. Without them torch computes, in more launches."""
+    if device.type != "cuda" or torch.version.cuda is None:
+        return "a CUDA device"
+    if torch.cuda.get_device_capability(device) < _CAPABILITY:
+        return "a card from Ampere on (compute capability 8.0)"
+    if find_spec("triton") is None:
+        return "the package triton, which torch for CUDA brings along on Linux"
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "a C compiler, with which Triton builds what launches a kernel: install gcc, or set CC"
+    return None
