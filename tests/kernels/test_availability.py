@@ -42,7 +42,7 @@ def test_what_is_missing_is_named_in_the_log_and_torch_computes() -> None:
         assert "triton" in (kernels_lack(CUDA) or "")
     with (
         mock.patch.dict("os.environ", {"CC": ""}),
-        mock.patch.object(availability.shutil, "which", return_value=None),
+        mock.patch("shutil.which", return_value=None),
         capture_logs() as logs,
     ):
         assert not WeightKind.on(CUDA).kernels
