@@ -6,6 +6,7 @@ In: nothing. Out: how many of them passed, failed, were skipped. Does not know: 
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree as Xml
 
@@ -14,7 +15,7 @@ from bench.processes import ROOT
 
 _MARK = "mark.gpu"
 # A machine's own plugins are for another release of pytest.
-_PLUGINS = ("pytest_asyncio", "pytest_timeout", "_hypothesis_pytestplugin")
+_PLUGINS = ("pytest_asyncio.plugin", "pytest_timeout", "_hypothesis_pytestplugin")
 
 
 def marked(folder: Path) -> list[str]:
@@ -29,22 +30,27 @@ def counts(report: Path) -> dict[str, int]:
     return {"passed": all_of_them - skipped - failed, "failed": failed, "skipped": skipped}
 
 
-def measure(given: Given, findings: Findings) -> None:
-    report = given.folder / "tests.xml"
+def run(paths: Sequence[str], name: str, given: Given, findings: Findings) -> None:
+    """By pytest; ``name`` is theirs among the findings."""
+    report = given.folder / f"{name}.xml"
     # Warnings of other versions than the pinned ones are no failures here.
-    options = ["-m", "gpu", "-W", "default", f"--junitxml={report}", "-ra"]
+    options = ["-W", "default", f"--junitxml={report}", "-ra"]
     options += [option for plugin in _PLUGINS for option in ("-p", plugin)]
     subprocess.run(
-        [sys.executable, "-m", "pytest", *marked(ROOT / "tests"), *options],
+        [sys.executable, "-m", "pytest", *paths, *options],
         check=False,
         cwd=ROOT,
         env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
     )
     found = counts(report)
-    findings.add({f"GPU tests, {name}": count for name, count in found.items()})
+    findings.add({f"{name}, {outcome}": count for outcome, count in found.items()})
     # Not pytest's own exit code: kernels that are compiled for the first time overdraw the suites' budgets.
-    if found["failed"]:
+    if found["failed"] or not any(found.values()):
         sys.exit(1)
+
+
+def measure(given: Given, findings: Findings) -> None:
+    run([*marked(ROOT / "tests"), "-m", "gpu"], "GPU tests", given, findings)
 
 
 if __name__ == "__main__":
