@@ -1,8 +1,8 @@
 """What the host does for a GPU's streams, and how far it gets: the engine's thread and the event loop.
 
 In: how many streams, for how long. Out: processor time for each frame of a stream by thread, times to the
-first sound, gaps, sound in a second. Does not know: how fast a GPU is; the device takes what is aimed at for
-one (bench/paced_device.py), or nothing.
+first sound, gaps, sound in a second, how late the host goes on. Does not know: how fast a GPU is; the device
+takes what is aimed at for one (bench/paced_device.py), or nothing.
 
     python -m bench.host_path --streams 32 128 256
 
@@ -13,7 +13,9 @@ time of the server's threads counts, which does not depend on theirs.
 import argparse
 import json
 import os
+import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +25,8 @@ from bench.audience import Audience, audience
 from bench.gpu_findings import FIVE_SECONDS, TRANSCRIPT, TWENTY_SECONDS
 from bench.gpu_served import audio_a_second, met
 from bench.hearing import Heard
-from bench.paced_device import PACE
-from bench.report import circumstances, table
+from bench.paced_device import LATENESS, PACE
+from bench.report import circumstances, percentiles, table
 from bench.running_server import Choice, Server, home, serving
 from tests.ending_checkpoint import write_ending_checkpoint
 
@@ -44,10 +46,21 @@ def thread_s(pid: int) -> dict[str, float]:
     return spent
 
 
+def late_ms(server: Server, folder: Path) -> dict[str, Any]:
+    """How long after the device was done the engine's thread went on, since this was asked last."""
+    told = folder / "lateness"
+    told.unlink(missing_ok=True)
+    os.kill(server.pid, signal.SIGUSR1)
+    while not told.exists():
+        time.sleep(0.01)
+    late = [float(line) * 1e3 for line in told.read_text().split()]
+    return {f"woken late {rank} ms": value for rank, value in percentiles(late, 50, 95).items()}
+
+
 @contextmanager
 def paced(checkpoint: Path, streams: int, scale: float) -> Iterator[Server]:
     choice = Choice(checkpoint, "fp32", threads=1, streams=streams, module="bench.paced_server")
-    os.environ[PACE] = str(scale)
+    os.environ[PACE], os.environ[LATENESS] = str(scale), str(checkpoint.parent / "lateness")
     with home(TRANSCRIPT) as folder, serving(choice, folder) as server:
         yield server
 
@@ -91,6 +104,7 @@ def main() -> None:
             for streams in options.streams:
                 with paced(checkpoint, streams, 1.0) as server:
                     live = stay(server, listeners, streams, options.seconds, plays=True)
+                    live |= late_ms(server, Path(folder))
                 rows.setdefault("live streams, a GPU as it is aimed at", []).append(live)
                 with paced(checkpoint, streams, 0.0) as server:
                     most = stay(server, listeners, streams, options.seconds, plays=False)

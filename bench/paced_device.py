@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -21,7 +22,7 @@ from makima_tts.model.layers import KeyValueCache
 from makima_tts.model.prompt import Prompt
 from makima_tts.model.speech_model import SpeechModel
 
-PACE = "MAKIMA_BENCH_PACE"
+PACE, LATENESS = "MAKIMA_BENCH_PACE", "MAKIMA_BENCH_LATENESS"
 # Milliseconds of a step without the codec, by streams: two thirds of what is aimed at for a GPU.
 _STREAMS, _STEP_MS = (1, 32, 128, 256), (3.3, 5.3, 9.3, 16.7)
 _CALL_MS, _CODEC_FRAME_MS, _READ_MS = 0.8, 0.03, 2.0
@@ -48,10 +49,12 @@ class _Later(Generic[_Result]):
 _LATE_S: list[float] = []
 
 
-def write_lateness(path: str) -> None:
-    """Seconds, one a line."""
-    with open(path, "w") as file:
-        file.writelines(f"{late_s}\n" for late_s in _LATE_S)
+def write_lateness(path: Path) -> None:
+    """Seconds, one a line; what was told is forgotten."""
+    told, _LATE_S[:] = tuple(_LATE_S), []
+    new = path.with_suffix(".new")
+    new.write_text("".join(f"{late_s}\n" for late_s in told))
+    new.rename(path)
 
 
 class PacedRunner:
