@@ -62,24 +62,22 @@ def _reckoned(measured: Sequence[tuple[int, float]], count: int) -> float:
 
 
 class _Lately:
-    """The median of the last few, by weight."""
+    """The median of the last few, by weight: settled when one is added, and asked for more often."""
 
     _COUNT = 25
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, int]] = deque(maxlen=self._COUNT)
+        self.median = 0.0
 
     def add(self, sample: float, weight: int = 1) -> None:
         self._samples.append((sample, weight))
-
-    @property
-    def median(self) -> float:
         ahead = sum(weight for _sample, weight in self._samples) / 2
-        for sample, weight in sorted(self._samples):
+        for each, weight in sorted(self._samples):
             ahead -= weight
             if ahead <= 0:
-                return sample
-        return 0.0
+                self.median = each
+                return
 
 
 class CostMeter:
