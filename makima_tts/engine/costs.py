@@ -73,8 +73,8 @@ class _Lately:
     def add(self, sample: float, weight: int = 1) -> None:
         self._samples.append((sample, weight))
         ahead = sum(weight for _sample, weight in self._samples) / 2
-        for each, weight in sorted(self._samples):
-            ahead -= weight
+        for each, its_weight in sorted(self._samples):
+            ahead -= its_weight
             if ahead <= 0:
                 self.median = each
                 return
