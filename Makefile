@@ -9,7 +9,7 @@ CAN_RUN := $(VENV)/.can-run
 CAN_TEST := $(VENV)/.can-test
 
 .DEFAULT_GOAL := help
-.PHONY: help run say test check bench compare load gpu simulate pin docs env-example golden venv-qwen-tts clean
+.PHONY: help run say test check bench compare load gpu host-path simulate pin docs env-example golden venv-qwen-tts clean
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ load: $(CAN_TEST)  ## Find how many can be spoken to at once (ARGS="--checkpoint
 
 gpu: $(CAN_TEST)  ## Prove it on a GPU, in under eight minutes (ARGS=--dry: on a CPU; ARGS=--wheels: to take along)
 	bench/gpu.sh $(ARGS)
+
+host-path: $(CAN_TEST)  ## Measure what the host does for a GPU's streams, with a device that only takes time
+	$(BIN)/python -m bench.host_path $(ARGS)
 
 simulate: $(CAN_TEST)  ## Play the scheduler in virtual time; renew the plots of docs/scheduling.md (minutes)
 	$(BIN)/python -m bench.simulate --docs $(ARGS)
