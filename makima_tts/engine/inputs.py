@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from makima_tts.model.transfers import sent
+from makima_tts.model.transfers import send_into
 
 
 class Pairs:
@@ -27,7 +27,7 @@ class Pairs:
     def fill(self, slots: Sequence[int], numbers: Sequence[int], size: int) -> None:
         missing = size - len(slots)
         row = [*slots, *[self._spare] * missing, *numbers, *[0] * missing]
-        self._numbers[: 2 * size].copy_(sent(torch.tensor(row), self._numbers.device))
+        send_into(self._numbers[: 2 * size], torch.tensor(row))
 
     def of(self, size: int) -> tuple[Tensor, Tensor]:
         """Views: they show whatever was filled in last, for this size."""

@@ -8,10 +8,15 @@ from torch import Tensor
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """The copy is made when the device comes to it.
+    """A copy there, made when the device comes to it."""
+    return _pinned(tensor, device).to(device, non_blocking=True)
 
-    To CUDA through pinned memory: from any other, the host would wait until everything before was computed.
-    """
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
+
+def send_into(place: Tensor, tensor: Tensor) -> None:
+    """Likewise, to where it is wanted: nothing is allocated on the device."""
+    place.copy_(_pinned(tensor, place.device), non_blocking=True)
+
+
+def _pinned(tensor: Tensor, device: torch.device) -> Tensor:
+    """From memory that is not pinned the host would wait until CUDA has computed everything before."""
+    return tensor.pin_memory() if device.type == "cuda" else tensor

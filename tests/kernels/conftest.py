@@ -1,6 +1,11 @@
-"""What the interpreter of kernels lacks: exact products, and speed."""
+"""What the interpreter of kernels lacks: exact products, and speed; and a process that compiles them."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,6 +62,23 @@ def calls_that_prepare_once() -> Iterator[None]:
         patches.setattr(interpreter.InterpretedFunction, "__call__", call)
         patches.setattr(interpreter.GridExecutor, "__call__", launch)
         yield
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What ``compiling`` finds, in a process that interprets nothing."""
+    env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    env["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("triton"))
+    made = subprocess.run(
+        [sys.executable, "-m", "tests.kernels.compiling"],
+        cwd=Path(__file__).parents[2],
+        env=env,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    found: dict[str, Any] = json.loads(made.stdout)
+    return found
 
 
 def _wide(block: Any) -> NDArray[np.float64]:

@@ -1,15 +1,14 @@
 """All that one frame of the published model launches, compiled for cards that are not here.
 
-In: compute capabilities, numbers of rows and names of kernels, as ``80:1,256:_attend`` each. Out: a line of
-JSON for each kernel. Does not know: what may be used.
+In: a compute capability, numbers of rows, names of kernels. Out: what is known of each kernel. Does not know:
+what may be used.
 
 Its tensors have no numbers, so that whatever would read one back fails.
 """
 
-import json
 import re
 import subprocess
-import sys
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -105,15 +104,14 @@ def _spilled_bytes(cubin: bytes) -> int:
     return sum(int(size) for size in re.findall(r"(?:STACK|LOCAL):(\d+)", said.stdout))
 
 
-def main() -> None:
-    """Of what compiles to much the same, once."""
-    for target in sys.argv[1:]:
-        capability, rows, names = target.split(":")
-        launches = [each for count in rows.split(",") for each in launches_of(partial(frame, int(count)))]
-        for (name, _width), launch in {each.width: each for each in launches}.items():
-            if name in names.split(",") or not names:
-                print(json.dumps(_compiled(launch, int(capability))))
-
-
-if __name__ == "__main__":
-    main()
+def compiled_kernels(
+    capability: int, rows: Sequence[int], names: Collection[str] | None = None
+) -> list[dict[str, object]]:
+    """Of what compiles to much the same, once. ``names``: else all."""
+    launches = [each for count in rows for each in launches_of(partial(frame, count))]
+    different = {each.width: each for each in launches}
+    return [
+        _compiled(launch, capability)
+        for (name, _width), launch in different.items()
+        if names is None or name in names
+    ]

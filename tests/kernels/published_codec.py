@@ -1,14 +1,13 @@
 """All that the published codec's decoder launches, compiled for cards that are not here.
 
-In: compute capabilities. Out: as JSON, each kernel on the newest and the one that needs most on all; how many
-launches a call is. Does not know: what may be used.
+In: compute capabilities. Out: each kernel on the newest and the one that needs most on all; how many launches
+a call is. Does not know: what may be used.
 
 Its tensors have no numbers, so that whatever would read one back fails.
 """
 
-import json
 import re
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -89,14 +88,11 @@ def _needed(launch: Launch, capability: int, newest: int) -> bool:
     return capability == newest or launch.constants.get("rows_block") == LARGEST_ROWS
 
 
-def main() -> None:
-    """Launches of one stream and of many, of one frame and of as many as a call may bring."""
-    capabilities = list(map(int, sys.argv[1:]))
+def compiled_kernels(capabilities: Sequence[int]) -> list[dict[str, object]]:
     tried = [(launch, card) for card in capabilities for launch in variants()]
-    made = [_compiled(launch, card) for launch, card in tried if _needed(launch, card, max(capabilities))]
-    counts = [len(launches(rows, frames)) for rows, frames in ((1, 1), (256, 1), (32, MAX_FRAMES))]
-    print(json.dumps({"kernels": made, "launches": counts}))
+    return [_compiled(launch, card) for launch, card in tried if _needed(launch, card, max(capabilities))]
 
 
-if __name__ == "__main__":
-    main()
+def launch_counts() -> list[int]:
+    """Of one stream and of many, of one frame and of as many as a call may bring."""
+    return [len(launches(rows, frames)) for rows, frames in ((1, 1), (256, 1), (32, MAX_FRAMES))]
