@@ -70,20 +70,20 @@ class CodePredictor:
         """
         codes, embedded = [first_codes], [first_embedded]
         rows = torch.stack((talker_rows, first_embedded), dim=1)  # [B, 2, E]
-        start = 0
+        start, places = 0, torch.arange(self.config.num_code_groups, device=rows.device)
+        positions = places.unsqueeze(1).repeat(1, len(rows))  # [Q, B], so that those of a pass lie together
         for index in range(self.config.num_code_groups - 1):
-            hidden = self._run(rows, start, cache)  # [B, P]
+            end = start + rows.shape[1]
+            hidden = self._run(rows, positions[start:end].T, end, cache)  # [B, P]
             chosen = choose(self.heads[index](hidden), index + 1)  # [B]
             codes.append(chosen)
             embedded.append(self.embeddings[index][chosen])  # [B, E]
-            start += rows.shape[1]
+            start = end
             rows = embedded[-1].unsqueeze(1)  # [B, 1, E]
         return torch.stack(codes, dim=1), torch.stack(embedded, dim=1).sum(1)
 
-    def _run(self, rows: Tensor, start: int, cache: KeyValueCache) -> Tensor:
-        """[B, N, E] from position ``start`` on → the last row's hidden state, [B, P]."""
-        batch, count, _ = rows.shape
+    def _run(self, rows: Tensor, positions: Tensor, limit: int, cache: KeyValueCache) -> Tensor:
+        """[B, N, E] at ``positions`` [B, N] → the last row's hidden state, [B, P]."""
         if self.projection is not None:
             rows = self.projection(rows)  # [B, N, P]
-        positions = torch.arange(start, start + count, device=rows.device).expand(batch, count)
-        return self.transformer.run(rows, Span(positions, start + count), cache)[:, -1]
+        return self.transformer.run(rows, Span(positions, limit), cache)[:, -1]

@@ -24,22 +24,29 @@ from makima_tts.model.layers import KeyValueCache, Layer, Passage, Rotation, Spa
 from makima_tts.model.weights import Weights
 
 # What attentions are compared by: a busy server, half a minute into its utterances.
+# Rows of a cache, at most.
+_MOST_ROWS = 4096
 _EXAMPLE_STREAMS, _EXAMPLE_POSITIONS = 32, 384
 
 
 @dataclass(frozen=True, slots=True)
 class GpuTransformer:
-    """A LayerStack. Its matrices are those of the Transformer that it was made of."""
+    """A LayerStack. Its matrices are those of the Transformer that it was made of.
+
+    ``first_rows``: 0, 1, … of a cache, so that they need not be counted in every call.
+    """
 
     config: TransformerConfig
     layers: tuple[Layer, ...]
     norm: Tensor
     rotation: Rotation
     attention: Attention
+    first_rows: Tensor
 
     @classmethod
     def of(cls, transformer: Transformer, attention: Attention) -> "GpuTransformer":
-        return cls(transformer.config, transformer.layers, transformer.norm, transformer.rotation, attention)
+        norm, first_rows = transformer.norm, torch.arange(_MOST_ROWS, device=transformer.norm.device)
+        return cls(transformer.config, transformer.layers, norm, transformer.rotation, attention, first_rows)
 
     @classmethod
     def load(
@@ -68,10 +75,10 @@ class GpuTransformer:
 
     def run(self, rows: Tensor, span: Span, cache: KeyValueCache) -> Tensor:
         batch, count, hidden = rows.shape
-        kept = torch.arange(batch, device=rows.device) if span.cache_rows is None else span.cache_rows
-        cache_rows = kept[:, None].expand(batch, count).reshape(-1)
+        kept = self.first_rows[:batch] if span.cache_rows is None else span.cache_rows
+        cache_rows = kept[:, None].expand(batch, count).reshape(-1)  # of one position a view, and as it lies
         # One position of all rows is a view that kernels could not read.
-        places = Places(cache_rows.contiguous(), span.positions.reshape(-1).contiguous(), span.limit)
+        places = Places(cache_rows, span.positions.reshape(-1).contiguous(), span.limit)
         return self._run(rows.reshape(-1, hidden), places, cache).view(batch, count, hidden)
 
     def read(self, passages: Sequence[Passage], cache: KeyValueCache) -> Tensor:
