@@ -7,6 +7,7 @@ To refuse is better than to let everybody stutter. Whoever is refused is told wh
 have been told everything; the next one who is refused, when the next.
 """
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -57,7 +58,8 @@ class Admission:
         """At least one, however slow this machine is."""
         if self._rule == "slots":
             return self._most
-        return max((n for n in range(2, self._most + 1) if self._in_time(load, n)), default=1)
+        # More never take less: the first that is too many is sought by halves.
+        return max(1, bisect_left(range(1, self._most + 1), True, key=lambda n: not self._in_time(load, n)))
 
     def _in_time(self, load: Load, streams: int) -> bool:
         return load.costs.turn_s(streams) <= self._headroom * load.frame_s

@@ -25,6 +25,7 @@ def streams_that_fit(model: SpeechModel, positions: int, text_rows: int) -> int:
     """At least one. Of a CUDA device's memory that is free now, once the model is loaded."""
     if model.device.type != "cuda":
         return WITHOUT_A_GPU
+    torch.cuda.empty_cache()  # what is cached is free, but not counted
     free, _total = torch.cuda.mem_get_info(model.device)
     both = SlotBuffers.allocate(model, 1, positions, text_rows)  # and the spare one
     slot_bytes = bytes_in(both) // 2

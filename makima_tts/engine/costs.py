@@ -12,6 +12,7 @@ from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from statistics import median_low
 
 from makima_tts.engine.ramp import RAMP_FRAMES
 
@@ -24,14 +25,14 @@ _SLICES = 25
 @dataclass(frozen=True, slots=True)
 class Costs:
     """``steps``: (streams in it, seconds of a step), both rising, for what was seen; ``sounds``: (frames that
-    become sound together, seconds).
+    become sound together, seconds); ``reads``: (prompt rows that are read together, seconds).
 
-    ``prompt_row_s``: a row of a prompt is read. ``slice_s``: the longest slice of other work.
+    ``slice_s``: the longest slice of other work.
     """
 
     steps: tuple[tuple[int, float], ...] = ()
     sounds: tuple[tuple[int, float], ...] = ()
-    prompt_row_s: float = 0.0
+    reads: tuple[tuple[int, float], ...] = ()
     slice_s: float = _UNKNOWN_SLICE_S
 
     def step_s(self, streams: int) -> float:
@@ -40,6 +41,10 @@ class Costs:
     def sound_s(self, frames: int) -> float:
         """So many frames, of all streams together, become sound."""
         return _reckoned(self.sounds, frames)
+
+    def read_s(self, rows: int) -> float:
+        """So many prompt rows, of all prompts together, are read."""
+        return _reckoned(self.reads, rows)
 
     def turn_s(self, streams: int) -> float:
         """A frame for so many streams, and its sound: of few a chunk at a time."""
@@ -62,22 +67,17 @@ def _reckoned(measured: Sequence[tuple[int, float]], count: int) -> float:
 
 
 class _Lately:
-    """The median of the last few, by weight: settled when one is added, and asked for more often."""
+    """The median of the last few: settled when one is added, and asked for more often."""
 
     _COUNT = 25
 
     def __init__(self) -> None:
-        self._samples: deque[tuple[float, int]] = deque(maxlen=self._COUNT)
+        self._samples: deque[float] = deque(maxlen=self._COUNT)
         self.median = 0.0
 
-    def add(self, sample: float, weight: int = 1) -> None:
-        self._samples.append((sample, weight))
-        ahead = sum(weight for _sample, weight in self._samples) / 2
-        for each, its_weight in sorted(self._samples):
-            ahead -= its_weight
-            if ahead <= 0:
-                self.median = each
-                return
+    def add(self, sample: float) -> None:
+        self._samples.append(sample)
+        self.median = median_low(self._samples)
 
 
 class CostMeter:
@@ -86,7 +86,7 @@ class CostMeter:
     def __init__(self) -> None:
         self._steps: defaultdict[int, _Lately] = defaultdict(_Lately)
         self._sounds: defaultdict[int, _Lately] = defaultdict(_Lately)
-        self._prompt = _Lately()
+        self._reads: defaultdict[int, _Lately] = defaultdict(_Lately)
         self._slices_s: deque[float] = deque(maxlen=_SLICES)
         self._costs: Costs | None = Costs()
 
@@ -96,14 +96,17 @@ class CostMeter:
         self._costs = None
 
     def decoded(self, frames: int, seconds: float) -> None:
-        """So many frames, of all streams together; about as many are one with them."""
-        about = 1 << (frames.bit_length() - 1)
-        self._sounds[about].add(seconds / frames * about)
-        self._costs = None
+        """So many frames, of all streams together."""
+        self._add_about(self._sounds, frames, seconds)
 
     def read(self, rows: int, seconds: float) -> None:
-        """So many prompt rows."""
-        self._prompt.add(seconds / rows, rows)
+        """So many prompt rows, of all prompts together."""
+        self._add_about(self._reads, rows, seconds)
+
+    def _add_about(self, measured: defaultdict[int, _Lately], count: int, seconds: float) -> None:
+        """About as many are one with them: of these there may be any number."""
+        about = 1 << (count.bit_length() - 1)
+        measured[about].add(seconds / count * about)
         self._costs = None
 
     def sliced(self, seconds: float) -> None:
@@ -116,7 +119,7 @@ class CostMeter:
             self._costs = Costs(
                 steps=_plausible(self._steps),
                 sounds=_plausible(self._sounds),
-                prompt_row_s=self._prompt.median,
+                reads=_plausible(self._reads),
                 slice_s=max(self._slices_s, default=_UNKNOWN_SLICE_S),
             )
         return self._costs

@@ -23,7 +23,8 @@ from makima_tts.model.speech_model import SpeechModel
 class SlotBuffers:
     """What every slot holds, and a spare one more: ``codes`` int64 [S + 1, F, Q] are not sound yet.
 
-    The spare slot fills up batches; what becomes of it matters to nobody.
+    The spare slot fills up batches; what becomes of it matters to nobody. It stays at its first position, so
+    that it has next to nothing to look back at.
     """
 
     frames: FrameState
@@ -33,8 +34,10 @@ class SlotBuffers:
     @classmethod
     def allocate(cls, model: SpeechModel, slots: int, positions: int, text_rows: int) -> "SlotBuffers":
         codebooks = model.config.talker_config.num_code_groups
+        frames = model.frames.new_state(slots + 1, positions, text_rows)
+        frames.advance[slots] = 0
         return cls(
-            model.frames.new_state(slots + 1, positions, text_rows),
+            frames,
             model.codec.new_state(slots + 1),
             torch.zeros(slots + 1, RAMP_FRAMES[-1], codebooks, dtype=torch.int64, device=model.device),
         )

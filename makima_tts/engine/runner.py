@@ -170,7 +170,9 @@ _NUMPY = {torch.float32: np.float32, torch.int16: np.int16}
 def _launches(model: SpeechModel, buffers: SlotBuffers, progress: Callable[[float], None]) -> Launches:
     match model.device.type:
         case "cuda":
-            return Captured(model, buffers, CudaCapture(model.device), progress=progress)
+            captured = Captured(model, buffers, CudaCapture(model.device), progress=progress)
+            torch.cuda.empty_cache()  # what the warm-ups computed with is no graph's
+            return captured
         case "cpu":
             return Eager(model, buffers, _CPU_PART_ROWS)
         case _:

@@ -87,7 +87,7 @@ def plan_step(
 
 
 class _Turn:
-    """One turn's decisions. ``spent_s`` adds up what was decided."""
+    """One turn's decisions. ``rows`` are read together; ``spent_s`` adds up what was decided."""
 
     def __init__(self, able: Sequence[Standing], now_s: float, costs: Costs, order: Order) -> None:
         self._able = able
@@ -97,11 +97,12 @@ class _Turn:
         self._turn_s = costs.turn_s(len(able))
         self._slack_s = {each.slot: self._slack_of(each) for each in able if each.heard}
         self._somebody_can_speak = any(not each.unread for each in able)
+        self._rows = 0
         self._spent_s = 0.0
 
     def _slack_of(self, standing: Standing) -> float:
         """What may come between, so that its sound is there when its listener runs dry."""
-        reading_s = sum(standing.unread) * self._costs.prompt_row_s
+        reading_s = self._costs.read_s(sum(standing.unread))
         sound_s = self._costs.sound_s(standing.pending)
         left_s = standing.due_s - self._now_s - self._order.margin_s
         return left_s - reading_s - sound_s - self._turn_s
@@ -130,14 +131,15 @@ class _Turn:
         impatient = self._now_s - reader.due_s > self._order.patience_s
         insists = impatient or self._first_to_run_dry(reader) or not self._somebody_can_speak
         for count, rows in enumerate(reader.unread):
-            spent_s = self._spent_s + rows * self._costs.prompt_row_s
-            first = self._spent_s == 0
+            spent_s = self._costs.read_s(self._rows + rows)
+            first = self._rows == 0
             # The margin is for surprises; what is soon done has small ones.
             saved_s = max(0.0, self._order.margin_s - spent_s)
             if spent_s > spare_s + saved_s and not (first and insists):
                 return count
             if spent_s > self._order.reading_s and not first:
                 return count
+            self._rows += rows
             self._spent_s = spent_s
         return len(reader.unread)
 

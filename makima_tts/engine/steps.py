@@ -7,8 +7,9 @@ event loop, who takes part.
 import secrets
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,7 @@ from makima_tts.model.speech_model import SpeechModel
 from makima_tts.speech import AudioChunk
 from makima_tts.text import longest_speech_s
 
+_DEVICE_IS_GONE = getattr(torch, "AcceleratorError", ())  # torch 2.7 has no name for it
 _WORDS = "The engine failed in the middle of this utterance."
 _NOTHING = np.zeros(0, np.float32)
 _log = structlog.get_logger(__name__)
@@ -118,17 +120,25 @@ class Steps:
         readings, self._readings = self._readings, []
         soundings, self._soundings = self._soundings, []
         for reading in readings:
-            self._take_reading(reading)
+            self._take(partial(self._take_reading, reading), reading.utterances)
         for sounding in soundings:
-            try:
-                self._take_sound(sounding)
-            except Exception as error:
-                for utterance, _piece in sounding.speaking:
-                    self._fail(utterance, self.failure(error))
+            self._take(partial(self._take_sound, sounding), [each for each, _piece in sounding.speaking])
         return bool(readings or soundings)
 
+    def _take(self, act: Callable[[], None], concerned: Iterable[EngineUtterance]) -> None:
+        try:
+            act()
+        except Exception as error:
+            for utterance in concerned:
+                self._fail(utterance, self.failure(error))
+
     def failure(self, error: Exception, words: str = _WORDS) -> TtsError:
-        """What went wrong, for a client. Where memory did, what can be had again is let go first."""
+        """What went wrong, for a client. Where memory did, what can be had again is let go first.
+
+        Raises what a device can compute nothing after: CUDA answers every call with it from then on.
+        """
+        if isinstance(error, _DEVICE_IS_GONE):
+            raise error
         if isinstance(error, torch.OutOfMemoryError):
             self._voices.let_go()
             torch.cuda.empty_cache()

@@ -45,7 +45,7 @@ def device_of(name: str) -> torch.device:
         ) from None
     if reason := _missing(device):
         raise TtsUnavailable(f"TTS_DEVICE={device} cannot be used: {reason} Set TTS_DEVICE=auto or cpu.")
-    return device
+    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
 
 def settle(device: torch.device) -> None:
@@ -55,7 +55,7 @@ def settle(device: torch.device) -> None:
     would round the inputs of convolutions to ten bits: a voice's codes would be others than on a CPU.
     """
     if device.type == "cuda":
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(device.index or 0)
         torch.backends.cudnn.allow_tf32 = False
 
 

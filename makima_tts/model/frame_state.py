@@ -17,7 +17,8 @@ from makima_tts.model.sampling import RuleRows
 class FrameState:
     """Everything that a stream remembers from frame to frame but for its sound; allocated once.
 
-    ``position``: where the next row goes. ``frame`` counts over an utterance (for random numbers),
+    ``position``: where the next row goes, and by how much it ``advance``s in a step: 1, but for a slot that
+    only fills up batches and is to stay where it is. ``frame`` counts over an utterance (for random numbers),
     ``piece_frame`` since the prompt. ``hidden`` [S, E] is what the next frame is made of, ``row`` [S, E] what
     the talker reads after it. ``text`` [S, X, E]: rows that go into frames; ``text_at`` of its
     ``text_rows`` have been. ``chosen`` bool [S, V]: what codebook 0 was since the prompt.
@@ -26,6 +27,7 @@ class FrameState:
     cache: KeyValueCache
     predictor_cache: KeyValueCache
     position: Tensor
+    advance: Tensor
     frame: Tensor
     piece_frame: Tensor
     hidden: Tensor

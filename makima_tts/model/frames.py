@@ -100,6 +100,7 @@ class FrameMaker:
             cache=talker.new_cache(slots, positions),
             predictor_cache=self._predictor.new_cache(slots),
             position=counts(),
+            advance=counts() + 1,
             frame=counts(),
             piece_frame=counts(),
             hidden=torch.zeros(slots, hidden, device=device, dtype=dtype),
@@ -116,9 +117,9 @@ class FrameMaker:
 
     def begin_utterance(self, state: FrameState, slot: int, sampling: Sampling, seed: int) -> None:
         """The slot belongs to a new utterance. ``seed``: 64 bits, signed."""
-        state.position[slot] = 0
-        state.seed[slot] = seed
-        state.penalty[slot] = sampling.repetition_penalty
+        _put(state.position, slot, 0)
+        _put(state.seed, slot, seed)
+        _put(state.penalty, slot, sampling.repetition_penalty)
         state.talker_rules.put(slot, sampling.talker)
         state.predictor_rules.put(slot, sampling.predictor)
 
@@ -132,7 +133,7 @@ class FrameMaker:
         row, count = state.cache.rows(slot, 1), constant.positions
         row.keys[:, :, :, :count] = constant.keys
         row.values[:, :, :, :count] = constant.values
-        state.position[slot] = count
+        _put(state.position, slot, count)
 
     def read(self, state: FrameState, parts: Sequence[PromptPart]) -> None:
         """Prefill; the cache must hold everything before each part. Others may step between two of them.
@@ -155,23 +156,23 @@ class FrameMaker:
     def were_read(self, state: FrameState, parts: Sequence[PromptPart], last: Tensor) -> None:
         """``last``: the hidden state of each part's last row, [parts, E]."""
         for part, hidden in zip(parts, last, strict=True):
-            state.position[part.slot] = part.end
+            _put(state.position, part.slot, part.end)
             if part.trailing is not None:
-                state.frame[part.slot] = part.frame
+                _put(state.frame, part.slot, part.frame)
                 self._end_prompt(state, part.slot, hidden, part.trailing)
 
     def _end_prompt(self, state: FrameState, slot: int, hidden: Tensor, trailing: Tensor) -> None:
         state.hidden[slot] = hidden
-        state.piece_frame[slot] = 0
-        state.chosen[slot] = False
-        state.text_at[slot] = state.text_rows[slot] = 0
+        _put(state.piece_frame, slot, 0)
+        _put(state.chosen, slot, False)
+        _put(state.text_at, slot, 0)
         self.append_text(state, slot, 0, trailing)
 
     def append_text(self, state: FrameState, slot: int, at: int, rows: Tensor) -> None:
         """Text that came later: [N, E], after the ``at`` rows that there are."""
         end = at + len(rows)
         state.text[slot, at:end] = rows
-        state.text_rows[slot] = end
+        _put(state.text_rows, slot, end)
 
     def step(self, state: FrameState, slots: Tensor, limit: int) -> None:
         """The talker reads the frame before, int64 [B]: not of those whose frame is a prompt's first.
@@ -181,8 +182,7 @@ class FrameMaker:
         position = state.position[slots]
         span = Span(position.unsqueeze(1), limit, slots)
         state.hidden[slots] = self._talker.step(state.row[slots], span, state.cache)
-        # A spare slot, which fills up a batch, never comes to an end.
-        state.position[slots] = (position + 1).clamp(max=state.cache.positions - 1)
+        state.position[slots] = position + state.advance[slots]
 
     def make(self, state: FrameState, slots: Tensor) -> Frames:
         """One frame of each of these streams, int64 [B]."""
@@ -205,3 +205,8 @@ class FrameMaker:
         state.text_at[slots] = at + has_text
         state.frame[slots] += 1
         state.piece_frame[slots] += 1
+
+
+def _put(numbers: Tensor, slot: int, number: float) -> None:
+    """As ``numbers[slot] = number``, for which the host would wait until CUDA has computed all before it."""
+    numbers[slot].fill_(number)

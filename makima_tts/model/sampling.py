@@ -74,10 +74,11 @@ class RuleRows:
         )
 
     def put(self, slot: int, rule: SamplingRule) -> None:
-        self.greedy[slot] = rule.greedy
-        self.temperature[slot] = rule.temperature
-        self.top_k[slot] = rule.top_k
-        self.beyond_top_p[slot] = 1 - rule.top_p
+        """Filled, not assigned: for that the host would wait until CUDA has computed all before it."""
+        self.greedy[slot].fill_(rule.greedy)
+        self.temperature[slot].fill_(rule.temperature)
+        self.top_k[slot].fill_(rule.top_k)
+        self.beyond_top_p[slot].fill_(1 - rule.top_p)
 
     def of(self, slots: Tensor) -> "RuleRows":
         """Those of some slots, int64 [n]."""

@@ -4,6 +4,7 @@ Where there is no GPU nothing of this runs; what can be shown without one is in 
 tests/qwen3/test_captured.py.
 """
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from functools import cache
 from unittest import mock
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from makima_tts.audio import as_float
+from makima_tts.engine import ModelChoice, Qwen3Engine
 from makima_tts.engine import runner as runners
 from makima_tts.engine.captured import Captured
 from makima_tts.engine.graphs import nothing_captured
@@ -23,9 +25,10 @@ from makima_tts.model.prompt import VoiceRows
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.model.voice_encoding import encode_voice
-from makima_tts.speech import VoiceReference
+from makima_tts.speech import AudioChunk, VoiceReference
 from tests.checkpoints import SHAPES
-from tests.small_models import POSITIONS, checkpoint_folder, small_model
+from tests.qwen3.engines import begin, chunks_of
+from tests.small_models import ENDING, POSITIONS, checkpoint_folder, small_model
 
 FRAMES = 40
 SLOTS = 5
@@ -66,7 +69,7 @@ def spoken(
     """Slots speak their texts together → codes [slots, frames, Q] and sound [slots, samples]."""
     furthest = 0
     for slot in slots:
-        prompt = model.prompts.write(model.tokenizer.encode(TEXTS[slot]), "English", VoiceRows())
+        prompt = model.prompts.write(model.tokenizer.encode(TEXTS[slot % len(TEXTS)]), "English", VoiceRows())
         runner.begin(slot, Sampling.of(model.config.generation, greedy=greedy), slot, {})
         runner.read(runner.parts(slot, prompt)).wait()
         furthest = max(furthest, len(prompt.rows))
@@ -108,6 +111,37 @@ def test_replayed_graphs_make_what_their_launches_make_to_the_last_bit(dtype: to
 
 
 @pytest.mark.parametrize("dtype", NUMBERS, ids=str)
+def test_a_bucket_that_is_filled_up_and_one_of_many_rows_change_nobody(dtype: torch.dtype) -> None:
+    """Three speak in a bucket of four; and more than one block of rows in one of ninety-six."""
+    model = on_gpu("odd", dtype)
+    alone, _sound = spoken(new_runner(model), model, [2], frames=12)
+    for slots, speaking in ((5, 3), (96, 70)):
+        runner = Runner(model, slots=slots, positions=128, text_rows=128)
+        together, _sound = spoken(runner, model, range(speaking), frames=12)
+        assert np.array_equal(together[2], alone[0])
+
+
+def test_an_utterance_that_comes_and_speaks_never_makes_the_host_wait_for_the_device() -> None:
+    """But for what it asks for; waiting for an event is no such thing."""
+    model = on_gpu("odd", torch.bfloat16)
+    runner = new_runner(model)
+    prompt = model.prompts.write(model.tokenizer.encode(TEXTS[0]), "English", VoiceRows())
+    runner.read(runner.parts(0, prompt)).wait()
+    constant, codec = runner.constant(0, len(prompt.constant)), model.codec.new_state(1).row(0)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        prompt = model.prompts.write(model.tokenizer.encode(TEXTS[0]), "English", VoiceRows())
+        runner.begin(1, Sampling.of(model.config.generation), 7, codec)
+        runner.put_constant(1, constant)
+        runner.read(runner.parts(1, prompt, constant_known=True))
+        made = runner.make([1], [], len(prompt.rows), [0])
+        sound = runner.decode([1], 1)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert made.wait().codes.shape[0] == len(sound.wait().pcm) == 1
+
+
+@pytest.mark.parametrize("dtype", NUMBERS, ids=str)
 @pytest.mark.parametrize("shape", ["odd", "windowed"])
 def test_a_stream_is_the_same_alone_and_in_company_to_the_last_code(shape: str, dtype: torch.dtype) -> None:
     model = on_gpu(shape, dtype)
@@ -142,6 +176,29 @@ def test_bf16_makes_finite_sound(shape: str) -> None:
     _codes, sound = spoken(new_runner(model), model, [0])
     assert np.isfinite(sound).all()
     assert np.abs(sound).max() > 0
+
+
+async def test_an_engine_speaks_cancels_and_ends_on_a_gpu() -> None:
+    choice = ModelChoice(str(checkpoint_folder(ENDING)), device="cuda", precision="fp32")
+    engine = Qwen3Engine(choice, streams=3, admission="slots")
+    await engine.start(lambda _progress: None)
+    try:
+        alone = sound_of(await chunks_of(begin(engine, *TEXTS[:2], seed=3)))
+        company = [begin(engine, *TEXTS[1:], seed=seed) for seed in (1, 2)]
+        together = asyncio.create_task(chunks_of(begin(engine, *TEXTS[:2], seed=3)))
+        for stream in company:
+            await anext(stream)
+            stream.cancel()
+        spoken_beside = sound_of(await together)
+        assert spoken_beside.size == alone.size
+        assert signal_to_noise_db(alone, spoken_beside) > 60
+        assert engine.health().active == 0
+    finally:
+        await engine.close()
+
+
+def sound_of(chunks: Sequence[AudioChunk]) -> npt.NDArray[np.float32]:
+    return np.concatenate([as_float(chunk.pcm) for chunk in chunks])
 
 
 def test_a_voice_is_encoded_as_on_a_cpu() -> None:

@@ -40,6 +40,8 @@ def test_a_cpu_does_not_and_an_old_card_does_not(card: mock.Mock) -> None:
 def test_what_is_missing_is_named_in_the_log_and_torch_computes() -> None:
     with mock.patch.object(availability, "find_spec", return_value=None):
         assert "triton" in (kernels_lack(CUDA) or "")
+    with mock.patch("sysconfig.get_path", return_value="/nowhere"):
+        assert "python3-dev" in (kernels_lack(CUDA) or "")
     with (
         mock.patch.dict("os.environ", {"CC": ""}),
         mock.patch("shutil.which", return_value=None),

@@ -1,10 +1,12 @@
 """Where a model may run, and how precisely; what is not there is said in words."""
 
+from unittest import mock
+
 import pytest
 import torch
 
 from makima_tts.errors import TtsUnavailable
-from makima_tts.model.devices import Arithmetic, arithmetic_of, device_of
+from makima_tts.model.devices import Arithmetic, arithmetic_of, device_of, settle
 from makima_tts.model.native.compiler import PLAIN, levels
 
 CPU = torch.device("cpu")
@@ -23,6 +25,17 @@ def test_a_device_is_named_in_any_case() -> None:
 def test_what_is_not_there_is_refused_in_words(name: str) -> None:
     with pytest.raises(TtsUnavailable, match="TTS_DEVICE"):
         device_of(name)
+
+
+def test_cuda_is_the_first_of_its_devices_and_what_is_launched_goes_there() -> None:
+    """A thread cannot be set to a device without a number."""
+    with mock.patch.object(torch.cuda, "device_count", return_value=2):
+        assert device_of("cuda") == torch.device("cuda", 0)
+        assert device_of("cuda:1") == torch.device("cuda", 1)
+    with mock.patch.object(torch.cuda, "set_device") as chosen:
+        for device in ("cuda", "cuda:1", "cpu"):
+            settle(torch.device(device))
+    assert chosen.call_args_list == [mock.call(0), mock.call(1)]
 
 
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="this machine has Metal")

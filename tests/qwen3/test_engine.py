@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from makima_tts.engine import Manner, ModelChoice, Qwen3Engine
+from makima_tts.engine.engine import _hiss
 from makima_tts.engine.runner import Runner
 from makima_tts.engine.slots import Slots
 from makima_tts.errors import (
@@ -243,3 +244,8 @@ async def test_what_comes_to_a_thread_that_has_ended_is_not_left_waiting() -> No
             await chunks_of(stream)
         with pytest.raises(TtsUnavailable):
             thread.do(lambda _model: iter(())).result(timeout=5)  # type: ignore[arg-type, return-value]
+
+
+async def test_what_a_gpu_is_warmed_up_with_is_a_clip_that_can_be_encoded() -> None:
+    async with running(ENDING) as engine:
+        assert (await engine.encode_voice(_hiss())).tensors

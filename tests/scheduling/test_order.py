@@ -9,7 +9,7 @@ from makima_tts.engine.costs import Costs
 from makima_tts.engine.scheduler import Order, Standing, plan_step
 
 # A CPU: a step of 30 ms, 10 more for each stream's sound, a tenth of a second for a part of a prompt.
-COSTS = Costs(((1, 0.03), (8, 0.09)), sounds=((1, 0.01),), prompt_row_s=0.003, slice_s=0.1)
+COSTS = Costs(((1, 0.03), (8, 0.09)), sounds=((1, 0.01),), reads=((1, 0.003),), slice_s=0.1)
 NOW_S = 100.0
 PART = 32
 

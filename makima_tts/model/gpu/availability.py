@@ -6,7 +6,9 @@ Triton.
 
 import os
 import shutil
+import sysconfig
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 
@@ -24,4 +26,6 @@ def kernels_lack(device: torch.device) -> str | None:
         return "the package triton, which torch for CUDA brings along on Linux"
     if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
         return "a C compiler, with which Triton builds what launches a kernel: install gcc, or set CC"
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        return "Python's headers, which Triton's launcher includes: install python3-dev"
     return None

@@ -23,9 +23,9 @@ from makima_tts.model.gpu.rows import HeadNorms, Places, add_and_norm, place_hea
 from makima_tts.model.layers import KeyValueCache, Layer, Passage, Rotation, Span, Transformer
 from makima_tts.model.weights import Weights
 
-# What attentions are compared by: a busy server, half a minute into its utterances.
-# Rows of a cache, at most.
+# Of a cache, at most.
 _MOST_ROWS = 4096
+# What attentions are compared by: a busy server, half a minute into its utterances.
 _EXAMPLE_STREAMS, _EXAMPLE_POSITIONS = 32, 384
 
 
