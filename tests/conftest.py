@@ -43,6 +43,13 @@ def service_process(folder: Path, *, port: int = 0, **settings: object) -> Serve
     return ServerProcess([sys.executable, "-m", "makima_tts", "serve", "--port", str(port)], env=env)
 
 
+@pytest.fixture(scope="session")
+def scripted_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One that plays scripts, for tests that need no settings of their own and leave nothing behind."""
+    with service_process(tmp_path_factory.mktemp("service")) as process:
+        yield process.until_listening()
+
+
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     """Real server processes on free ports, with folders of their own; killed at the end."""

@@ -250,7 +250,7 @@ class Qwen3Engine:
 
 
 def _hiss() -> VoiceReference:
-    """A clip like any other to whoever encodes it: libraries load what they need when they are first called."""
+    """A clip like any other to whoever encodes it: libraries load what they need when first called."""
     noise = np.random.Generator(np.random.PCG64(0)).standard_normal(3 * SAMPLE_RATE_HZ, np.float32)
     return VoiceReference(0.1 * noise, SAMPLE_RATE_HZ, _WARM_UP, "English", "icl")
 

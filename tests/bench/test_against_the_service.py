@@ -10,14 +10,17 @@ from bench import load as load_bench
 from bench.hearing import Arrival, load
 from bench.service import connections, overhead
 from makima_tts.protocol import Start
-from tests.conftest import Serve
+from tests.transport.processes import ServerProcess
 
 pytestmark = pytest.mark.process
 
 
-async def test_listeners_hear_everything_and_are_timed(serve: Serve) -> None:
-    server = serve()
-    url = f"ws://{server.host}:{server.port}/api/v1/speak"
+def url_of(service: ServerProcess) -> str:
+    return f"ws://{service.host}:{service.port}/api/v1/speak"
+
+
+async def test_listeners_hear_everything_and_are_timed(scripted_service: ServerProcess) -> None:
+    url = url_of(scripted_service)
     heard, took_s = await load(url, Start(), [Arrival(0.0, "short"), Arrival(0.01, "long")])
     assert [each.text for each in heard] == ["short", "long"]
     for each in heard:
@@ -44,10 +47,9 @@ def test_idle_connections_are_counted() -> None:
     assert found["connections per second"] > 0
 
 
-async def test_the_number_of_live_streams_is_found(serve: Serve, tmp_path: Path) -> None:
-    server = serve()
+async def test_the_number_of_live_streams_is_found(scripted_service: ServerProcess, tmp_path: Path) -> None:
     written, picture = tmp_path / "found.json", tmp_path / "load.png"
-    asked = f"--url ws://{server.host}:{server.port}/api/v1/speak --find --most 2 --runs 1 --duration 0.1"
+    asked = f"--url {url_of(scripted_service)} --find --most 2 --runs 1 --duration 0.1"
     await asyncio.to_thread(load_bench.main, [*asked.split(), "--json", str(written), "--plot", str(picture)])
     found = json.loads(written.read_text())
     assert found["live streams"] == 2

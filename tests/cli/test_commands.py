@@ -9,9 +9,9 @@ import soundfile
 
 from makima_tts.backends import qwen3_needs
 from tests.cli.conftest import Run
-from tests.conftest import Serve
 from tests.sentences import SENTENCES
 from tests.transcribe import transcribe, word_error_rate
+from tests.transport.processes import ServerProcess
 
 # What it says where there is no checkpoint, and none may be downloaded.
 NO_QWEN3 = "it lacks" if qwen3_needs.missing_packages(qwen3_needs.PACKAGES) else "TTS_OFFLINE forbids"
@@ -34,9 +34,10 @@ def test_say_starts_a_server_when_none_runs_and_writes_what_was_asked(run: Run, 
     assert done.stderr == ""
 
 
-def test_say_speaks_through_the_server_that_is_named(run: Run, tmp_path: Path, serve: Serve) -> None:
-    server = serve()
-    done = run("say", "Hello there.", "--url", f"http://{server.host}:{server.port}")
+def test_say_speaks_through_the_server_that_is_named(
+    run: Run, tmp_path: Path, scripted_service: ServerProcess
+) -> None:
+    done = run("say", "Hello there.", "--url", scripted_service.url)
     assert done.returncode == 0, done.stderr
     assert soundfile.info(tmp_path / "speech.wav").frames == 9 * 1920
 

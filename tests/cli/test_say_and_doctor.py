@@ -9,6 +9,7 @@ import soundfile
 
 from tests.cli.conftest import Run
 from tests.conftest import Serve
+from tests.transport.processes import ServerProcess
 
 NOWHERE = "http://127.0.0.1:9"
 needs_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
@@ -20,12 +21,12 @@ def frames_of(path: Path) -> int:
 
 @pytest.mark.parametrize("engine", ["", "--engine=scripted"], ids=["server", "in process"])
 def test_a_failure_leaves_the_file_as_it_was_and_nothing_beside_it(
-    engine: str, run: Run, tmp_path: Path, serve: Serve
+    engine: str, run: Run, tmp_path: Path, scripted_service: ServerProcess
 ) -> None:
     spoken = tmp_path / "said" / "speech.wav"
     spoken.parent.mkdir()
     spoken.write_bytes(b"what was said before")
-    where = engine or f"--url={serve().url}"
+    where = engine or f"--url={scripted_service.url}"
     failed = run("say", "{fail}" if engine else "...", where, "--out", str(spoken))
     assert failed.returncode == 1, failed.stdout
     assert spoken.read_bytes() == b"what was said before"
@@ -52,9 +53,10 @@ def test_what_is_no_wav_file_is_not_written(
 
 
 @pytest.mark.process
-def test_a_server_may_be_named_by_any_of_its_addresses(run: Run, tmp_path: Path, serve: Serve) -> None:
-    server = serve()
-    place = f"://{server.host}:{server.port}"
+def test_a_server_may_be_named_by_any_of_its_addresses(
+    run: Run, tmp_path: Path, scripted_service: ServerProcess
+) -> None:
+    place = f"://{scripted_service.host}:{scripted_service.port}"
     for url in (f"http{place}/", f"HTTP{place}/api/v1/speak", f"ws{place}", f"ws{place}/api/v1/speak/"):
         done = run("say", "Hello there.", "--url", url, "--out", f"{len(url)}.wav")
         assert done.returncode == 0, (url, done.stderr)

@@ -16,8 +16,8 @@ TEXT = "One sentence is said. And then another one, which is a little longer, is
 
 
 @pytest.fixture
-def service(serve: Serve) -> ServerProcess:
-    return serve()
+def service(scripted_service: ServerProcess) -> ServerProcess:
+    return scripted_service
 
 
 def url_of(service: ServerProcess) -> str:

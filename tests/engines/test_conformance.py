@@ -39,9 +39,10 @@ ENGINES: dict[str, Callable[[], SpeechEngine]] = {
     "qwen3": qwen3,
 }
 
-PIECES = ("Good evening to all of you,", "and welcome back to the harbour.", "The lamps are lit.")
+PIECES = ("Good evening,", "and welcome back.", "The lamps are lit.")
 LONG_PIECES = PIECES * 2
-LONG_PIECE = "The keeper climbs the stairs, and the lamps are lit, and " * 5
+# Longer than what any engine makes without being listened to.
+LONG_PIECE = "The keeper climbs the stairs, and the lamps are lit, and " * 2
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -255,7 +256,7 @@ async def test_who_does_not_listen_is_not_spoken_to_and_costs_others_nothing(eng
     alone = await speak(engine, LONG_PIECE)
     unheard = begin(engine, LONG_PIECE)
     unheard.finish()
-    assert same_sound(sound(await speak(engine, *LONG_PIECES)), sound(await speak(engine, *LONG_PIECES)))
+    assert same_sound(sound(await speak(engine, *PIECES)), sound(await speak(engine, *PIECES)))
 
     crossing = unheard._crossing  # nobody but this test asks how much lies undelivered
     largest_samples = max(chunk.pcm.size for chunk in alone)

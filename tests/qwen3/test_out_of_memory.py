@@ -7,12 +7,12 @@ import torch
 
 from makima_tts.engine import Manner
 from makima_tts.engine.awaiting import Awaited
-from makima_tts.engine.runner import Runner
+from makima_tts.engine.runner import Made, Runner
 from makima_tts.engine.scheduler import plan_step
 from makima_tts.engine.slots import Lease
 from makima_tts.engine.steps import Steps
 from makima_tts.engine.utterance import EngineUtterance
-from makima_tts.errors import GpuOutOfMemory, TtsError
+from makima_tts.errors import GpuOutOfMemory, TtsError, TtsUnavailable
 from makima_tts.model.frames import PromptPart
 from makima_tts.speech import SpeechSink, SpeechStream, UtteranceRequest, VoicePrompt
 from tests.qwen3.engines import begin, chunks_of, running
@@ -91,3 +91,20 @@ async def test_what_is_kept_of_voices_is_let_go_and_had_again(monkeypatch: pytes
         ]
         assert b"".join(again) == b"".join(whole)
         assert voice.engine_share.size_bytes == kept
+
+
+async def test_a_device_that_answers_nothing_any_more_ends_the_engine_and_not_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """CUDA answers every call with the same error from then on, and ``/ready`` must not go on saying yes."""
+
+    def gone(*_given: object) -> Awaited[Made]:
+        raise torch.AcceleratorError("an illegal memory access was encountered")
+
+    async with running(ENDING) as engine:
+        monkeypatch.setattr(Runner, "make", gone)
+        with pytest.raises(TtsUnavailable, match="stopped"):
+            await chunks_of(begin(engine, "Who is there?"))
+        assert not engine.health().alive
+        with pytest.raises(TtsUnavailable, match="stopped"):
+            begin(engine, "Who is there?")

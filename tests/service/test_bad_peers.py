@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from tests.conftest import Serve
+from tests.conftest import Serve, service_process
 from tests.service.hostility import SECRET, hostile_frame
 from tests.transport.far_away import SERVER_ADDRESS, crowd, network_namespace
 from tests.transport.processes import ServerProcess, eventually
@@ -24,16 +24,20 @@ GROWTH_BYTES = 32 << 20
 MESSAGES, PER_SESSION = 20_000, 25
 
 
-@pytest.fixture
-def service(serve: Serve) -> Iterator[ServerProcess]:
-    """Ready to speak; it must end well, and without a traceback, a warning or a word of what was said."""
-    server = serve(stall_timeout_s=STALL_S, drain_timeout_s=60)
-    assert eventually(lambda: get(server, "/ready")[0] == 200, within_s=20)
-    yield server
-    server.signal(signal.SIGTERM)
-    assert server.wait() == 0
-    for trace in ("Traceback", "Warning", SECRET):
-        assert trace not in server.complaints
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """Ready to speak to one bad peer after the other; it must end well after all of them, and without a
+    traceback, a warning or a word of what was said.
+    """
+    folder = tmp_path_factory.mktemp("service")
+    with service_process(folder, stall_timeout_s=STALL_S, drain_timeout_s=60) as server:
+        server.until_listening()
+        assert eventually(lambda: get(server, "/ready")[0] == 200, within_s=20)
+        yield server
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        for trace in ("Traceback", "Warning", SECRET):
+            assert trace not in server.complaints
 
 
 def get(server: ServerProcess, path: str) -> tuple[int, str]:

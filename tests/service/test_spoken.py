@@ -1,21 +1,29 @@
 """Ten sentences through a real server process and its socket, heard by a recognizer."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
 from makima_tts.client import ServiceError, Speech, SpeechChunk, SpeechClient
 from makima_tts.protocol import Start
-from tests.conftest import Serve
+from tests.conftest import service_process
 from tests.sentences import SENTENCES
 from tests.transcribe import transcribe, word_errors, words
 
 RATE_HZ = 16_000
 
 
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of a server with the embedded engine, which waits for no listener's clock: nobody listens here."""
+    with service_process(tmp_path_factory.mktemp("service"), engine="preview", max_ahead_s=60) as server:
+        server.until_listening()
+        yield f"ws://{server.host}:{server.port}/api/v1/speak"
+
+
 @pytest.mark.process
-async def test_what_is_asked_for_is_what_is_heard(serve: Serve) -> None:
-    server = serve(engine="preview")
-    url = f"ws://{server.host}:{server.port}/api/v1/speak"
+async def test_what_is_asked_for_is_what_is_heard(url: str) -> None:
     errors = 0
     async with SpeechClient.connect(url, Start(sample_rate=RATE_HZ)) as client:
         assert client.ready.engine == "preview"
@@ -28,9 +36,7 @@ async def test_what_is_asked_for_is_what_is_heard(serve: Serve) -> None:
 
 
 @pytest.mark.process
-async def test_text_that_the_stand_in_cannot_speak_is_refused_also_mid_utterance(serve: Serve) -> None:
-    server = serve(engine="preview")
-    url = f"ws://{server.host}:{server.port}/api/v1/speak"
+async def test_text_that_the_stand_in_cannot_speak_is_refused_also_mid_utterance(url: str) -> None:
     async with SpeechClient.connect(url) as client:
         speech = client.speak("This part is English and is spoken. \u042d\u0442\u043e \u043d\u0435\u0442.")
         first = await anext(speech)
