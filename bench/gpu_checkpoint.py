@@ -1,15 +1,22 @@
-"""What all parts need: a checkpoint on local disk, and a voice.
+"""What all parts need: a checkpoint on local disk, a voice that is encoded, kernels that are compiled.
 
 In: where they are to be. Out: they are there, and how long that took. Does not know: what is measured.
 """
 
+import asyncio
 import subprocess
 import sys
 import time
 
-from bench.gpu_findings import Findings, Given, given
-from bench.gpu_served import prepare
+from bench.gpu_findings import SHORT, Findings, Given, given
+from bench.gpu_served import prepare, served
+from bench.hearing import listen
 from bench.processes import ROOT
+from bench.spoken import LANGUAGE
+from makima_tts.protocol import Start
+
+# As many as the parts after it have at most, so that they find what they need.
+STREAMS = 256
 
 
 def write_checkpoint(given: Given) -> None:
@@ -28,6 +35,10 @@ def measure(given: Given, findings: Findings) -> None:
     began_s = time.monotonic()
     write_checkpoint(given)
     findings.add({"writing a checkpoint, s": time.monotonic() - began_s})
+    with served(given, 2 if given.dry else STREAMS) as server:
+        findings.add({"first start to ready, kernels compiled, s": server.start_s})
+        heard = asyncio.run(listen(server.url, Start(language=LANGUAGE), "short", {"short": SHORT}))
+        findings.add({"first TTFA, a voice encoded, ms": heard.ttfa_s and 1e3 * heard.ttfa_s})
 
 
 if __name__ == "__main__":

@@ -115,7 +115,6 @@ def measure_live(
 ) -> None:
     """``most``: how many there is room for. ``until_s``: by ``time.monotonic``."""
     pace = Pace(_DRY_TEXTS, 0.1, 0.3, 0.1, 0.5) if given.dry else Pace(_TEXTS, 10.0, 60.0, 4.0, 5.0)
-    findings.add({"live streams": 0.0})
     ladder = Ladder(most, _DRY_FIRST if given.dry else _FIRST)
     search = Search(server.url, listeners, pace, until_s, findings)
     search.find(ladder)

@@ -1,14 +1,19 @@
 """The tests that need a GPU.
 
-In: nothing. Out: how many of them passed, failed, were skipped. Does not know: what they test.
+In: nothing. Out: how many of them passed, failed, were skipped, did not end. Does not know: what they test.
+
+Kernels are compiled for every size that a test brings, a second or more each: so the tests are dealt out to
+several processes, and those that time does not suffice for are counted, too.
 """
 
 import os
+import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from xml.etree import ElementTree as Xml
 
 from bench.gpu_findings import Findings, Given, given
 from bench.processes import ROOT
@@ -16,6 +21,11 @@ from bench.processes import ROOT
 _MARK = "mark.gpu"
 # A machine's own plugins are for another release of pytest.
 _PLUGINS = ("pytest_asyncio.plugin", "pytest_timeout", "_hypothesis_pytestplugin")
+# Warnings of other versions than the pinned ones are no failures here.
+_OPTIONS = ("-o", "addopts=", "-W", "default", *(option for plugin in _PLUGINS for option in ("-p", plugin)))
+_MOST_PROCESSES = 10
+_OUTCOME = re.compile(r"^tests/\S.* (PASSED|FAILED|ERROR|SKIPPED)", re.MULTILINE)
+_TEST = re.compile(r"^tests/\S+::.+$", re.MULTILINE)
 
 
 def marked(folder: Path) -> list[str]:
@@ -23,30 +33,50 @@ def marked(folder: Path) -> list[str]:
     return [str(path) for path in sorted(folder.rglob("test_*.py")) if _MARK in path.read_text()]
 
 
-def counts(report: Path) -> dict[str, int]:
-    suite = next(Xml.parse(report).iter("testsuite"))  # noqa: S314, pytest has just written it
-    all_of_them, skipped = (int(suite.get(name, 0)) for name in ("tests", "skipped"))
-    failed = sum(int(suite.get(name, 0)) for name in ("failures", "errors"))
-    return {"passed": all_of_them - skipped - failed, "failed": failed, "skipped": skipped}
+def counts(said: str, tests: int) -> dict[str, int]:
+    """From what pytest says of each test."""
+    found = Counter(_OUTCOME.findall(said))
+    ended = found.total()
+    failed = found["FAILED"] + found["ERROR"]
+    return {
+        "passed": found["PASSED"],
+        "failed": failed,
+        "skipped": found["SKIPPED"],
+        "not ended": tests - ended,
+    }
 
 
 def run(paths: Sequence[str], name: str, given: Given, findings: Findings) -> None:
     """By pytest; ``name`` is theirs among the findings."""
-    report = given.folder / f"{name}.xml"
-    # Warnings of other versions than the pinned ones are no failures here.
-    options = ["-W", "default", f"--junitxml={report}", "-ra"]
-    options += [option for plugin in _PLUGINS for option in ("-p", plugin)]
-    subprocess.run(
-        [sys.executable, "-m", "pytest", *paths, *options],
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-    )
-    found = counts(report)
+    tests = _TEST.findall(_pytest([*paths, "--collect-only", "-q"], given.seconds))
+    shares = [tests[first :: _processes()] for first in range(_processes())]
+    with ThreadPoolExecutor(len(shares)) as pool:
+        said = pool.map(lambda share: _pytest([*share, "-v", "-ra"], given.seconds) if share else "", shares)
+    together = "\n".join(said)
+    print(together)
+    found = counts(together, len(tests))
     findings.add({f"{name}, {outcome}": count for outcome, count in found.items()})
     # Not pytest's own exit code: kernels that are compiled for the first time overdraw the suites' budgets.
-    if found["failed"] or not any(found.values()):
+    if found["failed"] or found["not ended"] or not tests:
         sys.exit(1)
+
+
+def _processes() -> int:
+    return max(1, min(_MOST_PROCESSES, (os.cpu_count() or 1) // 2))
+
+
+def _pytest(arguments: Sequence[str], seconds: float) -> str:
+    """What it said until then."""
+    command = [sys.executable, "-m", "pytest", *arguments, *_OPTIONS]
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            return process.communicate(timeout=seconds)[0]
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.communicate()[0]
 
 
 def measure(given: Given, findings: Findings) -> None:
