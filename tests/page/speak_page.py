@@ -4,12 +4,13 @@ In: a playwright page, a server. Out: what a person can do there and read there;
 know: what is tested.
 """
 
+import base64
 import json
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from playwright.sync_api import ConsoleMessage, Locator, Page, WebSocket, expect
+from playwright.sync_api import ConsoleMessage, Error, Locator, Page, WebSocket, expect
 from websockets.sync.client import connect
 
 from tests.transport.processes import ServerProcess
@@ -17,8 +18,16 @@ from tests.transport.processes import ServerProcess
 PATIENCE_MS = 20_000
 expect.set_options(timeout=PATIENCE_MS)
 
-# In 16-bit steps, as they came over the wire; the page plays floats of the same value.
-_CAPTURED = "() => makima.captured.map((quantum) => Array.from(quantum, (sample) => sample * 32768)).flat()"
+# The last so many quanta, as base64 of floats.
+_CAPTURED = """
+(count) => new Promise((resolve) => {
+  const reader = new FileReader();
+  reader.onload = () => resolve(reader.result.split(",")[1] ?? "");
+  reader.readAsDataURL(new Blob(makima.captured.slice(-count)));
+})
+"""
+_QUANTUM_SAMPLES = 128
+_EVERYTHING = 10**9
 
 # What the element says instead, if it does not say in time, and to be seen, what it should.
 _UNTIL_SAID = """
@@ -47,7 +56,7 @@ class SpeakPage:
         self._complaints: list[str] = []
         page.set_default_timeout(PATIENCE_MS)
         page.on("console", self._hear)
-        page.on("pageerror", lambda error: self._complaints.append(str(error)))
+        page.on("pageerror", self._hear_of)
         page.on("websocket", self._listen)
 
     @property
@@ -62,6 +71,9 @@ class SpeakPage:
         if message.type in ("error", "warning"):
             self._complaints.append(message.text)
 
+    def _hear_of(self, error: Error) -> None:
+        self._complaints.append(str(error))
+
     def _listen(self, socket: WebSocket) -> None:
         socket.on("framesent", lambda frame: self.sent.append(json.loads(frame)))
         socket.on("framereceived", self._receive)
@@ -75,6 +87,14 @@ class SpeakPage:
         self.page.goto(f"http://{server.host}:{server.port}/speak?capture")
         while self._interrupted():
             self.page.reload()
+
+    def leave(self) -> None:
+        """Nothing of it stays for who uses the tab next, nor is heard any more."""
+        self.page.remove_listener("console", self._hear)
+        self.page.remove_listener("pageerror", self._hear_of)
+        self.page.remove_listener("websocket", self._listen)
+        self.page.evaluate("() => localStorage.clear()")
+        self.page.goto("about:blank")
 
     def _interrupted(self) -> bool:
         """Whether chromium gave up loading because a network interface of this machine came or went."""
@@ -101,9 +121,10 @@ class SpeakPage:
         said = self.page.evaluate(_UNTIL_SAID, [element_id, words, PATIENCE_MS])
         assert said is None, f"#{element_id} says {said!r} rather than {words!r}"
 
-    def captured(self) -> Samples:
-        """Everything that left the worklet, silence too."""
-        return np.array(self.page.evaluate(_CAPTURED))
+    def captured(self, quanta: int = _EVERYTHING) -> Samples:
+        """What left the worklet last, silence too: in 16-bit steps, as it came over the wire."""
+        floats = np.frombuffer(base64.b64decode(self.page.evaluate(_CAPTURED, quanta)), "<f4")
+        return floats.astype(np.float64) * 32768
 
     def heard(self) -> Samples:
         """What left the worklet, from the first sample that is not zero to the last."""
@@ -115,10 +136,9 @@ class SpeakPage:
 
     def expect_silence(self) -> None:
         """Returns once half a second of zeros has left the worklet."""
-        captured = self.captured()
-        while captured.size < 12_000 or captured[-12_000:].any():
+        quanta = 12_000 // _QUANTUM_SAMPLES
+        while (last := self.captured(quanta)).size < quanta * _QUANTUM_SAMPLES or last.any():
             self.page.wait_for_timeout(50)
-            captured = self.captured()
 
 
 def fetch_samples(server: ServerProcess, text: str, **options: Any) -> Samples:
