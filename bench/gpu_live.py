@@ -118,5 +118,7 @@ def measure_live(
     ladder = Ladder(most, _DRY_FIRST if given.dry else _FIRST)
     search = Search(server.url, listeners, pace, until_s, findings)
     search.find(ladder)
+    if ladder.tried:
+        findings.add({"live streams": 0.0})  # until a minute confirms more
     # Where there was no time to find one, what would have been tried next may hold all the same.
     search.confirm(ladder.clean or ladder.next() or 0)

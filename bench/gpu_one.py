@@ -41,20 +41,19 @@ def _first_to_last(heard: Sequence[Heard]) -> dict[str, float | None]:
 def _measure_alone(server: Server, given: Given, findings: Findings) -> None:
     first = _alone(server, "five seconds", 1)
     findings.add_row("One listener", {"who": "the first of all, five seconds", **met(first)})
-    heard = _alone(server, "five seconds", 2 if given.dry else 40)
+    heard = _alone(server, "five seconds", 1 if given.dry else 40)
     row = met(heard)
     findings.add_row("One listener", {"who": "five seconds", **row})
     findings.add({f"one stream, {name}": row[name] for name in ("TTFA p50 ms", "TTFA p95 ms")})
-    short = _alone(server, "short", 2 if given.dry else 12)
+    short = _alone(server, "short", 1 if given.dry else 12)
     findings.add_row("One listener", {"who": "a short phrase", **met(short)})
     findings.add(_first_to_last(short))
 
 
 def _measure_together(server: Server, given: Given, findings: Findings, before_gb: float | None) -> None:
+    texts = {"short": SHORT} if given.dry else {"five seconds": FIVE_SECONDS}
     with audience(1) as listeners:
-        heard = listeners.stay(
-            server.url, {"five seconds": FIVE_SECONDS}, STREAMS, 0.5 if given.dry else 4.0, spread_s=0.1
-        )
+        heard = listeners.stay(server.url, texts, STREAMS, 0.2 if given.dry else 4.0, spread_s=0.1)
     findings.add_row("One listener", {"who": f"{STREAMS} at any time", **met(heard)})
     findings.add(
         {

@@ -6,8 +6,9 @@ fast anything is.
 
     python -m bench.precision --checkpoint FOLDER --precisions bf16 int8 int4
 
-A text is spoken greedily in fp32. Then all precisions read its codes, whatever they would have chosen
-themselves (teacher forcing): so that one different choice does not count again in every frame after it.
+A text is spoken greedily in fp32, on a CPU. Then all precisions read its codes, whatever they would have
+chosen themselves (teacher forcing): so that one different choice does not count again in every frame after
+it.
 """
 
 import argparse
@@ -135,8 +136,11 @@ def signal_to_noise_db(exact: Tensor, coarse: Tensor) -> float:
 def compare(
     folder: Path, device: str, frames: int, precisions: Sequence[CpuPrecision]
 ) -> list[dict[str, Any]]:
-    """Two rows of each precision: codebook 0, the others. A codec that is as exact has no noise: None."""
-    exact = load_model(folder, device, "fp32", positions=POSITIONS)
+    """Two rows of each precision: codebook 0, the others. A codec that is as exact has no noise: None.
+
+    What they are compared with is computed on a CPU.
+    """
+    exact = load_model(folder, "cpu", "fp32", positions=POSITIONS)
     codebooks = exact.config.talker_config.num_code_groups
     arrays = encoded(exact)
     spoken = read(exact, arrays, frames)

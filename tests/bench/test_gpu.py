@@ -64,9 +64,9 @@ def _everything_is_there(found: dict[str, Any]) -> None:
 
 
 def test_all_limits_together_leave_time_for_many_listeners() -> None:
-    kernels, tests, checkpoint, *others = gpu.LIMITS_S.values()
+    kernels, tests, checkpoint, precision, *others = gpu.LIMITS_S.values()
     assert gpu.WHOLE_S < 480
-    assert gpu.WHOLE_S - max(kernels, tests, checkpoint) - sum(others) > 150
+    assert gpu.WHOLE_S - max(kernels, tests, checkpoint, precision) - sum(others) > 150
 
 
 def test_a_part_that_hangs_is_ended_with_all_that_it_started_and_has_not_measured_for_nothing(
@@ -130,13 +130,13 @@ class Bearing:
         (300, 250, (270, 300)),
         (300, 95, (256, 256)),
         (300, 75, (256, 256)),
-        (300, 60, (0, 0)),
+        (300, 60, None),
         (200, 250, (150, 200)),
         (0, 200, (0, 0)),
     ],
 )
 def test_the_stream_limit_is_confirmed_in_the_time_that_there_is(
-    tmp_path: Path, limit: int, seconds: float, expected: tuple[int, int]
+    tmp_path: Path, limit: int, seconds: float, expected: tuple[int, int] | None
 ) -> None:
     listeners: Any = Bearing(limit)
     findings = Findings(tmp_path / "found.json")
@@ -144,9 +144,12 @@ def test_the_stream_limit_is_confirmed_in_the_time_that_there_is(
     server: Any = SimpleNamespace(url="")
     with mock.patch.object(gpu_live, "time", listeners):
         gpu_live.measure_live(server, listeners, given, findings, most=448, until_s=listeners.now_s + seconds)
-    found = findings.figures["live streams"]
-    assert isinstance(found, float)
-    assert expected[0] <= found <= expected[1]
+    found = findings.figures.get("live streams")
+    if expected is None:
+        assert found is None, "nothing was tried, so nothing is known"
+    else:
+        assert isinstance(found, float)
+        assert expected[0] <= found <= expected[1]
     assert listeners.now_s <= 1000.0 + seconds
 
 
