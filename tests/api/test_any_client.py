@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
@@ -95,17 +96,20 @@ async def converse(service: RunningService, actions: list[tuple[dict[str, Any], 
     return witness.said
 
 
-@settings(max_examples=40, derandomize=True, deadline=None)
-@given(actions=ACTIONS)
-def test_any_client_is_held_to_the_laws_and_leaves_nothing_behind(
-    tmp_path_factory: pytest.TempPathFactory, actions: list[tuple[dict[str, Any], bool]]
-) -> None:
-    async def one() -> None:
-        async with running(tmp_path_factory.getbasetemp() / "any-client") as service:
-            await service.until_ready()
-            said = await converse(service, actions)
+def test_any_client_is_held_to_the_laws_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    """All are clients of one service, one after the other."""
+    with asyncio.Runner() as loop, ExitStack() as stack:
+        serving = running(tmp_path)
+        service = loop.run(serving.__aenter__())
+        stack.callback(lambda: loop.run(serving.__aexit__(None, None, None)))
+        loop.run(service.until_ready())
+
+        @settings(max_examples=40, derandomize=True, deadline=None)
+        @given(actions=ACTIONS)
+        def any_client(actions: list[tuple[dict[str, Any], bool]]) -> None:
+            said = loop.run(converse(service, actions))
             assert said[0] == "ready"
             assert said[-1] == "stopped"
-            await asyncio.wait_for(service.service.drained(), 5)
+            loop.run(asyncio.wait_for(service.service.drained(), 5))
 
-    asyncio.run(one())
+        any_client()

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -18,24 +19,32 @@ SUITES = ("tests/official/conformance.py", "tests/official/own_laws.py")
 TEXT = "Good evening to all of you. The lamps are lit."
 
 
-@pytest.fixture
-def service(
+@pytest.fixture(scope="module", autouse=True)
+def services(
     python: Path,
     checkpoint: Path,
     environment_with: EnvironmentWith,
-    tmp_path: Path,
-    request: pytest.FixtureRequest,
-) -> Iterator[ServerProcess]:
-    """``makima-tts serve`` with the tiny checkpoint, or with the folder that a test names instead."""
-    env = environment_with(
-        TTS_ENGINE="qwen-tts",
-        TTS_MODEL_ID=tmp_path / request.param if hasattr(request, "param") else checkpoint,
-        TTS_DEVICE="cpu",
-        TTS_VOICES_DIR=tmp_path / "voices",
-        TTS_CACHE_DIR=tmp_path / "cache",
-    )
-    with ServerProcess([str(python), "-m", "makima_tts", "serve", "--port", "0"], env=env) as process:
-        yield process.until_listening()
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, ServerProcess]]:
+    """``makima-tts serve`` with the tiny checkpoint, and with one that is nowhere.
+
+    Importing the package takes them as long as a test: both do it while the suite of laws runs.
+    """
+    folder = tmp_path_factory.mktemp("services")
+    with ExitStack() as running:
+
+        def start(name: str, model: Path) -> ServerProcess:
+            env = environment_with(
+                TTS_ENGINE="qwen-tts",
+                TTS_MODEL_ID=model,
+                TTS_DEVICE="cpu",
+                TTS_VOICES_DIR=folder / name / "voices",
+                TTS_CACHE_DIR=folder / name / "cache",
+            )
+            command = [str(python), "-m", "makima_tts", "serve", "--port", "0"]
+            return running.enter_context(ServerProcess(command, env=env))
+
+        yield {"tiny": start("tiny", checkpoint), "nowhere": start("nowhere", folder / "nowhere")}
 
 
 def url_of(service: ServerProcess) -> str:
@@ -58,7 +67,8 @@ def test_it_keeps_the_laws_of_all_engines_and_its_own(
     assert ran.returncode == 0, ran.stdout
 
 
-async def test_a_cloned_voice_is_heard_over_the_socket(service: ServerProcess) -> None:
+async def test_a_cloned_voice_is_heard_over_the_socket(services: dict[str, ServerProcess]) -> None:
+    service = services["tiny"].until_listening()
     async with SpeechClient.connect(url_of(service), Start(voice="narrator")) as client:
         assert (client.ready.engine, client.ready.model) == ("qwen-tts", "tiny")
         assert client.started.voice == "narrator"
@@ -74,8 +84,10 @@ async def test_a_cloned_voice_is_heard_over_the_socket(service: ServerProcess) -
         assert heard[0] == heard[1] != heard[2]
 
 
-@pytest.mark.parametrize("service", ["nowhere"], indirect=True)
-async def test_a_checkpoint_that_is_not_there_is_said_and_the_service_lives(service: ServerProcess) -> None:
+async def test_a_checkpoint_that_is_not_there_is_said_and_the_service_lives(
+    services: dict[str, ServerProcess],
+) -> None:
+    service = services["nowhere"].until_listening()
     with pytest.raises(ServiceError, match="TTS_MODEL_ID names no whole Qwen3-TTS checkpoint") as failure:
         async with SpeechClient.connect(url_of(service)):
             pass

@@ -9,6 +9,7 @@ the environment of ``make venv-qwen-tts``:
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -26,13 +27,17 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, action="append")
     parser.add_argument("--into", type=Path, default=GOLDEN)
     arguments = parser.parse_args()
-    for shape in arguments.shape or SHAPES:
+    write(arguments.part or PARTS, arguments.shape or list(SHAPES), arguments.into)
+
+
+def write(parts: Sequence[str], shapes: Sequence[str], into: Path) -> None:
+    for shape in shapes:
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = write_checkpoint(Path(folder), SHAPES[shape])
-            for part in arguments.part or PARTS:
+            for part in parts:
                 made = import_module(f"tests.parity.golden_{part}").make(checkpoint, shape)
                 if made:
-                    save_file(made, arguments.into / f"{part}_{shape}.safetensors")
+                    save_file(made, into / f"{part}_{shape}.safetensors")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,7 @@ In: a checkpoint's folder, a clip, its transcript, a text; a file to write. Out:
 the sound. Does not know: our model.
 """
 
-import json
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,7 @@ from qwen_tts import Qwen3TTSModel
 from safetensors.torch import save_file
 
 
-def main() -> None:
-    asked = json.loads(sys.argv[1])
+def speak(asked: Mapping[str, Any]) -> None:
     model = Qwen3TTSModel.from_pretrained(asked["model"], dtype=torch.float32)
     codes: list[torch.Tensor] = []
     generate = model.model.generate
@@ -44,7 +42,3 @@ def main() -> None:
             tensors[f"{clone_mode}.{text_mode}.codes"] = codes[-1].contiguous()
             tensors[f"{clone_mode}.{text_mode}.sound"] = torch.from_numpy(sound[0]).contiguous()
     save_file(tensors, Path(asked["into"]))
-
-
-if __name__ == "__main__":
-    main()

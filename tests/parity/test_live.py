@@ -3,7 +3,6 @@
 import asyncio
 import json
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,46 +22,44 @@ GOLDEN = Path(__file__).parent / "golden"
 NARRATOR = ROOT / "makima_tts" / "voices" / "shipped" / "narrator"
 TEXT = "Hello there, my iPhone 12 costs $999! Grüße."
 FRAMES = 16
+PARTS = ("codec", "encoders", "rules")
 MODES = [(clone_mode, text_mode) for clone_mode in ("icl", "xvector") for text_mode in ("streaming", "full")]
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
 
 
-@pytest.fixture(scope="session")
-def run_there(python: Path, environment_with: EnvironmentWith) -> Callable[..., None]:
-    """Runs a module in the reference's environment."""
-
-    def run(*arguments: str) -> None:
-        ran = subprocess.run(
-            [python, "-m", *arguments],
-            cwd=ROOT,
-            env=environment_with(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        assert ran.returncode == 0, ran.stdout
-
-    return run
-
-
 @pytest.fixture(scope="module")
-def reference(
-    run_there: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, torch.Tensor]:
-    into = tmp_path_factory.mktemp("reference") / "speech.safetensors"
-    asked = {
+def made_there(
+    python: Path, environment_with: EnvironmentWith, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The folder with what the reference's environment made of all that is asked here."""
+    into = tmp_path_factory.mktemp("reference")
+    speech = {
         "model": str(checkpoint_folder("wide")),
         "clip": str(NARRATOR / "reference.wav"),
         "transcript": read_folder(NARRATOR, shipped=True).transcript,
         "text": TEXT,
         "language": "German",
         "frames": FRAMES,
-        "into": str(into),
+        "into": str(into / "speech.safetensors"),
     }
-    run_there("tests.parity.reference_speech", json.dumps(asked))
-    return load_file(into)
+    asked = {"speech": speech, "parts": PARTS, "shapes": ["odd"], "into": str(into)}
+    ran = subprocess.run(
+        [python, "-m", "tests.parity.reference_today", json.dumps(asked)],
+        cwd=ROOT,
+        env=environment_with(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout
+    return into
+
+
+@pytest.fixture(scope="module")
+def reference(made_there: Path) -> dict[str, torch.Tensor]:
+    return load_file(made_there / "speech.safetensors")
 
 
 @pytest.mark.parametrize(("clone_mode", "text_mode"), MODES)
@@ -94,14 +91,9 @@ def test_we_say_what_the_reference_says(
     assert 10 * np.log10((expected**2).sum() / ((sound - expected) ** 2).sum()) > 90
 
 
-def test_the_golden_files_are_what_the_reference_makes_today(
-    run_there: Callable[..., None], tmp_path: Path
-) -> None:
-    parts = ("codec", "encoders", "rules")
-    asked = [word for part in parts for word in ("--part", part)]
-    run_there("tests.parity.make_golden", *asked, "--shape", "odd", "--into", str(tmp_path))
-    for part in parts:
-        kept, made = (load_file(folder / f"{part}_odd.safetensors") for folder in (GOLDEN, tmp_path))
+def test_the_golden_files_are_what_the_reference_makes_today(made_there: Path) -> None:
+    for part in PARTS:
+        kept, made = (load_file(folder / f"{part}_odd.safetensors") for folder in (GOLDEN, made_there))
         assert kept.keys() == made.keys()
         for name, tensor in kept.items():
             if tensor.is_floating_point():
