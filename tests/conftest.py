@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+import structlog
 
 from tests.budgets import SuiteBudgets
 from tests.transport.processes import ServerProcess
@@ -26,6 +27,10 @@ if shutil.which("nvidia-smi") is None:
 def pytest_configure(config: pytest.Config) -> None:
     """Every run is held to the budgets, whichever part of the tests it runs."""
     config.pluginmanager.register(SuiteBudgets())
+    # By itself structlog shows the values of all variables below a traceback: of tensors, that takes seconds.
+    *before, _renderer = structlog.get_config()["processors"]
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*before, plain])
 
 
 class Serve(Protocol):

@@ -2,16 +2,18 @@
 
 import ctypes
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from makima_tts.model.native import kernels
+from makima_tts.model.native import compiler, kernels
 from makima_tts.model.native.__main__ import main
-from makima_tts.model.native.compiler import AVX2, PLAIN, Level, levels
+from makima_tts.model.native.compiler import AVX2, PLAIN, Level, build, levels
 from makima_tts.model.native.convolutions import PackedConvolution, SnakeFactors
 from makima_tts.model.native.kernels import GROUP, SIDE_BY_SIDE, QuantizedMatrix
 
@@ -157,15 +159,31 @@ def test_a_snake_of_a_huge_phase_is_still_a_number() -> None:
     assert conv(torch.full((1, 1, 8), 1e9), torch.zeros(1, 3)).isfinite().all()
 
 
+TRIED = [each for each in (AVX2, PLAIN) if each in levels()]
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Libraries of every level that a machine of this kind may have."""
+    """Libraries of the levels below this machine's, compiled side by side."""
     folder = tmp_path_factory.mktemp("kernels")
-    main(folder)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(partial(build, folder=folder), TRIED))
     return folder
 
 
-@pytest.mark.parametrize("level", [each for each in (AVX2, PLAIN) if each in levels()])
+def test_every_level_of_this_kind_of_machine_is_built_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Quickly: what is compiled well is tried below."""
+    quick = ["-O0" if flag == "-O3" else flag for flag in compiler._FLAGS]
+    monkeypatch.setattr(compiler, "_FLAGS", tuple(quick))
+    main(tmp_path / "built")
+    made = capsys.readouterr().out.splitlines()
+    assert {str(tmp_path / "built" / level.file_name) for level in levels()} <= set(made)
+    assert all(Path(each).stat().st_size for each in made)
+
+
+@pytest.mark.parametrize("level", TRIED)
 def test_every_level_computes_the_same(level: Level, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """But for the last bits of floats: an order of summation belongs to a level."""
     matrices = [QuantizedMatrix.pack(numbers(18, 21, 300), bits) for bits in BITS]
@@ -185,8 +203,6 @@ def test_every_level_computes_the_same(level: Level, built: Path, monkeypatch: p
 
 def test_several_callers_at_once_get_what_each_asked_for() -> None:
     """One has the threads, the others do without."""
-    from concurrent.futures import ThreadPoolExecutor
-
     matrix = QuantizedMatrix.pack(numbers(21, 300, 512), 8)
     asked = [numbers(seed, 4, 512) for seed in range(24)]
     expected = [matrix(rows) for rows in asked]
