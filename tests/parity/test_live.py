@@ -21,7 +21,7 @@ from tests.transport.processes import ROOT
 GOLDEN = Path(__file__).parent / "golden"
 NARRATOR = ROOT / "makima_tts" / "voices" / "shipped" / "narrator"
 TEXT = "Hello there, my iPhone 12 costs $999! Grüße."
-FRAMES = 16
+FRAMES = 10
 PARTS = ("codec", "encoders", "rules")
 MODES = [(clone_mode, text_mode) for clone_mode in ("icl", "xvector") for text_mode in ("streaming", "full")]
 
