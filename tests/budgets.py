@@ -38,7 +38,7 @@ BUDGETS_S = {
     "protocol": 5,
     "qwen3": 130,
     "scheduling": 15,
-    "service": 55,
+    "service": 60,
     "session": 10,
     "settings": 5,
     "speech": 5,

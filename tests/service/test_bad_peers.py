@@ -20,12 +20,13 @@ pytestmark = pytest.mark.process
 SPEAK = "/api/v1/speak"
 STALL_S = 0.5
 MARGIN_S = 2.0
+LEAVE_S = 10.0
 GROWTH_BYTES = 32 << 20
 MESSAGES, PER_SESSION = 20_000, 25
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """Ready to speak to one bad peer after the other; it must end well after all of them, and without a
     traceback, a warning or a word of what was said.
     """
@@ -38,6 +39,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]
         assert server.wait() == 0
         for trace in ("Traceback", "Warning", SECRET):
             assert trace not in server.complaints
+
+
+@pytest.fixture
+def service(shared_service: ServerProcess) -> Iterator[ServerProcess]:
+    """The shared one; whatever a test did to it, every connection must be gone afterwards."""
+    before_files = shared_service.open_files
+    yield shared_service
+    assert eventually(lambda: shared_service.open_files == before_files, within_s=LEAVE_S)
 
 
 def get(server: ServerProcess, path: str) -> tuple[int, str]:
