@@ -76,9 +76,9 @@ class GpuTransformer:
     def run(self, rows: Tensor, span: Span, cache: KeyValueCache) -> Tensor:
         batch, count, hidden = rows.shape
         kept = self.first_rows[:batch] if span.cache_rows is None else span.cache_rows
-        cache_rows = kept[:, None].expand(batch, count).reshape(-1)  # of one position a view, and as it lies
-        # One position of all rows is a view that kernels could not read.
-        places = Places(cache_rows, span.positions.reshape(-1).contiguous(), span.limit)
+        cache_rows = kept[:, None].expand(batch, count).reshape(-1)
+        # What is expanded from one number, or lies in a column, is a view that kernels could not read.
+        places = Places(cache_rows.contiguous(), span.positions.reshape(-1).contiguous(), span.limit)
         return self._run(rows.reshape(-1, hidden), places, cache).view(batch, count, hidden)
 
     def read(self, passages: Sequence[Passage], cache: KeyValueCache) -> Tensor:

@@ -1,0 +1,77 @@
+"""The engine's steps with the kernels all together, as on a GPU: the codes that torch's modules come to.
+
+In buckets that are filled up, launched as graphs would replay them; who else is in one says nothing about
+anybody.
+"""
+
+from collections.abc import Sequence
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+
+from makima_tts.engine import runner as runners
+from makima_tts.engine.captured import Captured
+from makima_tts.engine.graphs import nothing_captured
+from makima_tts.engine.runner import Runner
+from makima_tts.model import weight_kinds
+from makima_tts.model.checkpoint import Checkpoint
+from makima_tts.model.gpu import products
+from makima_tts.model.gpu.stack import GpuTransformer
+from makima_tts.model.prompt import VoiceRows
+from makima_tts.model.sampling import Sampling
+from makima_tts.model.speech_model import SpeechModel
+from tests.kernels.places import DEVICE
+from tests.small_models import ENDING, checkpoint_folder, small_model
+
+TEXTS = ("The lamps.", "Who is there?", "Nobody.")
+
+
+def with_kernels() -> SpeechModel:
+    with mock.patch.object(weight_kinds, "kernels_lack", return_value=None):
+        model = SpeechModel.load(
+            Checkpoint.open(checkpoint_folder(ENDING)), DEVICE, torch.float32, positions=128
+        )
+    assert isinstance(model.talker.transformer, GpuTransformer)
+    return model
+
+
+def in_buckets(model: SpeechModel) -> Runner:
+    with mock.patch.object(
+        runners,
+        "_launches",
+        lambda model, buffers, _progress: Captured(model, buffers, nothing_captured, read_rows=(32, 64)),
+    ):
+        return Runner(model, slots=5, positions=128, text_rows=128)
+
+
+def spoken(runner: Runner, model: SpeechModel, slots: Sequence[int], frames: int) -> np.ndarray:
+    """Codes, [slots, frames, Q], of all who speak together."""
+    parts, furthest = [], 0
+    for slot in slots:
+        prompt = model.prompts.write(model.tokenizer.encode(TEXTS[slot]), "English", VoiceRows())
+        runner.begin(slot, Sampling.of(model.config.generation), slot, {})
+        parts += runner.parts(slot, prompt)
+        furthest = max(furthest, len(prompt.rows))
+    runner.read(parts).wait()
+    codes = [
+        runner.make(slots, slots if number else [], furthest + number, [number] * len(slots)).wait().codes
+        for number in range(frames)
+    ]
+    return np.stack(codes, axis=1)
+
+
+@pytest.mark.usefixtures("products_as_on_a_gpu")
+def test_steps_of_kernels_come_to_the_codes_of_torchs_modules_in_company_and_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if DEVICE.type == "cpu":  # interpreted, a program takes as long as another, however much it computes
+        monkeypatch.setattr(products, "_ENOUGH_PROGRAMS", 1)
+    with torch.inference_mode():
+        kernels, torchs = with_kernels(), small_model(ENDING)
+        runner = in_buckets(kernels)
+        together = spoken(runner, kernels, [0, 1, 2], 2)  # and a spare one
+        expected = spoken(Runner(torchs, slots=3, positions=128, text_rows=128), torchs, [0, 1, 2], 2)
+        assert np.array_equal(together, expected)
+        assert np.array_equal(spoken(runner, kernels, [1], 1)[0], together[1, :1])
