@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from bench.gpu_findings import WRITTEN
 from bench.gpu_machine import about
 from bench.gpu_parts import Outcome, Part, found_by, log_of, run_part
 from bench.gpu_targets import other_rows, target_rows
@@ -79,7 +80,7 @@ class Measurement:
         seconds = _DRY_LAST_S if self._dry else limit_s - _ENDING_S
         options = ["--found", str(found_by(name, self._folder)), "--folder", str(self._folder)]
         command = ["-m", f"bench.gpu_{name}", str(self._checkpoint), *options, "--seconds", f"{seconds}"]
-        needs = None if name in list(LIMITS_S)[:_FIRST] else self._checkpoint / "config.json"
+        needs = None if name in list(LIMITS_S)[:_FIRST] else self._folder / WRITTEN
         return Part(name, [*command, *self._dry_option()], limit_s, self._environment(name), needs)
 
     def _limit_s(self, name: str) -> float:
@@ -89,7 +90,9 @@ class Measurement:
         return left_s if name == LAST else min(LIMITS_S[name], left_s)
 
     def _environment(self, name: str) -> Mapping[str, str]:
-        """The peer's packages are not ours."""
+        """The peer's packages are not ours; and who computes beside others takes no core from them."""
+        if name == "precision":
+            return {"OMP_NUM_THREADS": "4"}
         if name != "peer":
             return {}
         return _QUIET if self._peer_path is None else {**_QUIET, "PYTHONPATH": self._peer_path}

@@ -7,22 +7,16 @@ import asyncio
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-from bench.gpu_findings import SHORT, Findings, Given, given
+from bench.gpu_findings import SHORT, WRITTEN, Findings, Given, given
 from bench.gpu_served import prepare, served
 from bench.hearing import listen
 from bench.processes import ROOT
 from bench.spoken import LANGUAGE
 from makima_tts.protocol import Start
 
-# As many as the parts after it have at most, so that they find what they need.
+# As the parts after it have; who has more brings no new sizes of kernels.
 STREAMS = 256
-
-
-def written(given: Given) -> Path:
-    """There once the checkpoint is whole."""
-    return given.folder / "checkpoint-written"
 
 
 def write_checkpoint(given: Given) -> None:
@@ -41,7 +35,7 @@ def measure(given: Given, findings: Findings) -> None:
     began_s = time.monotonic()
     write_checkpoint(given)
     findings.add({"writing a checkpoint, s": time.monotonic() - began_s})
-    written(given).touch()
+    (given.folder / WRITTEN).touch()
     with served(given, 2 if given.dry else STREAMS) as server:
         findings.add({"first start to ready, kernels compiled, s": server.start_s})
         heard = asyncio.run(listen(server.url, Start(language=LANGUAGE), "short", {"short": SHORT}))

@@ -16,6 +16,8 @@ from typing import Any
 # read a token a frame, and speech ends with it. The tokenizer of random checkpoints writes letters.
 TRANSCRIPT = "The harbour lay quite still, and nobody spoke of any boats that had not come back from sea."
 SHORT = "The boats are back."
+# A file beside the checkpoint, once all of it is there.
+WRITTEN = "checkpoint-written"
 FIVE_SECONDS = "They had followed the wind, they said, because it was dark that night."
 TWENTY_SECONDS = (
     f"{FIVE_SECONDS} Two of them came home by that same evening, with badly torn white sails. "

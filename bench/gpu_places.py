@@ -1,7 +1,7 @@
 """How soon a place is free, seen from outside.
 
 In: a checkpoint. Out: milliseconds from a cancel, or a socket that is gone, to another's turn; how soon a
-server is ready that has to encode its voice. Does not know: steps.
+server with one place is ready. Does not know: steps.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from bench.interruptions import places_taken_ms
 
 def measure(given: Given, findings: Findings) -> None:
     with served(given, 1) as server:
-        findings.add({"start to ready, with a voice to encode, s": server.start_s})
+        findings.add({"start to ready, one place, s": server.start_s})
         findings.add(asyncio.run(places_taken_ms(server.url, FIVE_SECONDS, 1 if given.dry else 7)))
 
 

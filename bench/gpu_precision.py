@@ -7,8 +7,7 @@ not know: how fast anything is. It runs beside tests, which nobody times.
 import time
 
 from bench import precision
-from bench.gpu_checkpoint import written
-from bench.gpu_findings import Findings, Given, given
+from bench.gpu_findings import WRITTEN, Findings, Given, given
 
 _FRAMES = 24
 _POLL_S = 0.2
@@ -16,7 +15,7 @@ _POLL_S = 0.2
 
 def measure(given: Given, findings: Findings) -> None:
     until_s = time.monotonic() + given.seconds
-    while not written(given).exists() and time.monotonic() < until_s:
+    while not (given.folder / WRITTEN).exists() and time.monotonic() < until_s:
         time.sleep(_POLL_S)
     frames = 3 if given.dry else _FRAMES
     for row in precision.compare(given.checkpoint, given.device, frames, ["bf16"]):

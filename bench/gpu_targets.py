@@ -64,7 +64,7 @@ _BESIDE = (
     "cancel to a free place, ms",
     "cancel to another's turn, ms",
     "disconnect to another's turn, ms",
-    "start to ready, with a voice to encode, s",
+    "start to ready, one place, s",
     "text to first chunk, ms",
     "writing a checkpoint, s",
     "peer",

@@ -10,9 +10,10 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from bench.gpu_findings import Findings, Given, given
@@ -24,6 +25,8 @@ _PLUGINS = ("pytest_asyncio.plugin", "pytest_timeout", "_hypothesis_pytestplugin
 # Warnings of other versions than the pinned ones are no failures here.
 _OPTIONS = ("-o", "addopts=", "-W", "default", *(option for plugin in _PLUGINS for option in ("-p", plugin)))
 _MOST_PROCESSES = 10
+# Before the time is up: what was said until then has to be counted.
+_REPORTING_S = 4.0
 _OUTCOME = re.compile(r"^tests/\S.* (PASSED|FAILED|ERROR|SKIPPED)", re.MULTILINE)
 _TEST = re.compile(r"^tests/\S+::.+$", re.MULTILINE)
 
@@ -48,16 +51,21 @@ def counts(said: str, tests: int) -> dict[str, int]:
 
 def run(paths: Sequence[str], name: str, given: Given, findings: Findings) -> None:
     """By pytest; ``name`` is theirs among the findings."""
-    tests = _TEST.findall(_pytest([*paths, "--collect-only", "-q"], given.seconds))
-    shares = [tests[first :: _processes()] for first in range(_processes())]
-    with ThreadPoolExecutor(len(shares)) as pool:
-        said = pool.map(lambda share: _pytest([*share, "-v", "-ra"], given.seconds) if share else "", shares)
-    together = "\n".join(said)
-    print(together)
-    found = counts(together, len(tests))
-    findings.add({f"{name}, {outcome}": count for outcome, count in found.items()})
+    until_s = time.monotonic() + given.seconds - _REPORTING_S
+    collected, whole = _pytest([*paths, "--collect-only", "-q"], until_s)
+    if not whole:
+        print(collected)
+    tests, said = _TEST.findall(collected), ""
+    shares = [share for first in range(_processes()) if (share := tests[first :: _processes()])]
+    with ThreadPoolExecutor(_MOST_PROCESSES) as pool:
+        ended = [pool.submit(_pytest, [*share, "-v", "-ra"], until_s) for share in shares]
+        for each in as_completed(ended):
+            print(each.result()[0], flush=True)
+            said += each.result()[0] + "\n"
+            found = counts(said, len(tests))
+            findings.add({f"{name}, {outcome}": count for outcome, count in found.items()})
     # Not pytest's own exit code: kernels that are compiled for the first time overdraw the suites' budgets.
-    if found["failed"] or found["not ended"] or not tests:
+    if not (whole and tests) or found["failed"] or found["not ended"]:
         sys.exit(1)
 
 
@@ -65,18 +73,18 @@ def _processes() -> int:
     return max(1, min(_MOST_PROCESSES, (os.cpu_count() or 1) // 2))
 
 
-def _pytest(arguments: Sequence[str], seconds: float) -> str:
-    """What it said until then."""
+def _pytest(arguments: Sequence[str], until_s: float) -> tuple[str, bool]:
+    """What it said until then, by ``time.monotonic``; and whether it has nothing to complain of."""
     command = [sys.executable, "-m", "pytest", *arguments, *_OPTIONS]
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         try:
-            return process.communicate(timeout=seconds)[0]
+            return process.communicate(timeout=until_s - time.monotonic())[0], process.returncode == 0
         except subprocess.TimeoutExpired:
             process.kill()
-            return process.communicate()[0]
+            return process.communicate()[0], False
 
 
 def measure(given: Given, findings: Findings) -> None:

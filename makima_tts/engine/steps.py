@@ -34,7 +34,9 @@ from makima_tts.model.speech_model import SpeechModel
 from makima_tts.speech import AudioChunk
 from makima_tts.text import longest_speech_s
 
-_DEVICE_IS_GONE = getattr(torch, "AcceleratorError", ())  # torch 2.7 has no name for it
+DEVICE_IS_GONE: type | tuple[()] = getattr(torch, "AcceleratorError", ())  # torch 2.7 has no name for it
+# What CUDA calls it where torch does not: of memory that torch did not ask for itself.
+_CUDA_OUT_OF_MEMORY = 2
 _WORDS = "The engine failed in the middle of this utterance."
 _NOTHING = np.zeros(0, np.float32)
 _log = structlog.get_logger(__name__)
@@ -137,12 +139,13 @@ class Steps:
 
         Raises what a device can compute nothing after: CUDA answers every call with it from then on.
         """
-        if isinstance(error, _DEVICE_IS_GONE):
+        memory = _is_want_of_memory(error)
+        if isinstance(error, DEVICE_IS_GONE) and not memory:
             raise error
-        if isinstance(error, torch.OutOfMemoryError):
+        if memory:
             self._voices.let_go()
             torch.cuda.empty_cache()
-        return as_failure(error, words)
+        return as_failure(error, words, memory=memory)
 
     def _read(self, parts: Mapping[EngineUtterance, list[PromptPart]]) -> None:
         """All at once; if that fails each alone, so that nobody takes others with him.
@@ -336,6 +339,11 @@ class _Sounding:
     speaking: list[tuple[EngineUtterance, PieceState]]
     frames: int
     streams: int
+
+
+def _is_want_of_memory(error: Exception) -> bool:
+    code = getattr(error, "error_code", None)
+    return isinstance(error, torch.OutOfMemoryError) or code == _CUDA_OUT_OF_MEMORY
 
 
 def _piece_of(utterance: EngineUtterance) -> PieceState:

@@ -25,7 +25,7 @@ from makima_tts.engine.manner import FrameWatcher, Manner
 from makima_tts.engine.runner import Runner
 from makima_tts.engine.scheduler import StepPlan, plan_step
 from makima_tts.engine.slots import Slots
-from makima_tts.engine.steps import Steps
+from makima_tts.engine.steps import DEVICE_IS_GONE, Steps
 from makima_tts.engine.utterance import EngineUtterance
 from makima_tts.errors import Cancelled, TtsError, TtsUnavailable
 from makima_tts.model.speech_model import SpeechModel
@@ -34,6 +34,8 @@ from makima_tts.speech import SpeechSink, UtteranceRequest
 _Result = TypeVar("_Result")
 Work = Callable[[SpeechModel], Generator[None, None, _Result]]
 
+# Of a compiler or a driver, for the log.
+_MOST_WORDS = 600
 _CLOSED = "The engine was closed."
 _DIED = "The engine has stopped; the server's log says why."
 _log = structlog.get_logger(__name__)
@@ -134,6 +136,8 @@ class EngineThread:
                 runner = self._new_runner(model)
                 steps = Steps(model, runner, self._manner, fail=self._fail, watch=self._watch)
             except BaseException as error:  # whoever waits hears all of it
+                if not isinstance(error, TtsError):  # nobody has said anything yet that it could quote
+                    _log.error("engine_not_loaded", engine="qwen3", words=str(error)[:_MOST_WORDS])
                 with _nobody_waits():
                     self._loaded.set_exception(error)
                 return
@@ -142,8 +146,8 @@ class EngineThread:
             try:
                 while not self._closing:
                     self._turn(model, steps)
-            except Exception:
-                _log.exception("engine_thread_died", engine="qwen3")
+            except Exception as error:
+                _log.exception("engine_thread_died", engine="qwen3", words=_words_of_the_device(error))
             finally:
                 self._over = True
                 self._end_all()
@@ -225,8 +229,9 @@ class EngineThread:
         try:
             steps.perform(plan, utterances)
         except Exception as error:
-            for slot in plan.speak:
-                self._fail(utterances[slot], steps.failure(error))
+            failure = steps.failure(error)
+            for slot in {*plan.speak, *(slot for slot, _count in plan.read)}:
+                self._fail(utterances[slot], failure)
 
     def _fail(self, utterance: EngineUtterance, error: TtsError) -> None:
         if utterance in self._utterances:
@@ -280,6 +285,11 @@ class EngineThread:
 
     def _last_word(self) -> TtsError:
         return Cancelled(_CLOSED) if self._closing else TtsUnavailable(_DIED)
+
+
+def _words_of_the_device(error: Exception) -> str | None:
+    """They quote nobody; others might."""
+    return str(error)[:_MOST_WORDS] if isinstance(error, DEVICE_IS_GONE) else None
 
 
 def _nobody_waits() -> contextlib.suppress:

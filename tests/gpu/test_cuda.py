@@ -121,6 +121,7 @@ def test_a_bucket_that_is_filled_up_and_one_of_many_rows_change_nobody(dtype: to
         assert np.array_equal(together[2], alone[0])
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_an_utterance_that_comes_and_speaks_never_makes_the_host_wait_for_the_device() -> None:
     """But for what it asks for; waiting for an event is no such thing."""
     model = on_gpu("odd", torch.bfloat16)
@@ -128,8 +129,8 @@ def test_an_utterance_that_comes_and_speaks_never_makes_the_host_wait_for_the_de
     prompt = model.prompts.write(model.tokenizer.encode(TEXTS[0]), "English", VoiceRows())
     runner.read(runner.parts(0, prompt)).wait()
     constant, codec = runner.constant(0, len(prompt.constant)), model.codec.new_state(1).row(0)
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         prompt = model.prompts.write(model.tokenizer.encode(TEXTS[0]), "English", VoiceRows())
         runner.begin(1, Sampling.of(model.config.generation), 7, codec)
         runner.put_constant(1, constant)

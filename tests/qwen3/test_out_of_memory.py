@@ -108,3 +108,30 @@ async def test_a_device_that_answers_nothing_any_more_ends_the_engine_and_not_on
         assert not engine.health().alive
         with pytest.raises(TtsUnavailable, match="stopped"):
             begin(engine, "Who is there?")
+
+
+async def test_a_device_that_is_gone_while_only_a_prompt_is_read_leaves_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def gone(*_given: object) -> Awaited[None]:
+        raise torch.AcceleratorError("device-side assert triggered")
+
+    async with running(ENDING) as engine:
+        monkeypatch.setattr(Runner, "read", gone)
+        with pytest.raises(TtsUnavailable, match="stopped"):
+            await chunks_of(begin(engine, "Who is there?"))
+        assert not engine.health().alive
+
+
+async def test_memory_that_the_driver_lacks_is_no_end_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_given: object) -> Awaited[None]:
+        error = torch.AcceleratorError("out of memory")
+        vars(error)["error_code"] = 2  # cudaErrorMemoryAllocation
+        raise error
+
+    async with running(ENDING) as engine:
+        with monkeypatch.context() as patch:
+            patch.setattr(Runner, "read", full)
+            with pytest.raises(GpuOutOfMemory):
+                await chunks_of(begin(engine, "Who is there?"))
+        assert await chunks_of(begin(engine, "Who is there?"))

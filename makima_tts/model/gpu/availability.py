@@ -26,6 +26,12 @@ def kernels_lack(device: torch.device) -> str | None:
         return "the package triton, which torch for CUDA brings along on Linux"
     if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
         return "a C compiler, with which Triton builds what launches a kernel: install gcc, or set CC"
-    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+    if not Path(sysconfig.get_path("include", _scheme()), "Python.h").exists():
         return "Python's headers, which Triton's launcher includes: install python3-dev"
     return None
+
+
+def _scheme() -> str:
+    """Where Triton looks: Debian's own scheme for what is installed locally has no headers."""
+    scheme = sysconfig.get_default_scheme()
+    return "posix_prefix" if scheme == "posix_local" else scheme
