@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,7 +16,7 @@ from makima_tts.engine.utterance import EngineUtterance
 from makima_tts.errors import GpuOutOfMemory, TtsError, TtsUnavailable
 from makima_tts.model.frames import PromptPart
 from makima_tts.speech import SpeechSink, SpeechStream, UtteranceRequest, VoicePrompt
-from tests.qwen3.engines import begin, chunks_of, running
+from tests.qwen3.engines import begin, chunks_of, running, sound
 from tests.small_models import ENDING, small_model
 
 ROOM_ROWS = 20
@@ -72,9 +73,7 @@ async def test_what_is_kept_of_voices_is_let_go_and_had_again(monkeypatch: pytes
     async with running("odd", manner=Manner(max_frames=4)) as engine:
         hidden = small_model("odd").config.talker_config.hidden_size
         voice = VoicePrompt(engine.facts.fingerprint, {"x_vector": torch.linspace(-1, 1, hidden).numpy()})
-        whole = [
-            chunk.pcm.tobytes() for chunk in await chunks_of(begin(engine, "Who is there?", voice=voice))
-        ]
+        whole = sound(await chunks_of(begin(engine, "Who is there?", voice=voice)))
         kept = voice.engine_share.size_bytes
         assert kept
 
@@ -86,10 +85,8 @@ async def test_what_is_kept_of_voices_is_let_go_and_had_again(monkeypatch: pytes
             with pytest.raises(GpuOutOfMemory, match="try again"):
                 await chunks_of(begin(engine, "Who is there?"))
         assert voice.engine_share.size_bytes == 0
-        again = [
-            chunk.pcm.tobytes() for chunk in await chunks_of(begin(engine, "Who is there?", voice=voice))
-        ]
-        assert b"".join(again) == b"".join(whole)
+        again = sound(await chunks_of(begin(engine, "Who is there?", voice=voice)))
+        assert np.abs(again - whole).max() < 2**-16  # how chunks are cut decides the last bits
         assert voice.engine_share.size_bytes == kept
 
 
