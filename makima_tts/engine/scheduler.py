@@ -59,7 +59,8 @@ class Order:
     ``plenty_s``: whoever has more to be heard yields; all of those together make a turn no more than
     ``plenty_share`` longer. ``patience_s``: nobody waits longer for a part of a prompt; ``work_patience_s``:
     nor other work for a slice. ``reading_s``: a turn reads no longer, so that who was read is heard before
-    the next is read. ``margin_s``: sound is there so long before it is due.
+    the next is read. ``margin_s``: sound is there so long before it is due. Prompts are written by the host,
+    between ``least_writing_s`` and ``most_writing_s`` in a turn.
     """
 
     plenty_s: float = 1.0
@@ -68,6 +69,8 @@ class Order:
     work_patience_s: float = 2.0
     reading_s: float = 0.2
     margin_s: float = 0.05
+    least_writing_s: float = 0.004
+    most_writing_s: float = 0.02
 
 
 def plan_step(
@@ -84,6 +87,14 @@ def plan_step(
     speak, hasten = turn.speak(read)
     work = work_since_s is not None and turn.has_time_for_work(work_since_s)
     return StepPlan(tuple(read.items()), speak, hasten, work)
+
+
+def writing_s(standings: Iterable[Standing], now_s: float, costs: Costs, *, order: Order = Order()) -> float:
+    """For how long prompts may be written before a turn: as nobody runs dry for, but always a little."""
+    able = [each for each in standings if each.able]
+    dry_s = min((each.due_s for each in able if each.heard), default=inf)
+    spare_s = dry_s - now_s - order.margin_s - costs.turn_s(len(able))
+    return min(max(spare_s, order.least_writing_s), order.most_writing_s)
 
 
 class _Turn:

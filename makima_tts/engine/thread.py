@@ -23,7 +23,7 @@ from makima_tts.engine.admission import Load
 from makima_tts.engine.capacity import streams_that_fit
 from makima_tts.engine.manner import FrameWatcher, Manner
 from makima_tts.engine.runner import Runner
-from makima_tts.engine.scheduler import StepPlan, plan_step
+from makima_tts.engine.scheduler import StepPlan, plan_step, writing_s
 from makima_tts.engine.slots import Slots
 from makima_tts.engine.steps import DEVICE_IS_GONE, Steps
 from makima_tts.engine.utterance import EngineUtterance
@@ -198,16 +198,24 @@ class EngineThread:
                 self._fail(utterance, steps.failure(error))
 
     def _sweep(self, steps: Steps) -> None:
-        """Those who are cancelled or have said everything leave; the others take up what they can."""
+        """Those who are cancelled or have said everything leave; the others take up what they can.
+
+        When many come at once, some have their prompts written in the next turn: those who speak are first.
+        """
         now_s = time.monotonic()
+        standings = [each.standing(steps.frame_s) for each in self._utterances]
+        written_until_s = now_s + writing_s(standings, now_s, steps.meter.costs)
         for utterance in tuple(self._utterances):
             if utterance.sink.cancelled:
                 self._leave(utterance)
             elif not utterance.advance(now_s):
                 self._leave(utterance)
                 utterance.sink.end(utterance.finish_reason)
-            elif utterance.piece is not None and utterance.piece.unread is None:
-                self._prepare(steps, utterance)
+            elif utterance.is_to_be_written:
+                if time.monotonic() < written_until_s:
+                    self._prepare(steps, utterance)
+                else:
+                    self._wake.set()
 
     def _prepare(self, steps: Steps, utterance: EngineUtterance) -> None:
         try:

@@ -116,18 +116,27 @@ class EngineUtterance:
         self.silence.begin_piece()
         return True
 
+    @property
+    def is_to_be_written(self) -> bool:
+        """There is a piece without a prompt."""
+        return self.piece is not None and self.piece.unread is None
+
     def standing(self, frame_s: float) -> Standing:
         """For whoever decides what comes next."""
         piece, dry_s = self.piece, self.clock.plays_until_s
         return Standing(
             slot=self.lease.slot,
-            able=piece is not None and not piece.ended and self.sink.has_credit,
+            able=self._has_something_to_do and self.sink.has_credit,
             heard=dry_s is not None,
             due_s=self.since_s if dry_s is None else dry_s + self.decoding * frame_s,
             unread=tuple(len(part.rows) for part in piece.unread or ()) if piece is not None else (),
             pending=self.pending,
             chunk_frames=self.chunk_frames,
         )
+
+    @property
+    def _has_something_to_do(self) -> bool:
+        return self.piece is not None and self.piece.unread is not None and not self.piece.ended
 
     def unsaid_s(self, frame_s: float) -> float:
         """Sound that is still to be made, as far as can be guessed."""

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from makima_tts.engine.costs import Costs
-from makima_tts.engine.scheduler import Order, Standing, plan_step
+from makima_tts.engine.scheduler import Order, Standing, plan_step, writing_s
 
 # A CPU: a step of 30 ms, 10 more for each stream's sound, a tenth of a second for a part of a prompt.
 COSTS = Costs(((1, 0.03), (8, 0.09)), sounds=((1, 0.01),), reads=((1, 0.003),), slice_s=0.1)
@@ -43,6 +43,15 @@ def test_a_newcomer_is_read_in_parts_when_there_is_time_for_one() -> None:
     plan = plan_step([speaking(0, 0.3), newcomer(1)], NOW_S, COSTS)
     assert plan.read == ((1, 1),)
     assert 1 not in plan.speak
+
+
+def test_prompts_are_written_as_long_as_nobody_runs_dry_for_and_always_a_little() -> None:
+    order = Order()
+    assert writing_s([], NOW_S, COSTS) == order.most_writing_s
+    assert writing_s([newcomer(0)], NOW_S, COSTS) == order.most_writing_s
+    assert writing_s([speaking(0, 5.0), speaking(1, 0.01)], NOW_S, COSTS) == order.least_writing_s
+    turn_s = COSTS.turn_s(1) + order.margin_s
+    assert order.least_writing_s < writing_s([speaking(0, turn_s + 0.01)], NOW_S, COSTS) < 0.011
 
 
 def test_nobody_waits_for_ever_to_be_read() -> None:
