@@ -8,7 +8,8 @@ from bisect import bisect_left
 # What a call decodes, counted in frames of one stream: larger calls are no faster for each, and what a call
 # computes with grows with them.
 CALL_FRAMES = 256
-_POWERS = (1, 2, 4, 8)
+# How many frames of a stream one call decodes.
+TURN_FRAMES = (1, 2, 4, 8)
 
 
 def bucket_sizes(most: int) -> tuple[int, ...]:
@@ -34,15 +35,10 @@ def bucket_of(count: int, sizes: tuple[int, ...]) -> int:
 
 def turns_of(frames: int) -> list[int]:
     """Frames of a stream, in turns of 8, 4, 2 and 1: 12 is 8 and 4."""
-    turns = [_POWERS[-1]] * (frames // _POWERS[-1])
-    return turns + [size for size in reversed(_POWERS[:-1]) if frames & size]
+    turns = [TURN_FRAMES[-1]] * (frames // TURN_FRAMES[-1])
+    return turns + [size for size in reversed(TURN_FRAMES[:-1]) if frames & size]
 
 
 def call_sizes(frames: int, streams: int) -> tuple[int, ...]:
     """How many streams one call decodes ``frames`` frames of."""
     return bucket_sizes(min(streams, max(1, CALL_FRAMES // frames)))
-
-
-def turn_sizes() -> tuple[int, ...]:
-    """How many frames of a stream one call decodes."""
-    return _POWERS

@@ -17,7 +17,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from makima_tts.engine.buckets import bucket_of, bucket_sizes, call_sizes, turn_sizes, turns_of
+from makima_tts.engine.buckets import TURN_FRAMES, bucket_of, bucket_sizes, call_sizes, turns_of
 from makima_tts.engine.graphs import Capture, Replay
 from makima_tts.engine.inputs import Pairs
 from makima_tts.engine.launches import Decoded, SlotBuffers, packed_frames, packed_sound
@@ -106,7 +106,7 @@ class Captured:
 
     def _works(self) -> Iterator[tuple[tuple[object, ...], Callable[[], object]]]:
         """The largest first: the memory that they compute with is then enough for the others."""
-        for turn in reversed(turn_sizes()):
+        for turn in reversed(TURN_FRAMES):
             for size in reversed(call_sizes(turn, self._buffers.spare)):
                 yield ("decode", turn, size), partial(self._decode, turn, size)
         for size in reversed(self._batches):
@@ -165,7 +165,7 @@ class _Tensors:
         spare, device, state = buffers.spare, model.device, buffers.frames
         rows = state.hidden.new_zeros(most_rows, state.hidden.shape[1])
         codebooks, samples = buffers.codes.shape[2], model.frame_samples
-        widths = {turn: turn * samples + 2 * turn for turn in turn_sizes()}
+        widths = {turn: turn * samples + 2 * turn for turn in TURN_FRAMES}
         return cls(
             reading=Pairs(most_rows, spare, device),
             stepping=Pairs(spare, spare, device),

@@ -70,7 +70,8 @@ class Launches(Protocol):
     @property
     def runs_ahead(self) -> bool: ...
 
-    def read(self, parts: Sequence[PromptPart]) -> None: ...
+    def read(self, parts: Sequence[PromptPart]) -> None:
+        """Prefill, of one slot in order."""
 
     def make(self, slots: Sequence[int], stepped: Sequence[int], limit: int, at: Sequence[int]) -> Tensor:
         """int32 [B, Q + 2] of ``packed_frames``; codes are kept at place ``at`` of each slot's chunk."""

@@ -131,8 +131,9 @@ class Steps:
         try:
             act()
         except Exception as error:
+            failure = self.failure(error)
             for utterance in concerned:
-                self._fail(utterance, self.failure(error))
+                self._fail(utterance, failure)
 
     def failure(self, error: Exception, words: str = _WORDS) -> TtsError:
         """What went wrong, for a client. Where memory did, what can be had again is let go first.
@@ -148,26 +149,14 @@ class Steps:
         return as_failure(error, words, memory=memory)
 
     def _read(self, parts: Mapping[EngineUtterance, list[PromptPart]]) -> None:
-        """All at once; if that fails each alone, so that nobody takes others with him.
-
-        If memory does not suffice, it does for all but the newest.
-        """
+        """All at once."""
         if not parts:
             return
         together = [part for each in parts.values() for part in each]
         try:
             awaited = self._runner.read(together)
-        except torch.OutOfMemoryError as error:
-            newest = max(parts, key=lambda each: each.arrived_s)
-            self._fail(newest, self.failure(error))
-            self._read({each: some for each, some in parts.items() if each is not newest})
-            return
         except Exception as error:
-            for utterance in parts:
-                if len(parts) == 1:
-                    self._fail(utterance, self.failure(error))
-                else:
-                    self._read({utterance: parts[utterance]})
+            self._read_fewer(parts, error)
             return
         self._readings.append(_Reading(awaited, tuple(parts), sum(len(part.rows) for part in together)))
         for utterance in parts:
@@ -175,6 +164,16 @@ class Steps:
                 self._was_read(utterance)
             except Exception as error:
                 self._fail(utterance, self.failure(error))
+
+    def _read_fewer(self, parts: Mapping[EngineUtterance, list[PromptPart]], error: Exception) -> None:
+        """Without the newest, if memory does not suffice; else each alone: nobody takes others with him."""
+        if len(parts) == 1 or _is_want_of_memory(error):
+            newest = max(parts, key=lambda each: each.arrived_s)
+            self._fail(newest, self.failure(error))
+            self._read({each: some for each, some in parts.items() if each is not newest})
+            return
+        for utterance, some in parts.items():
+            self._read({utterance: some})
 
     def _take_reading(self, reading: "_Reading") -> None:
         reading.awaited.wait()
@@ -196,8 +195,10 @@ class Steps:
     def _keep_constant(self, slot: int, rows: int, voice: LoadedVoice, key: tuple[str, bool]) -> None:
         try:
             voice.keep_constant(*key, self._runner.constant(slot, rows))
-        except torch.OutOfMemoryError as error:  # the next one who speaks with it reads it again
-            self.failure(error)
+        except Exception as error:
+            if not _is_want_of_memory(error):
+                raise
+            self.failure(error)  # the next one who speaks with it reads it again
 
     def _budget(self, utterance: EngineUtterance, piece: PieceState) -> int:
         """Frames that a piece may have: what its text can take to say, and there is room for."""
@@ -273,7 +274,8 @@ class Steps:
         for frames, utterances in sorted(due.items()):
             if frames:
                 self._start_sound(utterances, frames, streams)
-            for utterance in utterances if not frames else ():
+                continue
+            for utterance in utterances:
                 self._deliver(utterance, _NOTHING)
 
     def _start_sound(self, utterances: list[EngineUtterance], frames: int, streams: int) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -198,24 +198,26 @@ class EngineThread:
                 self._fail(utterance, steps.failure(error))
 
     def _sweep(self, steps: Steps) -> None:
-        """Those who are cancelled or have said everything leave; the others take up what they can.
-
-        When many come at once, some have their prompts written in the next turn: those who speak are first.
-        """
+        """Those who are cancelled or have said everything leave; the others take up what they can."""
         now_s = time.monotonic()
-        standings = [each.standing(steps.frame_s) for each in self._utterances]
-        written_until_s = now_s + writing_s(standings, now_s, steps.meter.costs)
         for utterance in tuple(self._utterances):
             if utterance.sink.cancelled:
                 self._leave(utterance)
             elif not utterance.advance(now_s):
                 self._leave(utterance)
                 utterance.sink.end(utterance.finish_reason)
-            elif utterance.is_to_be_written:
-                if time.monotonic() < written_until_s:
-                    self._prepare(steps, utterance)
-                else:
-                    self._wake.set()
+        if newcomers := [each for each in self._utterances if each.is_to_be_written]:
+            self._write(steps, newcomers, now_s)
+
+    def _write(self, steps: Steps, newcomers: Sequence[EngineUtterance], now_s: float) -> None:
+        """Prompts. When many come at once, some wait for the next turn: those who speak are first."""
+        standings = [each.standing(steps.frame_s) for each in self._utterances]
+        until_s = now_s + writing_s(standings, now_s, steps.meter.costs)
+        for utterance in newcomers:
+            if time.monotonic() >= until_s:
+                self._wake.set()
+                return
+            self._prepare(steps, utterance)
 
     def _prepare(self, steps: Steps, utterance: EngineUtterance) -> None:
         try:

@@ -90,8 +90,9 @@ async def test_what_is_kept_of_voices_is_let_go_and_had_again(monkeypatch: pytes
         assert voice.engine_share.size_bytes == kept
 
 
+@pytest.mark.parametrize("call", ["make", "read"])
 async def test_a_device_that_answers_nothing_any_more_ends_the_engine_and_not_one_after_the_other(
-    monkeypatch: pytest.MonkeyPatch,
+    call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CUDA answers every call with the same error from then on, and ``/ready`` must not go on saying yes."""
 
@@ -99,25 +100,12 @@ async def test_a_device_that_answers_nothing_any_more_ends_the_engine_and_not_on
         raise torch.AcceleratorError("an illegal memory access was encountered")
 
     async with running(ENDING) as engine:
-        monkeypatch.setattr(Runner, "make", gone)
+        monkeypatch.setattr(Runner, call, gone)
         with pytest.raises(TtsUnavailable, match="stopped"):
             await chunks_of(begin(engine, "Who is there?"))
         assert not engine.health().alive
         with pytest.raises(TtsUnavailable, match="stopped"):
             begin(engine, "Who is there?")
-
-
-async def test_a_device_that_is_gone_while_only_a_prompt_is_read_leaves_nobody_waiting(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def gone(*_given: object) -> Awaited[None]:
-        raise torch.AcceleratorError("device-side assert triggered")
-
-    async with running(ENDING) as engine:
-        monkeypatch.setattr(Runner, "read", gone)
-        with pytest.raises(TtsUnavailable, match="stopped"):
-            await chunks_of(begin(engine, "Who is there?"))
-        assert not engine.health().alive
 
 
 async def test_memory_that_the_driver_lacks_is_no_end_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
