@@ -17,7 +17,8 @@ from makima_tts.engine.costs import Costs
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where an utterance stands. ``able``: there is a piece, and credit for its sound.
+    """Where an utterance stands. ``able``: a piece is written and has not ended, and there is credit for its
+    sound.
 
     ``due_s``: when its listener runs dry; of a newcomer (``heard`` is False) since when it waits. ``unread``:
     the rows of each part of its prompt that is still to be read. ``pending``: frames that are not sound yet;
