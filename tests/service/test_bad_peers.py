@@ -46,7 +46,8 @@ def service(shared_service: ServerProcess) -> Iterator[ServerProcess]:
     """The shared one; whatever a test did to it, every connection must be gone afterwards."""
     before_files = shared_service.open_files
     yield shared_service
-    assert eventually(lambda: shared_service.open_files == before_files, within_s=LEAVE_S)
+    # fewer when the last test's connection was still closing before
+    assert eventually(lambda: shared_service.open_files <= before_files, within_s=LEAVE_S)
 
 
 def get(server: ServerProcess, path: str) -> tuple[int, str]:
@@ -198,6 +199,7 @@ def test_twenty_thousand_hostile_messages_leave_the_service_as_it_was(service: S
     assert sent == MESSAGES
     assert_all_released(service, 10.0)
     assert_speaks(service)
-    assert eventually(lambda: service.open_files == before_files, within_s=MARGIN_S)
+    # fewer when what spoke before was still closing then
+    assert eventually(lambda: service.open_files <= before_files, within_s=MARGIN_S)
     print(f"{(service.resident_bytes - before_bytes) / 2**20:.1f} MiB after {sent} hostile messages")
     assert service.resident_bytes - before_bytes < GROWTH_BYTES
