@@ -84,7 +84,7 @@ $(CAN_RUN): pyproject.toml $(PINS) | $(BIN)/python
 
 $(CAN_TEST): pyproject.toml $(PINS) | $(BIN)/python
 	@echo "Installing what the tests need, torch among it (once; a few minutes)."
-	@$(PIP) install --quiet --constraint $(PINS) --editable ".[preview,qwen3,dev]"
+	@$(PIP) install --quiet --constraint $(PINS) --editable ".[preview,qwen3,wyoming,dev]"
 	@touch $(CAN_RUN) $@
 
 # Without its own list of needs, which would bring gradio; requirements/qwen-tts.txt has what it imports. With

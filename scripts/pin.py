@@ -17,9 +17,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / "requirements" / "constraints.txt"
-HEADING = "# Written by `make pin`: what the default, development and qwen3 installs bring, indirectly too.\n"
+HEADING = "# Written by `make pin`: what the default, development, qwen3, wyoming and play installs bring, indirectly too.\n"
 
-EXTRAS = ("preview", "qwen3", "dev")
+EXTRAS = ("preview", "qwen3", "wyoming", "play", "dev")
 PYTHONS = ("3.11", "3.12", "3.13")
 # The release that Qwen3-TTS is measured with; a newer one is a change of its own.
 HELD = ("torch==2.13.0",)

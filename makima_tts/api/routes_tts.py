@@ -3,14 +3,15 @@
 In: JSON. Out: audio. Does not know: how it is made.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
 from pydantic import AfterValidator, Field
 
 from makima_tts.api.failures import failures
 from makima_tts.api.service import Service
-from makima_tts.api.spoken_response import MEDIA_TYPES, SpokenResponse, Wanted
+from makima_tts.api.spoken_response import SpokenResponse, Wanted
+from makima_tts.audio import MEDIA_TYPES, OutputFormat
 from makima_tts.protocol.client_messages import MAX_SEED, ClientFields, Language, SampleRate, VoiceId
 
 
@@ -31,7 +32,7 @@ class TtsRequest(ClientFields):
     ]
     voice: VoiceId | None = None
     language: Language = "English"
-    format: Literal["wav", "pcm"] = "wav"
+    format: OutputFormat = "wav"
     sample_rate: SampleRate = 24000
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
 

@@ -4,13 +4,11 @@ In: a text and how to say it. Out: WAV or PCM bytes. Does not know: routes, the 
 """
 
 import asyncio
-import struct
 import time
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Literal
 
 import structlog
 from fastapi import Response
@@ -18,16 +16,12 @@ from starlette.types import Receive, Scope, Send
 
 from makima_tts.api.failures import error_response
 from makima_tts.api.service import Service
-from makima_tts.audio import PcmEncoder
+from makima_tts.audio import MEDIA_TYPES, OutputFormat, open_encoder
 from makima_tts.errors import Cancelled, InvalidText, TtsError, TtsUnavailable, UtteranceTimeout
 from makima_tts.speech import AudioChunk, SpeechStream, UtteranceRequest
 from makima_tts.text import clean, pieces_of
 
 _log = structlog.get_logger(__name__)
-
-MEDIA_TYPES = {"wav": "audio/wav", "pcm": "audio/pcm"}
-_UNKNOWN_LENGTH = 0xFFFFFFFF
-_BYTES_PER_SAMPLE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +31,7 @@ class Wanted:
     text: str = field(repr=False)
     voice: str | None
     language: str
-    format: Literal["wav", "pcm"]
+    format: OutputFormat
     sample_rate_hz: int
     seed: int | None
 
@@ -52,7 +46,6 @@ class SpokenResponse(Response):
         super().__init__(media_type=MEDIA_TYPES[wanted.format])
         del self.headers["content-length"]  # nobody knows it yet
         self._utterance = _Utterance(service, wanted)
-        self._header = _wav_header(wanted.sample_rate_hz) if wanted.format == "wav" else b""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -70,9 +63,8 @@ class SpokenResponse(Response):
                         await send(
                             {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
                         )
-                    body = data if started else self._header + data
-                    started = True
-                    await send({"type": "http.response.body", "body": body, "more_body": True})
+                        started = True
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         except TtsError as error:
             if started:  # too late for a status; no client takes an unfinished body for the whole
@@ -87,7 +79,9 @@ class _Utterance:
     def __init__(self, service: Service, wanted: Wanted) -> None:
         self._service = service
         self._wanted = wanted
-        self._encoder = PcmEncoder(service.engine.facts.sample_rate_hz, wanted.sample_rate_hz, "pcm16")
+        self._encoder = open_encoder(
+            wanted.format, service.engine.facts.sample_rate_hz, wanted.sample_rate_hz
+        )
         self._began_s = time.monotonic()
         self._ttfa_s: float | None = None
         self._synthesis_s = self._audio_s = 0.0
@@ -167,11 +161,3 @@ class _Utterance:
 async def _disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _wav_header(sample_rate_hz: int) -> bytes:
-    """RIFF/WAVE, mono PCM16, of a length that nobody knows yet (all ones, as players expect of a stream)."""
-    byte_rate = sample_rate_hz * _BYTES_PER_SAMPLE
-    shape = struct.pack("<IHHIIHH", 16, 1, 1, sample_rate_hz, byte_rate, _BYTES_PER_SAMPLE, 16)
-    unknown = struct.pack("<I", _UNKNOWN_LENGTH)
-    return b"RIFF" + unknown + b"WAVEfmt " + shape + b"data" + unknown
