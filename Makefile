@@ -21,8 +21,8 @@ say: $(CAN_RUN)  ## Speak into speech.wav (TEXT="Hello.")
 	@test -n "$$TEXT" || { echo 'Say what? make say TEXT="Hello."' >&2; exit 2; }
 	@exec $(BIN)/makima-tts say "$$TEXT" --out speech.wav $(ARGS)
 
-test: $(CAN_TEST)  ## Run all tests (ARGS="-k cancel")
-	$(BIN)/python -m pytest $(ARGS)
+test: $(CAN_TEST)  ## Run all tests, a file on each of two cores (ARGS="-k cancel")
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(CAN_TEST)  ## Format, lint, types, layers, spelling, architecture
 	$(BIN)/ruff format --check .

@@ -19,6 +19,9 @@ from tests.transport.processes import ServerProcess
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Exact where tests compare with the reference; servers of their own are started with the defaults.
 os.environ.setdefault("TTS_CPU_PRECISION", "fp32")
+# A worker of pytest-xdist is told how wide the terminal is, and rich would hold to that from its import on.
+for size in ("COLUMNS", "LINES"):
+    os.environ.pop(size, None)
 # Without a GPU its kernels are interpreted, which is settled when they are imported.
 if shutil.which("nvidia-smi") is None:
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -26,7 +29,8 @@ if shutil.which("nvidia-smi") is None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Every run is held to the budgets, whichever part of the tests it runs."""
-    config.pluginmanager.register(SuiteBudgets())
+    if not hasattr(config, "workerinput"):  # pytest-xdist's workers report to who adds up
+        config.pluginmanager.register(SuiteBudgets())
     # By itself structlog shows the values of all variables below a traceback: of tensors, that takes seconds.
     *before, _renderer = structlog.get_config()["processors"]
     plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
