@@ -9,7 +9,6 @@ fails only far beyond that.
 """
 
 import time
-
 from collections import defaultdict
 from pathlib import Path
 
