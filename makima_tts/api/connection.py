@@ -80,7 +80,7 @@ class Connection:
             SendAudio: lambda effect: self._outbox.put(AudioFrame(effect.data)),
             LoadVoice: self._load_voice,
             StartSpeech: self._start_speech,
-            FeedPiece: lambda effect: self._pumps[effect.utterance_id][0].feed(effect.text),
+            FeedPiece: self._feed_piece,
             FinishText: lambda effect: self._pumps[effect.utterance_id][0].finish(),
             CancelSpeech: self._cancel_speech,
             JoinContract: lambda effect: self._service.contracts.join(self, effect.contract_id),
@@ -208,6 +208,9 @@ class Connection:
         task = self._tasks.create_task(pump.run())
         self._pumps[effect.utterance_id] = (pump, task)
         task.add_done_callback(lambda _: self._pumps.pop(effect.utterance_id))
+
+    def _feed_piece(self, effect: FeedPiece) -> None:
+        self._pumps[effect.utterance_id][0].feed(effect.text, effect.ends_piece)
 
     async def _find_voice(self, wanted: str | None) -> VoicePrompt | None:
         """One named in ``speak`` is that or VOICE_NOT_FOUND; else the session's, or the next in line."""

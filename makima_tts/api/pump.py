@@ -62,21 +62,28 @@ class Pump:
             engine.facts.sample_rate_hz, order.format.sample_rate_hz, order.format.encoding
         )
         self._stream: SpeechStream | None = None
-        self._early_pieces: list[str] = []
+        self._early_text: list[tuple[str, bool]] = []
+        self._piece_is_open = False
         self._finished = False
         self._over = False
         self._cancelled_s: float | None = None
         self._last_piece = 0
         self._unspoken_pieces = 0
 
-    def feed(self, piece: str) -> None:
+    def feed(self, text: str, ends_piece: bool = True) -> None:
+        """A piece, or a part of one."""
+        if not self._piece_is_open:
+            self._begin_piece()
+        self._piece_is_open = not ends_piece
+        if self._stream is None:
+            self._early_text.append((text, ends_piece))
+        else:
+            self._stream.feed(text, ends_piece=ends_piece)
+
+    def _begin_piece(self) -> None:
         if self._unspoken_pieces == 0 and self._listener.ahead_s(time.monotonic()) == 0:
             self._listener.reset()  # the listener has run dry for want of text: nobody is late
         self._unspoken_pieces += 1
-        if self._stream is None:
-            self._early_pieces.append(piece)
-        else:
-            self._stream.feed(piece)
 
     def finish(self) -> None:
         self._finished = True
@@ -126,8 +133,8 @@ class Pump:
         self._stream = self._engine.open(
             UtteranceRequest(order.utterance_id, order.language, voice, order.seed)
         )
-        for piece in self._early_pieces:
-            self._stream.feed(piece)
+        for text, ends_piece in self._early_text:
+            self._stream.feed(text, ends_piece=ends_piece)
         if self._finished:
             self._stream.finish()
         return self._stream

@@ -45,8 +45,13 @@ class StartSpeech:
 
 @dataclass(frozen=True, slots=True)
 class FeedPiece:
+    """A piece, or the next part of one: their texts, put together, are the piece. Parts are cut where words
+    begin or end; the last one may be empty. FinishText ends a piece that is still open.
+    """
+
     utterance_id: str
     text: str = field(repr=False)
+    ends_piece: bool = True
 
 
 @dataclass(frozen=True, slots=True)

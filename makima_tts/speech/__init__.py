@@ -13,7 +13,7 @@ from makima_tts.speech.engine import (
     check_request,
 )
 from makima_tts.speech.listener import ListenerClock
-from makima_tts.speech.stream import AudioChunk, FinishReason, SpeechSink, SpeechStream
+from makima_tts.speech.stream import AudioChunk, FinishReason, Part, SpeechSink, SpeechStream
 from makima_tts.speech.voice import CloneMode, EngineShare, VoicePrompt, VoiceReference
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "FinishReason",
     "ListenerClock",
     "LoadProgress",
+    "Part",
     "ProgressReport",
     "SpeechEngine",
     "SpeechSink",

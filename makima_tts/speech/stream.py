@@ -40,6 +40,15 @@ class AudioChunk:
     synthesis_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Text of one piece: the whole of it if it both begins and ends it. The last one may be empty."""
+
+    text: str = field(repr=False)
+    begins_piece: bool = True
+    ends_piece: bool = True
+
+
 class _Crossing:
     """The state both halves share. Every field is only changed on the loop's thread, but ``put``."""
 
@@ -47,7 +56,8 @@ class _Crossing:
         self.loop = asyncio.get_running_loop()
         self.buffer_samples = buffer_samples
         self.wake_engine = wake_engine
-        self.pieces: deque[str] = deque()
+        self.parts: deque[Part] = deque()
+        self.piece_is_open = False
         self.fed_chars = 0
         self.text_closed = False
         self.cancelled = False
@@ -75,6 +85,7 @@ class SpeechSink:
 
     def __init__(self, crossing: _Crossing) -> None:
         self._crossing = crossing
+        self._gathered: list[str] = []
 
     @property
     def cancelled(self) -> bool:
@@ -93,21 +104,35 @@ class SpeechSink:
 
     @property
     def fed_chars(self) -> int:
-        """The length of all pieces so far, those that were taken among them."""
+        """The length of all text so far, of what was taken too."""
         return self._crossing.fed_chars
 
+    def take_part(self) -> Part | None:
+        """The next part of a piece, or None when there is none now. For who can speak a piece that grows.
+
+        A piece that was begun is ended, if only by an empty part, before ``text_closed`` is true.
+        """
+        # Cleared by the loop at any moment, when it is cancelled.
+        with contextlib.suppress(IndexError):
+            return self._crossing.parts.popleft()
+        return None
+
     def take_piece(self) -> str | None:
-        """The next piece, or None when there is none now."""
-        pieces = self._crossing.pieces
-        return pieces.popleft() if pieces else None
+        """The next piece, once all of it has come, or None when there is none now."""
+        while (part := self.take_part()) is not None:
+            self._gathered.append(part.text)
+            if part.ends_piece:
+                piece = "".join(self._gathered)
+                self._gathered.clear()
+                return piece
+        return None
 
     async def next_piece(self) -> str | None:
         """Waits for the next piece; None when the text is closed and used up, or cancelled. Loop only."""
-        crossing = self._crossing
-        while not crossing.cancelled:
-            if crossing.pieces:
-                return crossing.pieces.popleft()
-            if crossing.text_closed:
+        while not self._crossing.cancelled:
+            if (piece := self.take_piece()) is not None:
+                return piece
+            if self._crossing.text_closed:
                 return None
             await self._change()
         return None
@@ -168,15 +193,23 @@ class SpeechStream:
         """Why it ended, once iteration has ended without an error."""
         return self._crossing.finish_reason
 
-    def feed(self, piece: str) -> None:
-        """Append a piece of cleaned text; ignored once finished or cancelled."""
-        if not self._crossing.text_closed:
-            self._crossing.pieces.append(piece)
-            self._crossing.fed_chars += len(piece)
-            self._crossing.tell_engine()
+    def feed(self, text: str, *, ends_piece: bool = True) -> None:
+        """Append a piece of cleaned text, or a part of one; ignored once finished or cancelled.
+
+        The parts of a piece, put together, are the piece. They are cut where words begin or end.
+        """
+        crossing = self._crossing
+        if crossing.text_closed:
+            return
+        crossing.parts.append(Part(text, not crossing.piece_is_open, ends_piece))
+        crossing.piece_is_open = not ends_piece
+        crossing.fed_chars += len(text)
+        crossing.tell_engine()
 
     def finish(self) -> None:
-        """No more text will come. Idempotent."""
+        """No more text will come: what was begun is whole. Idempotent."""
+        if self._crossing.piece_is_open:
+            self.feed("")
         self._crossing.text_closed = True
         self._crossing.tell_engine()
 
@@ -186,7 +219,7 @@ class SpeechStream:
         if crossing.cancelled:
             return
         crossing.cancelled = crossing.text_closed = True
-        crossing.pieces.clear()
+        crossing.parts.clear()
         crossing.chunks.clear()
         crossing.tell_engine()
         crossing.for_caller.set()

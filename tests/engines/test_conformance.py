@@ -192,6 +192,20 @@ async def test_text_that_grows_while_it_is_spoken_sounds_as_if_it_came_at_once(e
     assert same_sound(sound(chunks), sound(await speak(engine, *PIECES)))
 
 
+async def test_pieces_that_come_in_parts_sound_as_if_they_came_whole(engine: SpeechEngine) -> None:
+    stream = begin(engine)
+    for piece in PIECES:
+        first, _, rest = piece.partition(" ")
+        for part in (first, f" {rest}"):
+            stream.feed(part, ends_piece=False)
+            await asyncio.sleep(0)
+        stream.feed("")
+    stream.finish()
+    chunks = await chunks_of(stream)
+    assert [chunk.piece_index for chunk in chunks if chunk.ends_piece] == [0, 1, 2]
+    assert same_sound(sound(chunks), sound(await speak(engine, *PIECES)))
+
+
 async def test_utterances_side_by_side_sound_as_they_do_alone(engine: SpeechEngine) -> None:
     alone = [sound(await speak(engine, *PIECES, seed=seed)) for seed in (1, 2, 3)]
     together = await asyncio.gather(*(speak(engine, *PIECES, seed=seed) for seed in (1, 2, 3)))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from makima_tts.errors import Cancelled, InvalidText, SynthesisError
-from makima_tts.speech import AudioChunk, SpeechSink, SpeechStream
+from makima_tts.speech import AudioChunk, Part, SpeechSink, SpeechStream
 
 
 def chunk(samples: int = 10, level: float = 0.5, piece_index: int = 0) -> AudioChunk:
@@ -167,6 +167,44 @@ async def test_pieces_are_taken_in_order_until_the_text_is_closed() -> None:
     assert sink.text_closed
     assert sink.take_piece() == "three"
     assert await sink.next_piece() is None
+
+
+async def test_parts_are_gathered_until_their_piece_ends() -> None:
+    stream, sink = crossing()
+    stream.feed("one", ends_piece=False)
+    stream.feed(" and", ends_piece=False)
+    assert sink.take_piece() is None
+    stream.feed(" two")
+    stream.feed("three")
+    assert sink.take_piece() == "one and two"
+    assert await sink.next_piece() == "three"
+    assert sink.fed_chars == len("one and twothree")
+
+
+async def test_text_that_is_closed_ends_the_piece_that_is_open() -> None:
+    stream, sink = crossing()
+    waiting = asyncio.create_task(sink.next_piece())
+    stream.feed("half", ends_piece=False)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    stream.finish()
+    stream.finish()
+    assert await waiting == "half"
+    assert await sink.next_piece() is None
+
+
+async def test_parts_say_where_pieces_begin_and_end() -> None:
+    stream, sink = crossing()
+    for text, ends_piece in (("one", False), ("", True), ("two", True), ("three", False)):
+        stream.feed(text, ends_piece=ends_piece)
+    stream.finish()
+    assert list(iter(sink.take_part, None)) == [
+        Part("one", True, False),
+        Part("", False, True),
+        Part("two", True, True),
+        Part("three", True, False),
+        Part("", False, True),
+    ]
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
