@@ -8,8 +8,10 @@ PINS := requirements/constraints.txt
 CAN_RUN := $(VENV)/.can-run
 CAN_TEST := $(VENV)/.can-test
 
+NODE_PACKAGES := tests/docs/node
+
 .DEFAULT_GOAL := help
-.PHONY: help run say test check bench compare load gpu host-path simulate pin docs env-example golden venv-qwen-tts clean
+.PHONY: help run say test check bench compare load gpu host-path simulate pin docs env-example golden venv-qwen-tts node clean
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,8 +67,11 @@ golden: .venvs/qwen-tts/.can-run  ## Renew what the reference package is known t
 
 venv-qwen-tts: .venvs/qwen-tts/.can-run  ## An environment for the qwen-tts package, whose pins clash with ours
 
+node: $(NODE_PACKAGES:%=%/node_modules/.ready)  ## Install what the tests in JavaScript need
+
 clean:  ## Remove what was installed, built or cached; voices and models stay
 	rm -rf $(VENV) .venvs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name node_modules -type d -prune -exec rm -rf {} +
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # As it was written: make would read a $ in it.
@@ -86,6 +91,10 @@ $(CAN_TEST): pyproject.toml $(PINS) | $(BIN)/python
 	@echo "Installing what the tests need, torch among it (once; a few minutes)."
 	@$(PIP) install --quiet --constraint $(PINS) --editable ".[preview,qwen3,wyoming,dev]"
 	@touch $(CAN_RUN) $@
+
+%/node_modules/.ready: %/package-lock.json
+	@npm ci --prefix $* --no-audit --no-fund
+	@touch $@
 
 # Without its own list of needs, which would bring gradio; requirements/qwen-tts.txt has what it imports. With
 # pytest, since the tests of its engine run in there.

@@ -27,7 +27,7 @@ BUDGETS_S = {
     "cli": 55,
     "client": 10,
     "containers": 60,
-    "docs": 5,
+    "docs": 10,
     "engines": 35,
     "gpu": 60,
     "kernels": 80,

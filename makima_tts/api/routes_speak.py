@@ -1,15 +1,18 @@
 """The WebSocket, and what turns a connection away.
 
-In: upgrades. Out: connections. Does not know: the conversation.
+In: upgrades. Out: connections, and what is said over them as AsyncAPI. Does not know: the conversation.
 """
+
+from typing import Any
 
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
+from makima_tts import __version__
 from makima_tts.api.connection import Connection, accepted_subprotocol
 from makima_tts.api.service import Service
 from makima_tts.errors import RateLimited
-from makima_tts.protocol import ErrorMessage, serialize
+from makima_tts.protocol import ErrorMessage, asyncapi_document, serialize
 
 _RETRY_AFTER_S = 5.0
 _CLOSE_NO_CAPACITY = 1013
@@ -17,8 +20,9 @@ _CLOSE_TOO_OFTEN = 4429
 
 
 def speak_router(service: Service) -> APIRouter:
-    """``/api/v1/speak``; see docs/protocol.md."""
+    """``/api/v1/speak`` and ``/asyncapi.json``, which describes it; see docs/protocol.md."""
     router = APIRouter()
+    description = asyncapi_document(__version__)
 
     @router.websocket("/api/v1/speak")
     async def speak(websocket: WebSocket) -> None:
@@ -29,6 +33,10 @@ def speak_router(service: Service) -> APIRouter:
             await _turn_away(websocket, service, "full", _CLOSE_NO_CAPACITY)
         else:
             await Connection(websocket, service).run()
+
+    @router.get("/asyncapi.json", include_in_schema=False)
+    async def asyncapi() -> dict[str, Any]:
+        return description
 
     return router
 

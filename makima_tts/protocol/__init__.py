@@ -4,6 +4,7 @@ In: text frames. Out: typed client messages; typed server messages and their JSO
 sessions, engines, sockets, clocks. ``docs/protocol.md`` is the contract that this package spells out.
 """
 
+from makima_tts.protocol.asyncapi import asyncapi_document
 from makima_tts.protocol.client_messages import (
     Cancel,
     ClientMessage,
@@ -79,6 +80,7 @@ __all__ = [
     "Stop",
     "Stopped",
     "Transport",
+    "asyncapi_document",
     "language_name",
     "parse_client_message",
     "parse_server_message",

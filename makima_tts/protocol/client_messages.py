@@ -39,7 +39,9 @@ def _known_sample_rate(wanted: int) -> int:
 
 
 Language = Annotated[str, Field(max_length=35), AfterValidator(_known_language)]
-SampleRate = Annotated[int, AfterValidator(_known_sample_rate)]
+SampleRate = Annotated[
+    int, AfterValidator(_known_sample_rate), Field(json_schema_extra={"enum": list(SAMPLE_RATES_HZ)})
+]
 UtteranceId = Annotated[str, Field(pattern=UTTERANCE_ID_PATTERN)]
 # A voice that is malformed is VOICE_NOT_FOUND, not INVALID_MESSAGE: nothing is checked here.
 VoiceId = str

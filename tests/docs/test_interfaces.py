@@ -1,0 +1,86 @@
+"""What programs read of our interfaces is valid, and is what goes over the wire."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft7Validator
+from openapi_spec_validator import validate
+
+from makima_tts import __version__
+from makima_tts.backends import ScriptedEngine
+from makima_tts.factory import build_app, build_service
+from makima_tts.protocol import asyncapi_document
+from makima_tts.settings import Settings
+from tests.api.recording import CONVERSATIONS, Line, read
+
+NODE = Path(__file__).parent / "node"
+SOCKET = asyncapi_document(__version__)
+
+
+def spoken(direction: str) -> list[dict[str, Any]]:
+    """Every message that was recorded from the client, or from the server."""
+    lines: list[Line] = [line for path in sorted(CONVERSATIONS.glob("*.jsonl")) for line in read(path)]
+    return [line[direction] for line in lines if direction in line]
+
+
+def schema_of(message: dict[str, Any]) -> dict[str, Any] | None:
+    described = SOCKET["components"]["messages"].get(message["type"])
+    return None if described is None else {**described["payload"], "components": SOCKET["components"]}
+
+
+def faults(message: dict[str, Any]) -> list[str]:
+    schema = schema_of(message)
+    if schema is None:
+        return [f"no message {message['type']}"]
+    return [fault.message for fault in Draft7Validator(schema).iter_errors(message)]
+
+
+async def test_openapi_is_valid(tmp_path: Path) -> None:
+    settings = Settings(voices_dir=tmp_path / "voices", cache_dir=tmp_path / "cache")
+    app = build_app(settings, build_service(settings, ScriptedEngine()))
+    validate(app.openapi())
+
+
+def test_asyncapi_is_valid_to_its_own_parser() -> None:
+    if not (NODE / "node_modules").is_dir():
+        assert not os.environ.get("MAKIMA_TTS_REQUIRE_NODE"), "run `make node`"
+        pytest.skip("`make node` installs AsyncAPI's parser")
+    told = subprocess.run(
+        ["node", "validate.mjs"],
+        cwd=NODE,
+        input=json.dumps(SOCKET),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert json.loads(told.stdout) == {"valid": True, "faults": []}
+
+
+def test_whatever_the_service_was_heard_to_say_is_as_described() -> None:
+    for message in spoken("server"):
+        steady = {**message, "sessionId": "0"} if "sessionId" in message else message
+        assert faults(steady) == [], message["type"]
+
+
+@pytest.mark.parametrize(
+    ("message", "fits"),
+    [
+        ({"type": "speak", "text": "Hello."}, True),
+        ({"type": "speak", "text": "Hello.", "priority": None, "utteranceId": None, "voice": None}, True),
+        ({"type": "start", "voice": "makima", "authToken": None, "something": "new"}, True),
+        ({"type": "speak"}, False),
+        ({"type": "speak", "text": "Hello.", "priority": "urgent"}, False),
+        ({"type": "start", "sampleRate": 12345}, False),
+    ],
+)
+def test_what_clients_may_say_is_described(message: dict[str, Any], fits: bool) -> None:
+    assert (faults(message) == []) is fits
+
+
+def test_every_message_that_clients_were_heard_to_say_is_as_described() -> None:
+    refused = [message for message in spoken("client") if faults(message)]
+    assert [message["type"] for message in refused] == ["dance", "start"]
