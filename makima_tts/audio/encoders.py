@@ -1,17 +1,40 @@
-"""From an engine's samples to a stream that a player or a file takes.
+"""From an engine's samples to a stream that a player, a telephone or a file takes.
 
-In: samples at the engine's rate, in any split. Out: the bytes of one stream, its header first. Does not
-know: routes, who listens.
+In: samples at the engine's rate, in any split; a format. Out: the bytes of one stream, its header first; or
+InvalidMessage for a rate that the format does not have. Does not know: routes, who listens.
 """
 
 import struct
 from typing import Literal, Protocol
 
-from makima_tts.audio.pcm import Pcm, PcmEncoder
+from makima_tts.audio.companding import G711_RATE_HZ
+from makima_tts.audio.pcm import Pcm, PcmEncoder, PcmEncoding
+from makima_tts.errors import InvalidMessage
 
-OutputFormat = Literal["wav", "pcm"]
-MEDIA_TYPES: dict[OutputFormat, str] = {"wav": "audio/wav", "pcm": "audio/pcm"}
+OutputFormat = Literal["wav", "pcm", "mp3", "opus", "flac", "aac", "mulaw", "alaw"]
+# The G.711 formats have no header: audio/basic is μ-law at 8 kHz by definition, audio/PCMA the A-law of RTP.
+MEDIA_TYPES: dict[OutputFormat, str] = {
+    "wav": "audio/wav",
+    "pcm": "audio/pcm",
+    "mp3": "audio/mpeg",
+    "opus": "audio/ogg; codecs=opus",
+    "flac": "audio/flac",
+    "aac": "audio/aac",
+    "mulaw": "audio/basic",
+    "alaw": "audio/PCMA",
+}
 
+MIN_SPEED = 0.5
+MAX_SPEED = 2.0
+
+_DEFAULT_RATE_HZ = 24_000
+# Formats that have less than every rate from 8 to 48 kHz.
+_RATES_HZ: dict[OutputFormat, tuple[int, ...]] = {
+    "opus": (8_000, 12_000, 16_000, 24_000, 48_000),
+    "mulaw": (G711_RATE_HZ,),
+    "alaw": (G711_RATE_HZ,),
+}
+_WITHOUT_HEADER: dict[OutputFormat, PcmEncoding] = {"pcm": "pcm16", "mulaw": "mulaw", "alaw": "alaw"}
 _UNKNOWN_LENGTH = 0xFFFFFFFF
 _BYTES_PER_SAMPLE = 2
 
@@ -28,10 +51,27 @@ class SpeechEncoder(Protocol):
         ...
 
 
-def open_encoder(wanted: OutputFormat, source_rate_hz: int, rate_hz: int) -> SpeechEncoder:
-    """Cheap until the first sample."""
-    pcm = PcmEncoder(source_rate_hz, rate_hz, "pcm16")
-    return pcm if wanted == "pcm" else _Headed(_wav_header(rate_hz), pcm)
+def rate_of(wanted: OutputFormat, asked_hz: int | None) -> int:
+    """The rate asked for, or (None) the format's own. Raises InvalidMessage where the format has it not."""
+    rates_hz = _RATES_HZ.get(wanted)
+    if asked_hz is None:
+        return _DEFAULT_RATE_HZ if rates_hz is None or _DEFAULT_RATE_HZ in rates_hz else rates_hz[0]
+    if rates_hz is not None and asked_hz not in rates_hz:
+        allowed = ", ".join(map(str, rates_hz))
+        raise InvalidMessage(f"The sample rate of {wanted} must be one of {allowed}; or leave it out.")
+    return asked_hz
+
+
+def open_encoder(
+    wanted: OutputFormat, source_rate_hz: int, rate_hz: int, *, speed: float = 1.0
+) -> SpeechEncoder:
+    """``rate_hz`` is one that :func:`rate_of` lets through; ``speed`` is MIN_SPEED to MAX_SPEED."""
+    if wanted in ("mp3", "opus", "flac", "aac"):
+        from makima_tts.audio.compressed import CompressedEncoder  # noqa: PLC0415 - loads FFmpeg
+
+        return CompressedEncoder(wanted, source_rate_hz, rate_hz, speed=speed)
+    encoder = PcmEncoder(source_rate_hz, rate_hz, _WITHOUT_HEADER.get(wanted, "pcm16"), speed=speed)
+    return _Headed(_wav_header(rate_hz), encoder) if wanted == "wav" else encoder
 
 
 class _Headed:

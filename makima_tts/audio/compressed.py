@@ -1,0 +1,112 @@
+"""Speech in the formats that music players and browsers take, compressed while it is still being made.
+
+In: samples at the engine's rate, in any split. Out: the bytes of one MP3, Ogg Opus, FLAC or ADTS AAC stream.
+Does not know: routes, media types, which rates a format has.
+
+FFmpeg's encoders and containers do it, by PyAV. Nothing is ever sought: a container that would like to come
+back to its header, when the length is known, is told that it cannot.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+
+from makima_tts.audio.pcm import Pcm, PcmEncoder, PcmEncoding
+
+CompressedFormat = Literal["mp3", "opus", "flac", "aac"]
+
+_SPEECH_BITS_PER_S = 64_000
+_WIDE_BITS_PER_S = 128_000
+_SPEECH_RATE_HZ = 24_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Codec:
+    """``encoding`` is how its encoder takes samples, ``frame_format`` FFmpeg's name for that."""
+
+    name: Literal["libmp3lame", "libopus", "flac", "aac"]
+    container: str
+    frame_format: Literal["s16", "s16p", "fltp"]
+    options: dict[str, str] = field(default_factory=dict)
+    container_options: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def encoding(self) -> PcmEncoding:
+        return "pcm32f" if self.frame_format == "fltp" else "pcm16"
+
+
+_CODECS: dict[CompressedFormat, _Codec] = {
+    # Tags of names nobody gave are left out, and with them what would be written at the very end.
+    "mp3": _Codec("libmp3lame", "mp3", "s16p", {}, {"id3v2_version": "0", "write_id3v1": "0"}),
+    # A page of 20 ms, one packet, instead of one of a second.
+    "opus": _Codec("libopus", "ogg", "s16", {}, {"page_duration": "20000"}),
+    # Up to level 2 its blocks are of 27 ms, above of 105; its container sets 8 KiB aside for tags.
+    "flac": _Codec("flac", "flac", "s16", {"compression_level": "2"}, {"metadata_header_padding": "0"}),
+    "aac": _Codec("aac", "adts", "fltp"),
+}
+
+
+class CompressedEncoder:
+    """One stream; a new stream needs a new encoder. Any split of the samples gives the same bytes."""
+
+    def __init__(
+        self, wanted: CompressedFormat, source_rate_hz: int, rate_hz: int, *, speed: float = 1.0
+    ) -> None:
+        codec = _CODECS[wanted]
+        self._codec, self._rate_hz = codec, rate_hz
+        self._pcm = PcmEncoder(source_rate_hz, rate_hz, codec.encoding, speed=speed)
+        self._written = _Written()
+        self._position_samples = 0
+        # The same samples are the same bytes: no random serial number, no version of a library.
+        options = {"fflags": "+flush_packets+bitexact", **codec.container_options}
+        self._container = av.open(self._written, "w", format=codec.container, options=options)
+        self._stream = self._add_stream()
+
+    def encode(self, pcm: Pcm) -> bytes:
+        """[n] → what of the stream became certain; may be nothing. Raises SynthesisError for NaN or Inf."""
+        self._mux(self._pcm.encode(pcm))
+        return self._written.take()
+
+    def flush(self) -> bytes:
+        """The rest; nothing may be encoded after it."""
+        self._mux(self._pcm.flush())
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+        return self._written.take()
+
+    def _add_stream(self) -> AudioStream:
+        codec = self._codec
+        stream = self._container.add_stream(codec.name, rate=self._rate_hz, options=codec.options)
+        stream.layout, stream.format = "mono", codec.frame_format
+        wide = self._rate_hz > _SPEECH_RATE_HZ
+        stream.bit_rate = _WIDE_BITS_PER_S if wide else _SPEECH_BITS_PER_S
+        return stream
+
+    def _mux(self, samples: bytes) -> None:
+        if not samples:
+            return
+        array = np.frombuffer(samples, "<f4" if self._codec.encoding == "pcm32f" else "<i2")
+        frame = av.AudioFrame.from_ndarray(array[np.newaxis], format=self._codec.frame_format, layout="mono")
+        frame.sample_rate, frame.pts = self._rate_hz, self._position_samples
+        self._position_samples += array.size
+        self._container.mux(self._stream.encode(frame))
+
+
+class _Written:
+    """A file that is read as fast as it is written, and that knows no other place than its end."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def write(self, data: bytes) -> int:
+        self._bytes += data
+        return len(data)
+
+    def take(self) -> bytes:
+        """What was written since."""
+        taken = bytes(self._bytes)
+        self._bytes.clear()
+        return taken
