@@ -21,6 +21,17 @@ NODE = Path(__file__).parent / "node"
 SOCKET = asyncapi_document(__version__)
 
 
+# What the makima server's own types read: these fields, of these kinds.
+MAKIMA_SERVER_READS: dict[str, dict[str, type]] = {
+    "ready": {"voiceLoaded": bool, "capabilities": dict},
+    "audioChunk": {"data": str, "isFinal": bool, "timestamp": float, "timestampMs": int},
+    "complete": {"durationMs": int, "totalChunks": int, "textLength": int},
+    "error": {"code": str, "message": str},
+    "stopped": {},
+    "started": {"sampleRate": int, "encoding": str, "voice": str, "language": str},
+}
+
+
 def spoken(direction: str) -> list[dict[str, Any]]:
     """Every message that was recorded from the client, or from the server."""
     lines: list[Line] = [line for path in sorted(CONVERSATIONS.glob("*.jsonl")) for line in read(path)]
@@ -64,6 +75,15 @@ def test_whatever_the_service_was_heard_to_say_is_as_described() -> None:
     for message in spoken("server"):
         steady = {**message, "sessionId": "0"} if "sessionId" in message else message
         assert faults(steady) == [], message["type"]
+
+
+def test_what_the_makima_server_hears_fits_its_types() -> None:
+    lines = [line for path in sorted(CONVERSATIONS.glob("*-makima-server*")) for line in read(path)]
+    heard = [line["server"] for line in lines if "server" in line]
+    assert {message["type"] for message in heard} == set(MAKIMA_SERVER_READS)
+    for message in heard:
+        for name, kind in MAKIMA_SERVER_READS[message["type"]].items():
+            assert type(message[name]) is kind, (message["type"], name)
 
 
 @pytest.mark.parametrize(
