@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / "requirements" / "constraints.txt"
-HEADING = "# Written by `make pin`: what the default, development, qwen3, wyoming and play installs bring, indirectly too.\n"
+HEADING = "# Written by `make pin`: what the default, extra and development installs bring, indirectly too.\n"
 
 EXTRAS = ("preview", "qwen3", "wyoming", "play", "dev")
 PYTHONS = ("3.11", "3.12", "3.13")
