@@ -144,7 +144,10 @@ def build_service(settings: Settings, engine: SpeechEngine) -> Service:
 def build_app(settings: Settings, service: Service) -> FastAPI:
     """The ASGI app; its lifespan loads the engine."""
     return create_app(
-        service, allowed_origins=settings.allowed_origins, max_upload_bytes=settings.max_upload_bytes
+        service,
+        allowed_origins=settings.allowed_origins,
+        max_upload_bytes=settings.max_upload_bytes,
+        openai_speakers=settings.openai_speakers,
     )
 
 

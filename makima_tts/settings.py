@@ -5,20 +5,45 @@ In: the environment and ``.env``. Out: one frozen Settings. Does not know: what 
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from makima_tts.engine import AdmissionRule
 from makima_tts.model import CpuPrecision, Precision
+from makima_tts.voices.manifest import is_voice_id
 
 PREFIX = "TTS_"
 ENV_FILE = Path(".env")
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
+
+
+def _known_id(text: str) -> str:
+    if not is_voice_id(text):
+        raise ValueError("a voice's id is 1 to 64 of a-z, 0-9, - and _")
+    return text
+
+
+OpenAIName = Literal[
+    "alloy",
+    "ash",
+    "ballad",
+    "cedar",
+    "coral",
+    "echo",
+    "fable",
+    "marin",
+    "nova",
+    "onyx",
+    "sage",
+    "shimmer",
+    "verse",
+]
+LibraryName = Annotated[str, AfterValidator(_known_id)]
 
 
 class Settings(BaseSettings):
@@ -62,6 +87,11 @@ class Settings(BaseSettings):
     voices_dir: Path = Field(Path("voices"), description="Your voices; uploads go here")
     cache_dir: Path = Field(Path(".cache"), description="Encoded voices; may be deleted at any time")
     default_voice: str = Field("makima", description="The voice of clients that ask for none")
+    openai_voices: Annotated[tuple[tuple[OpenAIName, LibraryName], ...], NoDecode] = Field(
+        (),
+        description="Who speaks for OpenAI's names of voices, as in alloy=anna,nova=makima; for all others "
+        "the default voice does",
+    )
 
     host: str = Field("127.0.0.1", description="Address to listen on; localhost unless you say otherwise")
     port: int = Field(8001, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
@@ -95,10 +125,30 @@ class Settings(BaseSettings):
     voice_cache_bytes: Count = Field(512 * 1024 * 1024, description="Their memory, at most")
     voice_cache_ttl_s: Seconds = Field(3600.0, description="An encoded voice unused for this long is dropped")
 
+    @property
+    def openai_speakers(self) -> dict[str, str | None]:
+        """All of OpenAI's names; None is the default voice."""
+        return dict.fromkeys(get_args(OpenAIName)) | dict(self.openai_voices)
+
     @field_validator("model_revision")
     @classmethod
     def _none_if_empty(cls, value: str | None) -> str | None:
         return value or None
+
+    @field_validator("openai_voices", mode="before")
+    @classmethod
+    def _split_pairs(cls, value: object) -> object:
+        if isinstance(value, str):
+            parts = [part for part in value.split(",") if part.strip()]
+            return tuple(tuple(name.strip() for name in part.split("=")) for part in parts)
+        return value
+
+    @field_validator("openai_voices")
+    @classmethod
+    def _each_name_once(cls, pairs: tuple[tuple[OpenAIName, str], ...]) -> tuple[tuple[OpenAIName, str], ...]:
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError("each name may be given one voice")
+        return pairs
 
     @field_validator("allowed_origins", mode="before")
     @classmethod

@@ -4,7 +4,7 @@ In: a Service. Out: the app, with every route and guard in its place. Does not k
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -13,8 +13,12 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from makima_tts import __version__
-from makima_tts.api.failures import install_failures
+from makima_tts.api.failures import ErrorBody, install_failures, speaks_openai
 from makima_tts.api.guards import BodyLimit, OriginGuard, UploadGate
+from makima_tts.api.openai_errors import OpenAIErrorBody
+from makima_tts.api.openai_voices import OpenAIVoices
+from makima_tts.api.routes_openai import openai_router
+from makima_tts.api.routes_openai_voices import openai_voices_router
 from makima_tts.api.routes_ops import STATIC, ops_router
 from makima_tts.api.routes_speak import speak_router
 from makima_tts.api.routes_tts import tts_router
@@ -24,7 +28,7 @@ from makima_tts.api.service import Service
 _DESCRIPTION = """Streaming text-to-speech. The main way in is the WebSocket `/api/v1/speak`
 (docs/protocol.md in the source); these are the HTTP routes beside it."""
 
-_UPLOAD_PATHS = ("/api/v1/voices",)
+_UPLOAD_PATHS = ("/api/v1/voices", "/v1/audio/voices")
 # Nothing of the page comes from elsewhere, nothing inline runs, no other page may frame it.
 _PAGE_HEADERS = (
     (
@@ -35,15 +39,17 @@ _PAGE_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
-_UNFIT = {
-    "description": "Bad Request",
-    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}},
-}
 # FastAPI's documentation page is the one that loads its scripts from elsewhere.
 _DOCS_PATHS = ("/docs", "/docs/oauth2-redirect")
 
 
-def create_app(service: Service, *, allowed_origins: tuple[str, ...], max_upload_bytes: int) -> FastAPI:
+def create_app(
+    service: Service,
+    *,
+    allowed_origins: tuple[str, ...],
+    max_upload_bytes: int,
+    openai_speakers: Mapping[str, str | None],
+) -> FastAPI:
     """The engine loads in the background of the app's lifespan; routes answer from the first moment."""
 
     @asynccontextmanager
@@ -66,6 +72,8 @@ def create_app(service: Service, *, allowed_origins: tuple[str, ...], max_upload
         speak_router(service),
         tts_router(service),
         voices_router(service.voices),
+        openai_router(service, OpenAIVoices(service.voices, openai_speakers)),
+        openai_voices_router(service.voices),
         ops_router(service),
     ):
         app.include_router(router)
@@ -79,19 +87,24 @@ def create_app(service: Service, *, allowed_origins: tuple[str, ...], max_upload
 
 
 class _App(FastAPI):
-    """Documents a request that does not fit as what it is answered with: 400 and an ErrorBody."""
+    """Documents a request that does not fit as what it is answered with: 400, in the path's own shape."""
 
     def openapi(self) -> dict[str, Any]:
         schema = super().openapi()
-        for path in schema["paths"].values():
-            for operation in path.values():
-                unfit = operation["responses"].get("422", {})
-                if "HTTPValidationError" in str(unfit):
+        for path, operations in schema["paths"].items():
+            for operation in operations.values():
+                if "HTTPValidationError" in str(operation["responses"].get("422")):
                     del operation["responses"]["422"]
-                    operation["responses"].setdefault("400", _UNFIT)
+                    operation["responses"].setdefault("400", _unfit(path))
         for name in ("HTTPValidationError", "ValidationError"):
             schema["components"]["schemas"].pop(name, None)
         return schema
+
+
+def _unfit(path: str) -> dict[str, Any]:
+    body = OpenAIErrorBody if speaks_openai(path) else ErrorBody
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{body.__name__}"}}}
+    return {"description": "Bad Request", "content": content}
 
 
 class PageHeaders:

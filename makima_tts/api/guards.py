@@ -42,7 +42,7 @@ class OriginGuard:
             error = Forbidden(
                 "Pages of this origin may not do this; the operator can add it to TTS_ALLOWED_ORIGINS."
             )
-            await error_response(error)(scope, receive, send)
+            await error_response(error, scope)(scope, receive, send)
 
     def _may_pass(self, origin: str | None, host: str | None) -> bool:
         if origin is None or "*" in self._allowed or origin.rstrip("/") in self._allowed:
@@ -68,7 +68,7 @@ class BodyLimit:
         limit_bytes = self._max_upload_bytes if upload else _MAX_JSON_BYTES
         if scope["type"] == "http" and _declared_bytes(scope) > limit_bytes:
             error = PayloadTooLarge(f"The body is too large; send at most {limit_bytes} bytes.")
-            await error_response(error)(scope, receive, send)
+            await error_response(error, scope)(scope, receive, send)
         else:
             await (self._uploads if upload else self._others)(scope, receive, send)
 
@@ -88,7 +88,7 @@ class UploadGate:
             error = RateLimited(
                 "Other uploads are under way; try again shortly.", retry_after_s=_RETRY_AFTER_S
             )
-            await error_response(error)(scope, receive, send)
+            await error_response(error, scope)(scope, receive, send)
         else:
             self._under_way += 1
             try:

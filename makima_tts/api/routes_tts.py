@@ -6,30 +6,20 @@ In: JSON. Out: audio. Does not know: how it is made.
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from makima_tts.api.failures import failures
 from makima_tts.api.service import Service
-from makima_tts.api.spoken_response import SpokenResponse, Wanted
+from makima_tts.api.spoken_response import SpokenResponse
+from makima_tts.api.spoken_utterance import SpokenText, Wanted
 from makima_tts.audio import MEDIA_TYPES, OutputFormat
 from makima_tts.protocol.client_messages import MAX_SEED, ClientFields, Language, SampleRate, VoiceId
-
-
-def _without_surrogates(text: str) -> str:
-    """JSON may smuggle in halves of characters, which no tokenizer takes."""
-    if any("\ud800" <= char <= "\udfff" for char in text):
-        raise ValueError("must be text: it holds half of a surrogate pair")
-    return text
 
 
 class TtsRequest(ClientFields):
     """``text`` is bounded by TTS_MAX_UTTERANCE_CHARS code points."""
 
-    text: Annotated[
-        str,
-        Field(repr=False, examples=["Good evening. I am listening."]),
-        AfterValidator(_without_surrogates),
-    ]
+    text: SpokenText
     voice: VoiceId | None = None
     language: Language = "English"
     format: OutputFormat = "wav"

@@ -30,7 +30,10 @@ class OpenSession(Interruptible, Protocol):
 
 @dataclass(slots=True)
 class Service:
-    """Everything that lives as long as the process. ``drain_timeout_s``: how long utterances may finish."""
+    """Everything that lives as long as the process. ``drain_timeout_s``: how long utterances may finish.
+
+    ``sign_of_life_s``: no stream of events is silent for longer, or a proxy takes it for dead.
+    """
 
     engine: SpeechEngine
     voices: VoiceManager
@@ -41,6 +44,7 @@ class Service:
     life: EngineLife = field(init=False)
     contracts: Contracts = field(default_factory=Contracts)
     draining_until_s: float | None = None
+    sign_of_life_s: float = 10.0
     _sessions: set[OpenSession] = field(default_factory=set)
     _streams: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)

@@ -1,14 +1,13 @@
-"""One utterance as the body of an HTTP answer, streamed as it is made, as fast as it is made.
+"""One utterance as the body of an HTTP answer, streamed as it is made.
 
-In: a text and how to say it. Out: WAV or PCM bytes. Does not know: routes, the WebSocket's pacing.
+In: an utterance, and the form of the body. Out: the answer. Does not know: routes, how anything is spoken.
 """
 
 import asyncio
 import time
-import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 from fastapi import Response
@@ -16,36 +15,80 @@ from starlette.types import Receive, Scope, Send
 
 from makima_tts.api.failures import error_response
 from makima_tts.api.service import Service
-from makima_tts.audio import MEDIA_TYPES, OutputFormat, open_encoder
-from makima_tts.errors import Cancelled, InvalidText, TtsError, TtsUnavailable, UtteranceTimeout
-from makima_tts.speech import AudioChunk, SpeechStream, UtteranceRequest
-from makima_tts.text import clean, pieces_of
+from makima_tts.api.spoken_utterance import SpokenUtterance, Wanted
+from makima_tts.audio import MEDIA_TYPES
+from makima_tts.errors import TtsError
 
 _log = structlog.get_logger(__name__)
+# A proxy that gathers a body before it passes it on makes listeners wait for all of it.
+_UNBUFFERED = {"X-Accel-Buffering": "no"}
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """``voice`` None is the default voice."""
+class BodyForm(Protocol):
+    """What the bytes of the audio become on their way into the body.
 
-    text: str = field(repr=False)
-    voice: str | None
-    language: str
-    format: OutputFormat
-    sample_rate_hz: int
-    seed: int | None
+    ``sign_of_life``: what keeps the connection open while there is nothing to hear; None if the form has no
+    such thing.
+    """
+
+    @property
+    def media_type(self) -> str: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    @property
+    def sign_of_life(self) -> bytes | None: ...
+
+    def part(self, audio: bytes) -> bytes: ...
+
+    def ending(self, utterance: SpokenUtterance) -> bytes: ...
+
+    def failure(self, error: TtsError) -> bytes | None:
+        """How the body ends when it fails halfway; None: it is left unfinished."""
+        ...
+
+
+class AudioBody:
+    """The audio, and nothing but the audio."""
+
+    headers: Mapping[str, str] = {}
+    sign_of_life = None
+
+    def __init__(self, media_type: str) -> None:
+        self.media_type = media_type
+
+    def part(self, audio: bytes) -> bytes:
+        return audio
+
+    def ending(self, utterance: SpokenUtterance) -> bytes:
+        return b""
+
+    def failure(self, error: TtsError) -> None:
+        """No client takes an unfinished body for the whole."""
+        return
 
 
 class SpokenResponse(Response):
-    """Until the first byte an error has its status; after it, the body is left unfinished.
+    """Until the first byte an error has its status; after it, the form of the body says how it ends.
 
     The engine is freed when the body ends, fails, or the client goes away, even before the first byte.
     """
 
-    def __init__(self, service: Service, wanted: Wanted) -> None:
-        super().__init__(media_type=MEDIA_TYPES[wanted.format])
+    def __init__(
+        self,
+        service: Service,
+        wanted: Wanted,
+        form: BodyForm | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self._form = form or AudioBody(MEDIA_TYPES[wanted.format])
+        super().__init__(
+            headers={**_UNBUFFERED, **self._form.headers, **(headers or {})}, media_type=self._form.media_type
+        )
         del self.headers["content-length"]  # nobody knows it yet
-        self._utterance = _Utterance(service, wanted)
+        self._sign_of_life_s = service.sign_of_life_s
+        self._utterance = SpokenUtterance(service, wanted)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -55,107 +98,60 @@ class SpokenResponse(Response):
             leaving.add_done_callback(lambda _: answering.cancel())
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-        try:
-            async with aclosing(self._utterance.audio()) as audio:
-                async for data in audio:
-                    if not started:
-                        await send(
-                            {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-                        )
-                        started = True
-                    await send({"type": "http.response.body", "body": data, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-        except TtsError as error:
-            if started:  # too late for a status; no client takes an unfinished body for the whole
-                _log.warning("stream_broke_off", code=error.code)
+        body = _Body(send, self.raw_headers)
+        error = await self._speak(body)
+        if error is None:
+            await body.end(self._form.ending(self._utterance))
+        elif not body.begun:
+            await error_response(error, scope)(scope, receive, send)
+        else:  # too late for a status
+            _log.warning("stream_broke_off", code=error.code)
+            if ending := self._form.failure(error):
+                await body.end(ending)
+
+    async def _speak(self, body: "_Body") -> TtsError | None:
+        async with asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(body.keep_alive(self._form.sign_of_life, self._sign_of_life_s))
+            try:
+                async with aclosing(self._utterance.audio()) as audio:
+                    async for data in audio:
+                        await body.write(self._form.part(data))
+            except TtsError as error:
+                return error
+            finally:
+                waiting.cancel()
+        return None
+
+
+class _Body:
+    """Begins with its first bytes. Who writes waits for a turn, and writes whole."""
+
+    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+        self._send = send
+        self._headers = headers
+        self._turn = asyncio.Lock()
+        self._wrote_s = time.monotonic()
+        self.begun = False
+
+    async def write(self, data: bytes, *, more: bool = True) -> None:
+        async with self._turn:
+            if not self.begun:
+                await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
+                self.begun = True
+            await self._send({"type": "http.response.body", "body": data, "more_body": more})
+            self._wrote_s = time.monotonic()
+
+    async def end(self, data: bytes) -> None:
+        await self.write(data, more=False)
+
+    async def keep_alive(self, sign: bytes | None, period_s: float) -> None:
+        """Never silent for longer than ``period_s``; returns at once when there is no sign to give."""
+        while sign is not None:
+            silent_s = time.monotonic() - self._wrote_s
+            if silent_s < period_s:
+                await asyncio.sleep(period_s - silent_s)
             else:
-                await error_response(error)(scope, receive, send)
-
-
-class _Utterance:
-    """Its audio, and what it counts for."""
-
-    def __init__(self, service: Service, wanted: Wanted) -> None:
-        self._service = service
-        self._wanted = wanted
-        self._encoder = open_encoder(
-            wanted.format, service.engine.facts.sample_rate_hz, wanted.sample_rate_hz
-        )
-        self._began_s = time.monotonic()
-        self._ttfa_s: float | None = None
-        self._synthesis_s = self._audio_s = 0.0
-
-    async def audio(self) -> AsyncGenerator[bytes, None]:
-        """Encoded chunks, none of them empty. Raises TtsError."""
-        outcome = Cancelled.code
-        try:
-            async with aclosing(self._spoken()) as spoken:
-                async for data in spoken:
-                    yield data
-            outcome = "complete"
-        except TtsError as error:
-            outcome = error.code
-            raise
-        finally:
-            rtf = self._synthesis_s / self._audio_s if outcome == "complete" and self._audio_s else None
-            self._service.metrics.count_utterance(outcome, ttfa_s=self._ttfa_s, rtf=rtf)
-
-    async def _spoken(self) -> AsyncGenerator[bytes, None]:
-        speech = await self._open()
-        self._service.begin_stream()
-        try:
-            while (chunk := await self._next(speech)) is not None:
-                if data := self._encode(chunk):
-                    yield data
-            if data := self._encoder.flush():
-                yield data
-        finally:
-            speech.cancel()
-            self._service.end_stream()
-
-    async def _open(self) -> SpeechStream:
-        wanted, voices = self._wanted, self._service.voices
-        if self._service.draining_until_s is not None:
-            raise TtsUnavailable("The service is shutting down; try again in a moment.", retry_after_s=5.0)
-        self._service.life.require_ready()
-        pieces = self._pieces()
-        voice = await (voices.resolve(None) if wanted.voice is None else voices.get(wanted.voice))
-        request = UtteranceRequest(f"http-{uuid.uuid4().hex}", wanted.language, voice.prompt, wanted.seed)
-        speech = self._service.engine.open(request)
-        for piece in pieces:
-            speech.feed(piece)
-        speech.finish()
-        return speech
-
-    def _pieces(self) -> list[str]:
-        limit = self._service.limits.max_utterance_chars
-        if len(clean(self._wanted.text)) > limit:
-            raise InvalidText(f"The text is too long; send at most {limit} characters.")
-        if pieces := pieces_of(self._wanted.text):
-            return [piece.text for piece in pieces]
-        raise InvalidText("There is nothing to speak in this text; send words or numbers.")
-
-    async def _next(self, speech: SpeechStream) -> AudioChunk | None:
-        """None at the end."""
-        try:
-            async with asyncio.timeout(self._service.limits.utterance_timeout_ms / 1000):
-                return await anext(speech)
-        except TimeoutError:
-            raise UtteranceTimeout("No audio came in time; try again, or speak less at once.") from None
-        except StopAsyncIteration:
-            if self._ttfa_s is None:
-                raise InvalidText("This engine found nothing to speak in this text; send words.") from None
-            return None
-
-    def _encode(self, chunk: AudioChunk) -> bytes:
-        if self._ttfa_s is None and chunk.pcm.size:
-            self._ttfa_s = time.monotonic() - self._began_s
-        duration_s = chunk.pcm.size / self._service.engine.facts.sample_rate_hz
-        self._audio_s += duration_s
-        self._synthesis_s += chunk.synthesis_s
-        self._service.metrics.audio_s.inc(duration_s)
-        return self._encoder.encode(chunk.pcm)
+                await self.write(sign)
 
 
 async def _disconnect(receive: Receive) -> None:
