@@ -58,8 +58,9 @@ class Pump:
         self._listener = listener
         self._max_ahead_s = max_ahead_s
         self._metrics = metrics
+        wanted = order.format
         self._encoder = PcmEncoder(
-            engine.facts.sample_rate_hz, order.format.sample_rate_hz, order.format.encoding
+            engine.facts.sample_rate_hz, wanted.sample_rate_hz, wanted.encoding, speed=wanted.speed
         )
         self._stream: SpeechStream | None = None
         self._early_text: list[tuple[str, bool]] = []
@@ -145,7 +146,7 @@ class Pump:
             await asyncio.sleep(excess_s)
 
     def _deliver(self, data: bytes, chunk: AudioChunk) -> None:
-        source_ms = chunk.pcm.size * 1000 / self._engine.facts.sample_rate_hz
+        source_ms = chunk.pcm.size * 1000 / self._engine.facts.sample_rate_hz / self._order.format.speed
         if source_ms:  # an empty chunk says that its piece is over: nobody waited for it
             self._account(source_ms / 1000)
         self._last_piece = chunk.piece_index
@@ -163,7 +164,7 @@ class Pump:
         )
 
     def _deliver_rest(self) -> None:
-        """What the resampler still held."""
+        """What the encoder still held."""
         data = self._encoder.flush()
         samples = len(data) // self._order.format.bytes_per_sample
         if samples:

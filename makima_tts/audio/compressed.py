@@ -39,7 +39,7 @@ class _Codec:
 
 
 _CODECS: dict[CompressedFormat, _Codec] = {
-    # Tags of names nobody gave are left out, and with them what would be written at the very end.
+    # Without tags: nobody gave names. A file's frame of length and delay would be written at the end.
     "mp3": _Codec("libmp3lame", "mp3", "s16p", {}, {"id3v2_version": "0", "write_id3v1": "0"}),
     # A page of 20 ms, one packet, instead of one of a second.
     "opus": _Codec("libopus", "ogg", "s16", {}, {"page_duration": "20000"}),

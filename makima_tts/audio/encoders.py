@@ -24,6 +24,7 @@ MEDIA_TYPES: dict[OutputFormat, str] = {
     "alaw": "audio/PCMA",
 }
 
+# The protocol's bounds; this layer lies below it.
 MIN_SPEED = 0.5
 MAX_SPEED = 2.0
 

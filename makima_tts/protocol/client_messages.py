@@ -18,7 +18,16 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from makima_tts.errors import InvalidMessage
-from makima_tts.protocol.formats import SAMPLE_RATES_HZ, Encoding, PriorityName, Transport
+from makima_tts.protocol.formats import (
+    MAX_SPEED,
+    MIN_SPEED,
+    SAMPLE_RATES_HZ,
+    AudioFormat,
+    Encoding,
+    PriorityName,
+    Transport,
+    rate_of_encoding,
+)
 from makima_tts.protocol.languages import AUTO, LANGUAGES, language_name
 
 UTTERANCE_ID_PATTERN = r"^[A-Za-z0-9_.:-]{1,64}$"
@@ -38,9 +47,20 @@ def _known_sample_rate(wanted: int) -> int:
     return wanted
 
 
+def _possible_speed(wanted: float) -> float:
+    if not MIN_SPEED <= wanted <= MAX_SPEED:
+        raise ValueError(f"must be from {MIN_SPEED} to {MAX_SPEED}")
+    return wanted
+
+
 Language = Annotated[str, Field(max_length=35), AfterValidator(_known_language)]
 SampleRate = Annotated[
     int, AfterValidator(_known_sample_rate), Field(json_schema_extra={"enum": list(SAMPLE_RATES_HZ)})
+]
+Speed = Annotated[
+    float,
+    AfterValidator(_possible_speed),
+    Field(json_schema_extra={"minimum": MIN_SPEED, "maximum": MAX_SPEED}),
 ]
 UtteranceId = Annotated[str, Field(pattern=UTTERANCE_ID_PATTERN)]
 # A voice that is malformed is VOICE_NOT_FOUND, not INVALID_MESSAGE: nothing is checked here.
@@ -72,14 +92,25 @@ class Start(ClientFields):
     """Sets up the session. Optional: without it, a session has these defaults."""
 
     type: Literal["start"] = "start"
-    sample_rate: SampleRate = 24000
+    sample_rate: SampleRate | None = Field(None, description="24000; 8000 with mulaw and alaw")
     encoding: Encoding = "pcm16"
+    speed: Speed = 1.0
     voice: VoiceId | None = None
     language: Language = "English"
     transport: Transport = "binary"
     events: bool = False
     auth_token: Annotated[str, Field(max_length=8192)] | None = Field(None, repr=False)
     contract_id: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+
+    @model_validator(mode="after")
+    def _encoding_has_the_rate(self) -> "Start":
+        rate_of_encoding(self.encoding, self.sample_rate)
+        return self
+
+    @property
+    def format(self) -> AudioFormat:
+        """How its session's audio is to look."""
+        return AudioFormat(rate_of_encoding(self.encoding, self.sample_rate), self.encoding, self.speed)
 
 
 class Speak(ClientFields):

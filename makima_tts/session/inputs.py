@@ -53,7 +53,11 @@ class VoiceLoaded:
 
 @dataclass(frozen=True, slots=True)
 class AudioReady:
-    """Encoded audio. ``source_ms`` is its length before resampling, so that positions add up exactly."""
+    """Encoded audio.
+
+    ``source_ms`` is how long it is heard, at the speed asked for, reckoned from the engine's samples instead
+    of those sent, of which a resampler may hold some back: so positions add up exactly.
+    """
 
     utterance_id: str
     data: bytes = field(repr=False)

@@ -15,7 +15,6 @@ from makima_tts.errors import (
     UtteranceTimeout,
 )
 from makima_tts.protocol import (
-    AudioFormat,
     Cancel,
     ClientMessage,
     Flush,
@@ -375,7 +374,7 @@ class Session:
 
     def _manner_of(self, start: Start) -> Manner:
         return Manner(
-            format=AudioFormat(start.sample_rate, start.encoding),
+            format=start.format,
             transport=start.transport,
             events=start.events or self._manner.events,
             page=False,

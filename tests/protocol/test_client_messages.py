@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from makima_tts.errors import InvalidMessage
 from makima_tts.protocol import (
+    AudioFormat,
     Cancel,
+    Encoding,
     Flush,
     Ping,
     Speak,
@@ -33,8 +35,9 @@ def refusal(text: str) -> str:
 def test_start_has_the_documented_defaults() -> None:
     start = parse(type="start")
     assert start == Start(
-        sample_rate=24000,
+        sample_rate=None,
         encoding="pcm16",
+        speed=1.0,
         voice=None,
         language="English",
         transport="binary",
@@ -42,16 +45,26 @@ def test_start_has_the_documented_defaults() -> None:
         auth_token=None,
         contract_id=None,
     )
+    assert Start().format == AudioFormat(24000, "pcm16", 1.0)
 
 
 def test_null_means_absent_for_every_optional_field() -> None:
-    names = ["sampleRate", "encoding", "voice", "language", "transport", "events", "authToken", "contractId"]
-    assert parse(type="start", **dict.fromkeys(names)) == Start()
+    names = ["sampleRate", "encoding", "speed", "voice", "language", "transport", "events"]
+    assert parse(type="start", **dict.fromkeys([*names, "authToken", "contractId"])) == Start()
     optional = dict.fromkeys(["priority", "utteranceId", "final", "voice", "language", "seed"])
     assert parse(type="speak", text="Hi.", **optional) == Speak(text="Hi.")
     assert parse(type="cancel", utteranceId=None, playedMs=None) == Cancel()
     assert parse(type="stop", reason=None) == Stop()
     assert parse(type="ping", id=None) == Ping()
+
+
+@pytest.mark.parametrize("sample_rate", [None, 8000])
+@pytest.mark.parametrize("encoding", ["mulaw", "alaw"])
+def test_what_telephones_take_is_at_8_khz(encoding: Encoding, sample_rate: int | None) -> None:
+    start = parse(type="start", encoding=encoding, sampleRate=sample_rate, speed=1)
+    assert isinstance(start, Start)
+    assert start.format == AudioFormat(8000, encoding, 1.0)
+    assert start.format.bytes_per_sample == 1
 
 
 def test_unknown_fields_are_ignored() -> None:
@@ -77,7 +90,11 @@ def test_a_language_is_a_name_or_a_tag_in_any_case(wanted: str, name: str | None
         ({}, "`type` must be start, speak"),
         ({"type": "start", "sampleRate": 12345}, "8000, 16000"),
         ({"type": "start", "sampleRate": "24000"}, "sampleRate"),
-        ({"type": "start", "encoding": "mp3"}, "'pcm16' or 'pcm32f'"),
+        ({"type": "start", "encoding": "mp3"}, "'pcm16', 'pcm32f', 'mulaw' or 'alaw'"),
+        ({"type": "start", "encoding": "alaw", "sampleRate": 24000}, "sampleRate must be 8000"),
+        ({"type": "start", "speed": 2.1}, "must be from 0.5 to 2.0"),
+        ({"type": "start", "speed": 0.49}, "must be from 0.5 to 2.0"),
+        ({"type": "start", "speed": "fast"}, "speed"),
         ({"type": "start", "language": "Klingon"}, "Chinese, English"),
         ({"type": "start", "events": 1}, "events"),
         ({"type": "speak"}, "`text`: Field required"),
