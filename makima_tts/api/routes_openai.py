@@ -16,9 +16,9 @@ from makima_tts.api.service import Service
 from makima_tts.api.spoken_events import EventBody
 from makima_tts.api.spoken_response import SpokenResponse
 from makima_tts.api.spoken_utterance import SpokenText, Wanted
-from makima_tts.audio import MEDIA_TYPES, OutputFormat
+from makima_tts.audio import MEDIA_TYPES, OutputFormat, rate_of
 from makima_tts.protocol import AUTO
-from makima_tts.protocol.client_messages import MAX_SEED, ClientFields, Language, SampleRate
+from makima_tts.protocol.client_messages import MAX_SEED, ClientFields, Language, SampleRate, Speed
 
 # What clients look for before they speak. The model that is named when speaking may be any.
 _OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
@@ -41,12 +41,15 @@ class SpeechRequest(ClientFields):
     voice: str | VoiceReference | None = Field(
         None, description="A voice's id, or a name of OpenAI's", examples=["alloy"]
     )
-    response_format: OutputFormat = "wav"
+    response_format: OutputFormat = "mp3"
     stream_format: Literal["audio", "sse"] = "audio"
+    speed: Speed = 1.0
     instructions: str | None = Field(None, repr=False, description="Ignored: no model here can follow them")
     language: Language = AUTO
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
-    sample_rate: SampleRate = 24000
+    sample_rate: SampleRate | None = Field(
+        None, description="None is the format's own: 24000; 8000 for G.711"
+    )
 
     @property
     def voice_name(self) -> str | None:
@@ -111,8 +114,9 @@ def _add_speech(router: APIRouter, service: Service, voices: OpenAIVoices) -> No
             voice=await voices.library_name(wanted.voice_name),
             language=wanted.language,
             format=wanted.response_format,
-            sample_rate_hz=wanted.sample_rate,
+            sample_rate_hz=rate_of(wanted.response_format, wanted.sample_rate),
             seed=wanted.seed,
+            speed=wanted.speed,
         )
         form = EventBody() if wanted.stream_format == "sse" else None
         return SpokenResponse(service, utterance, form, wanted.ignored)

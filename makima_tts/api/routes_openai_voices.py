@@ -4,7 +4,7 @@ In: OpenAI's forms, ids. Out: listings in both of their shapes. Does not know: f
 """
 
 import time
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, UploadFile
 from pydantic import BaseModel, Field
@@ -106,5 +106,5 @@ def openai_voices_router(voices: VoiceManager) -> APIRouter:
     return router
 
 
-def _described(listing: VoiceListing) -> dict[str, object]:
+def _described(listing: VoiceListing) -> dict[str, Any]:
     return listing.model_dump(include=set(AudioVoice.model_fields))

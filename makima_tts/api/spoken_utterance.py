@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from makima_tts.api.service import Service
-from makima_tts.audio import OutputFormat, open_encoder
+from makima_tts.audio import OutputFormat, SpeechEncoder, open_encoder
 from makima_tts.errors import Cancelled, InvalidText, TtsError, TtsUnavailable, UtteranceTimeout
 from makima_tts.speech import AudioChunk, SpeechStream, UtteranceRequest
 from makima_tts.text import clean, pieces_of
@@ -38,7 +38,7 @@ SpokenText = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """``voice`` None is the default voice."""
+    """``voice`` None is the default voice. ``sample_rate_hz`` is one that the format has."""
 
     text: str = field(repr=False)
     voice: str | None
@@ -46,6 +46,7 @@ class Wanted:
     format: OutputFormat
     sample_rate_hz: int
     seed: int | None
+    speed: float = 1.0
 
 
 class SpokenUtterance:
@@ -54,9 +55,6 @@ class SpokenUtterance:
     def __init__(self, service: Service, wanted: Wanted) -> None:
         self._service = service
         self._wanted = wanted
-        self._encoder = open_encoder(
-            wanted.format, service.engine.facts.sample_rate_hz, wanted.sample_rate_hz
-        )
         self._began_s = time.monotonic()
         self._ttfa_s: float | None = None
         self._synthesis_s = self._audio_s = 0.0
@@ -86,10 +84,12 @@ class SpokenUtterance:
         speech = await self._open()
         self._service.begin_stream()
         try:
+            encoder = self._encoder()
             while (chunk := await self._next(speech)) is not None:
-                if data := self._encode(chunk):
+                self._count(chunk)
+                if data := encoder.encode(chunk.pcm):
                     yield data
-            if data := self._encoder.flush():
+            if data := encoder.flush():
                 yield data
         finally:
             speech.cancel()
@@ -130,11 +130,14 @@ class SpokenUtterance:
                 raise InvalidText("This engine found nothing to speak in this text; send words.") from None
             return None
 
-    def _encode(self, chunk: AudioChunk) -> bytes:
+    def _encoder(self) -> SpeechEncoder:
+        wanted, source_rate_hz = self._wanted, self._service.engine.facts.sample_rate_hz
+        return open_encoder(wanted.format, source_rate_hz, wanted.sample_rate_hz, speed=wanted.speed)
+
+    def _count(self, chunk: AudioChunk) -> None:
         if self._ttfa_s is None and chunk.pcm.size:
             self._ttfa_s = time.monotonic() - self._began_s
         duration_s = chunk.pcm.size / self._service.engine.facts.sample_rate_hz
         self._audio_s += duration_s
         self._synthesis_s += chunk.synthesis_s
         self._service.metrics.audio_s.inc(duration_s)
-        return self._encoder.encode(chunk.pcm)
