@@ -68,11 +68,13 @@ class Service:
         self._changed.set()
 
     def begin_stream(self) -> None:
-        """An utterance over HTTP: drained for, like a session."""
+        """An utterance over HTTP: drained for, like a session, and counted as being spoken."""
         self._streams += 1
+        self.metrics.speaking.inc()
 
     def end_stream(self) -> None:
         self._streams -= 1
+        self.metrics.speaking.dec()
         self._changed.set()
 
     def begin_drain(self) -> None:
