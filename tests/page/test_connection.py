@@ -12,7 +12,7 @@ from tests.transport.processes import ServerProcess
 
 _RETRY_DELAYS = """
 async ([attempts, atLeastMs, chance]) => {
-  const { retryDelayMs } = await import("/static/connection.js");
+  const { retryDelayMs } = await import("/static/client/connection.js");
   return attempts.map((attempt) => retryDelayMs(attempt, atLeastMs, chance));
 }
 """
@@ -21,7 +21,7 @@ async ([attempts, atLeastMs, chance]) => {
 # have to be timed for. Out: every connection's texts, and the states in their order.
 _SPEAK_WHILE_CLOSING = """
 async (code) => {
-  const { SpeechConnection } = await import("/static/connection.js");
+  const { SpeechConnection } = await import("/static/client/connection.js");
   const sockets = [];
   globalThis.WebSocket = class FakeSocket {
     static OPEN = 1;
@@ -41,7 +41,7 @@ async (code) => {
   connection.connect();
   sockets[0].open();
   sockets[0].startClosing();
-  connection.speak({ text: "Not lost." });
+  connection.speak({ utteranceId: "a", text: "Not lost." });
   sockets[0].onclose({ code });
   sockets[1]?.open();
   return { texts: sockets.map((socket) => socket.texts), states };

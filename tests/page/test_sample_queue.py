@@ -16,7 +16,7 @@ REFILL_SAMPLES = 6_000
 # a push may scale them down, into silence.
 _PLAY = """
 async (script) => {
-  const { SampleQueue } = await import("/static/sample-queue.js");
+  const { SampleQueue } = await import("/static/client/sample-queue.js");
   const finished = [];
   const sounded = [];
   const queue = new SampleQueue(24000, {

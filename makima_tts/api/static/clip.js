@@ -6,7 +6,7 @@
  * not know: the page.
  */
 
-import { toPcm16, wavFile } from "./pcm.js";
+import { toPcm16, wavFile } from "./client/pcm.js";
 import { ServiceError } from "./voices.js";
 
 /** What the service reads; these are sent as they are. */

@@ -5,7 +5,7 @@
  * In: what the service says of its limits and languages. Out: texts to speak, and cancels. Does not know:
  * voices, the connection.
  *
- * @import {Ready} from "./protocol.js"
+ * @import {Ready} from "./client/protocol.js"
  */
 
 import { byId, DEFAULT_LANGUAGE, fillLanguages } from "./elements.js";

@@ -7,7 +7,7 @@
  * In: a microphone. Out: a WAV file; how long and how loud it is so far. Does not know: the page.
  */
 
-import { toPcm16, wavFile } from "./pcm.js";
+import { toPcm16, wavFile } from "./client/pcm.js";
 
 const AS_IT_IS = {
   channelCount: 1,

@@ -4,8 +4,8 @@
  *
  * In: the connection's state and the utterance to show. Out: the page. Does not know: how either came about.
  *
- * @import {ConnectionState} from "./connection.js"
- * @import {Loading, Ready} from "./protocol.js"
+ * @import {ConnectionState} from "./client/connection.js"
+ * @import {Loading, Ready} from "./client/protocol.js"
  * @import {Utterance} from "./utterance.js"
  */
 

@@ -5,14 +5,14 @@
  * In: events of the connection and reports of the player that concern it. Out: what the displays show, and
  * a WAV file. Does not know: the displays.
  *
- * @import {Complete, Sentence} from "./protocol.js"
- * @import {Heard} from "./sample-queue.js"
+ * @import {Complete, Sentence} from "./client/protocol.js"
+ * @import {Heard} from "./client/sample-queue.js"
  *
  * @typedef {"waiting" | "sounding" | "spoken" | "cancelled" | "failed"} Outcome
  */
 
-import { FULL_SCALE, wavFile } from "./pcm.js";
-import { samplesToMs } from "./protocol.js";
+import { FULL_SCALE, wavFile } from "./client/pcm.js";
+import { samplesToMs } from "./client/protocol.js";
 
 /** One peak of the waveform stands for this much sound. */
 export const PEAK_MS = 40;

@@ -6,7 +6,7 @@
  * not know: how speech is made.
  *
  * @import {Clip} from "./clip.js"
- * @import {Ready} from "./protocol.js"
+ * @import {Ready} from "./client/protocol.js"
  * @import {AddedVoice, ClipReport, Voice} from "./voices.js"
  */
 

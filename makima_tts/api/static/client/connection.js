@@ -3,13 +3,13 @@
  * One conversation with the service, kept alive.
  *
  * In: texts to speak, cancels. Out: one stream of events: every server message as it came, the audio with
- * the utterance it belongs to, and the state of the connection. Does not know: sound, the page.
+ * the utterance it belongs to, and the state of the connection. Does not know: sound, who listens.
  *
  * Promises: every utterance given to `speak` ends with exactly one `complete` or `error` event, whatever
  * happens to the socket; after `cancel` no more audio of what was cancelled is reported; texts given while
  * there is no connection are sent as soon as there is one.
  *
- * @import {ServerMessage, SpeakOptions, StartOptions, ErrorMessage} from "./protocol.js"
+ * @import {ErrorMessage, ServerMessage, SpeakMessage, StartOptions} from "./protocol.js"
  *
  * @typedef {object} AudioEvent
  * @property {"audio"} type
@@ -27,10 +27,18 @@
  *   resting: closed on good terms, `speak` or `connect` wakes it; connecting: until `ready`;
  *   lost: it tries again by itself; refused: it does not, because trying again would change nothing.
  *
- * @typedef {ServerMessage | AudioEvent | StateEvent} SpeechEvent
+ * @typedef {ServerMessage | AudioEvent | StateEvent} ConnectionEvent
+ *
+ * @typedef {typeof globalThis.WebSocket} WebSocketClass
+ *
+ * @typedef {object} ConnectionOptions
+ * @property {string | URL} url Of the service's `/api/v1/speak`; `http` stands for `ws`.
+ * @property {StartOptions} start
+ * @property {(event: ConnectionEvent) => void} onEvent
+ * @property {WebSocketClass} [WebSocket] For a runtime that has none of its own, such as Node before 22.
  */
 
-import { CONNECTION_LOST, SUBPROTOCOL } from "./protocol.js";
+import { CONNECTION_LOST, SUBPROTOCOL, ended } from "./protocol.js";
 
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 15_000;
@@ -44,8 +52,8 @@ const AFTER_CLOSE = {
   1001: { state: "lost", reason: "The service is restarting." },
   1013: { state: "lost", reason: "The service has no room for another listener." },
   4429: { state: "lost", reason: "This address connects too often." },
-  1008: { state: "refused", reason: "The service closed the connection: it did not understand this page." },
-  4401: { state: "refused", reason: "The service asks for a token that this page does not have." },
+  1008: { state: "refused", reason: "The service closed the connection: it did not understand this client." },
+  4401: { state: "refused", reason: "The service asks for a token that this client does not have." },
 };
 const LOST = /** @type {const} */ ({ state: "lost", reason: "The connection to the service was lost." });
 
@@ -62,23 +70,24 @@ export function retryDelayMs(attempt, atLeastMs, chance) {
 export class SpeechConnection {
   /** @type {string} */ #url;
   /** @type {StartOptions} */ #start;
-  /** @type {(event: SpeechEvent) => void} */ #onEvent;
+  /** @type {(event: ConnectionEvent) => void} */ #onEvent;
+  /** @type {WebSocketClass} */ #WebSocket;
   /** @type {ConnectionState} */ #state = "resting";
   /** @type {WebSocket | null} */ #socket = null;
-  /** Not sent yet. @type {(SpeakOptions & {utteranceId: string})[]} */ #outbox = [];
+  /** Not sent yet. @type {(SpeakMessage | {type: "flush", utteranceId: string})[]} */ #outbox = [];
   /** Sent, and without a terminal message so far. @type {Set<string>} */ #pending = new Set();
   /** Pending, but nobody wants to hear them any more. @type {Set<string>} */ #cancelled = new Set();
   /** Whose audio is being sent now. @type {string | null} */ #speaking = null;
-  #utterancesMade = 0;
   #attempts = 0;
   #retryAfterMs = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #retry = undefined;
 
-  /** @param {{url: string, start: StartOptions, onEvent: (event: SpeechEvent) => void}} options */
-  constructor({ url, start, onEvent }) {
-    this.#url = url;
+  /** @param {ConnectionOptions} options */
+  constructor({ url, start, onEvent, WebSocket = globalThis.WebSocket }) {
+    this.#url = new URL(url).href.replace(/^http/, "ws");
     this.#start = start;
     this.#onEvent = onEvent;
+    this.#WebSocket = WebSocket;
   }
 
   get state() {
@@ -90,35 +99,49 @@ export class SpeechConnection {
     return this.#speaking;
   }
 
-  /** How many utterances have no terminal event yet. */
-  get pendingUtterances() {
-    return this.#pending.size + this.#outbox.length;
-  }
-
   /** Connects now, also while a later attempt is planned. Does nothing when connected or connecting. */
   connect() {
     if (this.#socket !== null) return;
     clearTimeout(this.#retry);
     this.#enter("connecting", "");
-    const socket = new WebSocket(this.#url, [SUBPROTOCOL]);
+    const socket = new this.#WebSocket(this.#url, [SUBPROTOCOL]);
     socket.binaryType = "arraybuffer";
     socket.onopen = () => this.#opened();
     socket.onmessage = ({ data }) => this.#received(data);
     socket.onclose = ({ code }) => this.#closed(code);
+    // It says nothing that the close does not; but the sockets of Node throw what nobody listens to.
+    socket.onerror = () => {};
     this.#socket = socket;
   }
 
+  /** Closes it on good terms, which cancels everything. `speak` or `connect` wakes it again. */
+  close() {
+    clearTimeout(this.#retry);
+    if (this.#socket !== null) leave(this.#socket);
+    this.#socket = null;
+    for (const { utteranceId } of this.#outbox.splice(0)) this.#pending.add(utteranceId);
+    this.#endPending("CANCELLED", "The connection was closed by this side.");
+    this.#attempts = 0;
+    this.#enter("resting", "");
+  }
+
   /**
-   * Queues a text, connecting first where that is needed.
-   * @param {SpeakOptions} options
-   * @returns {string} The utterance's id.
+   * Queues a text, or the next part of one whose last part was not `final`, connecting first where that is
+   * needed.
+   * @param {Omit<SpeakMessage, "type">} text
    */
-  speak(options) {
-    const utteranceId = options.utteranceId ?? `utterance-${++this.#utterancesMade}`;
-    this.#outbox.push({ ...options, utteranceId });
-    if (this.#socket?.readyState === WebSocket.OPEN) this.#sendOutbox();
-    else this.connect();
-    return utteranceId;
+  speak(text) {
+    this.#outbox.push({ type: "speak", ...text });
+    this.#sendSoon();
+  }
+
+  /**
+   * Has the text that is held so far spoken, though its sentence may not be over.
+   * @param {string} utteranceId Of an utterance without a terminal event.
+   */
+  flush(utteranceId) {
+    this.#outbox.push({ type: "flush", utteranceId });
+    this.#sendSoon();
   }
 
   /**
@@ -126,11 +149,12 @@ export class SpeechConnection {
    * @param {{playedMs?: number}} [heard] How much of the utterance that is `speaking` was heard.
    */
   cancel({ playedMs } = {}) {
-    const unsent = this.#outbox.splice(0);
+    const unsent = new Set(this.#outbox.splice(0).map(({ utteranceId }) => utteranceId));
     for (const id of this.#pending) this.#cancelled.add(id);
     if (this.#pending.size > 0) this.#send({ type: "cancel", playedMs });
-    for (const { utteranceId } of unsent)
-      this.#onEvent(ended("CANCELLED", utteranceId, "Cancelled, unsent."));
+    for (const id of unsent) {
+      if (!this.#pending.has(id)) this.#onEvent(ended("CANCELLED", id, "Cancelled, unsent."));
+    }
   }
 
   #opened() {
@@ -138,10 +162,15 @@ export class SpeechConnection {
     this.#sendOutbox();
   }
 
+  #sendSoon() {
+    if (this.#socket?.readyState === this.#WebSocket.OPEN) this.#sendOutbox();
+    else this.connect();
+  }
+
   #sendOutbox() {
-    for (const text of this.#outbox.splice(0)) {
-      this.#pending.add(text.utteranceId);
-      this.#send({ type: "speak", ...text });
+    for (const message of this.#outbox.splice(0)) {
+      if (message.type === "speak") this.#pending.add(message.utteranceId);
+      this.#send(message);
     }
   }
 
@@ -193,15 +222,25 @@ export class SpeechConnection {
   /** @param {number} code */
   #closed(code) {
     this.#socket = null;
-    for (const id of [...this.#pending]) {
-      this.#ended(id);
-      this.#onEvent(ended(CONNECTION_LOST, id, "The connection was lost before this was spoken to its end."));
-    }
+    // The rest of a text whose beginning is lost makes no sense over the next connection.
+    this.#outbox = this.#outbox.filter(({ utteranceId }) => !this.#pending.has(utteranceId));
+    this.#endPending(CONNECTION_LOST, "The connection was lost before this was spoken to its end.");
     const { state, reason } = AFTER_CLOSE[code] ?? LOST;
     if (state === "lost") this.#retryLater(reason);
     // Given after the service had closed, but before the browser said so: nobody else would send them.
     else if (state === "resting" && this.#outbox.length > 0) this.connect();
     else this.#enter(state, reason);
+  }
+
+  /**
+   * @param {string} code
+   * @param {string} message
+   */
+  #endPending(code, message) {
+    for (const id of [...this.#pending]) {
+      this.#ended(id);
+      this.#onEvent(ended(code, id, message));
+    }
   }
 
   /** @param {string} reason */
@@ -224,12 +263,10 @@ export class SpeechConnection {
 }
 
 /**
- * A terminal message that the server could not send.
- * @param {string} code
- * @param {string} utteranceId
- * @param {string} message
- * @returns {ErrorMessage}
+ * Closes it, deaf to what it still has to say.
+ * @param {WebSocket} socket
  */
-function ended(code, utteranceId, message) {
-  return { type: "error", code, message, recoverable: true, utteranceId };
+function leave(socket) {
+  socket.onopen = socket.onmessage = socket.onclose = null;
+  socket.close(1000);
 }

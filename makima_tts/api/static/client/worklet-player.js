@@ -20,7 +20,7 @@ export class WorkletPlayer {
    * @param {PlayerOptions} options
    */
   static async open(context, options) {
-    await context.audioWorklet.addModule(new URL("player-worklet.js", import.meta.url));
+    await context.audioWorklet.addModule(new URL("./player-worklet.js", import.meta.url));
     return new WorkletPlayer(context, options);
   }
 
@@ -56,6 +56,10 @@ export class WorkletPlayer {
 
   flush() {
     this.#tell({ type: "flush" });
+  }
+
+  close() {
+    return this.context.close();
   }
 
   /**

@@ -32,6 +32,7 @@ export class ScheduledPlayer {
   /** @type {(report: PlayerReport) => void} */ #onReport;
   /** @type {GainNode} */ #output;
   /** @type {Scheduled[]} */ #scheduled = [];
+  /** @type {ReturnType<typeof setInterval>} */ #reporting;
   #nextFrame = 0;
   /** The utterance of the newest part, until its end is known. @type {string | null} */ #open = null;
   /** @type {Heard | null} */ #heard = null;
@@ -44,7 +45,7 @@ export class ScheduledPlayer {
     this.context = context;
     this.#onReport = onReport;
     this.#output = this.#newOutput();
-    setInterval(() => this.#report(), REPORT_EVERY_MS);
+    this.#reporting = setInterval(() => this.#report(), REPORT_EVERY_MS);
   }
 
   get #nowFrame() {
@@ -91,6 +92,11 @@ export class ScheduledPlayer {
     this.#nextFrame = 0;
     this.#open = null;
     this.#heard = null;
+  }
+
+  close() {
+    clearInterval(this.#reporting);
+    return this.context.close();
   }
 
   #newOutput() {

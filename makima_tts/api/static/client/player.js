@@ -3,7 +3,7 @@
  * Playing: samples in, sound and progress out.
  *
  * In: samples of one utterance after another, its end, flushes. Out: sound, and reports of how far it has
- * come. Does not know: the network, the page.
+ * come. Does not know: the network, who listens.
  *
  * The audio context runs at the rate the samples have, so that what the sound card's driver is handed are
  * the very samples that the server sent; the browser converts once, at its output, to whatever rate the
@@ -24,6 +24,7 @@
  * @property {(utterance: string, samples: Float32Array<ArrayBuffer>) => void} push
  * @property {(utterance: string) => void} end No more of this utterance will be pushed.
  * @property {() => void} flush Silence, at once but for a short fade.
+ * @property {() => Promise<void>} close Lets go of the sound card; it cannot play again.
  * @property {AudioContext} context
  *
  * @typedef {object} PlayerOptions

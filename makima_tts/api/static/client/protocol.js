@@ -3,7 +3,7 @@
  * The language on the wire, as a client sees it.
  *
  * In: nothing. Out: the types of what is said in both directions, and the names both sides agree on.
- * Does not know: sockets, sound, the page. `docs/protocol.md` is the contract that these types spell out.
+ * Does not know: sockets, sound, who listens. `docs/protocol.md` is the contract that these types spell out.
  *
  * @typedef {"pcm16" | "pcm32f"} Encoding
  *
@@ -13,14 +13,16 @@
  * @property {string} [voice]
  * @property {string} [language]
  * @property {boolean} [events]
+ * @property {string} [contractId] Sessions with the same one can be interrupted together.
+ * @property {string} [authToken]
  *
- * @typedef {object} SpeakOptions
- * @property {string} text
- * @property {string} [utteranceId] Made by the connection when absent.
+ * @typedef {object} SpeakOptions What one utterance is spoken with.
  * @property {"low" | "normal" | "high"} [priority]
  * @property {string} [voice]
  * @property {string} [language]
  * @property {number} [seed]
+ *
+ * @typedef {SpeakOptions & {type: "speak", utteranceId: string, text: string, final?: boolean}} SpeakMessage
  *
  * @typedef {object} Capabilities
  * @property {boolean} streaming
@@ -80,6 +82,8 @@
  * @property {number} [retryAfterMs]
  * @property {number} [audioMs]
  * @property {number} [playedMs]
+ * @property {string} [textSpoken] With `CANCELLED`: what of the text was heard, going by `playedMs`.
+ * @property {string} [textRemaining]
  *
  * @typedef {{type: "stopped", reason?: string}} Stopped
  * @typedef {{type: "pong", id?: string}} Pong
@@ -93,6 +97,21 @@ export const SUBPROTOCOL = "makima.tts.v1";
 
 /** The code of the error that the connection itself reports for utterances that a lost socket took along. */
 export const CONNECTION_LOST = "CONNECTION_LOST";
+
+/**
+ * A terminal message that the server could not send.
+ * @param {string} code
+ * @param {string} utteranceId
+ * @param {string} message
+ * @returns {ErrorMessage}
+ */
+export const ended = (code, utteranceId, message) => ({
+  type: "error",
+  code,
+  message,
+  recoverable: true,
+  utteranceId,
+});
 
 /** Milliseconds → whole samples and back, at one rate. */
 export const samplesToMs = (/** @type {number} */ samples, /** @type {number} */ rateHz) =>

@@ -1,0 +1,28 @@
+// @ts-check
+/**
+ * What the package offers.
+ *
+ * In: the modules beside this one. Out: the names that programs may build on. Does not know: anything else.
+ */
+
+export { SpeechConnection } from "./connection.js";
+export { NotConnected, SpeechCancelled, SpeechError } from "./failures.js";
+export { toFloats, wavFile } from "./pcm.js";
+export { Speech } from "./speech.js";
+export { SpeechClient } from "./speech-client.js";
+
+/**
+ * @typedef {import("./connection.js").AudioEvent} AudioEvent
+ * @typedef {import("./connection.js").ConnectionState} ConnectionState
+ * @typedef {import("./connection.js").StateEvent} StateEvent
+ * @typedef {import("./player.js").Player} Player
+ * @typedef {import("./player.js").PlayerReport} PlayerReport
+ * @typedef {import("./protocol.js").Complete} Complete
+ * @typedef {import("./protocol.js").ErrorMessage} ErrorMessage
+ * @typedef {import("./protocol.js").Ready} Ready
+ * @typedef {import("./protocol.js").Sentence} Sentence
+ * @typedef {import("./protocol.js").SpeakOptions} SpeakOptions
+ * @typedef {import("./speech-client.js").ClientOptions} ClientOptions
+ * @typedef {import("./speech-client.js").SpeechEvent} SpeechEvent
+ * @typedef {import("./text-parts.js").Text} Text
+ */
