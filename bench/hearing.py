@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.report import percentiles
-from makima_tts.client import ClientError, ServiceError, SpeechClient
+from makima_tts.client import ClientError, Reconnects, ServiceError, SpeechClient
 from makima_tts.protocol import AudioFormat, Start
 from makima_tts.speech import ListenerClock
 
@@ -99,7 +99,8 @@ async def listen(
     """Connects, speaks one text and listens to its end; goes before it, by ``time.monotonic``."""
     heard = Heard(text)
     try:
-        async with SpeechClient.connect(url, start) as client:
+        # A connection that is lost is to be seen here.
+        async with SpeechClient.connect(url, start, reconnects=Reconnects(attempts=0)) as client:
             await _hear(client, heard, texts[text], until_s)
     except ServiceError as error:
         heard.error = error.code

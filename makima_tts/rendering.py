@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import soundfile
 
 from makima_tts import factory
 from makima_tts.audio import as_float
+from makima_tts.client.saving import new_file
 from makima_tts.engine import Manner
 from makima_tts.errors import InvalidMessage, InvalidText
 from makima_tts.metrics import Metrics
-from makima_tts.saying import Said, Wanted, check_path, known_language, new_file, wav_file
+from makima_tts.saying import Said, Wanted, check_path, known_language
 from makima_tts.settings import Settings, load_settings
 from makima_tts.speech import CloneMode, SpeechEngine, SpeechStream, UtteranceRequest
 from makima_tts.text import pieces_of
@@ -111,7 +113,11 @@ async def _write(wanted: Wanted, manner: Rendering, engine: SpeechEngine, speech
     began_s = time.monotonic()
     ttfa_s: float | None = None
     subtype = "FLOAT" if manner.raw else "PCM_16"
-    with wav_file(wanted.path, engine.facts.sample_rate_hz, subtype) as file:
+    rate_hz = engine.facts.sample_rate_hz
+    with (
+        new_file(wanted.path) as unfinished,
+        soundfile.SoundFile(unfinished, "w", rate_hz, 1, subtype, format="WAV") as file,
+    ):
         async for chunk in speech:
             if chunk.pcm.size and ttfa_s is None:
                 ttfa_s = time.monotonic() - began_s

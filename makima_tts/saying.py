@@ -8,13 +8,10 @@ import contextlib
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
-
-import numpy as np
-import soundfile
 
 from makima_tts.client import ServiceUnreachable, SpeakOptions, SpeechClient
 from makima_tts.errors import InvalidMessage, TtsUnavailable
@@ -61,38 +58,15 @@ async def through_server(wanted: Wanted, url: str | None, tell: Callable[[str], 
         async with SpeechClient.connect(_socket_url(address), start, on_loading=on_loading) as client:
             options: SpeakOptions = {} if wanted.seed is None else {"seed": wanted.seed}
             speech = client.speak(wanted.text, **options)
-            with wav_file(wanted.path, client.started.sample_rate) as file:
-                async for chunk in speech:
-                    file.write(np.frombuffer(chunk.pcm, "<i2"))
-                audio_s = file.frames / file.samplerate
-            return Said(wanted.path, audio_s, speech.ttfa_s or 0.0, client.started.warning)
+            await speech.save(wanted.path)
+            warning = client.started.warning
+            return Said(wanted.path, speech.audio_ms / 1000, speech.ttfa_s or 0.0, warning)
 
 
 def check_path(path: Path, suffix: str) -> None:
     """Raises InvalidMessage for what will not be written."""
     if path.suffix.lower() != suffix or not os.access(path.parent, os.W_OK):
         raise InvalidMessage(f"Only a file that ends in {suffix} is written, in a folder that takes files.")
-
-
-@contextlib.contextmanager
-def new_file(path: Path) -> Iterator[Path]:
-    """Takes its name once it is whole: until then, and after a failure, what had that name stays."""
-    unfinished = path.with_name(f".say-{os.getpid()}{path.suffix}")
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def wav_file(path: Path, sample_rate_hz: int, subtype: str = "PCM_16") -> Iterator[soundfile.SoundFile]:
-    """A mono WAV, under its name once it is whole."""
-    with (
-        new_file(path) as unfinished,
-        soundfile.SoundFile(unfinished, "w", sample_rate_hz, 1, subtype, format="WAV") as file,
-    ):
-        yield file
 
 
 def known_language(wanted: str) -> str:

@@ -1,23 +1,28 @@
-"""The Python client: text in, speech out, over one WebSocket.
+"""The Python client: text in, speech out, over a WebSocket.
 
 In: a service's address, the session asked for (the protocol's ``Start``) and text, whole or still being
-written. Out: PCM as it arrives, with its measurements. Does not know: anything of ours but the language on
-the wire.
+written. Out: PCM as it arrives, in a file or through the loudspeaker, with its measurements. Does not know:
+anything of ours but the language on the wire.
 
     async with SpeechClient.connect("ws://127.0.0.1:8001/api/v1/speak", Start(voice="makima")) as client:
-        async for chunk in client.speak("Hello."):
-            play(chunk.pcm)
+        await client.speak("Hello.").save("hello.wav")
+        async for chunk in client.speak(tokens()):
+            send_on(chunk.pcm)
 """
 
 from makima_tts.client.blocking import BlockingSpeech, BlockingSpeechClient
-from makima_tts.client.connection import SpeakOptions, SpeechClient
+from makima_tts.client.conversation import SpeakOptions, SpeechClient
 from makima_tts.client.failures import (
     ClientError,
     ConnectionLost,
+    PlayerUnavailable,
     ServiceError,
     ServiceUnreachable,
     UtteranceCancelled,
 )
+from makima_tts.client.heard import Heard
+from makima_tts.client.playing import Player
+from makima_tts.client.reconnecting import Reconnects
 from makima_tts.client.speech import Speech, SpeechChunk
 from makima_tts.client.writing import Text
 
@@ -26,6 +31,10 @@ __all__ = [
     "BlockingSpeechClient",
     "ClientError",
     "ConnectionLost",
+    "Heard",
+    "Player",
+    "PlayerUnavailable",
+    "Reconnects",
     "ServiceError",
     "ServiceUnreachable",
     "SpeakOptions",

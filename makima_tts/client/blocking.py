@@ -7,9 +7,13 @@ wire. The connection lives on a loop in a thread of its own, so that it is serve
 import asyncio
 import threading
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any, Self, TypeVar, Unpack
 
-from makima_tts.client.connection import OnLoading, SpeakOptions, SpeechClient
+from makima_tts.client.connection import OnLoading
+from makima_tts.client.conversation import SpeakOptions, SpeechClient
+from makima_tts.client.heard import Heard
+from makima_tts.client.reconnecting import Reconnects
 from makima_tts.client.speech import Speech, SpeechChunk
 from makima_tts.client.writing import Text
 from makima_tts.protocol import Start
@@ -41,15 +45,34 @@ class _LoopThread:
 
 
 class BlockingSpeech:
-    """One utterance; iterate once. ``speech`` holds what was measured and the terminal message."""
+    """One utterance; iterate once, or ``save``, ``play`` or ``read`` it.
+
+    ``speech`` holds what was measured and the terminal message.
+    """
 
     def __init__(self, speech: Speech, loop: _LoopThread) -> None:
         self.speech = speech
         self._loop = loop
 
+    def read(self) -> bytes:
+        """As :meth:`Speech.read`."""
+        return self._loop.call(self.speech.read())
+
+    def save(self, path: Path | str) -> Path:
+        """As :meth:`Speech.save`."""
+        return self._loop.call(self.speech.save(path))
+
+    def play(self) -> None:
+        """As :meth:`Speech.play`; another thread may interrupt it."""
+        self._loop.call(self.speech.play())
+
     def cancel(self, played_ms: int | None = None) -> None:
         """As :meth:`Speech.cancel`."""
         self._loop.call(self.speech.cancel(played_ms))
+
+    def interrupt(self, played_ms: int | None = None) -> Heard:
+        """As :meth:`Speech.interrupt`."""
+        return self._loop.call(self.speech.interrupt(played_ms))
 
     def __iter__(self) -> Self:
         return self
@@ -71,9 +94,10 @@ class BlockingSpeechClient:
         *,
         on_loading: OnLoading = lambda _: None,
         ready_timeout_s: float = 660.0,
+        reconnects: Reconnects = Reconnects(),  # noqa: B008 - frozen
     ) -> None:
         self._connecting = SpeechClient.connect(
-            url, start, on_loading=on_loading, ready_timeout_s=ready_timeout_s
+            url, start, on_loading=on_loading, ready_timeout_s=ready_timeout_s, reconnects=reconnects
         )
 
     def __enter__(self) -> Self:
@@ -95,6 +119,14 @@ class BlockingSpeechClient:
         """As :meth:`SpeechClient.speak`."""
         return BlockingSpeech(self._loop.call(_begin(self.client, text, options)), self._loop)
 
+    def flush(self, utterance_id: str) -> None:
+        """As :meth:`SpeechClient.flush`."""
+        self._loop.call(_flush(self.client, utterance_id))
+
+    def interrupt(self, played_ms: int | None = None) -> None:
+        """As :meth:`SpeechClient.interrupt`."""
+        self._loop.call(self.client.interrupt(played_ms))
+
     def stop(self, reason: str | None = None) -> None:
         """As :meth:`SpeechClient.stop`."""
         self._loop.call(self.client.stop(reason))
@@ -102,6 +134,10 @@ class BlockingSpeechClient:
 
 async def _begin(client: SpeechClient, text: Text, options: SpeakOptions) -> Speech:
     return client.speak(text, **options)
+
+
+async def _flush(client: SpeechClient, utterance_id: str) -> None:
+    client.flush(utterance_id)
 
 
 async def _next_of(speech: Speech) -> SpeechChunk | None:

@@ -26,6 +26,10 @@ class ConnectionLost(ClientError):
         self.close_code = close_code
 
 
+class PlayerUnavailable(ClientError):
+    """Nothing can be played here: a package or a sound card is missing. The message says which."""
+
+
 class ServiceError(ClientError):
     """The service answered with an ``error``; its fields are those of the message."""
 
@@ -39,14 +43,34 @@ class ServiceError(ClientError):
 
 
 class UtteranceCancelled(ServiceError):
-    """The utterance was cancelled. ``audio_ms`` were sent, ``played_ms`` heard by the client's account."""
+    """The utterance was cancelled. ``audio_ms`` were sent, ``played_ms`` heard by the client's account.
+
+    ``text_spoken`` and ``text_remaining`` are its text before and after that moment, as the service
+    estimates it; None if it does not say.
+    """
 
     def __init__(self, error: ErrorMessage) -> None:
         super().__init__(error)
         self.audio_ms = error.audio_ms
         self.played_ms = error.played_ms
+        self.text_spoken = error.text_spoken
+        self.text_remaining = error.text_remaining
 
 
 def failure_of(error: ErrorMessage) -> ServiceError:
     """The exception for an ``error`` message."""
     return UtteranceCancelled(error) if error.code == Cancelled.code else ServiceError(error)
+
+
+def cancelled_here(utterance_id: str, words: str, played_ms: int | None) -> UtteranceCancelled:
+    """For an utterance of which the service knows nothing, or nothing any more."""
+    return UtteranceCancelled(
+        ErrorMessage(
+            code=Cancelled.code,
+            message=words,
+            recoverable=Cancelled.recoverable,
+            utterance_id=utterance_id,
+            audio_ms=0,
+            played_ms=played_ms,
+        )
+    )

@@ -1,6 +1,7 @@
 """A text on its way out, in messages of the size that the service takes.
 
-In: a text, whole or still being written. Out: its parts, in order. Does not know: sockets, utterances.
+In: a text, whole or still being written. Out: its parts, in order, and what was written so far. Does not
+know: sockets, other utterances.
 """
 
 import asyncio
@@ -8,7 +9,61 @@ import threading
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from concurrent.futures import Future
 
+from makima_tts.protocol import Flush, Speak, serialize
+
 Text = str | Iterable[str] | AsyncIterable[str]
+
+
+class Manuscript:
+    """The messages of one utterance as far as they are written, and how many of them were sent.
+
+    They are kept, so that they can be sent again over another connection.
+    """
+
+    def __init__(self, opening: Speak) -> None:
+        self._opening = opening
+        self._text: list[str] = []
+        self._frames: list[str] = []
+        self._sent = 0
+        self._caught_up = asyncio.Event()
+
+    @property
+    def text(self) -> str:
+        """All that was written."""
+        return "".join(self._text)
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether any of it went to the connection that is open."""
+        return self._sent > 0
+
+    def write(self, text: str, *, final: bool) -> None:
+        """Raises ValueError for what is no text (halves of characters)."""
+        self._add(self._opening.model_copy(update={"text": text, "final": final}))
+        self._text.append(text)
+
+    def flush(self) -> None:
+        self._add(Flush(utterance_id=str(self._opening.utterance_id)))
+
+    def _add(self, message: Speak | Flush) -> None:
+        self._frames.append(serialize(message))
+        self._caught_up.clear()
+
+    def take(self) -> str | None:
+        """The next frame to send; None when there is none yet."""
+        if self._sent == len(self._frames):
+            self._caught_up.set()
+            return None
+        self._sent += 1
+        return self._frames[self._sent - 1]
+
+    def rewind(self) -> None:
+        """Another connection has heard none of it."""
+        self._sent = 0
+
+    async def caught_up(self) -> None:
+        """All that is written was sent: a writer waits for a service that reads slowly, or is away."""
+        await self._caught_up.wait()
 
 
 def fits_one_message(text: Text, max_chars: int) -> bool:

@@ -116,6 +116,8 @@ class ErrorMessage(_Message):
     retry_after_ms: int | None = None
     audio_ms: int | None = None
     played_ms: int | None = None
+    text_spoken: str | None = Field(None, repr=False)
+    text_remaining: str | None = Field(None, repr=False)
 
 
 class Stopped(_Message):

@@ -85,7 +85,7 @@ def failed(code: str, utterance_id: str | None = None, retry_after_ms: int | Non
     return ErrorMessage(
         code=code,
         message="What to do.",
-        recoverable=True,
+        recoverable=code != "UNAUTHORIZED",
         utterance_id=utterance_id,
         retry_after_ms=retry_after_ms,
     )
@@ -97,12 +97,13 @@ async def heard_of(speech: Speech) -> list[bytes]:
 
 
 class FakeService:
-    """Listens on a free port; takes one client. ``greeting`` answers the client's ``start``."""
+    """Listens on a free port; talks to who came last. ``greeting`` answers the client's ``start``."""
 
     def __init__(self, greeting: Sequence[ServerMessage] = (READY, STARTED)) -> None:
-        self._greeting = greeting
+        self.greeting = greeting
         self._heard: asyncio.Queue[ClientMessage] = asyncio.Queue()
         self._socket: asyncio.Future[ServerConnection] = asyncio.get_running_loop().create_future()
+        self.connections = 0
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -117,8 +118,11 @@ class FakeService:
 
     async def _serve(self, socket: ServerConnection) -> None:
         self.subprotocol = socket.subprotocol
+        self.connections += 1
+        if self._socket.done():
+            self._socket = asyncio.get_running_loop().create_future()
         self._socket.set_result(socket)
-        await self.say(*self._greeting)
+        await self.say(*self.greeting)
         async for frame in socket:
             assert isinstance(frame, str)
             self._heard.put_nowait(parse_client_message(frame))

@@ -1,10 +1,19 @@
 """The client and the real service, in a process of its own, with the scripted engine."""
 
+import signal
+import wave
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
-from makima_tts.client import BlockingSpeechClient, ServiceError, SpeechClient, UtteranceCancelled
+from makima_tts.client import (
+    BlockingSpeechClient,
+    ConnectionLost,
+    ServiceError,
+    SpeechClient,
+    UtteranceCancelled,
+)
 from makima_tts.protocol import Start
 from tests.client.fake_service import heard_of
 from tests.conftest import Serve
@@ -85,8 +94,42 @@ async def test_stopping_is_answered_in_good_order(service: ServerProcess) -> Non
             await heard_of(speech)
 
 
-def test_it_speaks_to_code_without_a_loop(service: ServerProcess) -> None:
+async def test_what_is_saved_is_what_is_heard(service: ServerProcess, tmp_path: Path) -> None:
+    async with SpeechClient.connect(url_of(service)) as client:
+        heard = await client.speak(TEXT, seed=3).read()
+        path = await client.speak(letters(TEXT), seed=3).save(tmp_path / "said.wav")
+    with wave.open(str(path)) as saved:
+        assert saved.readframes(saved.getnframes()) == heard
+
+
+async def test_a_pulled_plug_is_survived(serve: Serve) -> None:
+    """What was being spoken is lost, what waited is spoken by the next process; so is what is said later."""
+    first = serve()
+    async with SpeechClient.connect(url_of(first)) as client:
+        spoken, waiting = client.speak("{slow 1}{endless}"), client.speak(TEXT)
+        await anext(spoken)
+        first.signal(signal.SIGKILL)
+        first.wait()
+        with pytest.raises(ConnectionLost):
+            await heard_of(spoken)
+        second = serve(port=first.port)
+        assert await waiting.read()
+        second.signal(signal.SIGTERM)
+        second.wait()
+        speech = client.speak(TEXT)
+        serve(port=first.port)
+        assert await speech.read()
+
+
+def test_it_speaks_to_code_without_a_loop(service: ServerProcess, tmp_path: Path) -> None:
     with BlockingSpeechClient(url_of(service)) as client:
         speech = client.speak(iter(["Hello, ", "you."]))
         assert sum(len(chunk.pcm) for chunk in speech) > 0
         assert speech.speech.complete is not None
+        path = client.speak(TEXT, seed=3).save(tmp_path / "said.wav")
+        assert client.speak(TEXT, seed=3).read() == path.read_bytes()[44:]
+        endless = client.speak("One. {slow 1}{endless}")
+        next(endless)
+        client.interrupt(played_ms=10)
+        with pytest.raises(UtteranceCancelled):
+            endless.read()

@@ -8,6 +8,7 @@ import pytest
 from makima_tts.client import (
     ClientError,
     ConnectionLost,
+    Reconnects,
     ServiceError,
     ServiceUnreachable,
     SpeechClient,
@@ -16,6 +17,8 @@ from makima_tts.client import (
 from makima_tts.client.speech import MAX_BUFFERED_BYTES
 from makima_tts.protocol import Speak, Start, Stop, Stopped
 from tests.client.fake_service import FakeService, complete, failed, heard_of, speaking
+
+NEVER = Reconnects(attempts=0)
 
 
 async def test_a_refused_utterance_raises_what_the_service_said() -> None:
@@ -41,7 +44,7 @@ async def test_audio_that_came_before_a_failure_is_handed_out_first() -> None:
 
 
 async def test_a_service_that_hangs_up_ends_every_utterance() -> None:
-    async with FakeService() as service, SpeechClient.connect(service.url) as client:
+    async with FakeService() as service, SpeechClient.connect(service.url, reconnects=NEVER) as client:
         speeches = [client.speak("One."), client.speak("Two.")]
         await service.hang_up(1001, "draining")
         for speech in speeches:
@@ -53,7 +56,7 @@ async def test_a_service_that_hangs_up_ends_every_utterance() -> None:
 
 
 async def test_a_connection_that_breaks_ends_every_utterance() -> None:
-    async with FakeService() as service, SpeechClient.connect(service.url) as client:
+    async with FakeService() as service, SpeechClient.connect(service.url, reconnects=NEVER) as client:
         speech = client.speak("Hello.")
         service.break_off()
         with pytest.raises(ConnectionLost) as lost:
@@ -103,7 +106,7 @@ async def test_nobody_listening_is_typed() -> None:
 
 @pytest.mark.parametrize("nonsense", ["{", "[]", "{}", '{"type":"complete"}', '{"type":"pong","id":5}'])
 async def test_a_service_that_talks_nonsense_is_hung_up_on(nonsense: str) -> None:
-    async with FakeService() as service, SpeechClient.connect(service.url) as client:
+    async with FakeService() as service, SpeechClient.connect(service.url, reconnects=NEVER) as client:
         speech = client.speak("Hello.")
         await service.say(nonsense)
         with pytest.raises(ConnectionLost, match="does not allow"):

@@ -154,10 +154,17 @@ async def test_a_long_text_is_sent_in_parts_that_the_service_takes(surplus: int)
 
 
 async def test_held_text_can_be_flushed() -> None:
+    async def writer() -> AsyncIterator[str]:
+        yield "Well"
+        client.flush("live")
+        yield ", well."
+
     async with FakeService() as service, SpeechClient.connect(service.url) as client:
         await service.heard(Start)
-        await client.flush("live")
+        client.speak(writer(), utterance_id="live")
+        assert (await service.heard(Speak)).text == "Well"
         assert (await service.heard(Flush)).utterance_id == "live"
+        assert (await service.heard(Speak)).text == ", well."
 
 
 async def test_a_writer_that_fails_takes_its_utterance_with_it_and_no_other() -> None:
@@ -217,8 +224,9 @@ async def test_cancelling_twice_or_after_the_end_says_nothing_more() -> None:
         await service.say(complete("u2"))
         await heard_of(done)
         await done.cancel()
-        await client.flush("next")
-        await service.heard(Flush)
+        client.flush("u2")
+        client.speak("Three.")
+        assert (await service.heard(Speak)).text == "Three."
 
 
 async def test_an_utterance_that_is_cancelled_before_it_is_sent_stays_unsaid() -> None:
@@ -232,14 +240,14 @@ async def test_an_utterance_that_is_cancelled_before_it_is_sent_stays_unsaid() -
         assert (await service.heard(Speak)).text == "Something else."
 
 
-async def test_everything_can_be_cancelled_at_once() -> None:
+async def test_everything_can_be_silenced_at_once() -> None:
     async with FakeService() as service, SpeechClient.connect(service.url) as client:
         await service.heard(Start)
         client.speak("One.")
         client.speak("Two.")
         for _ in range(2):
             await service.heard(Speak)
-        await client.cancel()
+        await client.interrupt()
         assert {(await service.heard(Cancel)).utterance_id for _ in range(2)} == {"u1", "u2"}
 
 

@@ -1,0 +1,49 @@
+"""A WAV file that grows while its sound arrives.
+
+In: PCM as the protocol has it. Out: a file, under its name once it is whole. Does not know: where the sound
+comes from.
+"""
+
+import secrets
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from makima_tts.protocol import AudioFormat
+
+_PCM, _FLOAT = 1, 3
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Takes its name once it is whole: until then, and after a failure, what had that name stays."""
+    unfinished = path.with_name(f".say-{secrets.token_hex(4)}{path.suffix}")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def wav_file(path: Path, audio_format: AudioFormat) -> Iterator[Callable[[bytes], object]]:
+    """Writes PCM to a mono WAV, whose header is written again once its length is known."""
+    with new_file(path) as unfinished, unfinished.open("wb") as file:
+        header_bytes = file.write(wav_header(audio_format, 0))
+        yield file.write
+        data_bytes = file.tell() - header_bytes
+        file.seek(0)
+        file.write(wav_header(audio_format, data_bytes))
+
+
+def wav_header(audio_format: AudioFormat, data_bytes: int) -> bytes:
+    """RIFF/WAVE of mono PCM16, or of float with the ``fact`` that it asks for."""
+    width, rate_hz = audio_format.bytes_per_sample, audio_format.sample_rate_hz
+    tag = _PCM if audio_format.encoding == "pcm16" else _FLOAT
+    shape = struct.pack("<HHIIHH", tag, 1, rate_hz, rate_hz * width, width, 8 * width)
+    chunks = b"fmt " + struct.pack("<I", len(shape)) + shape
+    if tag == _FLOAT:
+        chunks += b"fact" + struct.pack("<II", 4, data_bytes // width)
+    chunks += b"data" + struct.pack("<I", data_bytes)
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks) + data_bytes) + b"WAVE" + chunks

@@ -1,0 +1,21 @@
+"""What comes along with the client: a socket, and the protocol's words."""
+
+import subprocess
+import sys
+
+PRINT_WHAT_COMES_ALONG = """
+import sys
+before = set(sys.modules)
+import makima_tts.client
+come = {name.partition(".")[0] for name in set(sys.modules) - before}
+# the interpreter keeps some of its own under names that begin so
+print(*sorted(name for name in come - sys.stdlib_module_names if not name.startswith("_")))
+"""
+
+
+def test_the_client_depends_on_websockets_and_on_what_the_protocol_is_written_with() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", PRINT_WHAT_COMES_ALONG], capture_output=True, text=True, check=True
+    )
+    of_pydantic = {"pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection"}
+    assert set(ran.stdout.split()) - of_pydantic == {"makima_tts", "websockets"}
