@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 import httpx
@@ -13,6 +14,7 @@ from makima_tts.audio import MEDIA_TYPES, OutputFormat
 from makima_tts.backends import ScriptedEngine
 from tests.api.conftest import Run
 from tests.api.service import RunningService
+from tests.voices.conftest import make_voice
 
 URL = "/v1/audio/speech"
 MAGIC: dict[OutputFormat, bytes] = {
@@ -133,19 +135,31 @@ async def test_what_fails_halfway_breaks_off_and_events_say_why(service: Running
     assert last["error"].keys() == {"message", "type", "param", "code"}
 
 
-async def test_who_waits_for_events_is_told_that_the_connection_lives(run: Run) -> None:
-    """Until it does, a failure still has its status."""
-    body = {"input": "{stall}a", "stream_format": "sse"}
-    async with run(utterance_timeout_s=0.2) as service, service.http() as http:
+async def test_who_waits_for_events_is_told_that_the_connection_lives(run: Run, tmp_path: Path) -> None:
+    """What was begun for that has no status for a failure any more."""
+    make_voice(tmp_path / "voices", "anna")
+    body = {"input": "{fail}a", "voice": "anna", "stream_format": "sse"}
+    encoded = asyncio.Event()
+    encoded.set()
+    async with run(ScriptedEngine(encode_gate=encoded)) as service, service.http() as http:
         await service.until_ready()
-        assert failure(await http.post(URL, json=body)) == (408, "server_error", None, "TIMEOUT")
         service.service.sign_of_life_s = 0.01
-        answer = await http.post(URL, json=body)
-        assert answer.status_code == 200
-        assert answer.text.startswith(": ")
-        assert [event["error"]["code"] for event in events_of(answer.text)] == ["TIMEOUT"]
-        broken = await http.post(URL, json={**body, "stream_format": "audio"})
-        assert broken.status_code == 408, "there is no comment that a player would pass over"
+        encoded.clear()
+        async with http.stream("POST", URL, json=body) as answer:
+            assert answer.status_code == 200
+            text = answer.aiter_text()
+            assert (await anext(text)).startswith(": ")
+            assert (await anext(text)).startswith(": ")
+            encoded.set()
+            rest = "".join([part async for part in text])
+        assert [event["error"]["code"] for event in events_of(rest)] == ["SYNTHESIS_ERROR"]
+
+
+async def test_who_waits_in_vain_has_a_status(run: Run) -> None:
+    async with run(utterance_timeout_s=0.01) as service, service.http() as http:
+        await service.until_ready()
+        answer = await http.post(URL, json={"input": "{stall}a", "stream_format": "sse"})
+        assert failure(answer) == (408, "server_error", None, "TIMEOUT")
 
 
 @pytest.mark.parametrize("stream", ["audio", "sse"])
