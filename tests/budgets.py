@@ -44,8 +44,9 @@ BUDGETS_S = {
     "session": 10,
     "settings": 5,
     "speech": 5,
-    "text": 10,
+    "text": 16,
     "transport": 65,
+    "typescript": 40,
     "voices": 25,
 }
 

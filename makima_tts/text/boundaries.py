@@ -66,6 +66,11 @@ _HANGUL_VOWELS_AND_FINALS = ("\u1160", "\u11ff")
 _SKIN_TONES = ("\U0001f3fb", "\U0001f3ff")
 
 
+def may_end(char: str) -> bool:
+    """Whether what follows this character has to be seen before the place after it can be judged."""
+    return char in _ENDINGS
+
+
 def boundary(text: str, end: int) -> Boundary:
     """What ends between ``text[end - 1]`` and ``text[end]``; both must exist."""
     last, following = text[end - 1], text[end]
@@ -92,12 +97,15 @@ def _narrow_boundary(text: str, following: str, *, quoted: bool) -> Boundary:
         return Boundary.CLAUSE
     if mark not in _SENTENCE_MARKS or (mark == "." and _is_abbreviated(text)):
         return Boundary.NONE
-    return Boundary.CLAUSE if _goes_on(mark, following.lstrip(), quoted=quoted) else Boundary.SENTENCE
+    next_word = following.lstrip()
+    if next_word[:1].isdigit() and mark == ".":  # "No. 5"
+        return Boundary.NONE
+    return Boundary.CLAUSE if _goes_on(mark, next_word, quoted=quoted) else Boundary.SENTENCE
 
 
-def _goes_on(mark: str, following: str, *, quoted: bool) -> bool:
-    """Whether the sentence does, after "five p.m. sharp", "No. 5" or "'Why?' she asked"."""
-    return (following[:1].islower() and (quoted or mark in ".…")) or (following[:1].isdigit() and mark == ".")
+def _goes_on(mark: str, next_word: str, *, quoted: bool) -> bool:
+    """Whether the sentence does, after "Wait... what" or "'Why?' she asked"."""
+    return next_word[:1].islower() and (quoted or mark in ".…")
 
 
 def _is_abbreviated(text: str) -> bool:
@@ -108,6 +116,20 @@ def _is_abbreviated(text: str) -> bool:
     found = word.group().lower()
     initial, ordinal = len(found) == 1 and found.isalpha(), len(found) <= 2 and found.isdigit()
     return initial or ordinal or found in _ABBREVIATIONS or _DOTTED.fullmatch(found) is not None
+
+
+def ends_word(text: str, place: int) -> bool:
+    """Whether what stands before ``place`` is whole words, to a tokenizer too: both sides must exist.
+
+    Tokenizers join a mark to the letters after it, and a line end to the mark before it. Scripts without
+    spaces are cut at their marks alone: they read a word, not its characters.
+    """
+    before, after = text[place - 1], text[place]
+    if before.isspace():
+        return False
+    return (after.isspace() and after not in "\r\n") or (
+        before.isalnum() and after in _WIDE_CLAUSE_MARKS | _WIDE_SENTENCE_MARKS
+    )
 
 
 def is_within_character(text: str, place: int) -> bool:

@@ -1,14 +1,22 @@
 """What of a text is spoken.
 
-In: text as received. Out: NFC text without control characters. Does not know: what an engine can speak.
+In: text as received, in any split. Out: what a voice should say, each character with the place in the text
+as received where it begins. Does not know: markup (that is ``markdown``), what an engine can speak.
 Cleaning never alters what the text says; it takes out what no voice can say.
 """
 
+import re
 import unicodedata
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+TextCleaning = Literal["markdown", "plain"]
 
 # C0 and C1, but for the white space among them, which separates words.
 _WHITE_SPACE = "\t\n\v\f\r\x85"
-_CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in _WHITE_SPACE}
+CONTROLS = "".join(chr(code) for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in _WHITE_SPACE)
+_CONTROLS = str.maketrans("", "", CONTROLS)
+_WITHOUT_CONTROLS = re.compile(f"[^{re.escape(CONTROLS)}]+")
 
 
 def clean(text: str) -> str:
@@ -19,3 +27,45 @@ def clean(text: str) -> str:
 def is_speakable(text: str) -> bool:
     """Whether there is a letter or a number in it. Punctuation and emoji alone are not speech."""
     return any(map(str.isalnum, text))
+
+
+@dataclass(slots=True)
+class Spoken:
+    """``starts``: for each character of ``text`` where it begins in the text as received.
+
+    What is left out between two characters belongs to one of them, so that any place between characters is
+    also a place in the text as received.
+    """
+
+    text: str = field(default="", repr=False)
+    starts: list[int] = field(default_factory=list, repr=False)
+
+
+class Cleaner(Protocol):
+    """Reads a growing text. What it returns is certain: it never depends on how the text was split."""
+
+    def feed(self, text: str) -> Spoken:
+        """What became certain by this text."""
+        ...
+
+    def flush(self) -> Spoken:
+        """What is still undecided, as if the text ended here; more may follow."""
+        ...
+
+
+class PlainCleaner:
+    """Everything but control characters is spoken as it stands."""
+
+    def __init__(self) -> None:
+        self._read = 0
+
+    def feed(self, text: str) -> Spoken:
+        spoken, base = Spoken(), self._read
+        for run in _WITHOUT_CONTROLS.finditer(text):
+            spoken.text += run.group()
+            spoken.starts += range(base + run.start(), base + run.end())
+        self._read += len(text)
+        return spoken
+
+    def flush(self) -> Spoken:
+        return Spoken()

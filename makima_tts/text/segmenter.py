@@ -1,22 +1,33 @@
 """Cuts a growing text into pieces, the same ones however the text arrives.
 
-In: text as received, in any split; a flush; the end. Out: pieces of cleaned text with their offsets. Does
-not know: time (a cut never depends on when text came), engines.
+In: text as received, in any split; a flush; the end. Out: pieces of cleaned text with their offsets, and
+what is certain of the next one. Does not know: time (a cut never depends on when text came), engines.
 
-Places are judged one after the other, each once LOOK_AHEAD_CHARS after it have arrived or the text has
-ended, and by nothing that lies further on. Hence *prefix-stable*: feeding a text character by character, or
-at once, gives the same pieces. Only ``flush`` adds a cut. Libraries that find sentences do not fit: they
-want the whole text, look ahead without bound, and keep no limit of length.
+The text is cleaned first, and what is spoken of it is cut. Places are judged one after the other, one after
+a mark once LOOK_AHEAD_CHARS have followed or the text has ended, and by nothing that lies further on. Hence
+*prefix-stable*: feeding a text character by character, or at once, gives the same pieces. Only ``flush``
+adds a cut. Libraries that find sentences do not fit: they want the whole text, look ahead without bound, and
+keep no limit of length.
 """
 
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from makima_tts.text.boundaries import LOOK_AHEAD_CHARS, Boundary, boundary, is_within_character
-from makima_tts.text.cleaning import clean, is_speakable
+from makima_tts.text.boundaries import (
+    LOOK_AHEAD_CHARS,
+    Boundary,
+    boundary,
+    ends_word,
+    is_within_character,
+    may_end,
+)
+from makima_tts.text.cleaning import Cleaner, PlainCleaner, Spoken, TextCleaning, clean, is_speakable
+from makima_tts.text.markdown import MarkdownCleaner
 
-# A first piece that is a clause is heard sooner; later pieces are better whole sentences.
-FIRST_CLAUSE_CHARS = 24
+# A first piece that is a clause is heard sooner; later pieces are better whole sentences. Sixteen letters
+# are a second of speech: time enough to begin with the piece after it.
+FIRST_CLAUSE_CHARS = 16
 # From here on a clause's end will do; and from the hard limit on, any place.
 SOFT_LIMIT_CHARS = 200
 HARD_LIMIT_CHARS = 300
@@ -54,34 +65,54 @@ class _Scan:
 class Segmenter:
     """One utterance's text. ``feed``, ``flush`` and ``finish`` return the pieces that became certain."""
 
-    def __init__(self) -> None:
-        self._held = ""
+    def __init__(self, cleaning: TextCleaning = "markdown") -> None:
+        self._cleaner: Cleaner = MarkdownCleaner() if cleaning == "markdown" else PlainCleaner()
+        self._received = 0
+        self._held = Spoken()
         self._scan = _Scan()
         self._index = 0
-        # Where the next piece starts, and where the held text does: silent text may lie between.
         self._piece_start = 0
-        self._held_start = 0
 
     def feed(self, text: str) -> list[Piece]:
         """Append text, on no boundary at all."""
-        self._held += text
+        self._received += len(text)
+        self._hold(self._cleaner.feed(text))
         return list(self._certain_pieces(look_ahead=LOOK_AHEAD_CHARS))
 
     def flush(self) -> list[Piece]:
         """Everything held so far, cut at its end; more may follow."""
-        return [*self._certain_pieces(look_ahead=1), *self._cut(len(self._held))]
+        self._hold(self._cleaner.flush())
+        return [*self._certain_pieces(look_ahead=1), *self._cut(len(self._held.text))]
 
     def finish(self) -> list[Piece]:
         """Everything held so far; the text has ended."""
         return self.flush()
 
+    @property
+    def growing(self) -> str:
+        """What the next piece begins with, whatever comes: whole words, before which no cut can fall.
+
+        Until that piece is cut it only grows.
+        """
+        text = self._held.text[: SHORTEST_FORCED_CHARS + 1]
+        places = range(min(self._scan.judged, SHORTEST_FORCED_CHARS, len(text) - 1), 0, -1)
+        end = next((place for place in places if ends_word(text, place)), 0)
+        return unicodedata.normalize("NFC", text[:end].lstrip()) if is_speakable(text[:end]) else ""
+
+    def _hold(self, spoken: Spoken) -> None:
+        self._held.text += spoken.text
+        self._held.starts += spoken.starts
+
     def _certain_pieces(self, *, look_ahead: int) -> Iterator[Piece]:
-        """``look_ahead``: so many code points must follow a place before it is judged."""
+        """``look_ahead``: so many code points must follow a mark before the place after it is judged."""
         while (place := self._next_cut(look_ahead)) is not None:
             yield from self._cut(place)
 
     def _next_cut(self, look_ahead: int) -> int | None:
-        for end in range(self._scan.judged + 1, len(self._held) - look_ahead + 1):
+        text, seen = self._held.text, len(self._held.text) - look_ahead
+        for end in range(self._scan.judged + 1, len(text)):
+            if end > seen and may_end(text[end - 1]):
+                return None
             self._scan.judged = end
             if (place := self._judge(end)) is not None:
                 return place
@@ -89,7 +120,7 @@ class Segmenter:
 
     def _judge(self, end: int) -> int | None:
         """Where to cut, now that all places before ``end`` were judged and not cut at."""
-        if self._held[end - 1].isalnum():
+        if self._held.text[end - 1].isalnum():
             self._scan.spoken += 1
         elif self._ends_piece(end):
             return end
@@ -97,10 +128,10 @@ class Segmenter:
 
     def _ends_piece(self, end: int) -> bool:
         scan = self._scan
-        if self._held[end - 1].isspace():
+        if self._held.text[end - 1].isspace():
             scan.space = end
         # Silence has no end to find.
-        found = boundary(self._held, end) if scan.spoken else Boundary.NONE
+        found = boundary(self._held.text, end) if scan.spoken else Boundary.NONE
         if found is Boundary.NONE:
             return False
         scan.clause = end
@@ -118,21 +149,22 @@ class Segmenter:
         whole = (
             place
             for place in range(end, SHORTEST_FORCED_CHARS, -1)
-            if not is_within_character(self._held, place)
+            if not is_within_character(self._held.text, place)
         )
         return next(whole, end)
 
     def _cut(self, place: int) -> Iterator[Piece]:
-        raw, self._held = self._held[:place], self._held[place:]
-        self._held_start += place
+        text, starts = self._held.text, self._held.starts
+        end = starts[place] if place < len(starts) else self._received
+        self._held = Spoken(text[place:], starts[place:])
         self._scan = _Scan()
-        if is_speakable(raw):
-            yield Piece(self._index, clean(raw), self._piece_start, self._held_start)
+        if is_speakable(text[:place]):
+            yield Piece(self._index, clean(text[:place]), self._piece_start, end)
             self._index += 1
-            self._piece_start = self._held_start
+            self._piece_start = end
 
 
-def pieces_of(text: str) -> list[Piece]:
+def pieces_of(text: str, cleaning: TextCleaning = "markdown") -> list[Piece]:
     """The pieces of a text that is whole."""
-    segmenter = Segmenter()
+    segmenter = Segmenter(cleaning)
     return [*segmenter.feed(text), *segmenter.finish()]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from makima_tts.text import Piece, Segmenter, clean, is_speakable
+from makima_tts.text import Piece, Segmenter, TextCleaning, clean, is_speakable
 from makima_tts.text.boundaries import LOOK_AHEAD_CHARS
 from makima_tts.text.segmenter import (
     FIRST_CLAUSE_CHARS,
@@ -58,8 +58,9 @@ TEXTS = st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.text(max_size=6)), max
 law = settings(derandomize=True, max_examples=150, deadline=None)
 
 
-def pieces_of(*parts: str) -> list[Piece]:
-    segmenter = Segmenter()
+def pieces_of(*parts: str, cleaning: TextCleaning = "plain") -> list[Piece]:
+    """The laws speak of a text as sent, so plain; those of markdown are in test_markdown."""
+    segmenter = Segmenter(cleaning)
     return [piece for part in parts for piece in segmenter.feed(part)] + segmenter.finish()
 
 
@@ -103,13 +104,14 @@ def test_pieces_tile_the_text_and_lose_nothing_speakable(text: str) -> None:
 def test_a_piece_is_what_was_sent_there_and_never_longer_than_the_hard_limit(text: str) -> None:
     for piece in pieces_of(text):
         assert is_speakable(piece.text)
-        assert clean(text[max(piece.start, piece.end - HARD_LIMIT_CHARS) : piece.end]).endswith(piece.text)
+        assert len(piece.text) <= HARD_LIMIT_CHARS
+        assert clean(text[piece.start : piece.end]).endswith(piece.text)
 
 
 @law
 @given(before=TEXTS, after=TEXTS)
 def test_a_flush_adds_a_cut_and_changes_none_before_it(before: str, after: str) -> None:
-    segmenter = Segmenter()
+    segmenter = Segmenter("plain")
     flushed = segmenter.feed(before) + segmenter.flush()
     assert flushed == pieces_of(before)
     rest = segmenter.feed(after) + segmenter.finish()
@@ -120,15 +122,61 @@ def test_a_flush_adds_a_cut_and_changes_none_before_it(before: str, after: str) 
 @law
 @given(TEXTS)
 def test_no_speech_is_held_beyond_the_hard_limit_and_the_look_ahead(text: str) -> None:
-    segmenter, cut = Segmenter(), 0
+    segmenter, cut = Segmenter("plain"), 0
     for fed, char in enumerate(text, 1):
         for piece in segmenter.feed(char):
             cut = piece.end
         assert not is_speakable(text[cut : max(cut, fed - HARD_LIMIT_CHARS - LOOK_AHEAD_CHARS)])
 
 
+@law
+@given(text=TEXTS, cuts=st.lists(st.integers(0, 2000), max_size=20))
+@example(text="a " * 500, cuts=list(range(1000)))
+@example(text="Well, we go. " * 9, cuts=list(range(1, 120)))
+@example(text="\u2000a b", cuts=list(range(4)))
+def test_what_is_certain_of_a_piece_only_grows_until_it_is_the_piece(text: str, cuts: list[int]) -> None:
+    segmenter, growing, pieces = Segmenter(), "", []
+    edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    for start, end in pairwise(edges):
+        fresh = segmenter.feed(text[start:end])
+        pieces += fresh
+        if fresh:
+            assert fresh[0].text.startswith(growing)
+        assert segmenter.growing.startswith("" if fresh else growing)
+        growing = segmenter.growing
+    rest = segmenter.finish()
+    assert not growing or rest[0].text.startswith(growing)
+    assert pieces + rest == pieces_of(text, cleaning="markdown")
+
+
+@pytest.mark.parametrize(
+    ("text", "certain"),
+    [
+        ("The lamps are", "The lamps"),
+        ("The lamps are ", "The lamps are"),
+        ("The", ""),
+        (" ... ", ""),
+        ("Well, I thin", ""),
+        ("Well, I think", "Well, I"),
+        ("The **lamps", "The"),
+        ("The **lamps ", "The lamps"),
+        ("See [the doc", "See"),
+        ("See [the docs](https://x.o", "See"),
+        ("Visit https://exam", "Visit"),
+        ("今天天气很好", ""),
+        ("今天天气很好，我", "今天天气很好"),
+        ("오늘은 날씨", "오늘은"),
+        ("one\ntwo thr", "one\ntwo"),
+    ],
+)
+def test_a_word_is_certain_once_the_space_after_it_is_there(text: str, certain: str) -> None:
+    segmenter = Segmenter()
+    assert segmenter.feed(text) == []
+    assert segmenter.growing == certain
+
+
 def test_a_sentence_is_certain_once_the_look_ahead_has_arrived() -> None:
-    segmenter, sentence = Segmenter(), "The lamps are lit."
+    segmenter, sentence = Segmenter("plain"), "The lamps are lit."
     assert segmenter.feed(sentence + " We go."[: LOOK_AHEAD_CHARS - 1]) == []
     assert [piece.text for piece in segmenter.feed("?")] == [sentence]
 
@@ -150,7 +198,7 @@ def test_a_sentence_is_certain_once_the_look_ahead_has_arrived() -> None:
         "A title without a full stop\r\n|And then its text.",
         "A paragraph.\u2029|And another.",
         "OK. Yes. That is it.| Good.",
-        "hello to you all. how are you.| fine",
+        "hello to you all.| how are you. what now.| Fine",
         "今天天气很好。|我们去公园玩吧！|你觉得怎么样？",
         "「こちらへどうぞ。」と彼女は言った。|静かな夜だった。",
         "नमस्ते दुनिया कैसी है।| मैं ठीक हूँ।",
@@ -214,3 +262,11 @@ def test_the_longest_utterance_is_cut_in_no_time(unit: str) -> None:
 
     assert fastest_s(text) < 0.05
     assert fastest_s(*text) < 0.25
+
+
+@pytest.mark.parametrize("unit", ["[", "[a", "*", "`", "<", "<b a=b", "&", "- ", "[a](b", "https://a.b/c"])
+def test_marks_without_end_do_not_hold_the_reader_up(unit: str) -> None:
+    text = (unit * 5_000)[:5_000]
+    began_s = time.process_time()
+    pieces_of(*text, cleaning="markdown")
+    assert time.process_time() - began_s < 0.5
