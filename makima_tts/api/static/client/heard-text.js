@@ -24,8 +24,9 @@ export function splitAtHeard(text, sentences, playedMs) {
   for (const sentence of sentences) {
     if (sentence.startMs >= playedMs) break;
     const begin = text.indexOf(sentence.text, at);
-    if (begin < 0) break;
-    at = begin + heardChars(sentence, playedMs);
+    const chars = heardChars(sentence, playedMs);
+    if (begin < 0 || chars === 0) break;
+    at = begin + chars;
   }
   return { textSpoken: text.slice(0, at), textRemaining: text.slice(at) };
 }
