@@ -91,7 +91,8 @@ class SpokenUtterance:
             encoder = await self._work(self._encoder)
             while (chunk := await self._next(speech)) is not None:
                 self._count(chunk)
-                if data := await self._work(partial(encoder.encode, chunk.pcm)):
+                # Of nothing an encoder would make a header, and that is not the first of the audio.
+                if chunk.pcm.size and (data := await self._work(partial(encoder.encode, chunk.pcm))):
                     yield data
             if data := await self._work(encoder.flush):
                 yield data
