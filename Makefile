@@ -8,10 +8,10 @@ PINS := requirements/constraints.txt
 CAN_RUN := $(VENV)/.can-run
 CAN_TEST := $(VENV)/.can-test
 
-NODE_PACKAGES := tests/docs/node
+NODE_PACKAGES := clients/typescript tests/docs/node tests/clients/node
 
 .DEFAULT_GOAL := help
-.PHONY: help run say test check bench compare load gpu host-path simulate pin docs env-example golden venv-qwen-tts node clean
+.PHONY: help run say test check bench compare load gpu host-path simulate pin docs env-example golden venv-qwen-tts venv-real-clients node clean
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,8 @@ check: $(CAN_TEST)  ## Format, lint, types, layers, spelling, architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	@if [ -x .venvs/real-clients/bin/python ]; then set -x; $(BIN)/mypy --cache-dir .mypy_cache/real-clients \
+		--python-executable .venvs/real-clients/bin/python integrations/*/*.py; fi
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 	$(BIN)/python -m pytest tests/architecture
@@ -66,6 +68,8 @@ golden: .venvs/qwen-tts/.can-run  ## Renew what the reference package is known t
 	PYTHONPATH=tests/official/stubs .venvs/qwen-tts/bin/python -m tests.parity.make_golden $(ARGS)
 
 venv-qwen-tts: .venvs/qwen-tts/.can-run  ## An environment for the qwen-tts package, whose pins clash with ours
+
+venv-real-clients: .venvs/real-clients/.can-run  ## An environment for pipecat and livekit, which speak through this service in tests
 
 node: $(NODE_PACKAGES:%=%/node_modules/.ready)  ## Install what the tests in JavaScript need
 
@@ -104,4 +108,10 @@ $(CAN_TEST): pyproject.toml $(PINS) | $(BIN)/python
 	@$(PIP) install --quiet --requirement requirements/qwen-tts.txt
 	@$(PIP) install --quiet --no-deps qwen-tts==0.1.1
 	@$(PIP) install --quiet --constraint $(PINS) --editable . pytest pytest-asyncio pytest-timeout
+	@touch $@
+
+# Nothing of ours is installed in there: the programs that people have know nothing of it either.
+.venvs/real-clients/.can-run: requirements/real-clients.txt | .venvs/real-clients/bin/python
+	@echo "Installing pipecat and livekit with what they bring (once; a minute or so)."
+	@.venvs/real-clients/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --requirement requirements/real-clients.txt
 	@touch $@

@@ -34,9 +34,9 @@ def test_what_is_required_is_pinned_within_its_bounds(requirement: Requirement) 
     )
 
 
-@pytest.mark.parametrize("name", ["constraints.txt", "qwen-tts.txt", "gpu-peer.txt"])
+@pytest.mark.parametrize("name", ["constraints.txt", "qwen-tts.txt", "gpu-peer.txt", "real-clients.txt"])
 def test_pins_name_releases_and_no_place(name: str) -> None:
-    assert all(re.fullmatch(r"\d+(\.\d+)*(\.post\d+)?", version) for version in pins(name).values())
+    assert all(re.fullmatch(r"\d+(\.\d+)*(b\d+)?(\.post\d+)?", version) for version in pins(name).values())
 
 
 def test_the_qwen_tts_package_gets_the_transformers_that_it_wants() -> None:

@@ -1,0 +1,200 @@
+"""Makima-tts as a TTS of livekit-agents.
+
+In: an agent's text, token by token while the language model is still writing. Out: audio frames as they are
+spoken, from a WebSocket that is kept for the next turn. Does not know: where sentences end; the service cuts
+the text itself, so that speech begins before the first sentence is finished.
+
+    session = AgentSession(tts=makima_livekit.TTS(voice="makima"), ...)
+
+A stream of livekit's is one utterance of the service's. Closing a stream that still speaks cancels its
+utterance, and the connection serves the next one.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import aiohttp
+from livekit.agents import APIConnectionError, APIConnectOptions, APIStatusError, APITimeoutError, tts, utils
+from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS
+
+Socket = aiohttp.ClientWebSocketResponse
+SUBPROTOCOL = "makima.tts.v1"
+# The service closes a session that says nothing for two minutes; one that rested for less is used again.
+MAX_REST_S = 100.0
+# A peer that answers no ping for this long is gone.
+HEARTBEAT_S = 15.0
+PART_CHARS = 500  # a service takes 1000 in one message, unless it was told otherwise
+# The HTTP status of an error tells livekit-agents whether a retry helps; those left out are 503.
+STATUSES = {
+    "INVALID_MESSAGE": 400,
+    "INVALID_TEXT": 400,
+    "UNAUTHORIZED": 401,
+    "VOICE_NOT_FOUND": 404,
+    "TIMEOUT": 408,
+    "RATE_LIMITED": 429,
+    "CANCELLED": 499,
+}
+
+
+class TTS(tts.TTS[str]):
+    """Speaks through a makima-tts service, whose own voice and language are used unless others are given.
+
+    ``sample_rate`` is 8000, 16000, 22050, 24000, 44100 or 48000 Hz. Outside of a job ``http_session`` is
+    needed, or ``livekit.agents.utils.http_context.open()`` around it.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str = "ws://127.0.0.1:8001/api/v1/speak",
+        voice: str | None = None,
+        language: str | None = None,
+        sample_rate: int = 24_000,
+        http_session: aiohttp.ClientSession | None = None,
+    ) -> None:
+        streaming = tts.TTSCapabilities(streaming=True)
+        super().__init__(capabilities=streaming, sample_rate=sample_rate, num_channels=1)
+        self._url = url
+        self._http_session = http_session
+        self.manner = {"voice": voice, "language": language}
+        self.sockets = utils.ConnectionPool[Socket](
+            connect_cb=self._connect,
+            close_cb=Socket.close,  # type: ignore[arg-type]  # whatever it answers
+            max_session_duration=MAX_REST_S,
+            mark_refreshed_on_get=True,
+        )
+
+    def synthesize(
+        self, text: str, *, conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS
+    ) -> tts.ChunkedStream:
+        """A text that is whole; its audio is streamed all the same."""
+        return self._synthesize_with_stream(text, conn_options=conn_options)
+
+    def stream(self, *, conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS) -> "SynthesizeStream":
+        """A text that is still being written."""
+        return SynthesizeStream(self, conn_options)
+
+    def prewarm(self) -> None:
+        """Connects before the first turn."""
+        self.sockets.prewarm()
+
+    async def aclose(self) -> None:
+        """Hangs up; what still speaks is silenced by that."""
+        await self.sockets.aclose()
+
+    async def _connect(self, timeout_s: float) -> Socket:
+        """A session of the service's, once it can speak."""
+        http = self._http_session or utils.http_context.http_session()
+        async with asyncio.timeout(timeout_s):
+            socket = await http.ws_connect(self._url, protocols=(SUBPROTOCOL,), heartbeat=HEARTBEAT_S)
+            try:
+                await socket.send_json({"type": "start", "sampleRate": self.sample_rate, "encoding": "pcm16"})
+                messages = _messages(socket)
+                while (await anext(messages))["type"] != "started":
+                    pass
+            except BaseException:
+                await socket.close()
+                raise
+            return socket
+
+
+class SynthesizeStream(tts.SynthesizeStream):
+    """One utterance, spoken while its text is being written."""
+
+    def __init__(self, makima: TTS, conn_options: APIConnectOptions) -> None:
+        super().__init__(tts=makima, conn_options=conn_options)
+        self._makima = makima
+        self._utterance_id = ""
+
+    async def _run(self, output_emitter: tts.AudioEmitter) -> None:
+        self._utterance_id = utils.shortuuid()
+        output_emitter.initialize(
+            request_id=self._utterance_id,
+            sample_rate=self._makima.sample_rate,
+            num_channels=1,
+            mime_type="audio/pcm",
+            stream=True,
+        )
+        output_emitter.start_segment(segment_id=self._utterance_id)
+        try:
+            await self._speak(output_emitter)
+        except TimeoutError:
+            raise APITimeoutError from None
+        except aiohttp.WSServerHandshakeError as refusal:
+            raise APIStatusError(refusal.message, status_code=refusal.status) from None
+        except (aiohttp.ClientError, ConnectionError) as failure:
+            raise APIConnectionError from failure
+        output_emitter.end_segment()
+
+    async def _speak(self, output_emitter: tts.AudioEmitter) -> None:
+        parts = self._parts()
+        if (first := await anext(parts, None)) is None:
+            return
+        async with self._socket() as socket:
+            writing = asyncio.create_task(self._write(socket, first, parts))
+            try:
+                async for pcm in self._audio(socket):
+                    output_emitter.push(pcm)
+            finally:
+                await utils.aio.cancel_and_wait(writing)
+
+    @asynccontextmanager
+    async def _socket(self) -> AsyncIterator[Socket]:
+        """One of the pool's, free again at the end: an utterance that is not over by then is cancelled."""
+        pool = self._makima.sockets
+        socket = await pool.get(timeout=self._conn_options.timeout)
+        self._acquire_time, self._connection_reused = pool.last_acquire_time, pool.last_connection_reused
+        try:
+            yield socket
+        finally:
+            with suppress(aiohttp.ClientError, ConnectionError):
+                await socket.send_json({"type": "cancel", "utteranceId": self._utterance_id})
+            give_back = pool.remove if socket.closed else pool.put
+            give_back(socket)
+
+    async def _parts(self) -> AsyncIterator[str]:
+        """What is written, up to the end of the segment."""
+        async for written in self._input_ch:
+            if isinstance(written, self._FlushSentinel):
+                return
+            for start in range(0, len(written), PART_CHARS):
+                yield written[start : start + PART_CHARS]
+
+    async def _write(self, socket: Socket, first: str, rest: AsyncIterator[str]) -> None:
+        """Sends the text as it comes. Whoever listens to a connection hears of its end."""
+        speak = {"type": "speak", "utteranceId": self._utterance_id, "final": False, **self._makima.manner}
+        with suppress(aiohttp.ClientError, ConnectionError):
+            self._mark_started()
+            await socket.send_json({**speak, "text": first})
+            async for part in rest:
+                await socket.send_json({**speak, "text": part})
+            await socket.send_json({**speak, "text": "", "final": True})
+
+    async def _audio(self, socket: Socket) -> AsyncIterator[bytes]:
+        """Audio is of the utterance that was announced last: an earlier one may still be ending."""
+        speaking = None
+        async for message in _messages(socket, self._utterance_id):
+            match message["type"]:
+                case "audio" if speaking == self._utterance_id:
+                    yield message["pcm"]
+                case "speaking":
+                    speaking = message["utteranceId"]
+                case "complete" if message["utteranceId"] == self._utterance_id:
+                    return
+
+
+async def _messages(socket: Socket, utterance_id: str | None = None) -> AsyncIterator[dict[str, Any]]:
+    """What the service says. Its errors are raised, but not those of other utterances."""
+    async for frame in socket:
+        if frame.type is aiohttp.WSMsgType.BINARY:
+            yield {"type": "audio", "pcm": frame.data}
+            continue
+        message = json.loads(frame.data)
+        if message["type"] == "error" and message.get("utteranceId") in (None, utterance_id):
+            status = STATUSES.get(message["code"], 503)
+            raise APIStatusError(f"{message['code']}: {message['message']}", status_code=status, body=message)
+        yield message
+    raise APIConnectionError(f"The service closed the connection ({socket.close_code}).")

@@ -1,0 +1,47 @@
+"""The environment of the real clients, as the main one starts processes in it."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.transport.processes import ROOT, ServerProcess
+
+PYTHON = ROOT / ".venvs" / "real-clients" / "bin" / "python"
+PATIENCE_S = 90
+
+Seen = dict[str, Any]
+RunClient = Callable[..., Seen]
+
+
+def required_or_skipped(lacking: str) -> None:
+    """Without a client its tests are skipped, unless MAKIMA_TTS_REQUIRE_CLIENTS is set."""
+    assert not os.environ.get("MAKIMA_TTS_REQUIRE_CLIENTS"), (
+        f"`make venv-real-clients` is required: {lacking}"
+    )
+    pytest.skip(f"{lacking}: make venv-real-clients")
+
+
+@pytest.fixture(scope="session")
+def run_client() -> RunClient:
+    """Runs a module of this folder in the environment of pipecat and livekit; what it saw."""
+    if not PYTHON.exists():
+        required_or_skipped("pipecat and livekit are not installed")
+
+    def run(module: str, service: ServerProcess) -> Seen:
+        command = [str(PYTHON), "-m", f"tests.clients.{module}", f"{service.host}:{service.port}"]
+        return seen_by(command, ROOT)
+
+    return run
+
+
+def seen_by(command: list[str], folder: Path) -> Seen:
+    """What a process printed as JSON; it must end well."""
+    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    assert ran.returncode == 0, ran.stderr
+    seen: Seen = json.loads(ran.stdout)
+    return seen

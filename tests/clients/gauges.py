@@ -1,0 +1,29 @@
+"""What a service says of itself, for whoever watches it from another process.
+
+In: an address. Out: gauges, now or once they are what they should be. Does not know: who speaks.
+"""
+
+import asyncio
+import re
+import urllib.request
+
+from tests.transport.processes import eventually
+
+PATIENCE_S = 10.0
+
+
+def gauge(host: str, name: str) -> float:
+    """``name`` without makima_tts_."""
+    with urllib.request.urlopen(f"http://{host}/metrics", timeout=PATIENCE_S) as answer:
+        found = re.search(rf"^makima_tts_{name} (\S+)$", answer.read().decode(), re.MULTILINE)
+    assert found is not None, name
+    return float(found[1])
+
+
+def falls_silent(host: str) -> bool:
+    """Whether nothing is being spoken any more, in time."""
+    return eventually(lambda: gauge(host, "utterances_speaking") == 0, within_s=PATIENCE_S)
+
+
+async def falls_silent_meanwhile(host: str) -> bool:
+    return await asyncio.to_thread(falls_silent, host)

@@ -1,0 +1,71 @@
+"""Pipecat's own OpenAI service, and our service for pipecat, each in a real pipeline."""
+
+import pytest
+
+from tests.clients.conftest import RunClient, Seen
+from tests.transport.processes import ServerProcess
+
+pytestmark = pytest.mark.process
+
+# 60 ms for each character, in whole frames of 80 ms.
+TEXT_MS, GO_ON_MS, TWO_SENTENCES_MS, ONE_MS, TWO_MS = 1120, 400, 2320, 240, 240
+
+
+@pytest.fixture(scope="module")
+def seen(run_client: RunClient, scripted_service: ServerProcess) -> Seen:
+    return run_client("with_pipecat", scripted_service)
+
+
+@pytest.mark.parametrize("service", ["openai", "makima"])
+def test_a_text_is_spoken_and_recorded(seen: Seen, service: str) -> None:
+    assert seen[f"{service} speaks"] == {
+        "audio_ms": TEXT_MS,
+        "started": 1,
+        "stopped": 1,
+        "text": ["The lamps are lit."],
+        "errors": [],
+    }
+
+
+@pytest.mark.parametrize("service", ["openai", "makima"])
+def test_who_interrupts_mid_speech_frees_the_place_and_is_then_spoken_to(seen: Seen, service: str) -> None:
+    interrupted = seen[f"{service} interrupted"]
+    assert interrupted["speaking"] == 1
+    assert interrupted["silenced"]
+    # what was cut off is in nobody's record, and is not heard after it
+    assert interrupted["text"] == ["Go on."]
+    assert interrupted["then_ms"] == GO_ON_MS
+    assert interrupted["errors"] == []
+
+
+def test_an_interruption_leaves_our_connection_open(seen: Seen) -> None:
+    assert seen["makima interrupted"]["connections"] == 1
+
+
+def test_a_turn_is_heard_while_it_is_written(seen: Seen) -> None:
+    written = seen["makima written"]
+    assert written["audio_ms"] == TWO_SENTENCES_MS
+    assert written["text"] == ["The lamps are lit.", "The doors are open."]
+    assert (written["started"], written["stopped"]) == (1, 1)
+
+
+def test_a_failure_costs_its_turn_alone(seen: Seen) -> None:
+    failing = seen["makima failing"]
+    assert failing["audio_ms"] == ONE_MS + TWO_MS
+    assert (failing["started"], failing["stopped"]) == (3, 3)
+    assert {(message.split(":")[0], category) for message, category in failing["errors"]} >= {
+        ("SYNTHESIS_ERROR", "server"),
+        ("INVALID_TEXT", "application"),
+    }
+
+
+def test_an_unknown_voice_is_a_wrong_setting(seen: Seen) -> None:
+    [[message, category]] = seen["makima unknown voice"]["errors"]
+    assert message.startswith("VOICE_NOT_FOUND: There is no voice nobody here")
+    assert category == "invalid_request"
+
+
+def test_a_service_that_is_not_there_is_a_matter_of_connectivity_and_turns_end(seen: Seen) -> None:
+    absent = seen["makima nobody there"]
+    assert (absent["audio_ms"], absent["stopped"]) == (0, 2)
+    assert "connectivity" in {category for _, category in absent["errors"]}

@@ -1,0 +1,143 @@
+"""Agents of livekit's that speak, in the environment that has livekit-agents.
+
+In: the address of a service with the scripted engine. Out: what was seen of each stream, as JSON on stdout.
+Does not know: what is to be seen; the tests do, in an environment without livekit.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any
+
+from livekit import rtc
+from livekit.agents import APIConnectOptions, APIError, tts
+from livekit.agents.utils import http_context
+from livekit.plugins import openai
+
+from tests.clients.gauges import PATIENCE_S, falls_silent_meanwhile, gauge
+
+sys.path.append(str(Path(__file__).parents[2] / "integrations" / "livekit"))
+import makima_livekit
+
+HOST = sys.argv[1]
+ONCE = APIConnectOptions(max_retry=0, timeout=PATIENCE_S)
+TEXT = "The lamps are lit."
+LONG = "{slow 0.2}This would take very long. {endless}"
+# OpenAI's plugin asks the older models for audio, and all others for events.
+MODELS = {"audio": "tts-1", "sse": "gpt-4o-mini-tts"}
+FORMATS = ("mp3", "opus", "aac", "flac", "wav", "pcm")
+Seen = dict[str, Any]
+
+
+def openai_tts(model: str, audio_format: str = "pcm", voice: str = "ash") -> tts.TTS[Any]:
+    return openai.TTS(
+        base_url=f"http://{HOST}/v1", api_key="any", model=model, voice=voice, response_format=audio_format
+    )
+
+
+def makima_tts(voice: str | None = None, host: str = HOST, **options: Any) -> makima_livekit.TTS:
+    return makima_livekit.TTS(url=f"ws://{host}/api/v1/speak", voice=voice, **options)
+
+
+def heard(frame: rtc.AudioFrame) -> Seen:
+    return {"audio_ms": round(1000 * frame.duration), "rate_hz": frame.sample_rate}
+
+
+async def spoken(speaker: tts.TTS[Any], text: str = TEXT) -> Seen:
+    async with speaker:
+        return heard(await speaker.synthesize(text, conn_options=ONCE).collect())
+
+
+async def in_every_format(model: str) -> dict[str, Seen]:
+    return {name: await spoken(openai_tts(model, name)) for name in FORMATS}
+
+
+async def who_closes_a_stream_is_obeyed(speaker: tts.TTS[Any]) -> Seen:
+    """And then it speaks again."""
+    async with speaker:
+        stream = speaker.synthesize(LONG, conn_options=ONCE)
+        await anext(stream)
+        speaking = gauge(HOST, "utterances_speaking")
+        await stream.aclose()
+        silenced = await falls_silent_meanwhile(HOST)
+        then = await speaker.synthesize("Go on.", conn_options=ONCE).collect()
+        return {"speaking": speaking, "silenced": silenced, "then": heard(then)}
+
+
+async def a_turn_that_is_interrupted_leaves_the_connection() -> Seen:
+    before = gauge(HOST, "sessions_opened_total")
+    async with makima_tts() as speaker:
+        reused = []
+        speaker.on("metrics_collected", lambda metrics: reused.append(metrics.connection_reused))
+        stream = speaker.stream(conn_options=ONCE)
+        stream.push_text(LONG)
+        await anext(stream)
+        await stream.aclose()
+        silenced = await falls_silent_meanwhile(HOST)
+        then = await written(speaker, ["Go", " on", "."])
+        connections = gauge(HOST, "sessions_opened_total") - before
+    return {"silenced": silenced, "then": then, "connections": connections, "reused": reused[-1]}
+
+
+async def written(speaker: makima_livekit.TTS, tokens: list[str]) -> Seen:
+    async with speaker.stream(conn_options=ONCE) as stream:
+        for token in tokens:
+            stream.push_text(token)
+        stream.end_input()
+        return heard(rtc.combine_audio_frames([event.frame async for event in stream]))
+
+
+async def a_turn_is_heard_while_it_is_written() -> Seen:
+    """The rest of the text is written once the beginning has been heard."""
+    async with makima_tts() as speaker, speaker.stream(conn_options=ONCE) as stream:
+        for token in ("The", " la", "mps are", " lit", ". The ", "doors", " are"):
+            stream.push_text(token)
+        first = await anext(stream)
+        stream.push_text(" open.")
+        stream.end_input()
+        rest = [event async for event in stream]
+        frame = rtc.combine_audio_frames([first.frame, *(event.frame for event in rest)])
+        return heard(frame) | {"final": [event.is_final for event in rest][-1]}
+
+
+async def nothing_written_is_nothing_said() -> Seen:
+    async with makima_tts() as speaker, speaker.stream(conn_options=ONCE) as stream:
+        stream.end_input()
+        return {"events": [event async for event in stream]}
+
+
+async def failure_of(saying: Awaitable[Any]) -> Seen:
+    try:
+        await saying
+    except APIError as failure:
+        facts = {"kind": type(failure).__name__, "retryable": failure.retryable}
+        return facts | {"status": getattr(failure, "status_code", None), "message": failure.message}
+    return {}
+
+
+async def main() -> None:
+    async with http_context.open():
+        seen = {
+            **{f"openai {form}": await in_every_format(model) for form, model in MODELS.items()},
+            **{
+                f"openai {form} closed": await who_closes_a_stream_is_obeyed(openai_tts(model))
+                for form, model in MODELS.items()
+            },
+            "openai unknown voice": await failure_of(spoken(openai_tts("tts-1", voice="nobody"))),
+            "makima speaks": await spoken(makima_tts()),
+            "makima speaks at 8000 Hz": await spoken(makima_tts(sample_rate=8000)),
+            "makima closed": await who_closes_a_stream_is_obeyed(makima_tts()),
+            "makima interrupted": await a_turn_that_is_interrupted_leaves_the_connection(),
+            "makima written": await a_turn_is_heard_while_it_is_written(),
+            "makima nothing": await nothing_written_is_nothing_said(),
+            "makima unknown voice": await failure_of(spoken(makima_tts(voice="nobody"))),
+            "makima failing": await failure_of(spoken(makima_tts(), "One {fail}")),
+            "makima wrong rate": await failure_of(spoken(makima_tts(sample_rate=12345))),
+            "makima nobody there": await failure_of(spoken(makima_tts(host="127.0.0.1:9"))),
+        }
+    print(json.dumps(seen))
+
+
+asyncio.run(main())
