@@ -7,6 +7,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+from makima_tts.backends import ScriptedEngine
 from makima_tts.settings import Settings
 from tests.api.conftest import Run
 from tests.api.service import RunningService
@@ -124,3 +125,11 @@ async def test_uploads_are_guarded_as_on_the_other_path(run: Run) -> None:
         assert (await http.post(URL, content=b" " * 280_000, headers=form)).status_code == 400
         large = await http.post(URL, content=b" " * 300_001, headers=form)
         assert failure(large) == (413, "invalid_request_error", None, "PAYLOAD_TOO_LARGE")
+
+
+async def test_an_engine_that_cannot_clone_speaks_for_all_of_openais_names(run: Run) -> None:
+    async with run(ScriptedEngine(cloning=False)) as service, service.http() as http:
+        await service.until_ready()
+        assert (await spoken(http, "alloy")).content == (await spoken(http, "narrator")).content
+        listed = (await http.get(URL)).json()
+        assert listed["voices"] == [{"id": "narrator", "name": listed["voices"][0]["name"]}]
