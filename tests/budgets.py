@@ -22,7 +22,7 @@ PATIENCE = 1.5
 BUDGETS_S = {
     "api": 35,
     "architecture": 10,
-    "audio": 10,
+    "audio": 25,
     "bench": 110,
     "cli": 55,
     "clients": 80,
@@ -48,6 +48,7 @@ BUDGETS_S = {
     "transport": 65,
     "typescript": 40,
     "voices": 25,
+    "wyoming": 25,
 }
 
 

@@ -38,22 +38,23 @@ def _table(law: G711Encoding) -> _Bytes:
 
 def _mulaw(samples: _Int32) -> _Bytes:
     """Of 14 bits: sign, three bits of segment, four of mantissa, all inverted."""
-    magnitudes = np.minimum(np.abs(samples) >> 2, _MULAW_LARGEST) + _MULAW_BIAS
+    magnitudes = np.minimum(_magnitudes(samples) >> 2, _MULAW_LARGEST) + _MULAW_BIAS
     segments = np.frexp(magnitudes)[1] - 6
     mantissas = (magnitudes >> (segments + 1)) & 0x0F
     return _byte(samples, segments, mantissas) ^ np.uint8(_MULAW_INVERTED)
 
 
 def _alaw(samples: _Int32) -> _Bytes:
-    """Of 13 bits: sign, three bits of segment, four of mantissa, every other bit inverted.
-
-    A negative sample's magnitude counts from -1, so that there is no second zero.
-    """
-    linear = samples >> 3
-    magnitudes = np.where(linear >= 0, linear, -linear - 1)
+    """Of 13 bits: sign, three bits of segment, four of mantissa, every other bit inverted."""
+    magnitudes = _magnitudes(samples) >> 3
     segments = np.maximum(np.frexp(magnitudes)[1] - 5, 0)
     mantissas = (magnitudes >> np.maximum(segments, 1)) & 0x0F
     return _byte(samples, segments, mantissas) ^ np.uint8(_ALAW_INVERTED)
+
+
+def _magnitudes(samples: _Int32) -> _Int32:
+    """Those of negative samples count from -1, so that both signs have the same steps."""
+    return np.where(samples >= 0, samples, ~samples)
 
 
 def _byte(samples: _Int32, segments: _Int32, mantissas: _Int32) -> _Bytes:
