@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -93,9 +94,8 @@ async def test_rates_speeds_and_seeds_are_those_asked_for(service: RunningServic
         assert await spoken(seed=2) != plain
 
 
-@pytest.mark.parametrize("stream", ["audio", "sse"])
 async def test_failures_before_the_first_byte_have_a_status_and_openais_shape(
-    service: RunningService, stream: str
+    service: RunningService,
 ) -> None:
     ours, theirs, wrong = "invalid_request_error", "server_error", "INVALID_MESSAGE"
     async with service.http() as http:
@@ -114,7 +114,7 @@ async def test_failures_before_the_first_byte_have_a_status_and_openais_shape(
             ({"input": "a", "sample_rate": 44100, "response_format": "opus"}, (400, ours, None, wrong)),
             ({"input": "a", "language": "Klingon"}, (400, ours, "language", wrong)),
         ]
-        for body, expected in refused:
+        for (body, expected), stream in product(refused, ("audio", "sse")):
             answer = await http.post(URL, json={"stream_format": stream, **body})
             assert failure(answer) == expected, body
         torn = await http.post(URL, content=b"{", headers={"content-type": "application/json"})
@@ -162,19 +162,17 @@ async def test_who_waits_in_vain_has_a_status(run: Run) -> None:
         assert failure(answer) == (408, "server_error", None, "TIMEOUT")
 
 
-@pytest.mark.parametrize("stream", ["audio", "sse"])
-async def test_leaving_frees_the_engine_before_and_after_the_first_byte(
-    service: RunningService, stream: str
-) -> None:
-    fields = {"stream_format": stream, "response_format": "pcm"}
+async def test_leaving_frees_the_engine_before_and_after_the_first_byte(service: RunningService) -> None:
     async with service.http() as http:
-        async with http.stream("POST", URL, json={"input": "It {endless} goes on.", **fields}) as answer:
-            await anext(answer.aiter_bytes())
-        await service.until_idle()
-        waiting = asyncio.create_task(http.post(URL, json={"input": "{stall}a", **fields}))
-        await service.until_active(1)
-        waiting.cancel()
-        await service.until_idle()
+        for stream in ("audio", "sse"):
+            fields = {"stream_format": stream, "response_format": "pcm"}
+            async with http.stream("POST", URL, json={"input": "It {endless} goes on.", **fields}) as answer:
+                await anext(answer.aiter_bytes())
+            await service.until_idle()
+            waiting = asyncio.create_task(http.post(URL, json={"input": "{stall}a", **fields}))
+            await service.until_active(1)
+            waiting.cancel()
+            await service.until_idle()
 
 
 async def test_no_room_loading_and_draining_say_when_to_try_again(run: Run) -> None:
