@@ -134,6 +134,30 @@ def say(
         _err.print(said.warning, style="yellow")
 
 
+@app.command()
+def wyoming(
+    uri: Annotated[str, typer.Option(help="Where Wyoming clients connect.")] = "tcp://127.0.0.1:10200",
+    server: Annotated[
+        str | None, typer.Option(help="A running server, such as http://127.0.0.1:8001; else as TTS_* say.")
+    ] = None,
+) -> None:
+    """Let Home Assistant speak through a running server: bridge its Wyoming protocol until Ctrl-C.
+
+    A server that is away is told to who asks, and tried again for the next. Whoever reaches the address may
+    speak; Home Assistant on another machine needs one that it can reach, such as tcp://0.0.0.0:10200.
+    """
+    if find_spec("wyoming") is None:
+        sys.exit("This needs the package wyoming: pip install 'makima-tts[wyoming]'.")
+    from makima_tts import wyoming as bridge
+    from makima_tts.listening import url_of
+    from makima_tts.saying import socket_url
+    from makima_tts.settings import load_settings
+
+    settings = load_settings()
+    service_url = socket_url(server or url_of(settings.host, settings.port))
+    asyncio.run(bridge.serve(uri, service_url, _greet_wyoming))
+
+
 @voices_app.command("list")
 def list_voices() -> None:
     """Every voice, and why one is not available."""
@@ -307,6 +331,12 @@ def _greet(url: str, choice: "EngineChoice", service: "Service") -> None:
         typer.echo(f"  note        {service.engine.facts.note}")
     if choice.lacks:
         typer.echo(f"  Qwen3-TTS   lacks {'; '.join(choice.lacks)}")
+    sys.stdout.flush()
+
+
+def _greet_wyoming(uri: str, service_url: str) -> None:
+    typer.echo(f"makima-tts {__version__} speaks Wyoming on {uri}")
+    typer.echo(f"  for the server at {service_url}")
     sys.stdout.flush()
 
 

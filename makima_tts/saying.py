@@ -55,7 +55,7 @@ async def through_server(wanted: Wanted, url: str | None, tell: Callable[[str], 
     async with _server(url, load_settings(), tell) as address:
         start = Start(voice=wanted.voice, language=known_language(wanted.language))
         on_loading = _progress_words(tell)
-        async with SpeechClient.connect(_socket_url(address), start, on_loading=on_loading) as client:
+        async with SpeechClient.connect(socket_url(address), start, on_loading=on_loading) as client:
             options: SpeakOptions = {} if wanted.seed is None else {"seed": wanted.seed}
             speech = client.speak(wanted.text, **options)
             await speech.save(wanted.path)
@@ -95,7 +95,7 @@ async def _server(url: str | None, settings: Settings, tell: Callable[[str], Non
         yield address
 
 
-def _socket_url(url: str) -> str:
+def socket_url(url: str) -> str:
     """Where the server at ``url`` speaks; ``url`` may say so itself."""
     try:
         where = urlsplit(url)

@@ -41,14 +41,14 @@ BUDGETS_S = {
     "qwen3": 130,
     "scheduling": 15,
     "service": 60,
-    "session": 10,
+    "session": 14,
     "settings": 5,
     "speech": 5,
     "text": 16,
     "transport": 65,
     "typescript": 40,
     "voices": 25,
-    "wyoming": 25,
+    "wyoming": 30,
 }
 
 

@@ -15,6 +15,8 @@ from makima_tts.client.failures import PlayerUnavailable
 from makima_tts.protocol import AudioFormat
 
 MAX_WAITING_S = 0.5
+# How far ahead the card takes its sound: longer than a busy interpreter's pauses, short enough to fall silent.
+CARD_LATENCY_S = 0.08
 # Less than this is not worth waiting for.
 _INAUDIBLE_S = 0.001
 
@@ -87,6 +89,8 @@ class Player:
         """Until all of it was heard. A card does not tell; it shows how far it is."""
         while (left_s := self._left_s()) > _INAUDIBLE_S:  # noqa: ASYNC110
             await asyncio.sleep(left_s)
+        with self._lock:
+            self._heard_from_s, self._heard_from_byte = self._card.time_s, self._taken_bytes
 
     def _left_s(self) -> float:
         with self._lock:
@@ -142,6 +146,7 @@ class _PortAudio:
                 samplerate=audio_format.sample_rate_hz,
                 channels=1,
                 dtype="int16" if audio_format.encoding == "pcm16" else "float32",
+                latency=CARD_LATENCY_S,
                 callback=self._ask,
             )
             self._stream.start()

@@ -119,7 +119,9 @@ class Speech:
                 await player.write(chunk.pcm)
             await player.drain()
         finally:
-            self._known_played_ms, self._player = player.played_ms, None
+            if not self.cancelled:
+                self._known_played_ms = player.played_ms
+            self._player = None
 
     async def cancel(self, played_ms: int | None = None) -> None:
         """Silence it: what is buffered is dropped at once, and iteration raises UtteranceCancelled.

@@ -23,7 +23,7 @@ from makima_tts.protocol.formats import (
     PriorityName,
     Transport,
 )
-from makima_tts.protocol.languages import AUTO, LANGUAGES, language_name
+from makima_tts.protocol.languages import AUTO, LANGUAGES, language_name, language_tag
 from makima_tts.protocol.limits import Limits
 from makima_tts.protocol.server_messages import (
     AudioChunkMessage,
@@ -82,6 +82,7 @@ __all__ = [
     "Transport",
     "asyncapi_document",
     "language_name",
+    "language_tag",
     "parse_client_message",
     "parse_server_message",
     "serialize",

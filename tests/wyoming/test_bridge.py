@@ -1,0 +1,144 @@
+"""The real wyoming client, a real bridge, a real service."""
+
+import asyncio
+import signal
+from collections.abc import Iterator
+
+import pytest
+from wyoming.error import Error
+from wyoming.event import Event
+from wyoming.info import Describe, Info
+from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop, SynthesizeVoice
+
+from makima_tts.client import SpeechClient
+from makima_tts.errors import InvalidMessage, TtsUnavailable
+from tests.conftest import Serve
+from tests.transport.processes import ServerProcess
+from tests.wyoming.bridge import bridge_to, client_of, sound_in, until, utterances_speaking
+
+pytestmark = pytest.mark.process
+
+TEXT = "One sentence is said. And then another one, which is a little longer."
+
+
+@pytest.fixture(scope="module")
+def port(scripted_service: ServerProcess) -> Iterator[int]:
+    with bridge_to(scripted_service.url) as port:
+        yield port
+
+
+async def error_of(port: int, *asked: Event) -> Error:
+    """What is answered, after which the bridge hangs up."""
+    async with client_of(port) as client:
+        for event in asked:
+            await client.write_event(event)
+        error = Error.from_event((await until(client, "error"))[-1])
+        assert await client.read_event() is None
+        return error
+
+
+async def test_it_describes_the_service(port: int) -> None:
+    async with client_of(port) as client:
+        await client.write_event(Describe().event())
+        (program,) = Info.from_event((await until(client, "info"))[-1]).tts
+    assert program.supports_synthesize_streaming
+    voices = {voice.name: voice for voice in program.voices}
+    assert set(voices["narrator"].languages) == {"de", "en", "es", "fr", "it", "ja", "ko", "pt", "ru", "zh"}
+    assert all(voice.installed for voice in program.voices)
+
+
+async def test_a_text_is_spoken_as_our_own_client_hears_it(
+    port: int, scripted_service: ServerProcess
+) -> None:
+    async with client_of(port) as client:
+        for voice in (None, SynthesizeVoice(name="narrator"), SynthesizeVoice(language="de-AT")):
+            await client.write_event(Synthesize(TEXT, voice).event())
+            heard = await until(client, "audio-stop")
+            assert heard[0].type == "audio-start"
+            assert (heard[0].data["rate"], heard[0].data["width"], heard[0].data["channels"]) == (24000, 2, 1)
+            url = f"ws://{scripted_service.host}:{scripted_service.port}/api/v1/speak"
+            async with SpeechClient.connect(url) as ours:
+                assert len(sound_in(heard)) == len(await ours.speak(TEXT).read())
+
+
+async def test_a_text_that_grows_is_heard_before_it_ends(port: int) -> None:
+    async with client_of(port) as client:
+        await client.write_event(Synthesize(TEXT).event())
+        whole = sound_in(await until(client, "audio-stop"))
+        await client.write_event(SynthesizeStart().event())
+        for part in (TEXT[:5], TEXT[5:30]):
+            await client.write_event(SynthesizeChunk(part).event())
+        begun = await until(client, "audio-chunk")
+        await client.write_event(SynthesizeChunk(TEXT[30:]).event())
+        # Home Assistant repeats the text for servers that take none that grows
+        await client.write_event(Synthesize(TEXT).event())
+        await client.write_event(SynthesizeStop().event())
+        rest = await until(client, "synthesize-stopped")
+        assert sound_in(begun + rest) == whole
+        assert [event.type for event in begun + rest].count("audio-start") == 1
+        assert rest[-2].type == "audio-stop"
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "words"),
+    [
+        (Synthesize("Hello.", SynthesizeVoice(name="nobody")).event(), "VOICE_NOT_FOUND", "voice"),
+        (Synthesize("Hello.", SynthesizeVoice(language="tlh")).event(), "INVALID_MESSAGE", "language"),
+        (Synthesize("<speak>Hi</speak>", None, "ssml").event(), "INVALID_MESSAGE", "plain text"),
+        (Synthesize("Good {fail} day").event(), "SYNTHESIS_ERROR", ""),
+        (Event("synthesize"), "INVALID_MESSAGE", "missing"),
+        (Event("synthesize", {"text": "Hello.", "voice": 5}), "INVALID_MESSAGE", "missing"),
+    ],
+)
+async def test_what_cannot_be_spoken_is_said_and_hung_up_on(
+    port: int, asked: Event, code: str, words: str
+) -> None:
+    error = await error_of(port, asked)
+    assert error.code == code
+    assert words in error.text
+
+
+async def test_nonsense_is_hung_up_on(port: int) -> None:
+    for nonsense in (b"[]\n", b"{}\n", b'{"type": "synthesize", "data": [1]}\n'):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(nonsense)
+        assert b"INVALID_MESSAGE" in await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_client_that_leaves_frees_its_place(port: int, scripted_service: ServerProcess) -> None:
+    async with client_of(port) as client:
+        await client.write_event(Synthesize("{slow 1}{endless}").event())
+        await until(client, "audio-chunk")
+        assert await asyncio.to_thread(utterances_speaking, scripted_service) == 1
+    async with asyncio.timeout(10):
+        while await asyncio.to_thread(utterances_speaking, scripted_service):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_a_service_that_is_away_is_told_and_asked_again(serve: Serve) -> None:
+    first = serve()
+    with bridge_to(first.url) as port:
+        async with client_of(port) as client:
+            await client.write_event(Synthesize("{slow 1}{endless}").event())
+            await until(client, "audio-chunk")
+            first.signal(signal.SIGKILL)
+            first.wait()
+            assert Error.from_event((await until(client, "error"))[-1]).code == "TTS_UNAVAILABLE"
+        for asked in (Describe().event(), Synthesize("Hello.").event()):
+            assert (await error_of(port, asked)).code == "TTS_UNAVAILABLE"
+        serve(port=first.port)
+        async with client_of(port) as client:
+            await client.write_event(Synthesize("Hello.").event())
+            assert sound_in(await until(client, "audio-stop"))
+
+
+async def test_an_address_that_cannot_be_had_is_said_in_a_sentence(port: int) -> None:
+    from makima_tts.wyoming import serve
+
+    for uri in ("nonsense", "tcp://127.0.0.1", "unix:///tmp/socket", "tcp://127.0.0.1:99999"):
+        with pytest.raises(InvalidMessage, match="try one such as"):
+            await serve(uri, "ws://127.0.0.1:9/", lambda *_: None)
+    with pytest.raises(TtsUnavailable, match=r"cannot be listened on"):
+        await serve(f"tcp://127.0.0.1:{port}", "ws://127.0.0.1:9/", lambda *_: None)
