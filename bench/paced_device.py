@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from makima_tts.engine.runner import Made, Sound
 from makima_tts.model.frames import PromptPart, parts_of
@@ -95,6 +96,9 @@ class PacedRunner:
 
     def put_constant(self, slot: int, constant: KeyValueCache) -> None:
         pass
+
+    def append(self, slot: int, at: int, rows: Tensor) -> None:
+        self._left[slot] += len(rows)
 
     def read(self, parts: Sequence[PromptPart]) -> _Later[None]:
         for part in parts:

@@ -82,9 +82,14 @@ class Pump:
             self._stream.feed(text, ends_piece=ends_piece)
 
     def _begin_piece(self) -> None:
-        if self._unspoken_pieces == 0 and self._listener.ahead_s(time.monotonic()) == 0:
-            self._listener.reset()  # the listener has run dry for want of text: nobody is late
+        if self._unspoken_pieces == 0:
+            self._wait_no_more()
         self._unspoken_pieces += 1
+
+    def _wait_no_more(self) -> None:
+        """For text, which has come: if the listener has run dry, it was for want of it, and nobody is late."""
+        if self._listener.ahead_s(time.monotonic()) == 0:
+            self._listener.reset()
 
     def finish(self) -> None:
         self._finished = True
@@ -146,6 +151,8 @@ class Pump:
             await asyncio.sleep(excess_s)
 
     def _deliver(self, data: bytes, chunk: AudioChunk) -> None:
+        if chunk.waited_for_text:
+            self._wait_no_more()
         source_ms = chunk.pcm.size * 1000 / self._engine.facts.sample_rate_hz / self._order.format.speed
         if source_ms:  # an empty chunk says that its piece is over: nobody waited for it
             self._account(source_ms / 1000)

@@ -103,6 +103,10 @@ class Runner:
     def put_constant(self, slot: int, constant: KeyValueCache) -> None:
         self._model.frames.put_constant(self._buffers.frames, slot, constant)
 
+    def append(self, slot: int, at: int, rows: Tensor) -> None:
+        """Text of a prompt that was read, [N, E], after the ``at`` trailing rows that there are."""
+        self._model.frames.append_text(self._buffers.frames, slot, at, rows)
+
     def read(self, parts: Sequence[PromptPart]) -> Awaited[None]:
         """Read parts of prompts, of one slot in order."""
         return self._start(lambda: self._read(parts))

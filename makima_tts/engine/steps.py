@@ -24,21 +24,18 @@ from makima_tts.engine.manner import FrameWatcher, Manner
 from makima_tts.engine.ramp import next_chunk_frames
 from makima_tts.engine.runner import Made, Runner, Sound
 from makima_tts.engine.scheduler import StepPlan
-from makima_tts.engine.utterance import EngineUtterance, Phase, PieceState
+from makima_tts.engine.utterance import NOTHING, EngineUtterance, Phase, PieceState
 from makima_tts.engine.voices import LoadedVoice, LoadedVoices
-from makima_tts.errors import InvalidText, SynthesisError, TtsError
+from makima_tts.engine.writing import Writing, piece_of
+from makima_tts.errors import SynthesisError, TtsError
 from makima_tts.model.frames import PromptPart
-from makima_tts.model.prompt import Prompt
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
-from makima_tts.speech import AudioChunk
-from makima_tts.text import longest_speech_s
 
 DEVICE_IS_GONE: type | tuple[()] = getattr(torch, "AcceleratorError", ())  # torch 2.7 has no name for it
 # What CUDA calls it where torch does not: of memory that torch did not ask for itself.
 _CUDA_OUT_OF_MEMORY = 2
 _WORDS = "The engine failed in the middle of this utterance."
-_NOTHING = np.zeros(0, np.float32)
 _log = structlog.get_logger(__name__)
 
 
@@ -60,6 +57,7 @@ class Steps:
         self._fail = fail
         self._watch = watch
         self._voices = LoadedVoices(model)
+        self._writing = Writing(model, runner, manner, self._voices)
         self._sampling = Sampling.of(model.config.generation, greedy=manner.greedy)
         self.frame_s = model.frame_samples / model.sample_rate_hz
         self.meter = CostMeter()
@@ -72,36 +70,11 @@ class Steps:
         seed = secrets.randbits(63) if request.seed is None else request.seed
         codec = self._voices.get(request.voice).encoded.codec
         self._runner.begin(utterance.lease.slot, self._sampling, _signed(seed), codec)
+        utterance.grows = self._writing.can_grow(utterance)
 
     def prepare(self, utterance: EngineUtterance) -> None:
-        """Write the prompt of the piece it took up; to read it is another matter."""
-        piece, slot = _piece_of(utterance), utterance.lease.slot
-        prompt = self._prompt(utterance, piece)
-        constant = self._voices.get(utterance.request.voice).constant(*self._constant_key(utterance))
-        if constant is not None:
-            self._runner.put_constant(slot, constant)
-        # What ended a piece before was drawn as well.
-        frame, known = utterance.frames + piece.index, constant is not None
-        piece.unread = deque(self._runner.parts(slot, prompt, frame=frame, constant_known=known))
-        piece.unknown_rows = 0 if constant is not None else len(prompt.constant)
-        piece.trailing = len(prompt.trailing)
-        piece.position = len(prompt.constant) + len(prompt.rest)
-        piece.budget_frames = self._budget(utterance, piece)
-
-    def _constant_key(self, utterance: EngineUtterance) -> tuple[str, bool]:
-        return utterance.request.language, self._manner.text_streams
-
-    def _prompt(self, utterance: EngineUtterance, piece: PieceState) -> Prompt:
-        voice = self._voices.get(utterance.request.voice).encoded.rows
-        ids = self._model.tokenizer.encode(piece.text)
-        if not ids:
-            raise InvalidText("There is nothing to speak in this text; send words or numbers.")
-        language, streams = utterance.request.language, self._manner.text_streams
-        prompt = self._model.prompts.write(ids, language, voice, text_streams=streams)
-        rows = len(prompt.constant) + len(prompt.rest)
-        if rows + 1 >= self._runner.positions or len(prompt.trailing) > self._runner.text_rows:
-            raise InvalidText("This text is too long to be spoken in one breath; put a full stop into it.")
-        return prompt
+        """Write what came of its piece."""
+        self._writing.write(utterance, time.monotonic())
 
     def perform(self, plan: StepPlan, utterances: Mapping[int, EngineUtterance]) -> None:
         """``utterances`` by slot. Parts are read, frames made; chunks for those who have enough for one.
@@ -183,9 +156,9 @@ class Steps:
 
     def _was_read(self, utterance: EngineUtterance) -> None:
         """What depends on the voice is kept once it was read: the next one is spared that."""
-        piece, unread = _piece_of(utterance), _unread(utterance)
+        piece, unread = piece_of(utterance), _unread(utterance)
         if piece.unknown_rows and (not unread or unread[0].start >= piece.unknown_rows):
-            voice, key = self._voices.get(utterance.request.voice), self._constant_key(utterance)
+            voice, key = self._voices.get(utterance.request.voice), self._writing.constant_key(utterance)
             if voice.constant(*key) is None:
                 self._keep_constant(utterance.lease.slot, piece.unknown_rows, voice, key)
             piece.unknown_rows = 0
@@ -200,16 +173,8 @@ class Steps:
                 raise
             self.failure(error)  # the next one who speaks with it reads it again
 
-    def _budget(self, utterance: EngineUtterance, piece: PieceState) -> int:
-        """Frames that a piece may have: what its text can take to say, and there is room for."""
-        room = self._runner.positions - piece.position
-        most = self._manner.max_frames
-        asked = room if most is None else most - utterance.frames
-        needed = longest_speech_s(piece.text, utterance.request.language) / self.frame_s
-        return min(room, asked) if self._manner.raw else min(room, asked, round(needed))
-
     def _step(self, speaking: list[EngineUtterance], hasten: frozenset[int]) -> None:
-        pieces = [_piece_of(each) for each in speaking]
+        pieces = [piece_of(each) for each in speaking]
         awaited = self._start_frames(speaking, pieces)
         if self._runner.runs_ahead:
             self.hand_over()
@@ -268,21 +233,22 @@ class Steps:
         """Those with equally many frames are decoded together, and first sounds first."""
         due: defaultdict[int, list[EngineUtterance]] = defaultdict(list)
         for utterance in speaking:
+            piece = piece_of(utterance)
             enough = utterance.pending >= utterance.chunk_frames or utterance.lease.slot in hasten
-            if enough or _piece_of(utterance).ended:
+            if enough or piece.ended or piece.is_used_up:
                 due[utterance.pending].append(utterance)
         for frames, utterances in sorted(due.items()):
             if frames:
                 self._start_sound(utterances, frames, streams)
                 continue
             for utterance in utterances:
-                self._deliver(utterance, _NOTHING)
+                self._deliver(utterance, NOTHING)
 
     def _start_sound(self, utterances: list[EngineUtterance], frames: int, streams: int) -> None:
         awaited = self._runner.decode([each.lease.slot for each in utterances], frames)
         for utterance in utterances:
             utterance.pending, utterance.decoding = 0, frames
-        speaking = [(each, _piece_of(each)) for each in utterances]
+        speaking = [(each, piece_of(each)) for each in utterances]
         self._soundings.append(_Sounding(awaited, speaking, frames, streams))
 
     def _take_sound(self, sounding: "_Sounding") -> None:
@@ -314,14 +280,7 @@ class Steps:
         return audible
 
     def _deliver(self, utterance: EngineUtterance, pcm: Pcm) -> None:
-        piece = _piece_of(utterance)
-        if pcm.size or piece.ended:
-            utterance.sink.put(AudioChunk(pcm, piece.index, piece.ended, utterance.synthesis_s))
-            utterance.synthesis_s = 0.0
-        if pcm.size:
-            utterance.clock.deliver(pcm.size / self._model.sample_rate_hz, time.monotonic())
-        if piece.ended:
-            utterance.end_piece()
+        utterance.deliver(pcm, pcm.size / self._model.sample_rate_hz, time.monotonic())
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,14 +307,8 @@ def _is_want_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or code == _CUDA_OUT_OF_MEMORY
 
 
-def _piece_of(utterance: EngineUtterance) -> PieceState:
-    if utterance.piece is None:
-        raise SynthesisError("An utterance without a piece cannot speak.")
-    return utterance.piece
-
-
 def _unread(utterance: EngineUtterance) -> deque[PromptPart]:
-    unread = _piece_of(utterance).unread
+    unread = piece_of(utterance).unread
     if unread is None:
         raise SynthesisError("A prompt that was not written cannot be read.")
     return unread

@@ -77,12 +77,12 @@ class PromptWriter:
 
         ``text_streams``: text is read along with speech, a row a frame, rather than all before it.
         """
+        if text_streams and voice.reference_frames is None:
+            return self.open(ids, language, voice, ended=True)
         text = self.text_rows(ids)
         if voice.reference_frames is not None:
             return self._icl(text, language, voice, text_streams=text_streams)
         head = self._head(language, voice)
-        if text_streams:
-            return Prompt(head, self.begin(text[:1]), torch.cat((text[1:], self.eos[None])))
         written = torch.cat((text, self.eos[None])) + self._codec(self._ids.codec_pad_id)
         return Prompt(head, torch.cat((written, self.begin(self.pad[None]))), self.pad[None])
 
@@ -90,13 +90,18 @@ class PromptWriter:
         """The row where speech begins, and the first text row with it: [1, E] → [1, E]."""
         return first + self._codec(self._ids.codec_bos_id)
 
-    def open(self, ids: Sequence[int], language: str, voice: VoiceRows) -> Prompt:
+    def open(self, ids: Sequence[int], language: str, voice: VoiceRows, *, ended: bool) -> Prompt:
         """A text that may still grow, for a voice without a transcript; one id at least.
 
-        What is missing of ``trailing`` is to be appended: rows of further text, in the end ``eos``.
+        Until it has ``ended``, what is missing of ``trailing`` is to be appended: ``further`` rows.
         """
-        text = self.text_rows(ids)
+        text = self.further(ids, ended=ended)
         return Prompt(self._head(language, voice), self.begin(text[:1]), text[1:])
+
+    def further(self, ids: Sequence[int], *, ended: bool) -> Tensor:
+        """What trails of further text: [N, E]."""
+        text = self.text_rows(ids)
+        return torch.cat((text, self.eos[None])) if ended else text
 
     def _icl(self, text: Tensor, language: str, voice: VoiceRows, *, text_streams: bool) -> Prompt:
         """The voice goes on speaking: its transcript and the text beside its frames."""

@@ -19,6 +19,10 @@ from makima_tts.model.transfers import sent
 from makima_tts.model.weight_kinds import WeightKind
 from makima_tts.model.weights import Weights
 
+# Of text rows in one product. Always as many: how many there are decides the last bits, and a text has the
+# same rows however much of it comes at a time.
+_TEXT_ROWS = 16
+
 
 @dataclass(frozen=True, slots=True)
 class TextProjection:
@@ -47,9 +51,14 @@ class TextProjection:
 
     def rows(self, ids: Sequence[int]) -> Tensor:
         """N ids → [N, E]."""
-        weight, bias = self.first
-        embedded = self.embedding[torch.tensor(ids, dtype=torch.int64)].to(weight.dtype)  # [N, T]
-        inner = F.linear(sent(embedded, weight.device), weight, bias)  # [N, T]
+        padded = [*ids, *[0] * (-len(ids) % _TEXT_ROWS)]
+        weight = self.first[0]
+        embedded = self.embedding[torch.tensor(padded, dtype=torch.int64)].to(weight.dtype)  # [N + …, T]
+        blocks = torch.split(sent(embedded, weight.device), _TEXT_ROWS)
+        return torch.cat([self._projected(block) for block in blocks])[: len(ids)]
+
+    def _projected(self, embedded: Tensor) -> Tensor:
+        inner = F.linear(embedded, *self.first)  # [N, T]
         return F.linear(ACTIVATIONS[self.config.hidden_act](inner), *self.second)
 
 

@@ -31,13 +31,15 @@ class AudioChunk:
     It is empty where a piece turns out to be over after its last sound was handed over: no sound is held
     back for that.
 
-    ``synthesis_s``: the engine's own time for it, of which RTF is made.
+    ``synthesis_s``: the engine's own time for it, of which RTF is made. ``waited_for_text``: it could not
+    come sooner, for want of text; nobody is late.
     """
 
     pcm: Pcm = field(repr=False)
     piece_index: int
     ends_piece: bool = False
     synthesis_s: float = 0.0
+    waited_for_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,10 +144,10 @@ def test_text_that_grows_gives_the_same_codes_as_text_that_is_there(
     expected = alone(model, TEXTS[0], 71)
     maker, state = model.frames, model.frames.new_state(4, POSITIONS, POSITIONS)
     maker.begin_utterance(state, 0, Sampling.of(model.config.generation), 71)
-    begun = model.prompts.open(ids[:1], "English", VoiceRows())
+    begun = model.prompts.open(ids[:1], "English", VoiceRows(), ended=False)
     maker.read(state, parts_of(begun, 0, POSITIONS))
     slots = torch.tensor([0])
-    rows = torch.cat((model.prompts.text_rows(ids[1:]), model.prompts.eos[None]))
+    rows = model.prompts.further(ids[1:], ended=True)
     sizes, fed, codes = iter(split), 0, []
     for number in range(FRAMES):
         # Fed just in time: without a row for the next frame the stream would have to wait.

@@ -1,0 +1,178 @@
+"""A piece that comes in parts is the piece: the same codes, as soon as there is text for them, and no others.
+
+The laws hold for whoever waits for every step and for who runs ahead with recorded graphs, and whether codes
+are drawn or the likeliest.
+"""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import pytest_asyncio
+
+from makima_tts.engine import Manner, Qwen3Engine
+from makima_tts.errors import Cancelled, InvalidText
+from makima_tts.speech import SpeechStream, UtteranceRequest, VoicePrompt
+from tests.qwen3.engines import begin, chunks_of, running, sound
+from tests.qwen3.recording import everything_captured
+from tests.qwen3.test_chunks import reference
+from tests.small_models import ENDING, small_model
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+FRAME = 1920
+PIECE = "The keeper climbs the stairs, and the lamps are lit."
+# More tokens than are waited for, and half of a word.
+KNOWN, REST = PIECE[:40], PIECE[40:]
+PIECES = (PIECE, "Who is there?")
+SPLITS = [["The", " keeper", " climbs", PIECE[17:]], ["", *PIECE, ""], [PIECE]]
+
+
+@dataclass
+class Listened:
+    """An engine, and every frame that it has made, by utterance."""
+
+    engine: Qwen3Engine
+    codes: defaultdict[str, list[npt.NDArray[np.int64]]] = field(default_factory=lambda: defaultdict(list))
+
+    async def said(self, stream: SpeechStream, name: str = "utterance") -> npt.NDArray[np.int64]:
+        await chunks_of(stream)
+        return np.stack(self.codes.pop(name))
+
+    async def whole(self, *pieces: str, voice: VoicePrompt | None = None) -> npt.NDArray[np.int64]:
+        return await self.said(begin(self.engine, *pieces, voice=voice))
+
+    def begin(self, *parts: str, voice: VoicePrompt | None = None, name: str = "utterance") -> SpeechStream:
+        """A piece that is still open."""
+        stream = self.engine.open(UtteranceRequest(name, seed=1, voice=voice))
+        for part in parts:
+            stream.feed(part, ends_piece=False)
+        return stream
+
+
+@asynccontextmanager
+async def listening(**given: Any) -> AsyncIterator[Listened]:
+    codes: defaultdict[str, list[npt.NDArray[np.int64]]] = defaultdict(list)
+    async with running(
+        ENDING,
+        streams=2,
+        watch=lambda name, frame: codes[name].append(frame),
+        manner=Manner(positions=250, **given),
+    ) as engine:
+        yield Listened(engine, codes)
+
+
+@pytest_asyncio.fixture(
+    scope="module", loop_scope="module", params=[nullcontext, everything_captured], ids=["", "running ahead"]
+)
+async def listened(request: pytest.FixtureRequest) -> AsyncIterator[Listened]:
+    with request.param():
+        async with listening() as listened:
+            yield listened
+
+
+def rows_of(text: str) -> int:
+    """Frames that there is text for, while it may grow."""
+    return len(small_model(ENDING).tokenizer.encode(text)) - 1
+
+
+async def spoken_until(stream: SpeechStream, listened: Listened, frames: int) -> None:
+    while len(listened.codes["utterance"]) < frames:
+        await anext(stream)
+
+
+@pytest.mark.parametrize("parts", SPLITS, ids=["words", "letters", "at once"])
+async def test_a_piece_in_parts_has_the_codes_of_the_whole(listened: Listened, parts: Sequence[str]) -> None:
+    stream = listened.begin(*parts)
+    stream.feed("")
+    stream.feed(PIECES[1])
+    stream.finish()
+    assert np.array_equal(await listened.said(stream), await listened.whole(*PIECES))
+
+
+async def test_the_likeliest_codes_are_the_same_too() -> None:
+    async with listening(greedy=True) as listened:
+        stream = listened.begin(*SPLITS[0])
+        stream.finish()
+        assert np.array_equal(await listened.said(stream), await listened.whole(PIECE))
+
+
+async def test_a_stalled_writer_pauses_the_stream_and_changes_nothing(listened: Listened) -> None:
+    """While a neighbour speaks, the frames stay as many as there is text for."""
+    whole = await listened.whole(PIECE)
+    stream = listened.begin(KNOWN)
+    frames = rows_of(KNOWN.rpartition(" ")[0])
+    await spoken_until(stream, listened, frames)
+    await listened.said(begin(listened.engine, *PIECES, name="neighbour"), "neighbour")
+    assert len(listened.codes["utterance"]) == frames
+    stream.feed(REST)
+    stream.finish()
+    assert np.array_equal(await listened.said(stream), whole)
+
+
+async def test_a_cancel_while_it_waits_for_text_frees_the_slot(listened: Listened) -> None:
+    for _ in range(4):
+        stream = listened.begin(KNOWN)
+        await anext(stream)
+        stream.cancel()
+        with pytest.raises(Cancelled):
+            await anext(stream)
+    listened.codes.clear()
+    assert listened.engine.health().active == 0
+    assert len(await listened.whole(*PIECES))
+
+
+async def test_a_voice_by_embedding_grows_and_one_with_a_transcript_waits_for_the_piece(
+    listened: Listened,
+) -> None:
+    cloned = await listened.engine.encode_voice(reference())
+    embedding = VoicePrompt(cloned.fingerprint, {"x_vector": cloned.tensors["x_vector"]})
+    for voice, at_once in ((embedding, rows_of(KNOWN.rpartition(" ")[0])), (cloned, 0)):
+        whole = await listened.whole(PIECE, voice=voice)
+        stream = listened.begin(KNOWN, voice=voice)
+        await spoken_until(stream, listened, at_once)
+        await listened.said(begin(listened.engine, PIECES[1], name="neighbour"), "neighbour")
+        assert len(listened.codes["utterance"]) == at_once
+        stream.feed(REST)
+        stream.finish()
+        assert np.array_equal(await listened.said(stream), whole)
+
+
+async def test_a_piece_that_holds_nothing_to_speak_is_refused_once_it_has_ended(listened: Listened) -> None:
+    stream = listened.begin(" ", "")
+    stream.finish()
+    with pytest.raises(InvalidText, match="nothing to speak"):
+        await chunks_of(stream)
+
+
+async def test_a_text_that_grows_beyond_what_there_is_room_for_is_refused(listened: Listened) -> None:
+    stream = listened.begin(KNOWN)
+    await anext(stream)
+    stream.feed(" x" * 300, ends_piece=False)
+    with pytest.raises(InvalidText, match="too long"):
+        await chunks_of(stream)
+
+
+async def test_a_voice_that_ends_before_its_text_is_over_when_the_text_is() -> None:
+    """What is written meanwhile belongs to the piece, and is not said with the next one."""
+
+    def ends_early(model: Any) -> Any:
+        model.talker.head.weight[model.config.talker_config.codec_eos_token_id] += 1000
+        return model
+
+    async with running("odd", change=ends_early, manner=Manner(max_frames=100)) as engine:
+        stream = engine.open(UtteranceRequest("utterance", seed=1))
+        stream.feed(KNOWN, ends_piece=False)
+        neighbour = await chunks_of(begin(engine, *PIECES))
+        stream.feed(REST)
+        stream.feed(PIECES[1])
+        stream.finish()
+        spoken = await chunks_of(stream)
+    assert 0 < sound(spoken).size < FRAME * rows_of(PIECE)
+    assert [chunk.piece_index for chunk in spoken if chunk.ends_piece] == [0, 1]
+    assert np.abs(sound(spoken) - sound(neighbour)).max() < 2**-16
