@@ -20,7 +20,7 @@ TOTAL_S = 600
 PATIENCE = 1.5
 
 BUDGETS_S = {
-    "api": 35,
+    "api": 50,
     "architecture": 10,
     "audio": 25,
     "bench": 110,
