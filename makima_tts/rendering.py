@@ -57,7 +57,7 @@ async def render(wanted: Wanted, engine_name: str, model_id: str | None, manner:
         check_path(manner.codes, ".npy")
     chosen = {"engine": engine_name} | ({"model_id": model_id} if model_id else {})
     settings = Settings.model_validate({**load_settings().model_dump(), **chosen})
-    pieces = [wanted.text] if manner.raw else [piece.text for piece in pieces_of(wanted.text)]
+    pieces = [wanted.text] if manner.raw else _pieces(wanted.text, settings)
     if not "".join(pieces).strip():
         raise InvalidText("There is nothing to speak in this text; send words or numbers.")
     frames: list[npt.NDArray[np.int64]] = []
@@ -69,6 +69,10 @@ async def render(wanted: Wanted, engine_name: str, model_id: str | None, manner:
     if manner.codes is not None:
         _write_codes(manner.codes, frames)
     return replace(said, warning=voice.warning)
+
+
+def _pieces(text: str, settings: Settings) -> list[str]:
+    return [piece.text for piece in pieces_of(text, settings.text_cleaning)]
 
 
 def _engine(

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from makima_tts.engine import AdmissionRule
 from makima_tts.model import CpuPrecision, Precision
+from makima_tts.protocol.formats import TextCleaning
 from makima_tts.voices.manifest import is_voice_id
 
 PREFIX = "TTS_"
@@ -105,6 +106,9 @@ class Settings(BaseSettings):
 
     max_text_chars: Count = Field(1000, description="Longest text of one speak message, code points")
     max_utterance_chars: Count = Field(20_000, description="Longest utterance, code points")
+    text_cleaning: TextCleaning = Field(
+        "markdown", description="markdown: marks, links, code and emoji are not read out. plain: as sent"
+    )
     max_queued_utterances: Count = Field(32, description="Utterances that one session may have waiting")
     max_connections: Count = Field(1000, description="WebSocket connections at once")
     connects_per_minute: int = Field(

@@ -119,7 +119,7 @@ class SpokenUtterance:
         self.text_chars = len(clean(self._wanted.text))
         if self.text_chars > limit:
             raise InvalidText(f"The text is too long; send at most {limit} characters.")
-        if pieces := pieces_of(self._wanted.text):
+        if pieces := pieces_of(self._wanted.text, self._service.limits.text_cleaning):
             return [piece.text for piece in pieces]
         raise InvalidText("There is nothing to speak in this text; send words or numbers.")
 

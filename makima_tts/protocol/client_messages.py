@@ -25,6 +25,7 @@ from makima_tts.protocol.formats import (
     AudioFormat,
     Encoding,
     PriorityName,
+    TextCleaning,
     Transport,
     rate_of_encoding,
 )
@@ -99,6 +100,7 @@ class Start(ClientFields):
     language: Language = "English"
     transport: Transport = "binary"
     events: bool = False
+    text_cleaning: TextCleaning | None = None
     auth_token: Annotated[str, Field(max_length=8192)] | None = Field(None, repr=False)
     contract_id: Annotated[str, Field(min_length=1, max_length=256)] | None = None
 

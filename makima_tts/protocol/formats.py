@@ -21,6 +21,8 @@ MIN_SPEED = 0.5
 MAX_SPEED = 2.0
 
 Transport = Literal["binary", "json"]
+# Whether marks of markdown are left out of what is spoken.
+TextCleaning = Literal["markdown", "plain"]
 PriorityName = Literal["low", "normal", "high"]
 
 

@@ -6,6 +6,8 @@ know: where the values come from.
 
 from dataclasses import dataclass
 
+from makima_tts.protocol.formats import TextCleaning
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -26,3 +28,5 @@ class Limits:
     # Sound sent ahead of the listener's clock is device time burnt if the listener is gone.
     max_ahead_ms: int = 20_000
     max_connections: int = 1000
+    # What of a text is not spoken, unless ``start`` says otherwise.
+    text_cleaning: TextCleaning = "markdown"

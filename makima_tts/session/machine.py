@@ -65,7 +65,7 @@ class Session:
         self.state = SessionState.LOADING
         self._limits = limits
         self._ids = ids
-        self._manner = Manner(events=events)
+        self._manner = Manner(events=events, text_cleaning=limits.text_cleaning)
         self._queue = UtteranceQueue(limits.remembered_utterances)
         self._order = 0
         self._invalid = 0
@@ -380,6 +380,7 @@ class Session:
             page=False,
             voice=start.voice,
             language=start.language,
+            text_cleaning=start.text_cleaning or self._limits.text_cleaning,
         )
 
 

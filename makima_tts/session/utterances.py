@@ -20,6 +20,7 @@ from makima_tts.protocol import (
     Speaking,
     Transport,
 )
+from makima_tts.protocol.formats import TextCleaning
 from makima_tts.session.answers import error_message
 from makima_tts.session.effects import (
     CancelSpeech,
@@ -31,6 +32,7 @@ from makima_tts.session.effects import (
     StartSpeech,
     UtteranceEnded,
 )
+from makima_tts.session.heard import Sounded, heard_until
 from makima_tts.session.inputs import AudioReady, SpeechEnded, SpeechFailed
 from makima_tts.session.tables import (
     UTTERANCE_TABLE,
@@ -60,10 +62,11 @@ class Manner:
     page: bool = True
     voice: str | None = None
     language: str = "English"
+    text_cleaning: TextCleaning = "markdown"
 
 
 @dataclass(slots=True)
-class _Sounded:
+class _Sent:
     """What was sent so far."""
 
     samples: int = 0
@@ -72,9 +75,8 @@ class _Sounded:
     synthesis_s: float = 0.0
     first_ms: int | None = None
     last_ms: int = 0
-    piece_start_ms: float = 0.0
-    pieces_ended: int = 0
-    chars_ended: int = 0
+    # Where its pieces ended.
+    ends_ms: list[float] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -94,12 +96,17 @@ class Utterance:
     outcome: Outcome | None = None
     head_ms: int | None = None
     _text: str = field(default="", repr=False)
-    _segmenter: Segmenter = field(default_factory=Segmenter, repr=False)
+    _segmenter: Segmenter = field(init=False, repr=False)
     _pieces: list[Piece] = field(default_factory=list, repr=False)
+    # Whole pieces; and of the next one so many characters.
     _fed: int = 0
+    _fed_chars: int = 0
     _text_ms: int = 0
     _waits_since_ms: int = 0
-    _sent: _Sounded = field(default_factory=_Sounded)
+    _sent: _Sent = field(default_factory=_Sent)
+
+    def __post_init__(self) -> None:
+        self._segmenter = Segmenter(self.manner.text_cleaning)
 
     def receive(self, event: UtteranceInput, now_ms: int) -> list[Effect]:
         """Effects of one input; none where the table has no cell (late reports of what is over)."""
@@ -123,8 +130,8 @@ class Utterance:
 
     @property
     def has_speech(self) -> bool:
-        """Whether there is a piece to begin with."""
-        return bool(self._pieces)
+        """Whether there is a piece, or a part of one, to begin with."""
+        return bool(self._pieces or self._segmenter.growing)
 
     def reach_head(self, now_ms: int) -> None:
         """It is next; TTFA counts from here."""
@@ -140,8 +147,11 @@ class Utterance:
         return self._text_ms + self.limits.max_text_stall_ms if self.state in _OPEN else None
 
     def timeout_at_ms(self) -> int | None:
-        """When text that was given to the engine has waited too long for audio; None if none waits."""
-        if not self.speaking or self._sent.pieces_ended >= self._fed:
+        """When a piece that was given to the engine has waited too long for audio; None if none waits.
+
+        One that its writer has not finished may wait: that is what maxTextStallMs is for.
+        """
+        if not self.speaking or len(self._sent.ends_ms) >= self._fed:
             return None
         return self._waits_since_ms + self.limits.utterance_timeout_ms
 
@@ -159,21 +169,22 @@ class Utterance:
                 now_ms,
             )
         self._text += event.text
-        effects = self._add(self._segmenter.feed(event.text), now_ms)
-        return effects + (self.close(event, now_ms) if event.final else [])
+        self._pieces += self._segmenter.feed(event.text)
+        return self.close(event, now_ms) if event.final else self._feed(now_ms)
 
     def flush(self, event: FlushText, now_ms: int) -> list[Effect]:
-        return self._add(self._segmenter.flush(), now_ms)
+        self._pieces += self._segmenter.flush()
+        return self._feed(now_ms)
 
     def close(self, event: Append | Stalled, now_ms: int) -> list[Effect]:
-        effects = self._add(self._segmenter.finish(), now_ms)
+        self._pieces += self._segmenter.finish()
         if not self._pieces:
             return self._reject("There is nothing to speak in this text; send words or numbers.", now_ms)
         if self.speaking:
             self.state = UtteranceState.SPEAKING_CLOSED
-            return [*effects, FinishText(self.id)]
+            return [*self._feed(now_ms), FinishText(self.id)]
         self.state = UtteranceState.CLOSED
-        return effects
+        return []
 
     def begin(self, event: Begin, now_ms: int) -> list[Effect]:
         closed = self.state is UtteranceState.CLOSED
@@ -210,7 +221,7 @@ class Utterance:
         else:
             message = error_message(Cancelled("The utterance was cancelled."), self.id)
             heard = {"audio_ms": self._audio_ms(), "played_ms": event.played_ms}
-            effects.append(Send(message.model_copy(update=heard)))
+            effects.append(Send(message.model_copy(update=heard | self._texts_heard(event.played_ms))))
         return effects + self._end("cancelled", Cancelled.code)
 
     def fail(self, event: SpeechFailed, now_ms: int) -> list[Effect]:
@@ -226,16 +237,27 @@ class Utterance:
     def _reject(self, why: str, now_ms: int) -> list[Effect]:
         return self.fail(SpeechFailed(self.id, InvalidText(why)), now_ms)
 
-    def _add(self, pieces: list[Piece], now_ms: int) -> list[Effect]:
-        self._pieces += pieces
-        return self._feed(now_ms) if self.speaking else []
-
     def _feed(self, now_ms: int) -> list[Effect]:
+        """What became certain, if it is its turn."""
+        if not self.speaking:
+            return []
         fresh = self._pieces[self._fed :]
-        if fresh and self._sent.pieces_ended >= self._fed:
+        if fresh and len(self._sent.ends_ms) >= self._fed:
             self._waits_since_ms = now_ms
         self._fed = len(self._pieces)
-        return [FeedPiece(self.id, piece.text) for piece in fresh]
+        effects: list[Effect] = []
+        for piece in fresh:
+            effects.append(FeedPiece(self.id, piece.text[self._fed_chars :]))
+            self._fed_chars = 0
+        return effects + self._feed_part()
+
+    def _feed_part(self) -> list[Effect]:
+        """What is certain of a piece that is still being written."""
+        part = self._segmenter.growing[self._fed_chars :]
+        if not part or self.state is not UtteranceState.SPEAKING_OPEN:
+            return []
+        self._fed_chars += len(part)
+        return [FeedPiece(self.id, part, ends_piece=False)]
 
     def _send(self, data: bytes, now_ms: int) -> list[Effect]:
         first = self._sent.first_ms is None
@@ -277,9 +299,8 @@ class Utterance:
 
     def _end_piece(self, index: int) -> list[Effect]:
         sent, piece = self._sent, self._pieces[index]
-        start_ms, sent.piece_start_ms = sent.piece_start_ms, sent.source_ms
-        sent.pieces_ended = index + 1
-        sent.chars_ended = piece.end
+        start_ms = sent.ends_ms[-1] if sent.ends_ms else 0.0
+        sent.ends_ms.append(sent.source_ms)
         if not self.manner.events:
             return []
         return [
@@ -300,7 +321,7 @@ class Utterance:
             utterance_id=self.id,
             duration_ms=sent.last_ms - self.accepted_ms,
             audio_length_ms=self._audio_ms(),
-            characters_processed=len(self._text) if reason == "stop" else sent.chars_ended,
+            characters_processed=len(self._text) if reason == "stop" else self._chars_ended(),
             text_length=len(self._text),
             total_chunks=sent.chunks,
             ttfa_ms=self._ttfa_ms() or 0,
@@ -308,6 +329,18 @@ class Utterance:
             rtf=self._rtf() or 0.0,
             finish_reason=reason,
         )
+
+    def _chars_ended(self) -> int:
+        ended = len(self._sent.ends_ms)
+        return self._pieces[ended - 1].end if ended else 0
+
+    def _texts_heard(self, played_ms: int | None) -> dict[str, str]:
+        """For newer clients: what was heard of the text, and what was not."""
+        if not self.manner.events:
+            return {}
+        sounded = Sounded(self._sent.ends_ms, self._sent.source_ms, self.manner.format.speed)
+        place = heard_until(self._text, self._pieces, sounded, played_ms, self.language)
+        return {"text_spoken": self._text[:place], "text_remaining": self._text[place:]}
 
     def _audio_end(self) -> Effect:
         return Send(AudioEnd(sample_rate=self.manner.format.sample_rate_hz))

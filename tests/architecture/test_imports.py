@@ -17,6 +17,7 @@ PURE = {
     "dataclasses",
     "enum",
     "functools",
+    "html",
     "itertools",
     "math",
     "makima_tts",

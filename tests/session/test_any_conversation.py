@@ -84,7 +84,7 @@ class Conversation(RuleBasedStateMachine):
             case FeedPiece():
                 assert self.speaking == effect.utterance_id
                 assert effect.utterance_id not in self.finished
-                self.fed[effect.utterance_id] += 1
+                self.fed[effect.utterance_id] += effect.ends_piece
             case FinishText():
                 assert self.speaking == effect.utterance_id
                 self.finished.add(effect.utterance_id)

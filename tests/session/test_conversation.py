@@ -1,6 +1,6 @@
 """What a session promises its client, one promise a test."""
 
-from makima_tts.protocol import Cancel, Complete, Flush, Limits, Ping, Start, Stop
+from makima_tts.protocol import Cancel, Complete, Flush, Limits, Ping, Speak, Start, Stop
 from makima_tts.session import (
     CancelSpeech,
     EngineFailed,
@@ -264,31 +264,72 @@ def test_live_text_is_spoken_while_it_is_still_being_written() -> None:
     talk = Talk().started()
     effects = talk.speak("Once upon a ti", utterance_id="t", final=False)
     effects += talk.speak("me there was a king. He had thr", utterance_id="t", final=False)
-    assert [effect.text for effect in effects if isinstance(effect, FeedPiece)] == [
-        "Once upon a time there was a king."
+    effects += talk.speak("ee sons.", utterance_id="t")
+    assert [effect for effect in effects if isinstance(effect, FeedPiece | FinishText)] == [
+        FeedPiece("t", "Once upon a", ends_piece=False),
+        FeedPiece("t", " time there was a king."),
+        FeedPiece("t", "He had", ends_piece=False),
+        FeedPiece("t", " three sons."),
+        FinishText("t"),
     ]
-    effects = talk.speak("ee sons.", utterance_id="t")
-    assert effects[:2] == [FeedPiece("t", "He had three sons."), FinishText("t")]
+
+
+def test_a_whole_text_is_fed_in_whole_pieces() -> None:
+    effects = Talk().started().speak("Once upon a time there was a king. He had three sons.")
+    assert [effect for effect in effects if isinstance(effect, FeedPiece)] == [
+        FeedPiece("u1", "Once upon a time there was a king."),
+        FeedPiece("u1", "He had three sons."),
+    ]
 
 
 def test_flush_speaks_what_is_held() -> None:
     talk = Talk().started()
-    talk.speak("Wait a moment", utterance_id="t", final=False)
-    assert FeedPiece("t", "Wait a moment") in talk.send(Flush(utterance_id="t"))
+    assert FeedPiece("t", "Wait a", ends_piece=False) in talk.speak(
+        "Wait a moment", utterance_id="t", final=False
+    )
+    assert FeedPiece("t", " moment") in talk.send(Flush(utterance_id="t"))
 
 
 def test_a_silent_writer_closes_its_utterance() -> None:
     talk = Talk().started()
     talk.speak("I was about to say", utterance_id="t", final=False)
     effects = talk.later(30_000).send(Tick())
-    assert FeedPiece("t", "I was about to say") in effects
+    assert FeedPiece("t", " say") in effects
     assert FinishText("t") in effects
+
+
+def test_a_slow_writer_is_waited_for_and_a_slow_engine_is_not() -> None:
+    talk = Talk(Limits(utterance_timeout_ms=1000)).started()
+    talk.speak("It", utterance_id="t", final=False)
+    for _ in range(30):
+        assert errors(talk.later(200).send(Tick(), Speak(text=" goes", utterance_id="t", final=False))) == []
+    talk.audio("t", ends_piece=False)
+    assert errors(talk.later(5000).send(Tick())) == []
+    talk.speak(" on. And so it goes on", utterance_id="t", final=False)
+    assert errors(talk.later(1000).send(Tick())) == ["TIMEOUT"]
+
+
+def test_marks_are_not_spoken_unless_the_session_says_so() -> None:
+    text = "**So** it is."
+    assert FeedPiece("u1", "So it is.") in Talk().page().speak(text)
+    assert FeedPiece("u1", text) in Talk(Limits(text_cleaning="plain")).page().speak(text)
+    assert FeedPiece("u1", text) in Talk().started(text_cleaning="plain").speak(text)
 
 
 def test_a_silent_writer_who_wrote_nothing_is_told_so() -> None:
     talk = Talk().started()
     talk.speak("", utterance_id="t", final=False)
     assert errors(talk.later(30_000).send(Tick())) == ["INVALID_TEXT"]
+
+
+def test_sentences_are_told_as_they_were_sent() -> None:
+    talk = Talk(events=True).started()
+    talk.speak("**That was it.** See [this](https://x.org).")
+    sentences = [one for one in said(talk.audio() + talk.audio(piece=1)) if one.type == "sentence"]
+    assert [(one.text, one.start_ms, one.end_ms) for one in sentences] == [
+        ("**That was it.**", 0, 80),
+        ("See [this](https://x.org).", 80, 160),
+    ]
 
 
 def test_late_text_of_a_cancelled_utterance_is_dropped() -> None:
