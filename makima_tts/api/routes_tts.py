@@ -12,8 +12,8 @@ from makima_tts.api.failures import failures
 from makima_tts.api.service import Service
 from makima_tts.api.spoken_response import SpokenResponse
 from makima_tts.api.spoken_utterance import SpokenText, Wanted
-from makima_tts.audio import MEDIA_TYPES, OutputFormat
-from makima_tts.protocol.client_messages import MAX_SEED, ClientFields, Language, SampleRate, VoiceId
+from makima_tts.audio import MEDIA_TYPES, OutputFormat, rate_of
+from makima_tts.protocol.client_messages import MAX_SEED, ClientFields, Language, SampleRate, Speed, VoiceId
 
 
 class TtsRequest(ClientFields):
@@ -23,7 +23,8 @@ class TtsRequest(ClientFields):
     voice: VoiceId | None = None
     language: Language = "English"
     format: OutputFormat = "wav"
-    sample_rate: SampleRate = 24000
+    sample_rate: SampleRate | None = Field(None, description="24000; 8000 with mulaw and alaw")
+    speed: Speed = 1.0
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
 
 
@@ -37,7 +38,7 @@ def tts_router(service: Service) -> APIRouter:
     """``/api/v1/tts`` and ``/api/v1/contracts/{contractId}/interrupt``."""
     router = APIRouter(prefix="/api/v1", tags=["speech"])
     audio: dict[str, object] = {media: {} for media in MEDIA_TYPES.values()}
-    spoken: dict[int | str, dict[str, Any]] = {200: {"content": audio, "description": "Mono 16-bit audio"}}
+    spoken: dict[int | str, dict[str, Any]] = {200: {"content": audio, "description": "Mono audio"}}
 
     @router.post(
         "/tts", response_class=Response, responses=spoken | failures(400, 404, 408, 413, 429, 500, 503)
@@ -45,7 +46,8 @@ def tts_router(service: Service) -> APIRouter:
     async def tts(wanted: TtsRequest) -> SpokenResponse:
         """Errors before the first byte have a status; after it, the stream breaks off."""
         fields = wanted.model_dump()
-        return SpokenResponse(service, Wanted(sample_rate_hz=fields.pop("sample_rate"), **fields))
+        rate_hz = rate_of(wanted.format, fields.pop("sample_rate"))
+        return SpokenResponse(service, Wanted(sample_rate_hz=rate_hz, **fields))
 
     # A contract's id may hold anything, a slash too.
     @router.post("/contracts/{contract_id:path}/interrupt", responses=failures(403))

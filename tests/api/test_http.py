@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from makima_tts.audio import MEDIA_TYPES, rate_of
 from makima_tts.backends import ScriptedEngine
 from tests.api.conftest import Run
 from tests.api.service import RunningService
+from tests.audio.streams import decoded
 
 
 async def test_speech_over_http_is_the_speech_of_the_websocket(service: RunningService) -> None:
@@ -44,6 +46,20 @@ async def test_a_streamed_wav_is_one_that_players_read(service: RunningService) 
     assert wav[4:8] == wav[40:44] == b"\xff" * 4
 
 
+@pytest.mark.parametrize("speed", [1.0, 0.5])
+async def test_every_format_holds_the_whole_text_at_the_speed_asked_for(
+    service: RunningService, speed: float
+) -> None:
+    async with service.http() as http:
+        for wanted, media_type in MEDIA_TYPES.items():
+            body = {"text": "Hello there.", "format": wanted, "speed": speed}
+            answer = await http.post("/api/v1/tts", json=body)
+            assert (answer.status_code, answer.headers["content-type"]) == (200, media_type)
+            heard, rate_hz = decoded(answer.content, wanted, rate_of(wanted, None))
+            assert 0 <= heard.size / rate_hz - 0.72 / speed < 0.1
+            assert np.abs(heard).max() > 0.2
+
+
 async def test_speech_is_streamed_while_it_is_made(service: RunningService) -> None:
     body = {"text": "It never {endless} ends.", "format": "pcm"}
     async with service.http() as http, http.stream("POST", "/api/v1/tts", json=body) as answer:
@@ -69,6 +85,9 @@ async def test_speech_is_streamed_while_it_is_made(service: RunningService) -> N
         ({"text": "a", "language": "Klingon"}, 400, "INVALID_MESSAGE"),
         ({"text": "a", "format": "midi"}, 400, "INVALID_MESSAGE"),
         ({"text": "a", "sampleRate": 1}, 400, "INVALID_MESSAGE"),
+        ({"text": "a", "format": "opus", "sampleRate": 44100}, 400, "INVALID_MESSAGE"),
+        ({"text": "a", "format": "alaw", "sampleRate": 24000}, 400, "INVALID_MESSAGE"),
+        ({"text": "a", "speed": 2.01}, 400, "INVALID_MESSAGE"),
     ],
     ids=str,
 )

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import time
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from makima_tts.api import pump
 from tests.api.conftest import Run
 from tests.api.service import RunningService
+from tests.audio.streams import decoded
 
 LONG = "A sentence that goes on {endless} without end."
 
@@ -43,6 +44,38 @@ async def test_every_rate_and_encoding_is_one_unbroken_tone(
     assert abs(pcm.size / rate_hz * 1000 - complete["audioLengthMs"]) <= 1
     # A lost, repeated or bent sample would stand out; the tone's own begin and end do, by design.
     assert strangeness(pcm[rate_hz // 20 : -rate_hz // 20]) < 0.002
+
+
+@pytest.mark.parametrize("encoding", ["mulaw", "alaw"])
+async def test_a_telephone_hears_one_unbroken_tone(
+    service: RunningService, encoding: Literal["mulaw", "alaw"]
+) -> None:
+    async with service.client() as client:
+        await client.send("start", encoding=encoding)
+        started, _ = await client.until("started")
+        await client.send("speak", text="Forty or so characters make two seconds.")
+        complete, before = await client.until("complete")
+    assert (started["encoding"], started["sampleRate"]) == (encoding, 8000)
+    pcm, _ = decoded(audio_of(before), encoding, 8000)
+    assert pcm.size / 8 == pytest.approx(complete["audioLengthMs"], abs=1)
+    # Its steps are coarse where it is loud; where a sample is lost, mostly it is 0.1 to 0.2.
+    assert strangeness(pcm[400:-400].astype(np.float64)) < 0.1
+
+
+@pytest.mark.parametrize("speed", [0.5, 1.25])
+async def test_figures_of_time_are_of_the_audio_at_the_speed_asked_for(
+    service: RunningService, speed: float
+) -> None:
+    text = "A first sentence here. A second one."
+    async with service.started(transport="json", events=True, speed=speed) as client:
+        await client.send("speak", text=text)
+        complete, before = await client.until("complete")
+    told = [message for message in before if isinstance(message, dict)]
+    data = b"".join(base64.b64decode(each["data"]) for each in told if each["type"] == "audioChunk")
+    ends_ms = [each["endMs"] for each in told if each["type"] == "sentence"]
+    assert complete["audioLengthMs"] == len(data) / 48 == pytest.approx(60 * len(text) / speed)
+    assert ends_ms[-1] == pytest.approx(complete["audioLengthMs"], abs=1)
+    assert all(each["timestampMs"] <= complete["audioLengthMs"] for each in told if "timestampMs" in each)
 
 
 async def test_json_transport_carries_the_same_bytes(service: RunningService) -> None:
