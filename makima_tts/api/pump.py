@@ -87,7 +87,7 @@ class Pump:
         self._unspoken_pieces += 1
 
     def _wait_no_more(self) -> None:
-        """For text, which has come: if the listener has run dry, it was for want of it, and nobody is late."""
+        """Text has come. If the listener has run dry, it was for want of it, and nobody is late."""
         if self._listener.ahead_s(time.monotonic()) == 0:
             self._listener.reset()
 
