@@ -8,7 +8,7 @@ PINS := requirements/constraints.txt
 CAN_RUN := $(VENV)/.can-run
 CAN_TEST := $(VENV)/.can-test
 
-NODE_PACKAGES := clients/typescript tests/docs/node tests/clients/node
+NODE_PACKAGES := clients/typescript examples/conversation/page tests/docs/node tests/clients/node
 
 .DEFAULT_GOAL := help
 .PHONY: help run say test check bench compare load gpu host-path simulate pin docs env-example golden venv-qwen-tts venv-real-clients node clean

@@ -12,25 +12,24 @@ import pytest
 from tests.transport.processes import ROOT, ServerProcess
 
 PYTHON = ROOT / ".venvs" / "real-clients" / "bin" / "python"
+CLIP = ROOT / "voices" / "narrator" / "reference.wav"
 PATIENCE_S = 90
 
 Seen = dict[str, Any]
 RunClient = Callable[..., Seen]
 
 
-def required_or_skipped(lacking: str) -> None:
+def required_or_skipped(remedy: str, lacking: str) -> None:
     """Without a client its tests are skipped, unless MAKIMA_TTS_REQUIRE_CLIENTS is set."""
-    assert not os.environ.get("MAKIMA_TTS_REQUIRE_CLIENTS"), (
-        f"`make venv-real-clients` is required: {lacking}"
-    )
-    pytest.skip(f"{lacking}: make venv-real-clients")
+    assert not os.environ.get("MAKIMA_TTS_REQUIRE_CLIENTS"), f"`{remedy}` is required here: {lacking}"
+    pytest.skip(f"{lacking}: {remedy}")
 
 
 @pytest.fixture(scope="session")
 def run_client() -> RunClient:
     """Runs a module of this folder in the environment of pipecat and livekit; what it saw."""
     if not PYTHON.exists():
-        required_or_skipped("pipecat and livekit are not installed")
+        required_or_skipped("make venv-real-clients", "pipecat and livekit are not installed")
 
     def run(module: str, service: ServerProcess) -> Seen:
         command = [str(PYTHON), "-m", f"tests.clients.{module}", f"{service.host}:{service.port}"]
