@@ -12,10 +12,12 @@ from collections.abc import Callable
 from typing import Any, Protocol, Self
 
 from makima_tts.client.failures import PlayerUnavailable
-from makima_tts.protocol import AudioFormat
+from makima_tts.protocol import AudioFormat, Encoding
 
 MAX_WAITING_S = 0.5
-# How far ahead the card takes its sound: longer than a busy interpreter's pauses, short enough to fall silent.
+# PortAudio's names; telephones' encodings are for those who pass them on.
+_SAMPLES: dict[Encoding, str] = {"pcm16": "int16", "pcm32f": "float32"}
+# How far ahead the card takes its sound: longer than a busy interpreter pauses, short enough to fall silent.
 CARD_LATENCY_S = 0.08
 # Less than this is not worth waiting for.
 _INAUDIBLE_S = 0.001
@@ -139,13 +141,15 @@ class _PortAudio:
     """A card as PortAudio shows it, through the package sounddevice."""
 
     def __init__(self, audio_format: AudioFormat, fill: Fill) -> None:
+        if audio_format.encoding not in _SAMPLES:
+            raise PlayerUnavailable(f"A sound card plays {' or '.join(_SAMPLES)}; ask for one of them.")
         sounddevice = _sounddevice()
         self._fill = fill
         try:
             self._stream = sounddevice.RawOutputStream(
                 samplerate=audio_format.sample_rate_hz,
                 channels=1,
-                dtype="int16" if audio_format.encoding == "pcm16" else "float32",
+                dtype=_SAMPLES[audio_format.encoding],
                 latency=CARD_LATENCY_S,
                 callback=self._ask,
             )

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from makima_tts.protocol import AudioFormat
+from makima_tts.protocol import AudioFormat, Encoding
 
-_PCM, _FLOAT = 1, 3
+# RIFF's numbers of the encodings.
+_PCM = 1
+_TAGS: dict[Encoding, int] = {"pcm16": _PCM, "pcm32f": 3, "alaw": 6, "mulaw": 7}
 
 
 @contextmanager
@@ -28,7 +30,7 @@ def new_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def wav_file(path: Path, audio_format: AudioFormat) -> Iterator[Callable[[bytes], object]]:
-    """Writes PCM to a mono WAV, whose header is written again once its length is known."""
+    """Writes samples to a mono WAV, whose header is written again once its length is known."""
     with new_file(path) as unfinished, unfinished.open("wb") as file:
         header_bytes = file.write(wav_header(audio_format, 0))
         yield file.write
@@ -38,12 +40,12 @@ def wav_file(path: Path, audio_format: AudioFormat) -> Iterator[Callable[[bytes]
 
 
 def wav_header(audio_format: AudioFormat, data_bytes: int) -> bytes:
-    """RIFF/WAVE of mono PCM16, or of float with the ``fact`` that it asks for."""
+    """RIFF/WAVE of mono PCM16, or of what else there is, with the ``fact`` that it asks for."""
     width, rate_hz = audio_format.bytes_per_sample, audio_format.sample_rate_hz
-    tag = _PCM if audio_format.encoding == "pcm16" else _FLOAT
+    tag = _TAGS[audio_format.encoding]
     shape = struct.pack("<HHIIHH", tag, 1, rate_hz, rate_hz * width, width, 8 * width)
     chunks = b"fmt " + struct.pack("<I", len(shape)) + shape
-    if tag == _FLOAT:
+    if tag != _PCM:
         chunks += b"fact" + struct.pack("<II", 4, data_bytes // width)
     chunks += b"data" + struct.pack("<I", data_bytes)
     return b"RIFF" + struct.pack("<I", 4 + len(chunks) + data_bytes) + b"WAVE" + chunks

@@ -130,3 +130,8 @@ async def test_what_playing_lacks_is_said(
     monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
     with pytest.raises(PlayerUnavailable, match=words), Player(FORMAT):
         pytest.fail("it plays")
+
+
+async def test_what_a_telephone_takes_no_sound_card_plays() -> None:
+    with pytest.raises(PlayerUnavailable, match="pcm16 or pcm32f"), Player(AudioFormat(8000, "mulaw")):
+        pytest.fail("it plays")

@@ -31,6 +31,16 @@ def test_the_file_holds_the_chunks(tmp_path: Path, encoding: Literal["pcm16", "p
     )
 
 
+@pytest.mark.parametrize(("encoding", "subtype"), [("mulaw", "ULAW"), ("alaw", "ALAW")])
+def test_a_telephones_file_says_what_it_is(
+    tmp_path: Path, encoding: Literal["mulaw", "alaw"], subtype: str
+) -> None:
+    with wav_file(tmp_path / "a.wav", AudioFormat(8000, encoding)) as write:
+        write(bytes(100))
+    file = soundfile.info(tmp_path / "a.wav")
+    assert (file.samplerate, file.frames, file.subtype) == (8000, 100, subtype)
+
+
 async def test_an_utterance_is_saved_as_it_arrives(tmp_path: Path) -> None:
     async with FakeService() as service, SpeechClient.connect(service.url) as client:
         speech = client.speak("Hello.")

@@ -5,11 +5,12 @@
  * In: nothing. Out: the types of what is said in both directions, and the names both sides agree on.
  * Does not know: sockets, sound, who listens. `docs/protocol.md` is the contract that these types spell out.
  *
- * @typedef {"pcm16" | "pcm32f"} Encoding
+ * @typedef {"pcm16" | "pcm32f" | "mulaw" | "alaw"} Encoding
  *
  * @typedef {object} StartOptions What a session is set up with; everything has a default at the server.
  * @property {number} [sampleRate]
  * @property {Encoding} [encoding]
+ * @property {number} [speed] 0.5 to 2, at the same pitch.
  * @property {string} [voice]
  * @property {string} [language]
  * @property {boolean} [events]
