@@ -7,7 +7,7 @@
 
 export { SpeechConnection } from "./connection.js";
 export { NotConnected, SpeechCancelled, SpeechError } from "./failures.js";
-export { toFloats, wavFile } from "./pcm.js";
+export { toFloats, toPcm16, wavFile } from "./pcm.js";
 export { Speech } from "./speech.js";
 export { SpeechClient } from "./speech-client.js";
 
