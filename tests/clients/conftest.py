@@ -4,12 +4,15 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
-from tests.transport.processes import ROOT, ServerProcess
+from tests.transport.processes import ROOT, ServerProcess, eventually
 
 PYTHON = ROOT / ".venvs" / "real-clients" / "bin" / "python"
 CLIP = ROOT / "voices" / "narrator" / "reference.wav"
@@ -17,6 +20,22 @@ PATIENCE_S = 90
 
 Seen = dict[str, Any]
 RunClient = Callable[..., Seen]
+
+
+@pytest.fixture(scope="session")
+def service(scripted_service: ServerProcess) -> ServerProcess:
+    """It can speak: clients that ask before are told to wait, which is another matter."""
+    return until_ready(scripted_service)
+
+
+def until_ready(service: ServerProcess, within_s: float = 20) -> ServerProcess:
+    def is_ready() -> bool:
+        with suppress(HTTPError), urlopen(f"http://{service.host}:{service.port}/ready"):
+            return True
+        return False
+
+    assert eventually(is_ready, within_s=within_s)
+    return service
 
 
 def required_or_skipped(remedy: str, lacking: str) -> None:

@@ -16,8 +16,8 @@ DECODED_MS = 60
 
 
 @pytest.fixture(scope="module")
-def seen(run_client: RunClient, scripted_service: ServerProcess) -> Seen:
-    return run_client("with_livekit", scripted_service)
+def seen(run_client: RunClient, service: ServerProcess) -> Seen:
+    return run_client("with_livekit", service)
 
 
 @pytest.mark.parametrize("form", ["audio", "sse"])

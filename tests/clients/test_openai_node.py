@@ -17,10 +17,10 @@ NODE = Path(__file__).parent / "node"
 
 
 @pytest.fixture(scope="module")
-def seen(scripted_service: ServerProcess) -> Seen:
+def seen(service: ServerProcess) -> Seen:
     if shutil.which("node") is None or not (NODE / "node_modules").is_dir():
         required_or_skipped("make node", "Node or its openai package is not installed")
-    return seen_by(["node", "speaking.mjs", scripted_service.url, str(CLIP)], NODE)
+    return seen_by(["node", "speaking.mjs", service.url, str(CLIP)], NODE)
 
 
 @pytest.mark.parametrize("name", MEDIA)
@@ -62,6 +62,6 @@ def test_errors_are_the_packages_own(
     assert tuple(seen[case].values()) == failure
 
 
-def test_who_leaves_frees_the_place(seen: Seen, scripted_service: ServerProcess) -> None:
+def test_who_leaves_frees_the_place(seen: Seen, service: ServerProcess) -> None:
     assert seen["leaving"] > 0
-    assert falls_silent(f"{scripted_service.host}:{scripted_service.port}")
+    assert falls_silent(f"{service.host}:{service.port}")

@@ -13,7 +13,7 @@ import pytest
 from openai import OpenAI
 
 from tests.clients.audio import BLOCKS_MS, MEDIA, TEXT, TEXT_MS, decoded, duration_ms
-from tests.clients.conftest import CLIP
+from tests.clients.conftest import CLIP, until_ready
 from tests.clients.gauges import falls_silent, gauge
 from tests.conftest import service_process
 from tests.transcribe import transcribe, word_error_rate
@@ -32,9 +32,8 @@ def client_of(service: ServerProcess) -> OpenAI:
 
 
 @pytest.fixture(scope="module")
-def client(scripted_service: ServerProcess) -> Iterator[OpenAI]:
-    with client_of(scripted_service) as client:
-        assert eventually(lambda: ready(scripted_service), within_s=20)
+def client(service: ServerProcess) -> Iterator[OpenAI]:
+    with client_of(service) as client:
         yield client
 
 
@@ -42,14 +41,8 @@ def client(scripted_service: ServerProcess) -> Iterator[OpenAI]:
 def speaking_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAI]:
     """Of a service that speaks English."""
     with service_process(tmp_path_factory.mktemp("preview"), engine="preview") as service:
-        service.until_listening()
-        assert eventually(lambda: ready(service), within_s=60)
-        with client_of(service) as client:
+        with client_of(until_ready(service.until_listening(), within_s=60)) as client:
             yield client
-
-
-def ready(service: ServerProcess) -> bool:
-    return httpx2.get(f"{service.url}/ready").status_code == 200
 
 
 def streamed(client: OpenAI, text: str, name: str, **options: Any) -> tuple[bytes, str]:
@@ -153,12 +146,12 @@ def test_errors_are_the_packages_own(
     assert set(failure.value.body) == {"message", "type", "param", "code"}
 
 
-def test_who_must_wait_is_told_how_long(client: OpenAI, scripted_service: ServerProcess) -> None:
+def test_who_must_wait_is_told_how_long(client: OpenAI, service: ServerProcess) -> None:
     """Two who take their time over an upload keep a third one waiting."""
     form = b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 999\r\n\r\n--x\r\n"
     with ExitStack() as slow:
         for _ in range(2):
-            upload = slow.enter_context(Wire(scripted_service.host, scripted_service.port))
+            upload = slow.enter_context(Wire(service.host, service.port))
             upload.send(b"POST /v1/audio/voices HTTP/1.1\r\nHost: x\r\n" + form)
         assert eventually(lambda: refusal_of_a_voice(client).status_code == 429, within_s=5)
         refusal = refusal_of_a_voice(client)
@@ -174,9 +167,9 @@ def refusal_of_a_voice(client: OpenAI) -> openai.APIStatusError:
 
 @pytest.mark.parametrize("form", ["audio", "sse"])
 def test_who_leaves_frees_the_place(
-    client: OpenAI, scripted_service: ServerProcess, form: Literal["audio", "sse"]
+    client: OpenAI, service: ServerProcess, form: Literal["audio", "sse"]
 ) -> None:
-    host = f"{scripted_service.host}:{scripted_service.port}"
+    host = f"{service.host}:{service.port}"
     with client.audio.speech.with_streaming_response.create(
         model="tts-1",
         voice="alloy",

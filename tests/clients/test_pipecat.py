@@ -12,13 +12,13 @@ TEXT_MS, GO_ON_MS, TWO_SENTENCES_MS, ONE_MS, TWO_MS = 1120, 400, 2320, 240, 240
 
 
 @pytest.fixture(scope="module")
-def seen(run_client: RunClient, scripted_service: ServerProcess) -> Seen:
-    return run_client("with_pipecat", scripted_service)
+def seen(run_client: RunClient, service: ServerProcess) -> Seen:
+    return run_client("with_pipecat", service)
 
 
-@pytest.mark.parametrize("service", ["openai", "makima"])
-def test_a_text_is_spoken_and_recorded(seen: Seen, service: str) -> None:
-    assert seen[f"{service} speaks"] == {
+@pytest.mark.parametrize("whose", ["openai", "makima"])
+def test_a_text_is_spoken_and_recorded(seen: Seen, whose: str) -> None:
+    assert seen[f"{whose} speaks"] == {
         "audio_ms": TEXT_MS,
         "started": 1,
         "stopped": 1,
@@ -27,9 +27,9 @@ def test_a_text_is_spoken_and_recorded(seen: Seen, service: str) -> None:
     }
 
 
-@pytest.mark.parametrize("service", ["openai", "makima"])
-def test_who_interrupts_mid_speech_frees_the_place_and_is_then_spoken_to(seen: Seen, service: str) -> None:
-    interrupted = seen[f"{service} interrupted"]
+@pytest.mark.parametrize("whose", ["openai", "makima"])
+def test_who_interrupts_mid_speech_frees_the_place_and_is_then_spoken_to(seen: Seen, whose: str) -> None:
+    interrupted = seen[f"{whose} interrupted"]
     assert interrupted["speaking"] == 1
     assert interrupted["silenced"]
     # what was cut off is in nobody's record, and is not heard after it
