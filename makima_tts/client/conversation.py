@@ -119,6 +119,11 @@ class SpeechClient:
         finally:
             await client.close()
 
+    @property
+    def audio_format(self) -> AudioFormat:
+        """What this session's audio is made of."""
+        return AudioFormat(self.started.sample_rate, self.started.encoding)
+
     def speak(self, text: Text, **options: Unpack[SpeakOptions]) -> Speech:
         """Queue ``text``, and iterate, save or play what is returned. Sending starts at once.
 
@@ -131,8 +136,7 @@ class SpeechClient:
         if utterance_id in self._pending:
             raise ValueError("This utterance_id is in use; one names one utterance per session.")
         manuscript = Manuscript(opening)
-        audio_format = AudioFormat(self.started.sample_rate, self.started.encoding)
-        speech = Speech(utterance_id, manuscript, audio_format, self._cancel)
+        speech = Speech(utterance_id, manuscript, self.audio_format, self._cancel)
         if self._ended is not None:
             speech.fail(self._ended)
             return speech

@@ -1,0 +1,1 @@
+"""Programs to read and to begin with; each has a README.md beside it."""

@@ -1,0 +1,1 @@
+"""A conversation in a terminal: ``python -m examples.conversation``; see README.md."""

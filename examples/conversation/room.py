@@ -1,0 +1,70 @@
+"""Where the conversation takes place: a microphone and a loudspeaker, or files in their stead.
+
+In: sound, out: sound. Does not know: what is said.
+"""
+
+import asyncio
+import wave
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from examples.conversation.ears import BLOCK_S, BLOCK_SAMPLES, RATE_HZ
+from makima_tts.client.playing import Fill
+from makima_tts.client.saving import wav_file
+from makima_tts.protocol import AudioFormat
+
+
+async def microphone() -> AsyncIterator[bytes]:
+    """The machine's own, through the package sounddevice."""
+    import sounddevice  # noqa: PLC0415 - files need none
+
+    loop = asyncio.get_running_loop()
+    blocks: asyncio.Queue[bytes] = asyncio.Queue()
+
+    def take(block: Any, *_: object) -> None:
+        loop.call_soon_threadsafe(blocks.put_nowait, bytes(block))
+
+    with sounddevice.RawInputStream(RATE_HZ, BLOCK_SAMPLES, channels=1, dtype="int16", callback=take):
+        while True:
+            yield await blocks.get()
+
+
+class RoomOfFiles:
+    """A WAV for the microphone, another for the loudspeaker, both on one clock, in real time."""
+
+    def __init__(self, microphone: Path, loudspeaker: Path) -> None:
+        with wave.open(str(microphone)) as file:
+            if file.getparams()[:3] != (1, 2, RATE_HZ):
+                raise SystemExit("Into the microphone goes a WAV of 16 bits, mono, at 16 kHz.")
+            self._heard = file.readframes(file.getnframes())
+        self._loudspeaker = loudspeaker
+        self._said = bytearray()
+        self._blocks = 0
+
+    # the loudspeaker, as a player sees it
+
+    def open(self, audio_format: AudioFormat, fill: Fill) -> "RoomOfFiles":
+        self._format, self._fill = audio_format, fill
+        return self
+
+    @property
+    def time_s(self) -> float:
+        return self._blocks * BLOCK_S
+
+    def close(self) -> None:
+        with wav_file(self._loudspeaker, self._format) as write:
+            write(bytes(self._said))
+
+    async def microphone(self) -> AsyncIterator[bytes]:
+        """To the end of the file; the loudspeaker is asked for as much."""
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        size_bytes = round(BLOCK_S * self._format.sample_rate_hz) * self._format.bytes_per_sample
+        for start in range(0, len(self._heard) - 2 * BLOCK_SAMPLES, 2 * BLOCK_SAMPLES):
+            await asyncio.sleep(began_s + self.time_s - loop.time())
+            sound = bytearray(size_bytes)
+            self._fill(memoryview(sound), 0.0)
+            self._said += sound
+            self._blocks += 1
+            yield self._heard[start : start + 2 * BLOCK_SAMPLES]

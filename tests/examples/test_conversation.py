@@ -1,0 +1,92 @@
+"""The terminal's conversation, held in files: a question, an answer, and an interruption in its middle."""
+
+import subprocess
+import sys
+import wave
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from makima_tts.client import BlockingSpeechClient
+from makima_tts.client.saving import wav_file
+from makima_tts.protocol import AudioFormat, Start
+from tests.conftest import service_process
+from tests.transcribe import word_error_rate
+
+ROOT = Path(__file__).parents[2]
+MICROPHONE = AudioFormat(16_000)
+QUESTION = "What is the capital of France?"
+INTERRUPTION = "Stop it, please."
+# Time to be answered, and to be heard.
+PAUSE_S = 2.5
+# From the first sound of a voice to its being noticed, and the chunk that was on its way.
+NOTICED_S = 0.6
+AUDIBLE = 0.003
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """Into the microphone: the question, and from when to when the interruption."""
+
+    path: Path
+    asked_s: float
+    interrupts_s: float
+    interrupted_s: float
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with service_process(tmp_path_factory.mktemp("service"), engine="preview") as server:
+        server.until_listening()
+        yield f"ws://{server.host}:{server.port}/api/v1/speak"
+
+
+def spoken(url: str, path: Path) -> Spoken:
+    with BlockingSpeechClient(url, Start(sample_rate=16_000)) as client:
+        question, interruption = (client.speak(text).read() for text in (QUESTION, INTERRUPTION))
+    silence = bytes(round(PAUSE_S * 16_000) * 2)
+    with wav_file(path, MICROPHONE) as write:
+        for part in (question, silence, interruption, silence):
+            write(part)
+    asked_s = len(question) / 32_000
+    interrupts_s = asked_s + PAUSE_S
+    return Spoken(path, asked_s, interrupts_s, interrupts_s + len(interruption) / 32_000)
+
+
+def loudness(path: Path) -> tuple[npt.NDArray[np.float32], int]:
+    """The loudest sample in each hundredth of a second, and how many of those are a second."""
+    with wave.open(str(path)) as file:
+        rate_hz = file.getframerate()
+        pcm = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
+    window = rate_hz // 100
+    return np.abs(pcm[: pcm.size // window * window]).reshape(-1, window).max(axis=1), 100
+
+
+@pytest.mark.process
+def test_a_question_is_answered_and_an_interruption_is_silence(url: str, tmp_path: Path) -> None:
+    said, answer = spoken(url, tmp_path / "said.wav"), tmp_path / "answer.wav"
+    options = ["--url", url, "--from-wav", str(said.path), "--to-wav", str(answer)]
+    command = [sys.executable, "-m", "examples.conversation", *options]
+    ran = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr == ""
+
+    heard, per_s = loudness(answer)
+    until_asked, from_noticed = int(said.asked_s * per_s), int((said.interrupts_s + NOTICED_S) * per_s)
+    assert heard[:until_asked].max() == 0
+    assert heard[until_asked : int(said.interrupts_s * per_s)].max() > AUDIBLE
+    assert heard[from_noticed : int(said.interrupted_s * per_s)].max() == 0
+    assert heard[int(said.interrupted_s * per_s) :].max() > AUDIBLE
+
+    lines = [line.partition(": ")[::2] for line in ran.stdout.splitlines()[1:]]
+    assert [who for who, _ in lines] == ["user", "assistant"] * 2
+    words = [what for _, what in lines]
+    assert word_error_rate(QUESTION, words[0]) < 0.3
+    assert words[1].endswith("[interrupted]")
+    assert len(words[1].split()) > 2
+    assert "interrupt me" not in words[1]
+    assert "stop" in words[2].lower()
