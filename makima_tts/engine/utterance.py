@@ -28,7 +28,6 @@ from makima_tts.text import usual_speech_s
 
 if TYPE_CHECKING:
     from makima_tts.model.frames import PromptPart
-    from makima_tts.model.tokenizer import GrowingText
 
 # Some speak more slowly than is usual.
 _SLOWLY = 1.3
@@ -64,7 +63,6 @@ class PieceState:
     is_open: bool = True
     growth: Growth | None = None
     usual_s: float = 0.0
-    tokens: "GrowingText | None" = None
     unread: "deque[PromptPart] | None" = None
     unknown_rows: int = 0
     room_frames: int = 0

@@ -17,7 +17,6 @@ from makima_tts.engine.voices import LoadedVoices
 from makima_tts.errors import InvalidText, SynthesisError
 from makima_tts.model.prompt import Prompt
 from makima_tts.model.speech_model import SpeechModel
-from makima_tts.model.tokenizer import GrowingText
 from makima_tts.text import longest_speech_s
 
 _TOO_LONG = "This text is too long to be spoken in one breath; put a full stop into it."
@@ -45,11 +44,11 @@ class Writing:
         """What came of its piece: the prompt, or what follows it; to read it is another matter."""
         piece = piece_of(utterance)
         text, piece.unwritten = piece.unwritten or "", None
-        piece.tokens = piece.tokens or GrowingText(self._model.tokenizer)
-        ids, before = piece.tokens.feed(text, ends=not piece.is_open), piece.trailing
+        before = piece.trailing
         if piece.unread is not None:
+            ids = self._model.tokenizer.encode_further(text)
             self._append(utterance, piece, self._model.prompts.further(ids, ended=not piece.is_open))
-        elif ids:
+        elif ids := self._model.tokenizer.encode(text):
             self._begin(utterance, piece, self._prompt(utterance, piece, ids))
         elif not piece.is_open:
             raise InvalidText("There is nothing to speak in this text; send words or numbers.")

@@ -7,7 +7,6 @@ prompt's template are looked up by name.
 """
 
 import json
-import re
 from pathlib import Path
 from typing import NoReturn
 
@@ -34,9 +33,6 @@ _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-# Places that no word reaches across, whatever follows: before the first space after something, and between a
-# letter or number and punctuation. Nothing of what stands after them is joined to what is before in NFC.
-_SEAM = re.compile(r"(?<=\S)(?= )|(?<=[^\W_])(?=[.,;:!?。、，；：！？])")  # noqa: RUF001 - these are the wide ones
 
 
 class _SpecialToken(BaseModel):
@@ -76,29 +72,10 @@ class TextTokenizer:
         return self.encode_further(text.lstrip())
 
     def encode_further(self, text: str) -> list[int]:
-        """Ids of text that others stand before."""
+        """Ids of text that stands behind other text, which ended with a word."""
         # Half of a surrogate pair is no character, and cannot be written in UTF-8.
         ids: list[int] = self._bpe.encode(text.encode(errors="replace").decode()).ids
         return ids
-
-
-class GrowingText:
-    """A text that comes in parts, cut anywhere: as ``encode`` has it whole, so far as that is certain."""
-
-    def __init__(self, tokenizer: TextTokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._begun = False
-        self._held = ""
-
-    def feed(self, text: str, *, ends: bool) -> list[int]:
-        """Further ids: those that no further text can change. A word is held back until it has ended."""
-        held = self._held + text
-        held = held if self._begun else held.lstrip()
-        seams = [match.start() for match in _SEAM.finditer(held)]
-        place = len(held) if ends else max(seams, default=0)
-        certain, self._held = held[:place], held[place:]
-        self._begun = self._begun or bool(certain)
-        return self._tokenizer.encode_further(certain)
 
 
 def _vocabulary(folder: Path) -> dict[str, int]:

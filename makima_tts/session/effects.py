@@ -46,7 +46,7 @@ class StartSpeech:
 @dataclass(frozen=True, slots=True)
 class FeedPiece:
     """A piece, or the next part of one: their texts, put together, are the piece. Parts are cut where words
-    begin or end; the last one may be empty. FinishText ends a piece that is still open.
+    end; the last one may be empty. FinishText ends a piece that is still open.
     """
 
     utterance_id: str

@@ -198,7 +198,8 @@ class SpeechStream:
     def feed(self, text: str, *, ends_piece: bool = True) -> None:
         """Append a piece of cleaned text, or a part of one; ignored once finished or cancelled.
 
-        The parts of a piece, put together, are the piece. They are cut where words begin or end.
+        The parts of a piece, put together, are the piece. They are cut where words end, before white space:
+        what a part says is not changed by the next.
         """
         crossing = self._crossing
         if crossing.text_closed:

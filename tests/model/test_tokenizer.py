@@ -2,7 +2,6 @@
 
 import json
 import unicodedata
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,9 @@ from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 
 from bench.tiny_tokenizer import byte_letters, write_tokenizer
 from makima_tts.errors import TtsUnavailable
-from makima_tts.model.tokenizer import GrowingText, TextTokenizer
+from makima_tts.model.tokenizer import TextTokenizer
+from makima_tts.text import clean
+from tests.words import ids_of_words
 
 FIRST_SPECIAL = 400
 TURN, TURN_END = FIRST_SPECIAL + 1, FIRST_SPECIAL + 2
@@ -83,29 +84,9 @@ def test_a_text_has_the_ids_that_it_has_in_the_template(
 
 
 @law
-@given(text=TEXTS, cuts=st.lists(st.integers(0, 40), max_size=6))
-def test_a_text_that_comes_in_parts_has_the_ids_of_the_whole(
-    tokenizer: TextTokenizer, text: str, cuts: list[int]
-) -> None:
-    assert ids_of_parts(tokenizer, text, cuts) == tokenizer.encode(text)
-
-
-def ids_of_parts(tokenizer: TextTokenizer, text: str, cuts: list[int]) -> list[int]:
-    """``cuts``: anywhere, in the middle of a word or of a character too."""
-    growing, places = GrowingText(tokenizer), sorted(min(cut, len(text)) for cut in cuts)
-    ids = []
-    for start, end in pairwise([0, *places]):
-        ids += growing.feed(text[start:end], ends=False)
-    return ids + growing.feed(text[max(places, default=0) :], ends=True)
-
-
-def test_words_have_their_ids_as_soon_as_what_ends_them_has_come(tokenizer: TextTokenizer) -> None:
-    growing = GrowingText(tokenizer)
-    assert growing.feed("The lamps", ends=False) == tokenizer.encode("The")
-    assert growing.feed(" ", ends=False) == tokenizer.encode_further(" lamps")
-    assert growing.feed("are", ends=False) == []
-    assert growing.feed("n't,", ends=False) == tokenizer.encode_further(" aren't")
-    assert growing.feed("", ends=True) == tokenizer.encode_further(",")
+@given(text=TEXTS.map(clean))
+def test_a_text_that_comes_word_by_word_has_the_ids_of_the_whole(tokenizer: TextTokenizer, text: str) -> None:
+    assert ids_of_words(tokenizer, text) == tokenizer.encode(text)
 
 
 @pytest.mark.parametrize("token", SPECIAL)

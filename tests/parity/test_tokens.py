@@ -10,8 +10,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bench.tiny_tokenizer import write_tokenizer_files
-from makima_tts.model.tokenizer import GrowingText, TextTokenizer
+from makima_tts.model.tokenizer import TextTokenizer
+from makima_tts.text import clean
 from tests.small_models import checkpoint_folder
+from tests.words import ids_of_words
 
 HERE = Path(__file__).parent
 
@@ -51,13 +53,11 @@ def test_every_text_becomes_the_ids_of_the_reference(
     assert differ == []
 
 
-def test_every_text_has_the_same_ids_when_it_comes_letter_by_letter(
+def test_every_text_has_the_same_ids_when_it_comes_word_by_word(
     named: tuple[str, TextTokenizer], texts: list[str]
 ) -> None:
-    for text in texts:
-        growing = GrowingText(named[1])
-        ids = [number for letter in text for number in growing.feed(letter, ends=False)]
-        assert ids + growing.feed("", ends=True) == named[1].encode(text)
+    for text in map(clean, texts):
+        assert ids_of_words(named[1], text) == named[1].encode(text)
 
 
 def test_the_role_is_that_of_the_reference(

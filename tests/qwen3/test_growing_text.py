@@ -22,15 +22,16 @@ from tests.qwen3.engines import begin, chunks_of, running, sound
 from tests.qwen3.recording import everything_captured
 from tests.qwen3.test_chunks import reference
 from tests.small_models import ENDING, small_model
+from tests.words import words_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 FRAME = 1920
 PIECE = "The keeper climbs the stairs, and the lamps are lit."
-# More tokens than are waited for, and half of a word.
-KNOWN, REST = PIECE[:40], PIECE[40:]
+# More tokens than are waited for.
+KNOWN, REST = PIECE[:37], PIECE[37:]
 PIECES = (PIECE, "Who is there?")
-SPLITS = [["The", " keeper", " climbs", PIECE[17:]], ["", *PIECE, ""], [PIECE]]
+SPLITS = [words_of(PIECE), ["", PIECE[:17], "", PIECE[17:]], [PIECE]]
 
 
 @dataclass
@@ -86,7 +87,7 @@ async def spoken_until(stream: SpeechStream, listened: Listened, frames: int) ->
         await anext(stream)
 
 
-@pytest.mark.parametrize("parts", SPLITS, ids=["words", "letters", "at once"])
+@pytest.mark.parametrize("parts", SPLITS, ids=["words", "halves", "at once"])
 async def test_a_piece_in_parts_has_the_codes_of_the_whole(listened: Listened, parts: Sequence[str]) -> None:
     stream = listened.begin(*parts)
     stream.feed("")
@@ -106,7 +107,7 @@ async def test_a_stalled_writer_pauses_the_stream_and_changes_nothing(listened: 
     """While a neighbour speaks, the frames stay as many as there is text for."""
     whole = await listened.whole(PIECE)
     stream = listened.begin(KNOWN)
-    frames = rows_of(KNOWN.rpartition(" ")[0])
+    frames = rows_of(KNOWN)
     await spoken_until(stream, listened, frames)
     await listened.said(begin(listened.engine, *PIECES, name="neighbour"), "neighbour")
     assert len(listened.codes["utterance"]) == frames
@@ -132,7 +133,7 @@ async def test_a_voice_by_embedding_grows_and_one_with_a_transcript_waits_for_th
 ) -> None:
     cloned = await listened.engine.encode_voice(reference())
     embedding = VoicePrompt(cloned.fingerprint, {"x_vector": cloned.tensors["x_vector"]})
-    for voice, at_once in ((embedding, rows_of(KNOWN.rpartition(" ")[0])), (cloned, 0)):
+    for voice, at_once in ((embedding, rows_of(KNOWN)), (cloned, 0)):
         whole = await listened.whole(PIECE, voice=voice)
         stream = listened.begin(KNOWN, voice=voice)
         await spoken_until(stream, listened, at_once)
