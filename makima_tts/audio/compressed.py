@@ -9,6 +9,7 @@ back to its header, when the length is known, is told that it cannot.
 
 from dataclasses import dataclass, field
 from typing import Literal
+from weakref import finalize
 
 import av
 import numpy as np
@@ -64,6 +65,9 @@ class CompressedEncoder:
         options = {"fflags": "+flush_packets+bitexact", **codec.container_options}
         self._container = av.open(self._written, "w", format=codec.container, options=options)
         self._stream = self._add_stream()
+        # Container and stream know each other: one that is given up would keep its memory, 7 MiB of FLAC's,
+        # until somebody collects garbage.
+        finalize(self, self._container.close)
 
     def encode(self, pcm: Pcm) -> bytes:
         """[n] → what of the stream became certain; may be nothing. Raises SynthesisError for NaN or Inf."""

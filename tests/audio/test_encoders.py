@@ -1,5 +1,6 @@
 """Laws of every format: its length, its first bytes, its rates; and that nobody hears where chunks meet."""
 
+import gc
 import io
 from typing import get_args
 
@@ -94,6 +95,18 @@ def test_what_is_not_a_number_is_refused(wanted: OutputFormat) -> None:
     pcm[17] = np.nan
     with pytest.raises(SynthesisError):
         open_encoder(wanted, ENGINE_RATE_HZ, rate_of(wanted, None)).encode(pcm)
+
+
+@pytest.mark.parametrize("wanted", ["mp3", "opus", "flac", "aac"])
+def test_a_stream_that_is_given_up_leaves_nothing_for_the_garbage_collector(wanted: OutputFormat) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            open_encoder(wanted, ENGINE_RATE_HZ, 24_000).encode(tone(FRAME_SAMPLES))
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(
