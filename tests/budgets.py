@@ -25,7 +25,7 @@ BUDGETS_S = {
     "audio": 25,
     "bench": 110,
     "cli": 55,
-    "clients": 80,
+    "clients": 60,
     "client": 25,
     "containers": 60,
     "docs": 10,

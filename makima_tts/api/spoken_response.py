@@ -83,12 +83,13 @@ class SpokenResponse(Response):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self._form = form or AudioBody(MEDIA_TYPES[wanted.format])
+        self._utterance = SpokenUtterance(service, wanted)
+        self._sign_of_life_s = service.sign_of_life_s
+        named = {**_UNBUFFERED, "X-Request-Id": self._utterance.id}
         super().__init__(
-            headers={**_UNBUFFERED, **self._form.headers, **(headers or {})}, media_type=self._form.media_type
+            headers={**named, **self._form.headers, **(headers or {})}, media_type=self._form.media_type
         )
         del self.headers["content-length"]  # nobody knows it yet
-        self._sign_of_life_s = service.sign_of_life_s
-        self._utterance = SpokenUtterance(service, wanted)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with asyncio.TaskGroup() as tasks:

@@ -57,6 +57,7 @@ class SpokenUtterance:
     """Its audio, and what it counts for."""
 
     def __init__(self, service: Service, wanted: Wanted) -> None:
+        self.id = f"http-{uuid.uuid4().hex}"
         self._service = service
         self._wanted = wanted
         self._began_s = time.monotonic()
@@ -107,7 +108,7 @@ class SpokenUtterance:
         self._service.life.require_ready()
         pieces = self._pieces()
         voice = await (voices.resolve(None) if wanted.voice is None else voices.get(wanted.voice))
-        request = UtteranceRequest(f"http-{uuid.uuid4().hex}", wanted.language, voice.prompt, wanted.seed)
+        request = UtteranceRequest(self.id, wanted.language, voice.prompt, wanted.seed)
         speech = self._service.engine.open(request)
         for piece in pieces:
             speech.feed(piece)
