@@ -18,9 +18,13 @@ async def serve(uri: str, service_url: str, on_listening: Callable[[str, str], N
 
     Raises InvalidMessage for an address that is none, TtsUnavailable for one that cannot be had.
     """
+    peers: set[asyncio.Task[None]] = set()
 
-    async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await Peer(reader, writer, service_url).serve()
+    # Not itself the task of a connection: those, asyncio complains of when they are cancelled.
+    def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = asyncio.create_task(Peer(reader, writer, service_url).serve())
+        peers.add(peer)
+        peer.add_done_callback(peers.discard)
 
     host, port = _address_of(uri)
     try:

@@ -19,11 +19,15 @@ from tests.transport.processes import ServerProcess
 PATIENCE_S = 20.0
 
 
+def bridge_command(service_url: str) -> list[str]:
+    command = ["wyoming", "--uri", "tcp://127.0.0.1:0", "--server", service_url]
+    return [sys.executable, "-m", "makima_tts", *command]
+
+
 @contextmanager
 def bridge_to(service_url: str) -> Iterator[int]:
     """The port of a bridge to the service there."""
-    command = ["wyoming", "--uri", "tcp://127.0.0.1:0", "--server", service_url]
-    with ServerProcess([sys.executable, "-m", "makima_tts", *command]) as process:
+    with ServerProcess(bridge_command(service_url)) as process:
         said = process.expect("tcp://", anywhere=True)
         yield int(said.strip().rpartition(":")[2])
         assert "Traceback" not in process.complaints

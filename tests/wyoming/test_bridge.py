@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -10,11 +11,12 @@ from wyoming.event import Event
 from wyoming.info import Describe, Info
 from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop, SynthesizeVoice
 
+from makima_tts import cli
 from makima_tts.client import SpeechClient
 from makima_tts.errors import InvalidMessage, TtsUnavailable
 from tests.conftest import Serve
 from tests.transport.processes import ServerProcess
-from tests.wyoming.bridge import bridge_to, client_of, sound_in, until, utterances_speaking
+from tests.wyoming.bridge import bridge_command, bridge_to, client_of, sound_in, until, utterances_speaking
 
 pytestmark = pytest.mark.process
 
@@ -142,3 +144,21 @@ async def test_an_address_that_cannot_be_had_is_said_in_a_sentence(port: int) ->
             await serve(uri, "ws://127.0.0.1:9/", lambda *_: None)
     with pytest.raises(TtsUnavailable, match=r"cannot be listened on"):
         await serve(f"tcp://127.0.0.1:{port}", "ws://127.0.0.1:9/", lambda *_: None)
+
+
+def test_without_its_package_the_command_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wyoming", None)
+    monkeypatch.setattr(sys, "argv", ["makima-tts", "wyoming"])
+    with pytest.raises(SystemExit, match=r"pip install 'makima-tts\[wyoming\]'"):
+        cli.main()
+
+
+async def test_an_interrupt_from_the_keyboard_ends_it_in_silence(scripted_service: ServerProcess) -> None:
+    with ServerProcess(bridge_command(scripted_service.url)) as process:
+        said = process.expect("tcp://", anywhere=True)
+        async with client_of(int(said.strip().rpartition(":")[2])) as client:
+            await client.write_event(Synthesize("{slow 1}{endless}").event())
+            await until(client, "audio-chunk")
+            process.signal(signal.SIGINT)
+            assert await asyncio.to_thread(process.wait) == 130
+        assert process.complaints == ""
