@@ -42,10 +42,14 @@ def test_the_client_reaches_nothing_of_ours_but_the_language_on_the_wire() -> No
     assert {name.split(".")[1] for name in ours} == {"client", "errors", "protocol"}
 
 
-@pytest.mark.parametrize("command", [["-c", "import makima_tts"], ["-m", "makima_tts", "--help"]])
-def test_starting_imports_no_torch(command: list[str], tmp_path: Path) -> None:
-    """A torch that gives itself away stands in, so that the test can fail where none is installed."""
-    (tmp_path / "torch.py").write_text("print('torch was imported')\n")
+@pytest.mark.parametrize(
+    "command",
+    [["-c", "import makima_tts"], ["-m", "makima_tts", "--help"], ["-c", "import makima_tts.factory"]],
+)
+def test_starting_imports_neither_torch_nor_ffmpeg(command: list[str], tmp_path: Path) -> None:
+    """Ones that give themselves away stand in, so that the test can fail where none is installed."""
+    for name in ("torch", "av"):
+        (tmp_path / f"{name}.py").write_text("print('it was imported')\n")
     ran = subprocess.run(
         [sys.executable, *command],
         env={"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}", "PATH": "/usr/bin:/bin"},
@@ -53,4 +57,4 @@ def test_starting_imports_no_torch(command: list[str], tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert "torch was imported" not in ran.stdout
+    assert "it was imported" not in ran.stdout
