@@ -161,7 +161,7 @@ def test_who_must_wait_is_told_how_long(client: OpenAI, service: ServerProcess) 
         for _ in range(2):
             upload = slow.enter_context(Wire(service.host, service.port))
             upload.send(head + form)
-            assert upload.read_head().startswith("HTTP/1.1 100")
+            assert upload.read_head().startswith(b"HTTP/1.1 100")
         with pytest.raises(openai.RateLimitError) as refusal:
             client.audio.voices.create(audio_sample=CLIP, name="Anna", consent="cons_1234")
     assert float(refusal.value.response.headers["retry-after"]) > 0
