@@ -295,7 +295,7 @@ class SpeechClient:
             case AudioChunkMessage(utterance_id=utterance_id) if (
                 utterance_id in self._pending and message.data
             ):
-                await self._pending[utterance_id].speech.deliver(base64.b64decode(message.data))
+                await self._pending[utterance_id].speech.deliver(_decoded(message.data))
             case Complete(utterance_id=utterance_id) if utterance_id in self._pending:
                 self._close_utterance(utterance_id).finish(message)
             case ErrorMessage(utterance_id=str(utterance_id)) if utterance_id in self._pending:
@@ -317,3 +317,10 @@ class SpeechClient:
         if self._speaking is pending.speech:
             self._speaking = None
         return pending.speech
+
+
+def _decoded(data: str) -> bytes:
+    try:
+        return base64.b64decode(data, validate=True)
+    except ValueError:
+        raise ConnectionLost("The service sent audio that is not base64.") from None

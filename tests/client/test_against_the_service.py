@@ -74,6 +74,7 @@ async def test_a_cancel_ends_what_has_no_end_and_the_next_is_spoken(service: Ser
         with pytest.raises(UtteranceCancelled) as cancelled:
             await heard_of(endless)
         assert cancelled.value.played_ms == 10
+        assert (cancelled.value.text_spoken, cancelled.value.text_remaining) == ("", "{endless}")
         assert await heard_of(after)
 
 

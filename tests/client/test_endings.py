@@ -113,6 +113,15 @@ async def test_a_service_that_talks_nonsense_is_hung_up_on(nonsense: str) -> Non
             await heard_of(speech)
 
 
+async def test_audio_that_is_none_is_hung_up_on() -> None:
+    chunk = '{"type":"audioChunk","utteranceId":"u1","data":"!","sequenceNumber":1,"isFinal":false,'
+    async with FakeService() as service, SpeechClient.connect(service.url, reconnects=NEVER) as client:
+        speech = client.speak("Hello.")
+        await service.say(chunk + '"timestampMs":0,"timestamp":0.0}')
+        with pytest.raises(ConnectionLost, match="not base64"):
+            await heard_of(speech)
+
+
 async def test_nonsense_instead_of_a_greeting_is_typed() -> None:
     async with FakeService([]) as service:
         connecting = asyncio.create_task(SpeechClient.connect(service.url).__aenter__())
