@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from av.filter import Graph
 
-_BLOCKS_PER_S = 100
+_BLOCKS_PER_S = 50
 # Silence that pushes the last sound out of the filter, which works in windows of 1/23 to 1/12 s.
-_TAIL_BLOCKS = 20
+_TAIL_BLOCKS = 10
 _NOTHING = np.zeros(0, np.float32)
 
 _Samples = npt.NDArray[np.float32]
@@ -24,8 +24,8 @@ _Samples = npt.NDArray[np.float32]
 class StreamingStretch:
     """One stream of sound; a new stream needs a new one. ``speed`` is 0.5 to 2.0.
 
-    At 24 kHz the first output comes after 40 ms of input at half speed, 70 ms at double speed: a frame of
-    80 ms is always answered at once.
+    At 24 kHz the first output comes after 40 ms of sound at half speed, 80 ms at double speed, so that a frame
+    of 80 ms is mostly answered at once; silence may take a second one.
     """
 
     def __init__(self, rate_hz: int, speed: float) -> None:
