@@ -24,8 +24,8 @@ _Samples = npt.NDArray[np.float32]
 class StreamingStretch:
     """One stream of sound; a new stream needs a new one. ``speed`` is 0.5 to 2.0.
 
-    At 24 kHz the first output comes after 40 ms of sound at half speed, 80 ms at double speed, so that a frame
-    of 80 ms is mostly answered at once; silence may take a second one.
+    At 24 kHz the first output comes after 40 ms of sound at half speed, 80 ms at double speed: a frame of
+    80 ms is mostly answered at once; silence may take a second one.
     """
 
     def __init__(self, rate_hz: int, speed: float) -> None:
