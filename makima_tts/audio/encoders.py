@@ -29,9 +29,9 @@ MIN_SPEED = 0.5
 MAX_SPEED = 2.0
 
 _DEFAULT_RATE_HZ = 24_000
-# Formats that have less than every rate from 8 to 48 kHz.
+# Formats that do not have all of the rates that the service has.
 _RATES_HZ: dict[OutputFormat, tuple[int, ...]] = {
-    "opus": (8_000, 12_000, 16_000, 24_000, 48_000),
+    "opus": (8_000, 16_000, 24_000, 48_000),
     "mulaw": (G711_RATE_HZ,),
     "alaw": (G711_RATE_HZ,),
 }

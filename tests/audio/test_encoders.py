@@ -129,7 +129,7 @@ def test_a_stream_is_what_its_media_type_says(wanted: OutputFormat, container: s
 @pytest.mark.parametrize(
     ("wanted", "rate_hz", "allowed"),
     [
-        ("opus", 22_050, "8000, 12000, 16000, 24000, 48000"),
+        ("opus", 22_050, "8000, 16000, 24000, 48000"),
         ("mulaw", 16_000, "8000"),
         ("alaw", 24_000, "8000"),
     ],
