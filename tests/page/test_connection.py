@@ -157,6 +157,22 @@ def test_audio_that_crosses_a_cancel_is_not_heard(speak_page: SpeakPage, stand_i
     expect(speak_page.element("error")).to_be_hidden()
 
 
+def test_an_interrupt_at_the_service_silences_the_page(
+    speak_page: SpeakPage, stand_in: StandInServer
+) -> None:
+    stand_in.say_ready()
+    speak_page.speak("Hello.")
+    utterance = stand_in.hear("speak")["utteranceId"]
+    started = {"sampleRate": 24000, "encoding": "pcm16", "channels": 1, "queueMs": 0}
+    stand_in.say("speaking", utteranceId=utterance, **started)
+    stand_in.send_audio(b"\x00\x40" * 240_000)
+    speak_page.expect_status("Speaking.")
+    stand_in.say("error", code="CANCELLED", message="Cancelled.", recoverable=True, utteranceId=utterance)
+    speak_page.expect_status("Cancelled after")
+    speak_page.expect_silence()
+    assert speak_page.heard().size < 120_000
+
+
 def test_waits_double_up_to_a_bound_and_never_undercut_what_the_service_asks(ready_page: SpeakPage) -> None:
     attempts = [0, 1, 2, 3, 20]
     assert ready_page.page.evaluate(_RETRY_DELAYS, [attempts, 0, 0.5]) == [500, 1000, 2000, 4000, 15_000]

@@ -65,16 +65,20 @@ test("texts are spoken one after the other", async () => {
 });
 
 test("cancel in mid-speech lets no more audio through, and the client can speak again", async () => {
-  const speech = client.speak("{endless}");
+  const speech = client.speak("Some words and no end {endless}");
   const queued = client.speak("Never heard.");
-  await next("audio");
-  client.cancel();
+  await next("sentence");
+  client.cancel({ playedMs: 500 });
   expect(client.isSpeaking).toBe(false);
   const heardBytes = audioBytes(speech.id);
   const failure = await failureOf(speech.done);
   expect(failure).toBeInstanceOf(SpeechCancelled);
-  expect(failure).toMatchObject({ code: "CANCELLED", recoverable: true, playedMs: 0, textSpoken: "" });
-  expect(await failureOf(queued.done)).toBeInstanceOf(SpeechCancelled);
+  expect(failure).toMatchObject({ code: "CANCELLED", recoverable: true, playedMs: 500 });
+  const { textSpoken, textRemaining } = failure as SpeechCancelled;
+  expect(textSpoken).toMatch(/^Some/);
+  expect(textSpoken + textRemaining).toBe(speech.text);
+  const unheard = { textSpoken: "", textRemaining: queued.text };
+  expect(await failureOf(queued.done)).toMatchObject(unheard);
   await client.speak("And again.").done;
   expect(audioBytes(speech.id)).toBe(heardBytes);
   expect(audioBytes(queued.id)).toBe(0);

@@ -28,10 +28,10 @@ export class SpeechError extends Error {
 export class SpeechCancelled extends SpeechError {
   name = "SpeechCancelled";
 
-  /** @param {ErrorMessage & {playedMs: number, textSpoken: string, textRemaining: string}} error */
+  /** @param {ErrorMessage & {textSpoken: string, textRemaining: string}} error */
   constructor(error) {
     super(error);
-    /** How much of it was heard. */
+    /** How much of it was heard; undefined when it is not played here, and nobody said. */
     this.playedMs = error.playedMs;
     /** The part of its text that was heard. */
     this.textSpoken = error.textSpoken;

@@ -16,7 +16,7 @@
  * Cut between words, after the last that was heard to its end.
  * @param {string} text All that was written.
  * @param {Sentence[]} sentences What is known to have been spoken of it, in order.
- * @param {number} playedMs
+ * @param {number} playedMs Infinity: all of what is known to have been spoken.
  * @returns {{textSpoken: string, textRemaining: string}}
  */
 export function splitAtHeard(text, sentences, playedMs) {

@@ -8,7 +8,6 @@
 export { SpeechConnection } from "./connection.js";
 export { NotConnected, SpeechCancelled, SpeechError } from "./failures.js";
 export { toFloats, toPcm16, wavFile } from "./pcm.js";
-export { Speech } from "./speech.js";
 export { SpeechClient } from "./speech-client.js";
 
 /**
@@ -22,6 +21,7 @@ export { SpeechClient } from "./speech-client.js";
  * @typedef {import("./protocol.js").Ready} Ready
  * @typedef {import("./protocol.js").Sentence} Sentence
  * @typedef {import("./protocol.js").SpeakOptions} SpeakOptions
+ * @typedef {import("./speech.js").Speech} Speech
  * @typedef {import("./speech-client.js").ClientOptions} ClientOptions
  * @typedef {import("./speech-client.js").SpeechEvent} SpeechEvent
  * @typedef {import("./text-parts.js").Text} Text

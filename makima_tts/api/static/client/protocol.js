@@ -14,6 +14,7 @@
  * @property {string} [voice]
  * @property {string} [language]
  * @property {boolean} [events]
+ * @property {"markdown" | "plain"} [textCleaning] Whether what is only for eyes is left out.
  * @property {string} [contractId] Sessions with the same one can be interrupted together.
  * @property {string} [authToken]
  *

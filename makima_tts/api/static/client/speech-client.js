@@ -104,14 +104,15 @@ export class SpeechClient {
       onReport: (/** @type {PlayerReport} */ report) => this.#played(report),
       capture: this.#capture,
     };
-    this.#opening ??= openPlayer(this.sampleRateHz, options);
+    const opening = (this.#opening ??= openPlayer(this.sampleRateHz, options));
     try {
-      this.#player = await this.#opening;
+      const player = await opening;
+      if (opening === this.#opening) this.#player = player; // else it was closed in the meantime
+      return player;
     } catch (failure) {
-      this.#opening = null;
+      if (opening === this.#opening) this.#opening = null;
       throw failure;
     }
-    return this.#player;
   }
 
   /**
@@ -122,16 +123,21 @@ export class SpeechClient {
    */
   speak(text, options = {}) {
     const speech = new Speech(`speech-${++this.#speechesMade}`, (id) => this.#connection.flush(id));
+    if (this.#play) speech.playedMs = 0;
     this.#speeches.set(speech.id, speech);
     void this.#write(speech, text, options);
     return speech;
   }
 
-  /** Silences everything at once, queued texts too. */
-  cancel() {
-    const playedMs = this.#speeches.get(this.#connection.speaking ?? "")?.playedMs;
+  /**
+   * Silences everything at once, queued texts too.
+   * @param {{playedMs?: number}} [heard] For who plays the audio: how much was heard of what is arriving now.
+   */
+  cancel(heard = {}) {
+    const speaking = this.#speeches.get(this.#connection.speaking ?? "");
+    if (speaking !== undefined) speaking.playedMs = heard.playedMs ?? speaking.playedMs;
     this.#fallSilent();
-    this.#connection.cancel({ playedMs });
+    this.#connection.cancel({ playedMs: speaking?.playedMs });
     this.#cancelUnsent();
   }
 
@@ -140,7 +146,7 @@ export class SpeechClient {
     this.#fallSilent();
     this.#connection.close();
     this.#cancelUnsent();
-    void this.#player?.close();
+    this.#opening?.then((player) => player.close()).catch(() => {}); // who asked for it hears why it did not open
     this.#player = this.#opening = null;
   }
 
@@ -181,8 +187,8 @@ export class SpeechClient {
   async #sounds(speech) {
     try {
       const player = await this.openSound();
-      void player.context.resume();
-      return true;
+      if (!speech.isOver) void player.context.resume();
+      return !speech.isOver;
     } catch {
       this.#heard(ended("NO_SOUND", speech.id, "The browser gave this page no audio output."));
       return false;

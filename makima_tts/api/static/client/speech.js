@@ -15,9 +15,9 @@ export class Speech {
   /** What was asked for, as far as it has been written. */ text = "";
   /** When its pieces are spoken, as far as is known. @type {Sentence[]} */ sentences = [];
   /** All of its audio has arrived; it may still be heard. @type {Complete | null} */ complete = null;
-  /** How much of it has been heard, when the client plays it. */ playedMs = 0;
-  /** Some of it was given to the connection. */ isSent = false;
-  /** Nobody wants to hear more of it. */ isSilenced = false;
+  /** How much of it has been heard, as far as anybody knows. @type {number | undefined} */ playedMs;
+  /** Some of it was given to the connection. @internal */ isSent = false;
+  /** Nobody wants to hear more of it. @internal */ isSilenced = false;
   /** It has ended, well or badly. */ isOver = false;
   /**
    * Resolves when it has been heard to its end; without playing, when its audio has arrived. Rejects with a
@@ -33,6 +33,8 @@ export class Speech {
   /** @type {unknown} */ #failure = null;
 
   /**
+   * By the client alone, as is all that follows its audio.
+   * @internal
    * @param {string} id
    * @param {(id: string) => void} flush
    */
@@ -64,24 +66,24 @@ export class Speech {
     if (this.#failure !== null) throw this.#failure;
   }
 
-  /** @param {ArrayBuffer} pcm */
+  /** @internal @param {ArrayBuffer} pcm */
   received(pcm) {
     this.#audio.push(pcm);
     this.#wake();
   }
 
-  /** Its text ends here, against its writer's will. @param {unknown} failure */
+  /** Its text ends here, against its writer's will. @internal @param {unknown} failure */
   writerFailed(failure) {
     this.#failure = failure;
   }
 
-  /** There is no more of it. @param {Complete} complete */
+  /** There is no more of it. @internal @param {Complete} complete */
   finish(complete) {
     if (this.#failure === null) this.#resolve(complete);
     this.#end();
   }
 
-  /** @param {ErrorMessage} error */
+  /** @internal @param {ErrorMessage} error */
   fail(error) {
     this.#failure ??= error.code === "CANCELLED" ? this.#cancelled(error) : new SpeechError(error);
     this.#end();
@@ -98,7 +100,7 @@ export class Speech {
     const { playedMs } = this;
     return new SpeechCancelled({
       playedMs,
-      ...splitAtHeard(this.text, this.sentences, playedMs),
+      ...splitAtHeard(this.text, this.sentences, playedMs ?? Infinity),
       ...error,
     });
   }
