@@ -68,11 +68,12 @@ def create_app(
         title="makima-tts", version=__version__, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None
     )
     install_failures(app)
+    named_as_openai_does = OpenAIVoices(service.voices, openai_speakers)
     for router in (
-        speak_router(service),
+        speak_router(service, named_as_openai_does),
         tts_router(service),
         voices_router(service.voices),
-        openai_router(service, OpenAIVoices(service.voices, openai_speakers)),
+        openai_router(service, named_as_openai_does),
         openai_voices_router(service.voices),
         ops_router(service),
     ):

@@ -8,6 +8,7 @@ A task is always in ``receive()``: the speaking never happens in the receive loo
 
 import asyncio
 import itertools
+import math
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,14 +16,14 @@ from functools import partial
 from typing import Any
 
 import structlog
-from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from makima_tts.api.dialects import Dialect
 from makima_tts.api.outbox import AnswerFrame, AudioFrame, CloseFrame, Frame, Outbox
 from makima_tts.api.pump import Pump
 from makima_tts.api.service import Service
-from makima_tts.errors import InvalidMessage, TtsError
-from makima_tts.protocol import SUBPROTOCOL, AudioChunkMessage, parse_client_message, serialize
+from makima_tts.errors import TtsError
+from makima_tts.protocol import SUBPROTOCOL
 from makima_tts.session import (
     CancelSpeech,
     Close,
@@ -35,7 +36,6 @@ from makima_tts.session import (
     Interrupt,
     JoinContract,
     LoadVoice,
-    Malformed,
     Send,
     SendAudio,
     Session,
@@ -59,15 +59,15 @@ def accepted_subprotocol(websocket: WebSocket) -> str | None:
 class Connection:
     """``run`` returns when the socket is closed, whoever closed it, with everything released."""
 
-    def __init__(self, websocket: WebSocket, service: Service) -> None:
+    def __init__(self, websocket: WebSocket, service: Service, dialect: Dialect) -> None:
         self._websocket = websocket
         self._service = service
         self._loop = asyncio.get_running_loop()
         self._subprotocol = accepted_subprotocol(websocket)
         session_id = uuid.uuid4().hex
         ids = (f"u{number}" for number in itertools.count(1))
-        events = self._subprotocol is not None
-        self._session = Session(session_id, service.limits, ids, now_ms=self._now_ms(), events=events)
+        self._dialect = dialect
+        self._session = Session(session_id, service.limits, ids, now_ms=self._now_ms(), events=dialect.events)
         self._outbox = Outbox()
         self._listener = ListenerClock()
         self._voice: str | None = None
@@ -76,8 +76,8 @@ class Connection:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks = asyncio.TaskGroup()
         self._perform: dict[type, Callable[[Any], None]] = {
-            Send: self._put_message,
-            SendAudio: lambda effect: self._outbox.put(AudioFrame(effect.data)),
+            Send: self._put_frames,
+            SendAudio: self._put_frames,
             LoadVoice: self._load_voice,
             StartSpeech: self._start_speech,
             FeedPiece: self._feed_piece,
@@ -134,19 +134,14 @@ class Connection:
             message = await self._websocket.receive()
             if message["type"] == "websocket.disconnect":
                 return
-            self.hear(self._parse(message))
+            for meant in self._dialect.read(message.get("text")):
+                if isinstance(meant, AudioFrame | AnswerFrame | CloseFrame):
+                    self._outbox.put(meant)
+                else:
+                    self.hear(meant)
             await self._outbox.answers_written()
             # Thousands of small messages may lie ready: let the writer and the other sessions in between.
             await asyncio.sleep(0)
-
-    def _parse(self, message: Message) -> SessionInput:
-        text = message.get("text")
-        if text is None:
-            return Malformed("Binary frames mean nothing here; send JSON in text frames.")
-        try:
-            return parse_client_message(text)
-        except InvalidMessage as error:
-            return Malformed(error.message)
 
     async def _write(self) -> None:
         """The only writer. After the close, or once the client is gone, nothing more is written."""
@@ -172,10 +167,9 @@ class Connection:
         for effect in effects:
             self._perform[type(effect)](effect)
 
-    def _put_message(self, effect: Send) -> None:
-        content = serialize(effect.message)
-        audio = isinstance(effect.message, AudioChunkMessage)
-        self._outbox.put(AudioFrame(content) if audio else AnswerFrame(content))
+    def _put_frames(self, effect: Send | SendAudio) -> None:
+        for frame in self._dialect.write(effect):
+            self._outbox.put(frame)
 
     def _load_voice(self, effect: LoadVoice) -> None:
         if self._resolving is not None:
@@ -202,7 +196,7 @@ class Connection:
             hear=self.hear,
             audio_written=self._outbox.audio_written,
             listener=self._listener,
-            max_ahead_s=self._service.limits.max_ahead_ms / 1000,
+            max_ahead_s=self._service.limits.max_ahead_ms / 1000 if self._dialect.listens else math.inf,
             metrics=self._service.metrics,
         )
         task = self._tasks.create_task(pump.run())
@@ -210,11 +204,13 @@ class Connection:
         task.add_done_callback(lambda _: self._pumps.pop(effect.utterance_id))
 
     def _feed_piece(self, effect: FeedPiece) -> None:
-        self._pumps[effect.utterance_id][0].feed(effect.text, effect.ends_piece)
+        if fed := self._dialect.feed(effect):
+            self._pumps[effect.utterance_id][0].feed(fed.text, fed.ends_piece)
 
     async def _find_voice(self, wanted: str | None) -> VoicePrompt | None:
         """One named in ``speak`` is that or VOICE_NOT_FOUND; else the session's, or the next in line."""
         voices = self._service.voices
+        wanted = await self._dialect.library_voice(wanted)
         voice = await (voices.resolve(self._voice) if wanted is None else voices.get(wanted))
         return voice.prompt
 

@@ -10,6 +10,9 @@ from starlette.websockets import WebSocketDisconnect
 
 from makima_tts import __version__
 from makima_tts.api.connection import Connection, accepted_subprotocol
+from makima_tts.api.dialects import Dialect, OwnDialect
+from makima_tts.api.omni_dialect import OmniDialect
+from makima_tts.api.openai_voices import OpenAIVoices
 from makima_tts.api.service import Service
 from makima_tts.errors import RateLimited
 from makima_tts.protocol import ErrorMessage, asyncapi_document, serialize
@@ -19,26 +22,39 @@ _CLOSE_NO_CAPACITY = 1013
 _CLOSE_TOO_OFTEN = 4429
 
 
-def speak_router(service: Service) -> APIRouter:
-    """``/api/v1/speak`` and ``/asyncapi.json``, which describes it; see docs/protocol.md."""
+def speak_router(service: Service, voices: OpenAIVoices) -> APIRouter:
+    """``/api/v1/speak`` and ``/asyncapi.json``, which describes it; vLLM-Omni's. See docs/protocol.md."""
     router = APIRouter()
     description = asyncapi_document(__version__)
 
     @router.websocket("/api/v1/speak")
     async def speak(websocket: WebSocket) -> None:
-        address = websocket.client.host if websocket.client else ""
-        if not service.allow_connection(address):
-            await _turn_away(websocket, service, "too_often", _CLOSE_TOO_OFTEN)
-        elif service.full:
-            await _turn_away(websocket, service, "full", _CLOSE_NO_CAPACITY)
-        else:
-            await Connection(websocket, service).run()
+        await _serve(websocket, service, OwnDialect(events=accepted_subprotocol(websocket) is not None))
+
+    @router.websocket("/v1/audio/speech/stream")
+    async def speak_as_omni(websocket: WebSocket) -> None:
+        dialect = OmniDialect(
+            voices.library_name,
+            max_text_chars=service.limits.max_text_chars,
+            engine_rate_hz=service.engine.facts.sample_rate_hz,
+        )
+        await _serve(websocket, service, dialect)
 
     @router.get("/asyncapi.json", include_in_schema=False)
     async def asyncapi() -> dict[str, Any]:
         return description
 
     return router
+
+
+async def _serve(websocket: WebSocket, service: Service, dialect: Dialect) -> None:
+    address = websocket.client.host if websocket.client else ""
+    if not service.allow_connection(address):
+        await _turn_away(websocket, service, "too_often", _CLOSE_TOO_OFTEN)
+    elif service.full:
+        await _turn_away(websocket, service, "full", _CLOSE_NO_CAPACITY)
+    else:
+        await Connection(websocket, service, dialect).run()
 
 
 async def _turn_away(websocket: WebSocket, service: Service, reason: str, code: int) -> None:

@@ -1,5 +1,8 @@
 """What a session promises its client, one promise a test."""
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from makima_tts.protocol import Cancel, Complete, Flush, Limits, Ping, Speak, Start, Stop
 from makima_tts.session import (
     CancelSpeech,
@@ -13,6 +16,7 @@ from makima_tts.session import (
     Tick,
     VoiceLoaded,
 )
+from makima_tts.text import pieces_of
 from tests.session.talk import READY, Talk, begun, errors, said, types
 
 # The three kinds of client
@@ -272,6 +276,22 @@ def test_live_text_is_spoken_while_it_is_still_being_written() -> None:
         FeedPiece("t", " three sons."),
         FinishText("t"),
     ]
+
+
+@settings(derandomize=True, max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["**Well,", "** she", " sa", "id. ", "It `is`", "\n- ", "so, ", "重要。"]),
+        max_size=30,
+    )
+)
+def test_parts_put_together_are_the_pieces_of_the_whole_text(tokens: list[str]) -> None:
+    talk = Talk().started()
+    effects = [one for token in tokens for one in talk.speak(token, utterance_id="t", final=False)]
+    effects += talk.speak("The end.", utterance_id="t")
+    fed = [effect for effect in effects if isinstance(effect, FeedPiece)]
+    pieces = "".join(effect.text + "\0" * effect.ends_piece for effect in fed)
+    assert pieces.split("\0")[:-1] == [piece.text for piece in pieces_of("".join(tokens) + "The end.")]
 
 
 def test_a_whole_text_is_fed_in_whole_pieces() -> None:

@@ -1,0 +1,205 @@
+"""vLLM-Omni's WebSocket: what its clients send and read, over a real socket."""
+
+import io
+import json
+import wave
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+
+from tests.api.conftest import Run
+from tests.api.service import Client, RunningService
+
+# The scripted engine speaks 60 ms of each character, in frames of 80 ms.
+FRAME_BYTES = 3840
+
+
+@asynccontextmanager
+async def client_of(service: RunningService, **config: Any) -> AsyncIterator[Client]:
+    url = service.socket_url.replace("/api/v1/speak", "/v1/audio/speech/stream")
+    async with connect(url, close_timeout=1) as socket:
+        client = Client(socket)
+        if config:
+            await client.send("session.config", **config)
+        yield client
+
+
+async def flush(client: Client, *texts: str) -> list[dict[str, Any] | bytes]:
+    """Everything up to session.done."""
+    for text in texts:
+        await client.send("input.text", text=text)
+    await client.send("input.done")
+    done, before = await client.until("session.done")
+    return [*before, done]
+
+
+def joined(frames: list[dict[str, Any] | bytes]) -> list[dict[str, Any] | int]:
+    """Messages, and how many bytes of audio stand between them."""
+    seen: list[dict[str, Any] | int] = []
+    for frame in frames:
+        if isinstance(frame, dict):
+            seen.append(frame)
+        elif seen and isinstance(seen[-1], int):
+            seen[-1] += len(frame)
+        else:
+            seen.append(len(frame))
+    return seen
+
+
+def place(sentence: int, utterance: int = 0) -> dict[str, int]:
+    return {"utterance_index": utterance, "sentence_index": sentence}
+
+
+async def test_live_text_is_heard_sentence_by_sentence_while_it_is_written(service: RunningService) -> None:
+    config = {"response_format": "pcm", "stream_audio": True, "split_granularity": "sentence"}
+    async with client_of(service, model="any", voice="alloy", **config) as client:
+        await client.send("input.text", text="It **was** he")
+        await client.send("input.text", text="re. It is no")
+        done, before = await client.until("audio.done")
+        shape = {"format": "pcm", "sample_rate": 24000, "channels": 1}
+        assert joined([*before, done]) == [
+            {"type": "audio.start", **place(0), "sentence_text": "It was here.", **shape},
+            9 * FRAME_BYTES,
+            {"type": "audio.done", **place(0), "total_bytes": 9 * FRAME_BYTES, "error": False},
+        ]
+        frames = await flush(client, "w gone.")
+        assert joined(frames) == [
+            {"type": "audio.start", **place(1), "sentence_text": "It is now gone.", **shape},
+            12 * FRAME_BYTES,
+            {"type": "audio.done", **place(1), "total_bytes": 12 * FRAME_BYTES, "error": False},
+            {"type": "session.done", "utterance_index": 0, "total_sentences": 2},
+        ]
+
+
+async def test_by_default_a_flush_is_one_wav_file_and_the_connection_goes_on(service: RunningService) -> None:
+    async with client_of(service, language="en") as client:
+        for utterance in range(2):
+            start, audio, done, end = await flush(client, "It was here. ", "It is now gone.")
+            assert isinstance(start, dict)
+            assert (start["sentence_text"], start["format"]) == ("It was here. It is now gone.", "wav")
+            assert isinstance(audio, bytes)
+            with wave.open(io.BytesIO(audio)) as file:
+                assert (file.getframerate(), file.getnchannels(), file.getnframes()) == (24000, 1, 21 * 1920)
+            assert done == {
+                "type": "audio.done",
+                **place(0, utterance),
+                "total_bytes": len(audio),
+                "error": False,
+            }
+            assert end == {"type": "session.done", "utterance_index": utterance, "total_sentences": 1}
+        await client.send("session.close")
+        assert await client.close_code() == 1000
+
+
+async def test_nothing_is_lost_of_what_is_stretched(service: RunningService) -> None:
+    config = {"response_format": "pcm", "stream_audio": True, "split_granularity": "clause", "speed": 0.5}
+    async with client_of(service, **config) as client:
+        frames = joined(await flush(client, "It was here. It is now gone."))
+    assert [frame["type"] for frame in frames if isinstance(frame, dict)] == [
+        *("audio.start", "audio.done", "audio.start", "audio.done", "session.done")
+    ]
+    heard = sum(frame for frame in frames if isinstance(frame, int))
+    assert heard == pytest.approx(2 * 21 * FRAME_BYTES, rel=0.02)
+    assert heard == sum(frame.get("total_bytes", 0) for frame in frames if isinstance(frame, dict))
+
+
+async def test_the_next_flush_may_be_written_while_one_is_spoken(service: RunningService) -> None:
+    async with client_of(service, response_format="pcm") as client:
+        for text in ("The first one.", "", "The third one."):
+            await client.send("input.text", text=text)
+            await client.send("input.done")
+        ends = [(await client.until("session.done"))[0] for _ in range(3)]
+    assert [(end["utterance_index"], end["total_sentences"]) for end in ends] == [(0, 1), (1, 0), (2, 1)]
+
+
+async def test_what_cannot_be_spoken_is_said_and_the_connection_goes_on(service: RunningService) -> None:
+    async with client_of(service, response_format="pcm", stream_audio=True) as client:
+        _, sound, error, done, _ = joined(await flush(client, "A {fail} word."))
+        assert isinstance(error, dict)
+        assert error.pop("message")
+        assert error == {
+            "type": "error",
+            "code": "SYNTHESIS_ERROR",
+            "partial_audio": True,
+            "action": "discard",
+        }
+        assert done == {"type": "audio.done", **place(0), "total_bytes": sound, "error": True}
+        frames = await flush(client, "...")
+        assert [frame["type"] for frame in frames if isinstance(frame, dict)] == ["error", "session.done"]
+        assert joined(await flush(client, "Well again."))[-1] == {
+            "type": "session.done",
+            "utterance_index": 2,
+            "total_sentences": 1,
+        }
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"response_format": "mp3"}, "response_format"),
+        ({"stream_audio": True}, "needs response_format pcm"),
+        ({"ref_audio": "data:"}, "POST /v1/audio/voices"),
+        ({"speed": 4.0}, "speed"),
+        ({"task_type": "VoiceDesign"}, "task_type"),
+        ({"word_timestamps": True}, "word_timestamps"),
+        ({"language": "Klingon"}, "language"),
+    ],
+)
+async def test_a_configuration_that_is_not_to_be_had_is_refused(
+    service: RunningService, config: dict[str, Any], says: str
+) -> None:
+    async with client_of(service, **config) as client:
+        (error,) = await client.rest()
+        assert isinstance(error, dict)
+        assert error["type"] == "error"
+        assert says in error["message"]
+        assert client.socket.close_code == 1000
+
+
+@pytest.mark.parametrize("first", ['{"type":"input.done"}', "[]", "{", '{"type":"hello"}', b"\0"])
+async def test_the_first_message_must_configure(service: RunningService, first: str | bytes) -> None:
+    async with client_of(service) as client:
+        await client.socket.send(first)
+        if isinstance(first, bytes):
+            await client.send("session.close")
+        (error,) = await client.rest()
+        assert isinstance(error, dict)
+        assert error["type"] == "error"
+
+
+async def test_a_voice_that_is_not_there_is_an_error(service: RunningService) -> None:
+    async with client_of(service, voice="nobody") as client:
+        error, done = await flush(client, "Hello there.")
+        assert isinstance(error, dict)
+        assert isinstance(done, dict)
+        assert (error["type"], error["code"], done["total_sentences"]) == ("error", "VOICE_NOT_FOUND", 0)
+
+
+async def test_a_disconnect_silences_the_engine(service: RunningService) -> None:
+    config = {"response_format": "pcm", "stream_audio": True, "split_granularity": "sentence"}
+    async with client_of(service, **config) as client:
+        await client.send("input.text", text="On and on {endless} it goes. And then some")
+        while not isinstance(await client.next(), bytes):
+            pass
+    await service.until_idle()
+
+
+async def test_audio_as_one_is_bounded(service: RunningService) -> None:
+    async with client_of(service, response_format="pcm") as client:
+        frames = await flush(client, *["word " * 1000] * 2)
+        assert [frame["type"] for frame in frames if isinstance(frame, dict)] == ["error", "session.done"]
+
+
+async def test_it_waits_while_the_model_loads_and_is_told_when_it_idles(run: Run) -> None:
+    async with run(idle_timeout_s=0.2) as service, client_of(service, response_format="pcm") as client:
+        assert joined(await flush(client, "Hello there."))[-1] == {
+            "type": "session.done",
+            "utterance_index": 0,
+            "total_sentences": 1,
+        }
+        (error,) = await client.rest()
+        assert isinstance(error, dict)
+        assert "Idle" in json.dumps(error)
