@@ -11,7 +11,7 @@ CAN_TEST := $(VENV)/.can-test
 NODE_PACKAGES := clients/typescript examples/conversation/page tests/docs/node tests/clients/node
 
 .DEFAULT_GOAL := help
-.PHONY: help run say test check bench compare load gpu host-path simulate pin docs env-example golden venv-qwen-tts venv-real-clients node clean
+.PHONY: help run say test check bench compare load gpu host-path live-text simulate pin docs env-example golden venv-qwen-tts venv-real-clients node clean
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ gpu: $(CAN_TEST)  ## Prove it on a GPU, in under eight minutes (ARGS=--dry: on a
 
 host-path: $(CAN_TEST)  ## Measure what the host does for a GPU's streams, with a device that only takes time
 	$(BIN)/python -m bench.host_path $(ARGS)
+
+live-text: $(CAN_TEST)  ## Measure how soon a text is heard that is still being written, with such a device
+	$(BIN)/python -m bench.live_text $(ARGS)
 
 simulate: $(CAN_TEST)  ## Play the scheduler in virtual time; renew the plots of docs/scheduling.md (minutes)
 	$(BIN)/python -m bench.simulate --docs $(ARGS)

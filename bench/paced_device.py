@@ -24,6 +24,7 @@ from makima_tts.model.prompt import Prompt
 from makima_tts.model.speech_model import SpeechModel
 
 PACE, LATENESS = "MAKIMA_BENCH_PACE", "MAKIMA_BENCH_LATENESS"
+FRAMES_PER_ROW = "MAKIMA_BENCH_FRAMES_PER_ROW"
 # Milliseconds of a step without the codec, by streams: two thirds of what is aimed at for a GPU.
 _STREAMS, _STEP_MS = (1, 32, 128, 256), (3.3, 5.3, 9.3, 16.7)
 _CALL_MS, _CODEC_FRAME_MS, _READ_MS = 0.8, 0.03, 2.0
@@ -59,7 +60,8 @@ def write_lateness(path: Path) -> None:
 
 
 class PacedRunner:
-    """As Runner. Every utterance ends with its text, a frame for each token that the prompt left."""
+    """As Runner. Every utterance ends with its text: a frame, or so many as it is told, for each token that
+    the prompt left."""
 
     runs_ahead = True
 
@@ -76,6 +78,7 @@ class PacedRunner:
         self.text_rows = text_rows
         self._model = model
         self._scale = float(os.environ.get(PACE, "1"))
+        self._row_frames = int(os.environ.get(FRAMES_PER_ROW, "1"))
         self._left = np.zeros(slots, np.int64)
         self._free_s = 0.0
         self._noise = np.random.Generator(np.random.PCG64(0)).integers(
@@ -98,12 +101,12 @@ class PacedRunner:
         pass
 
     def append(self, slot: int, at: int, rows: Tensor) -> None:
-        self._left[slot] += len(rows)
+        self._left[slot] += self._row_frames * len(rows)
 
     def read(self, parts: Sequence[PromptPart]) -> _Later[None]:
         for part in parts:
             if part.trailing is not None:
-                self._left[part.slot] = len(part.trailing) + 1
+                self._left[part.slot] = self._row_frames * len(part.trailing) + 1
         return self._after(_READ_MS, lambda: None)
 
     def make(

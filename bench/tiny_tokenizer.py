@@ -8,6 +8,7 @@ ones whole, so that texts differ in more than their bytes.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 _WORDS = ("assistant", " the", " and", " of", " to", "ing", " is", " in", " you", "er", "on", " th", "en")
@@ -29,12 +30,12 @@ def byte_letters() -> list[str]:
     return [chr(byte if byte in printable else next(others)) for byte in range(256)]
 
 
-def write_tokenizer(folder: Path, *, first_special_id: int) -> None:
-    """``first_special_id``: that of <|endoftext|>; ordinary tokens lie below it."""
+def write_tokenizer(folder: Path, *, first_special_id: int, words: Sequence[str] = ()) -> None:
+    """``first_special_id``: that of <|endoftext|>; ordinary tokens lie below it. ``words``: whole, too."""
     letters = byte_letters()
     vocabulary = {letter: index for index, letter in enumerate(letters)}
     merges = []
-    for word in _WORDS:
+    for word in (*words, *_WORDS):
         whole, *rest = (letters[byte] for byte in word.encode())
         for letter in rest:
             if whole + letter not in vocabulary:

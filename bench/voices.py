@@ -10,6 +10,7 @@ from pathlib import Path
 import soundfile
 
 from bench import spoken
+from makima_tts.speech import CloneMode
 
 VOICE = "measured"
 
@@ -21,8 +22,10 @@ def clip_file() -> bytes:
     return written.getvalue()
 
 
-def write_voice(folder: Path, voice: str = VOICE, transcript: str = spoken.TRANSCRIPT) -> Path:
-    """Cloned with its transcript, from a clip of six seconds. Returns ``folder``."""
+def write_voice(
+    folder: Path, voice: str = VOICE, transcript: str = spoken.TRANSCRIPT, *, mode: CloneMode = "icl"
+) -> Path:
+    """Cloned from a clip of six seconds. Returns ``folder``."""
     place = folder / voice
     place.mkdir(parents=True)
     (place / "reference.wav").write_bytes(clip_file())
@@ -31,6 +34,7 @@ def write_voice(folder: Path, voice: str = VOICE, transcript: str = spoken.TRANS
         "reference_audio": "reference.wav",
         "transcript": transcript,
         "language": spoken.LANGUAGE,
+        "mode": mode,
     }
     (place / "manifest.json").write_text(json.dumps(manifest))
     return folder

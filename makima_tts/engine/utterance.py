@@ -74,6 +74,11 @@ class PieceState:
     ended: bool = False
 
     @property
+    def rows(self) -> int:
+        """Of text, in all: one more than trail."""
+        return 0 if self.unread is None else self.trailing + 1
+
+    @property
     def is_used_up(self) -> bool:
         """Its next frame wants text that has not come, or is not written."""
         return (self.is_open or self.unwritten is not None) and self.frames >= self.trailing

@@ -44,7 +44,7 @@ class Writing:
         """What came of its piece: the prompt, or what follows it; to read it is another matter."""
         piece = piece_of(utterance)
         text, piece.unwritten = piece.unwritten or "", None
-        before = piece.trailing
+        written = piece.rows
         if piece.unread is not None:
             ids = self._model.tokenizer.encode_further(text)
             self._append(utterance, piece, self._model.prompts.further(ids, ended=not piece.is_open))
@@ -53,7 +53,7 @@ class Writing:
         elif not piece.is_open:
             raise InvalidText("There is nothing to speak in this text; send words or numbers.")
         piece.budget_frames = self._budget(utterance, piece)
-        utterance.speak_on(piece, piece.trailing - before, now_s, self._frame_s)
+        utterance.speak_on(piece, piece.rows - written, now_s, self._frame_s)
 
     def _begin(self, utterance: EngineUtterance, piece: PieceState, prompt: Prompt) -> None:
         slot = utterance.lease.slot
