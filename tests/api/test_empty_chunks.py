@@ -1,9 +1,13 @@
-"""A piece that turns out to be over after its last sound says so with an empty chunk: nobody hears of it."""
+"""What chunks say beside their sound: of an empty one nobody hears, and who waited for text is not late."""
 
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
+from makima_tts.api import pump
 from makima_tts.backends import ScriptedEngine
 from makima_tts.speech import AudioChunk, SpeechSink, SpeechStream, UtteranceRequest
 from tests.api.service import RunningService, running
@@ -45,6 +49,19 @@ async def test_no_empty_frame_is_sent_and_nothing_is_measured_by_it(tmp_path: Pa
         assert (complete["totalChunks"], complete["audioLengthMs"]) == (1, 80)
         assert await counted(service, "lateness_seconds_count") == 1
         assert await counted(service, "ttfa_seconds_count") == 1
+
+
+@pytest.mark.parametrize("waited", [False, True])
+async def test_a_chunk_that_waited_for_text_is_not_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waited: bool
+) -> None:
+    minutes = count(step=60)  # whenever it is looked, the listener has run dry
+    monkeypatch.setattr(pump, "time", SimpleNamespace(monotonic=lambda: next(minutes)))
+    chunks = [AudioChunk(FRAME, 0), AudioChunk(FRAME, 0, ends_piece=True, waited_for_text=waited)]
+    async with running(tmp_path, PromptedEngine(*chunks)) as service, service.started() as client:
+        await client.send("speak", text="Hello.")
+        await client.until("complete")
+        assert await counted(service, "underruns_total") == (not waited)
 
 
 async def test_an_utterance_of_nothing_but_its_end_was_nothing_to_speak(tmp_path: Path) -> None:
