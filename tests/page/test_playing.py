@@ -27,6 +27,27 @@ AudioBufferSourceNode.prototype.start = function (when) {
 };
 """
 
+# Another program on the same client: it hears one text to its end, and cuts off another that has all arrived.
+_HEAR_AND_CUT_OFF = """
+async (url) => {
+  const { SpeechClient, SpeechCancelled } = await import("/static/client/index.js");
+  const client = new SpeechClient({ url });
+  const heard = client.speak("Hello.");
+  const { audioLengthMs } = await heard.done;
+  const text = "Several words that arrive at once. And more of them.";
+  const cut = client.speak(text);
+  await new Promise((resolve) => client.subscribe(() => {
+    if (cut.complete !== null && cut.playedMs > 600) resolve();
+  }));
+  client.cancel();
+  const failure = await cut.done.catch((failure) => failure);
+  const { playedMs, textSpoken, textRemaining } = failure;
+  const wasCancelled = failure instanceof SpeechCancelled;
+  client.close();
+  return { unheardMs: audioLengthMs - heard.playedMs, wasCancelled, playedMs, textSpoken, textRemaining };
+}
+"""
+
 
 def test_samples_that_leave_the_worklet_are_those_that_were_sent(
     ready_page: SpeakPage, server: ServerProcess
@@ -100,6 +121,20 @@ def test_cancelling_takes_queued_texts_along(ready_page: SpeakPage) -> None:
     expect(ready_page.element("error")).to_be_hidden()
     ready_page.speak("Heard.")
     ready_page.expect_status("Spoken")
+
+
+def test_of_a_text_that_is_cut_off_after_it_arrived_the_client_knows_what_was_heard(
+    ready_page: SpeakPage, server: ServerProcess
+) -> None:
+    outcome = ready_page.page.evaluate(_HEAR_AND_CUT_OFF, f"{server.url}/api/v1/speak")
+    assert outcome["unheardMs"] == 0
+    assert outcome["wasCancelled"]
+    assert 600 < outcome["playedMs"] < 1800
+    assert outcome["textSpoken"].startswith("Several")
+    assert (
+        outcome["textSpoken"] + outcome["textRemaining"]
+        == "Several words that arrive at once. And more of them."
+    )
 
 
 def test_what_an_engine_is_too_slow_for_is_counted_as_underruns(ready_page: SpeakPage) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from makima_tts import __version__
 from tests.typescript.conftest import ROOT, check_types
 
 PAGE_MODULES = ROOT / "makima_tts" / "api" / "static" / "client"
@@ -31,8 +32,9 @@ def test_what_is_published_is_the_pages_modules_with_types_and_the_hook(package:
     assert {file["path"] for file in json.loads(told.stdout)[0]["files"]} == expected
 
 
-def test_whoever_installs_it_installs_nothing_else(package: Path) -> None:
+def test_it_has_the_services_version_and_brings_nothing_else(package: Path) -> None:
     described = json.loads((package / "package.json").read_text())
+    assert described["version"] == __version__
     assert "dependencies" not in described
     optional = {name: {"optional": True} for name in described["peerDependencies"]}
     assert described["peerDependenciesMeta"] == optional

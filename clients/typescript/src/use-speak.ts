@@ -16,7 +16,7 @@ import {
 } from "makima-tts-client";
 
 /**
- * loading: connected, and the service still loads its model; error: not connected, and it does not try again by
+ * loading: the service has let us in, and is ready once its model is loaded, which may be at once; error: not connected, and it does not try again by
  * itself before `connect` or `speak`.
  */
 export type SpeakStatus = "disconnected" | "connecting" | "loading" | "ready" | "speaking" | "error";
@@ -103,7 +103,7 @@ function after(before: Standing, event: SpeechEvent, isSpeaking: boolean): Stand
 
 function changed(event: SpeechEvent): Partial<Standing> {
   switch (event.type) {
-    case "loading":
+    case "opened": // not `loading`, which a proxy may keep to itself
       return { connection: "loading" };
     case "state":
       return connectionChanged(event);

@@ -7,7 +7,7 @@ import { WebSocket } from "ws";
 import { Service } from "./service.js";
 
 const BYTES_PER_MS = 48;
-const options = { play: false, WebSocket: WebSocket as unknown as typeof globalThis.WebSocket };
+const options = { play: false, WebSocket };
 
 let client: SpeechClient;
 let events: SpeechEvent[];

@@ -27,9 +27,21 @@
  *   resting: closed on good terms, `speak` or `connect` wakes it; connecting: until `ready`;
  *   lost: it tries again by itself; refused: it does not, because trying again would change nothing.
  *
- * @typedef {ServerMessage | AudioEvent | StateEvent} ConnectionEvent
+ * @typedef {{type: "opened"}} OpenedEvent The service has let us in; `ready` comes once its model is loaded.
  *
- * @typedef {typeof globalThis.WebSocket} WebSocketClass
+ * @typedef {ServerMessage | AudioEvent | StateEvent | OpenedEvent} ConnectionEvent
+ *
+ * @typedef {object} Socket What browsers' WebSockets and those of Node's packages have in common.
+ * @property {string} binaryType
+ * @property {number} readyState
+ * @property {((event: any) => void) | null} onopen
+ * @property {((event: any) => void) | null} onmessage
+ * @property {((event: any) => void) | null} onclose
+ * @property {((event: any) => void) | null} onerror
+ * @property {(data: string) => void} send
+ * @property {(code: number) => void} close
+ *
+ * @typedef {{new (url: string, protocols: string[]): Socket, readonly OPEN: number}} WebSocketClass
  *
  * @typedef {object} ConnectionOptions
  * @property {string | URL} url Of the service's `/api/v1/speak`; `http` stands for `ws`.
@@ -73,7 +85,7 @@ export class SpeechConnection {
   /** @type {(event: ConnectionEvent) => void} */ #onEvent;
   /** @type {WebSocketClass} */ #WebSocket;
   /** @type {ConnectionState} */ #state = "resting";
-  /** @type {WebSocket | null} */ #socket = null;
+  /** @type {Socket | null} */ #socket = null;
   /** Not sent yet. @type {(SpeakMessage | {type: "flush", utteranceId: string})[]} */ #outbox = [];
   /** Sent, and without a terminal message so far. @type {Set<string>} */ #pending = new Set();
   /** Pending, but nobody wants to hear them any more. @type {Set<string>} */ #cancelled = new Set();
@@ -160,6 +172,7 @@ export class SpeechConnection {
   #opened() {
     this.#send({ type: "start", ...this.#start });
     this.#sendOutbox();
+    this.#onEvent({ type: "opened" });
   }
 
   #sendSoon() {
@@ -264,7 +277,7 @@ export class SpeechConnection {
 
 /**
  * Closes it, deaf to what it still has to say.
- * @param {WebSocket} socket
+ * @param {Socket} socket
  */
 function leave(socket) {
   socket.onopen = socket.onmessage = socket.onclose = null;
