@@ -100,8 +100,8 @@ ENTITY_BEGUN = re.compile(r"&(?:#(?:\d{0,7}|[xX][0-9a-fA-F]{0,6})|[A-Za-z][A-Za-
 ESCAPABLE = frozenset("\\`*_~[]()#+-.!|<>")
 
 _FIRST_WIDE = "\u2e80"
-_BEFORE_OPENING = frozenset("([{\"'“‘«¿¡—–:;,.!?/>*_~`-…")  # noqa: RUF001
-_AFTER_OPENING = frozenset("([{\"'“‘«¿¡*_~`$€£¥&\\<!")  # noqa: RUF001
+_BEFORE_OPENING = frozenset("([{\"'“‘«„‚‹¿¡—–:;,.!?/>*_~`-…")  # noqa: RUF001
+_AFTER_OPENING = frozenset("([{\"'“‘«„‚‹¿¡*_~`$€£¥&\\<!")  # noqa: RUF001
 _NEVER_OPENED = frozenset("/=*~")
 _ADDRESS_TRIMMINGS = ".,;:!?*_~'\""
 

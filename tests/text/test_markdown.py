@@ -157,6 +157,7 @@ def test_text_without_marks_is_read_as_it_stands(text: str) -> None:
         ("***Both*** and **b *i* b** and **b *i***", "Both and b i b and b i"),
         ('(*hi*) "**yo**" **3 steps** ~~gone~~', '(hi) "yo" 3 steps gone'),
         ("これは**重要**です。한국어 **중요**합니다", "これは重要です。한국어 중요합니다"),
+        ("„*So*“, ‚*so*‘, «*так*», « *si* » und ¡*hola*!", "„So“, ‚so‘, «так», « si » und ¡hola!"),
         ("# Title\nText\n## Sub\nMore", "Title\nText\nSub\nMore"),
         ("- one\n* two\n• three\n  - four\n- [x] done", "one\ntwo\nthree\nfour\ndone"),
         ("1. one\n2) two", "1. one\n2) two"),
