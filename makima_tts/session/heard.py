@@ -8,15 +8,14 @@ An estimate: where a piece is known to begin and end, its words are taken to be 
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from makima_tts.text import Piece, usual_speech_s
+from makima_tts.text import Piece, Spoken, usual_speech_s
 
 # Scripts without spaces are read by the character.
 _WORD = re.compile("[\u2e80-\U0003ffff]|[^\\s\u2e80-\U0003ffff]+")
-# What closes an emphasis belongs to the word that it emphasizes.
-_CLOSING_MARKS = "*_~`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,39 +28,31 @@ class Sounded:
 
 
 def heard_until(
-    text: str, pieces: Sequence[Piece], sounded: Sounded, played_ms: float | None, language: str
+    spoken: Spoken, pieces: Sequence[Piece], sounded: Sounded, played_ms: float | None, language: str
 ) -> int:
-    """So many characters of ``text`` were heard. ``played_ms`` None: all that was sent."""
+    """So many characters of the text were heard. ``played_ms`` None: all that was sent."""
     heard_ms = sounded.sent_ms if played_ms is None else min(played_ms, sounded.sent_ms)
     begin_ms = 0.0
     for piece, end_ms in zip(pieces, sounded.ends_ms, strict=False):
         if heard_ms < end_ms:
-            return _within(text, piece, (heard_ms - begin_ms) / (end_ms - begin_ms), language)
+            return _within(spoken, piece, (heard_ms - begin_ms) / (end_ms - begin_ms), language)
         begin_ms = end_ms
     running = pieces[len(sounded.ends_ms) :]
     if not running:
         return pieces[-1].end if sounded.ends_ms else 0
     expected_ms = usual_speech_s(running[0].text, language) * 1000 / sounded.speed
     length_ms = max(expected_ms, sounded.sent_ms - begin_ms)
-    return _within(text, running[0], (heard_ms - begin_ms) / length_ms, language)
+    return _within(spoken, running[0], (heard_ms - begin_ms) / length_ms, language)
 
 
-def _within(text: str, piece: Piece, share: float, language: str) -> int:
-    """The place in ``text`` where so much of the piece was said. Its words stand there in its order."""
-    place = piece.start
-    for word in _words_said(piece.text, share, language):
-        found = text.find(word, place, piece.end)
-        if found >= 0:
-            place = found + len(word)
-    while place < piece.end and place > piece.start and text[place] in _CLOSING_MARKS:
-        place += 1
-    return place
-
-
-def _words_said(spoken: str, share: float, language: str) -> Iterator[str]:
-    budget_s = share * usual_speech_s(spoken, language)
-    for word in _WORD.findall(spoken):
-        budget_s -= usual_speech_s(word, language)
-        if budget_s < -1e-9:
-            return
-        yield word
+def _within(spoken: Spoken, piece: Piece, share: float, language: str) -> int:
+    """The place in the text as received where so much of the piece was said."""
+    first, end = (bisect_left(spoken.starts, place) for place in (piece.start, piece.end))
+    left_s = share * usual_speech_s(piece.text, language)
+    said = first
+    for word in _WORD.finditer(spoken.text, first, end):
+        left_s -= usual_speech_s(word.group(), language)
+        if left_s < -1e-9:
+            break
+        said = word.end()
+    return spoken.starts[said] if said < end else piece.end

@@ -44,7 +44,7 @@ from makima_tts.session.tables import (
     UtteranceInput,
     UtteranceState,
 )
-from makima_tts.text import Piece, Segmenter, clean
+from makima_tts.text import Piece, Segmenter, clean, spoken_of
 
 _SPEAKING = (UtteranceState.SPEAKING_OPEN, UtteranceState.SPEAKING_CLOSED)
 _OPEN = (UtteranceState.OPEN, UtteranceState.SPEAKING_OPEN)
@@ -339,8 +339,16 @@ class Utterance:
         if not self.manner.events:
             return {}
         sounded = Sounded(self._sent.ends_ms, self._sent.source_ms, self.manner.format.speed)
-        place = heard_until(self._text, self._pieces, sounded, played_ms, self.language)
+        pieces = [*self._pieces, *self._growing_piece()]
+        spoken = spoken_of(self._text, self.manner.text_cleaning)
+        place = heard_until(spoken, pieces, sounded, played_ms, self.language)
         return {"text_spoken": self._text[:place], "text_remaining": self._text[place:]}
+
+    def _growing_piece(self) -> list[Piece]:
+        """What was fed of a piece that is still being written."""
+        begin = self._pieces[-1].end if self._pieces else 0
+        text = self._segmenter.growing[: self._fed_chars]
+        return [Piece(len(self._pieces), text, begin, len(self._text))] if text else []
 
     def _audio_end(self) -> Effect:
         return Send(AudioEnd(sample_rate=self.manner.format.sample_rate_hz))

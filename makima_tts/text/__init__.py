@@ -4,17 +4,19 @@ In: text as received, in any split. Out: cleaned pieces with their offsets in th
 know: time, engines, sessions.
 """
 
-from makima_tts.text.cleaning import TextCleaning, clean, is_speakable
+from makima_tts.text.cleaning import Spoken, TextCleaning, clean, is_speakable
 from makima_tts.text.durations import longest_speech_s, usual_speech_s
-from makima_tts.text.segmenter import Piece, Segmenter, pieces_of
+from makima_tts.text.segmenter import Piece, Segmenter, pieces_of, spoken_of
 
 __all__ = [
     "Piece",
     "Segmenter",
+    "Spoken",
     "TextCleaning",
     "clean",
     "is_speakable",
     "longest_speech_s",
     "pieces_of",
+    "spoken_of",
     "usual_speech_s",
 ]

@@ -66,7 +66,7 @@ class Segmenter:
     """One utterance's text. ``feed``, ``flush`` and ``finish`` return the pieces that became certain."""
 
     def __init__(self, cleaning: TextCleaning = "markdown") -> None:
-        self._cleaner: Cleaner = MarkdownCleaner() if cleaning == "markdown" else PlainCleaner()
+        self._cleaner = _cleaner(cleaning)
         self._received = 0
         self._held = Spoken()
         self._scan = _Scan()
@@ -162,6 +162,17 @@ class Segmenter:
             yield Piece(self._index, clean(text[:place]), self._piece_start, end)
             self._index += 1
             self._piece_start = end
+
+
+def _cleaner(cleaning: TextCleaning) -> Cleaner:
+    return MarkdownCleaner() if cleaning == "markdown" else PlainCleaner()
+
+
+def spoken_of(text: str, cleaning: TextCleaning) -> Spoken:
+    """What of a whole text is spoken, uncut."""
+    cleaner = _cleaner(cleaning)
+    begun, rest = cleaner.feed(text), cleaner.flush()
+    return Spoken(begun.text + rest.text, begun.starts + rest.starts)
 
 
 def pieces_of(text: str, cleaning: TextCleaning = "markdown") -> list[Piece]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from makima_tts.protocol import Cancel
 from makima_tts.session.heard import Sounded, heard_until
-from makima_tts.text import pieces_of
+from makima_tts.text import pieces_of, spoken_of
 from tests.session.talk import Talk, said
 
 TEXT = "The lamps are lit now. We **go home** to [sleep](https://x.org). And that is all."
@@ -16,7 +16,7 @@ TEXT = "The lamps are lit now. We **go home** to [sleep](https://x.org). And tha
 
 def heard(played_ms: float | None, *ends_ms: float, sent_ms: float | None = None, text: str = TEXT) -> str:
     sounded = Sounded(ends_ms, ends_ms[-1] if sent_ms is None else sent_ms, speed=1.0)
-    return text[: heard_until(text, pieces_of(text), sounded, played_ms, "English")]
+    return text[: heard_until(spoken_of(text, "markdown"), pieces_of(text), sounded, played_ms, "English")]
 
 
 def test_a_piece_whose_end_was_played_was_heard() -> None:
@@ -39,6 +39,13 @@ def test_a_client_that_does_not_say_has_heard_all_that_was_sent_and_none_has_hea
 def test_the_piece_that_is_still_spoken_lasts_as_long_as_is_usual() -> None:
     assert heard(None, 2000, sent_ms=2400) == "The lamps are lit now. We **go"
     assert heard(None, sent_ms=0) == ""
+
+
+def test_what_is_not_said_takes_no_time() -> None:
+    text = "See [this](https://a.org/so) so:\n```\nso so so\n```\nThen go."
+    assert heard(900, 1000, 2000, text=text) == "See [this](https://a.org/so)"
+    assert heard(1000, 1000, 2000, text=text) == text.removesuffix("\nThen go.")
+    assert heard(1500, 1000, 2000, text=text).endswith("```\nThen")
 
 
 def test_scripts_without_spaces_are_cut_between_characters() -> None:
@@ -80,6 +87,15 @@ def test_a_faster_voice_has_said_more(speed: float) -> None:
     talk.speak(TEXT)
     talk.audio(samples=24_000, ends_piece=False)
     assert len(cancelled(talk).text_spoken.split()) == {0.5: 1, 2.0: 5}[speed]
+
+
+def test_what_is_still_being_written_was_heard_as_far_as_it_was_spoken() -> None:
+    talk = Talk().started(events=True)
+    text = "We **go home** to sleep, and tomo"
+    talk.speak(text, utterance_id="t", final=False)
+    talk.audio("t", samples=24_000, ends_piece=False)
+    message = cancelled(talk)
+    assert (message.text_spoken, message.text_remaining) == ("We **go home** to", text[17:])
 
 
 def test_clients_of_the_closed_set_are_not_told() -> None:
