@@ -192,6 +192,19 @@ SCRIPTS: dict[str, list[Line]] = {
         ANSWER,
         CLOSE,
     ],
+    "12-what-was-heard": [
+        {"title": "A cancel, and how far its listener had come", "subprotocols": ["makima.tts.v1"]},
+        ANSWER,
+        client("start"),
+        ANSWER,
+        client("speak", text=f"**It was here.** {STALLING}", utteranceId="answer"),
+        ANSWER,
+        audio(9),
+        ANSWER,
+        audio(10),
+        client("cancel", utteranceId="answer", playedMs=1100),
+        ANSWER,
+    ],
 }
 
 
