@@ -4,7 +4,7 @@ In: how many rows of text came when, what the listener still has to hear. Out: y
 text, who writes it.
 
 While a text may grow, every frame needs a row of it, and a listener hears a frame in 80 ms. A writer who
-writes faster than that is followed at once. Of one who is slower, so much must be there beforehand as will be
+writes faster than that is followed as soon as that is seen. Of one who is slower, so much must be there beforehand as will be
 missing until his text ends, which is guessed to be a clause away; if it ends sooner, it is spoken sooner.
 """
 
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 # Rows of a clause, some sixty letters of English.
 _CLAUSE_ROWS = 16
+# Words differ in length: two of them say little about how fast they come.
+_LEAST_ROWS = 3
 
 
 @dataclass(slots=True)
@@ -32,4 +34,4 @@ class Growth:
         took_s = now_s - self.since_s
         # Rows that come while a frame is heard.
         pace = (self.rows - self.first) * frame_s / took_s if took_s > 0 else 0.0
-        return self.rows + ahead_s / frame_s >= _CLAUSE_ROWS * (1 - pace)
+        return self.rows + ahead_s / frame_s >= max(_LEAST_ROWS, _CLAUSE_ROWS * (1 - pace))

@@ -280,7 +280,8 @@ class Steps:
         return audible
 
     def _deliver(self, utterance: EngineUtterance, pcm: Pcm) -> None:
-        utterance.deliver(pcm, pcm.size / self._model.sample_rate_hz, time.monotonic())
+        duration_s = pcm.size / self._model.sample_rate_hz
+        utterance.deliver(piece_of(utterance), pcm, duration_s, time.monotonic())
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,7 +167,7 @@ class EngineUtterance:
 
     def _end_if_over(self, piece: PieceState, now_s: float) -> None:
         if piece.ended and not self.decoding:  # the model found its end before the writer did
-            self.deliver(NOTHING, 0.0, now_s)
+            self.deliver(piece, NOTHING, 0.0, now_s)
 
     def _add(self, part: Part, piece: PieceState) -> None:
         piece.text += part.text
@@ -199,15 +199,13 @@ class EngineUtterance:
             self._nobody_is_late(now_s)
 
     def _nobody_is_late(self, now_s: float) -> None:
-        """The listener has run dry for want of text."""
+        """The listener has run dry for want of text: what comes next is a first sound again."""
         self.clock.reset()
         self.since_s = now_s
+        self.chunk_frames = 1
 
-    def deliver(self, pcm: Pcm, duration_s: float, now_s: float) -> None:
+    def deliver(self, piece: PieceState, pcm: Pcm, duration_s: float, now_s: float) -> None:
         """Hand sound over, and that the piece is over once both its sound and its text are."""
-        piece = self.piece
-        if piece is None:
-            return
         over = piece.ended and not piece.is_open
         if pcm.size or over:
             chunk = AudioChunk(pcm, piece.index, over, self.synthesis_s, self.waited_for_text)
