@@ -3,9 +3,10 @@
 In: how many rows of text came when, what the listener still has to hear. Out: yes or no. Does not know: the
 text, who writes it.
 
-While a text may grow, every frame needs a row of it, and a listener hears a frame in 80 ms. A writer who
-writes faster than that is followed as soon as that is seen. Of one who is slower, so much must be there beforehand as will be
-missing until his text ends, which is guessed to be a clause away; if it ends sooner, it is spoken sooner.
+While a text may grow, every frame needs a row of it, and a listener hears a frame in 80 ms. A writer who is
+faster than that is followed as soon as that is seen. Of one who is slower, so much must be there beforehand
+as will be missing until his text ends, which is guessed to be a clause away; if it ends sooner, it is spoken
+sooner.
 """
 
 from dataclasses import dataclass
