@@ -36,6 +36,7 @@ from makima_tts.protocol import (
     Cancel,
     Complete,
     ErrorMessage,
+    Interrupted,
     PriorityName,
     Ready,
     Sentence,
@@ -300,6 +301,13 @@ class SpeechClient:
                 self._close_utterance(utterance_id).finish(message)
             case ErrorMessage(utterance_id=str(utterance_id)) if utterance_id in self._pending:
                 self._close_utterance(utterance_id).fail(failure_of(message))
+            case Interrupted():
+                await self._silence_complete()
+
+    async def _silence_complete(self) -> None:
+        """What the service had sent to its end; of what was pending each has been told its own."""
+        for speech in [one for one in self._speeches.values() if one.over and one.audible]:
+            await speech.cancel()
 
     def _begin(self, utterance_id: str) -> Speech | None:
         """A service that speaks is well: whatever comes next, there are as many attempts as ever."""

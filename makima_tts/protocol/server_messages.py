@@ -164,8 +164,17 @@ class Sentence(_Message):
     end_ms: int
 
 
+class Interrupted(_Message):
+    """Extended set: somebody silenced this session's contract: what waits to be heard is not wanted any more.
+
+    Also what was sent to its end before, of which no utterance is pending that could hear CANCELLED.
+    """
+
+    type: Literal["interrupted"] = "interrupted"
+
+
 BaseMessage = Ready | Started | AudioChunkMessage | Complete | AudioEnd | ErrorMessage | Stopped | Pong
-ExtendedMessage = Loading | Speaking | Sentence
+ExtendedMessage = Loading | Speaking | Sentence | Interrupted
 ServerMessage = BaseMessage | ExtendedMessage
 
 

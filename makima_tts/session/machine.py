@@ -18,6 +18,7 @@ from makima_tts.protocol import (
     Cancel,
     ClientMessage,
     Flush,
+    Interrupted,
     Limits,
     Loading,
     Ping,
@@ -163,7 +164,9 @@ class Session:
         return self._queue.tell(self._queue.find(event.utterance_id), Silence(event.played_ms), now_ms)
 
     def interrupt(self, event: inputs.Interrupt, now_ms: int) -> list[Effect]:
-        return self._queue.silence_all(None, now_ms)
+        """Seconds of what was sent to its end may wait to be heard, and no CANCELLED silences those."""
+        effects = self._queue.silence_all(None, now_ms)
+        return [*effects, Send(Interrupted())] if self._manner.events else effects
 
     def report(
         self, event: inputs.AudioReady | inputs.SpeechEnded | inputs.SpeechFailed, now_ms: int

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from makima_tts.client import Heard, Player, PlayerUnavailable, SpeechClient, UtteranceCancelled
-from makima_tts.protocol import AudioFormat, Cancel, Sentence, Speak, Start
+from makima_tts.protocol import AudioFormat, Cancel, Interrupted, Sentence, Speak, Start
 from tests.client.fake_service import FakeService, complete, failed, speaking
 from tests.client.hand_turned_card import HandTurnedCard
 
@@ -99,6 +99,20 @@ async def test_a_barge_in_after_the_last_byte_came_is_a_barge_in_all_the_same() 
                 await playing
         assert cancelled.value.played_ms == 90
         assert await speech.interrupt() == Heard("Good day", " to you.")
+
+
+async def test_an_interrupt_by_somebody_else_silences_what_had_come_to_its_end() -> None:
+    card = HandTurnedCard()
+    async with FakeService() as service, SpeechClient.connect(service.url) as client:
+        with Player(FORMAT, card.open) as player:
+            speech = client.speak("Good day to you.")
+            playing = asyncio.create_task(speech.play(player))
+            await service.say(speaking("u1"), bytes(16 * STEP), complete("u1"))
+            await until_waiting(player, 16 * STEP)
+            card.turn(STEP)
+            await service.say(Interrupted())
+            with pytest.raises(UtteranceCancelled):
+                await playing
 
 
 async def test_an_utterance_that_is_played_to_its_end_was_heard() -> None:

@@ -173,6 +173,25 @@ def test_an_interrupt_at_the_service_silences_the_page(
     assert speak_page.heard().size < 120_000
 
 
+def test_an_interrupt_silences_what_the_page_had_heard_arrive_to_its_end(
+    speak_page: SpeakPage, stand_in: StandInServer
+) -> None:
+    stand_in.say_ready()
+    speak_page.speak("Hello.")
+    utterance = stand_in.hear("speak")["utteranceId"]
+    started = {"sampleRate": 24000, "encoding": "pcm16", "channels": 1, "queueMs": 0}
+    stand_in.say("speaking", utteranceId=utterance, **started)
+    stand_in.send_audio(b"\x00\x40" * 240_000)
+    speak_page.expect_status("Speaking.")
+    figures = {"durationMs": 9, "audioLengthMs": 10_000, "charactersProcessed": 6, "textLength": 6}
+    figures |= {"totalChunks": 1, "ttfaMs": 1, "queueMs": 0, "rtf": 0}
+    stand_in.say("complete", utteranceId=utterance, finishReason="stop", **figures)
+    stand_in.say("interrupted")
+    speak_page.expect_status("Cancelled after")
+    speak_page.expect_silence()
+    assert speak_page.heard().size < 120_000
+
+
 def test_waits_double_up_to_a_bound_and_never_undercut_what_the_service_asks(ready_page: SpeakPage) -> None:
     attempts = [0, 1, 2, 3, 20]
     assert ready_page.page.evaluate(_RETRY_DELAYS, [attempts, 0, 0.5]) == [500, 1000, 2000, 4000, 15_000]

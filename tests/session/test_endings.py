@@ -75,6 +75,15 @@ def test_an_interrupt_cancels_everything() -> None:
     assert errors(talk.send(Interrupt())) == ["CANCELLED", "CANCELLED"]
 
 
+def test_who_knows_events_is_told_of_an_interrupt_that_nothing_pending_could_tell() -> None:
+    talk = Talk().started(events=True)
+    talk.speak()
+    talk.audio("u1")
+    assert types(talk.send(SpeechEnded("u1", "stop"))) == ["complete"]
+    assert types(talk.send(Interrupt())) == ["interrupted"]
+    assert types(Talk().started().send(Interrupt())) == []
+
+
 # Failing
 
 

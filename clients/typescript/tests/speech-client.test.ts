@@ -176,6 +176,15 @@ test("an interrupt at the service silences its conversation, and nobody asked he
   expect(events.filter(({ type }) => type === "silenced")).toHaveLength(1);
 });
 
+test("an interrupt is told though nothing is pending", async () => {
+  client.close();
+  open(inject("url"), { contractId: "conversation" });
+  await client.speak("Good morning.").done;
+  const interrupt = new URL("contracts/conversation/interrupt", inject("url"));
+  expect(await (await fetch(interrupt, { method: "POST" })).json()).toEqual({ interrupted: 0 });
+  await next("interrupted");
+});
+
 test("closing cancels, and speaking wakes", async () => {
   const speech = client.speak("{stall}");
   await client.connect();

@@ -87,14 +87,15 @@
  * @property {string} [textSpoken] With `CANCELLED`: what of the text was heard, going by `playedMs`.
  * @property {string} [textRemaining]
  *
+ * @typedef {{type: "interrupted"}} Interrupted Somebody silenced the session's contract.
  * @typedef {{type: "stopped", reason?: string}} Stopped
  * @typedef {{type: "pong", id?: string}} Pong
  *
- * @typedef {Ready | Started | Loading | Speaking | Sentence | Complete | ErrorMessage | Stopped
- *   | Pong} ServerMessage
+ * @typedef {Ready | Started | Loading | Speaking | Sentence | Interrupted | Complete | ErrorMessage
+ *   | Stopped | Pong} ServerMessage
  */
 
-/** Offered when connecting: the server then sends `loading`, `speaking` and `sentence` too. */
+/** Offered when connecting: the server then sends `loading`, `speaking`, `sentence` and `interrupted` too. */
 export const SUBPROTOCOL = "makima.tts.v1";
 
 /** The code of the error that the connection itself reports for utterances that a lost socket took along. */

@@ -213,6 +213,7 @@ export class SpeechClient {
     else if (event.type === "sentence") this.#speeches.get(event.utteranceId)?.sentences.push(event);
     else if (event.type === "complete") this.#completed(event);
     else if (event.type === "error") this.#failed(event);
+    else if (event.type === "interrupted") this.#interrupted();
     this.#tell(event);
   }
 
@@ -239,6 +240,14 @@ export class SpeechClient {
     if (error.code !== "CANCELLED") this.#player?.end(speech.id); // what has arrived is played to its end
     else if (!speech.isSilenced) this.#fallSilent(); // somebody else has interrupted us
     this.#over(speech).fail(error);
+  }
+
+  /** Of what is pending at the service, each has heard its own end; what has come from there is unwanted. */
+  #interrupted() {
+    this.#player?.flush();
+    const complete = [...this.#speeches.values()].filter((speech) => speech.complete !== null);
+    for (const speech of complete) this.#cutOff(speech);
+    if (complete.length > 0) this.#tell({ type: "silenced" });
   }
 
   /** What is still pending at the service hears its end from there; what is only heard here does not. */
