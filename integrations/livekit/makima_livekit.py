@@ -6,26 +6,21 @@ the text itself, so that speech begins before the first sentence is finished.
 
     session = AgentSession(tts=makima_livekit.TTS(voice="makima"), ...)
 
-A stream of livekit's is one utterance of the service's. Closing a stream that still speaks cancels its
-utterance, and the connection serves the next one.
+A stream of livekit's is one utterance of the service's, and is cancelled by closing it.
 """
 
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
-from livekit.agents import APIConnectionError, APIConnectOptions, APIStatusError, APITimeoutError, tts, utils
-from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS
+from livekit import agents
+from livekit.agents import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions, tts, utils
 
 Socket = aiohttp.ClientWebSocketResponse
-SUBPROTOCOL = "makima.tts.v1"
-# The service closes a session that says nothing for two minutes; one that rested for less is used again.
-MAX_REST_S = 100.0
-# A peer that answers no ping for this long is gone.
-HEARTBEAT_S = 15.0
+HEARTBEAT_S = 15.0  # who answers no ping for so long is gone
 PART_CHARS = 500  # a service takes 1000 in one message, unless it was told otherwise
 # The HTTP status of an error tells livekit-agents whether a retry helps; those left out are 503.
 STATUSES = {
@@ -59,13 +54,9 @@ class TTS(tts.TTS[str]):
         super().__init__(capabilities=streaming, sample_rate=sample_rate, num_channels=1)
         self._url = url
         self._http_session = http_session
+        self._resting: list[tuple[Socket, asyncio.Task[None]]] = []
+        self._warming: list[asyncio.Task[None]] = []
         self.manner = {"voice": voice, "language": language}
-        self.sockets = utils.ConnectionPool[Socket](
-            connect_cb=self._connect,
-            close_cb=Socket.close,  # type: ignore[arg-type]  # whatever it answers
-            max_session_duration=MAX_REST_S,
-            mark_refreshed_on_get=True,
-        )
 
     def synthesize(
         self, text: str, *, conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS
@@ -78,23 +69,40 @@ class TTS(tts.TTS[str]):
         return SynthesizeStream(self, conn_options)
 
     def prewarm(self) -> None:
-        """Connects before the first turn."""
-        self.sockets.prewarm()
+        """Connects before the first turn, which tries again if that fails."""
+        self._warming.append(asyncio.create_task(self._warm()))
+
+    async def _warm(self) -> None:
+        with suppress(agents.APIError, aiohttp.ClientError, OSError):
+            self.leave(await self._connect(DEFAULT_API_CONNECT_OPTIONS.timeout))
 
     async def aclose(self) -> None:
-        """Hangs up; what still speaks is silenced by that."""
-        await self.sockets.aclose()
+        """Hangs up."""
+        await utils.aio.cancel_and_wait(*self._warming, *(listening for _, listening in self._resting))
+        await asyncio.gather(*(socket.close() for socket, _ in self._resting))
+
+    async def take(self, timeout_s: float) -> tuple[Socket, bool]:
+        """A session to speak in, and whether it was used before."""
+        while self._resting:
+            socket, listening = self._resting.pop()
+            await utils.aio.cancel_and_wait(listening)
+            if not socket.closed:
+                return socket, True
+        return await self._connect(timeout_s), False
+
+    def leave(self, socket: Socket) -> None:
+        """For the next turn. Till then somebody listens: pings are answered, and its end is noticed."""
+        if not socket.closed:
+            self._resting.append((socket, asyncio.create_task(_listen(socket))))
 
     async def _connect(self, timeout_s: float) -> Socket:
         """A session of the service's, once it can speak."""
         http = self._http_session or utils.http_context.http_session()
         async with asyncio.timeout(timeout_s):
-            socket = await http.ws_connect(self._url, protocols=(SUBPROTOCOL,), heartbeat=HEARTBEAT_S)
+            socket = await http.ws_connect(self._url, protocols=("makima.tts.v1",), heartbeat=HEARTBEAT_S)
             try:
                 await socket.send_json({"type": "start", "sampleRate": self.sample_rate, "encoding": "pcm16"})
-                messages = _messages(socket)
-                while (await anext(messages))["type"] != "started":
-                    pass
+                await anext(message async for message in _messages(socket) if message["type"] == "started")
             except BaseException:
                 await socket.close()
                 raise
@@ -122,38 +130,25 @@ class SynthesizeStream(tts.SynthesizeStream):
         try:
             await self._speak(output_emitter)
         except TimeoutError:
-            raise APITimeoutError from None
-        except aiohttp.WSServerHandshakeError as refusal:
-            raise APIStatusError(refusal.message, status_code=refusal.status) from None
+            raise agents.APITimeoutError from None
         except (aiohttp.ClientError, ConnectionError) as failure:
-            raise APIConnectionError from failure
+            raise agents.APIConnectionError from failure
         output_emitter.end_segment()
 
     async def _speak(self, output_emitter: tts.AudioEmitter) -> None:
         parts = self._parts()
         if (first := await anext(parts, None)) is None:
             return
-        async with self._socket() as socket:
-            writing = asyncio.create_task(self._write(socket, first, parts))
-            try:
-                async for pcm in self._audio(socket):
-                    output_emitter.push(pcm)
-            finally:
-                await utils.aio.cancel_and_wait(writing)
-
-    @asynccontextmanager
-    async def _socket(self) -> AsyncIterator[Socket]:
-        """One of the pool's, free again at the end: an utterance that is not over by then is cancelled."""
-        pool = self._makima.sockets
-        socket = await pool.get(timeout=self._conn_options.timeout)
-        self._acquire_time, self._connection_reused = pool.last_acquire_time, pool.last_connection_reused
+        socket, self._connection_reused = await self._makima.take(self._conn_options.timeout)
+        writing = asyncio.create_task(self._write(socket, first, parts))
         try:
-            yield socket
+            async for pcm in self._audio(socket):
+                output_emitter.push(pcm)
         finally:
-            with suppress(aiohttp.ClientError, ConnectionError):
+            await utils.aio.cancel_and_wait(writing)
+            with suppress(aiohttp.ClientError, ConnectionError):  # without effect once it is over
                 await socket.send_json({"type": "cancel", "utteranceId": self._utterance_id})
-            give_back = pool.remove if socket.closed else pool.put
-            give_back(socket)
+            self._makima.leave(socket)
 
     async def _parts(self) -> AsyncIterator[str]:
         """What is written, up to the end of the segment."""
@@ -186,15 +181,20 @@ class SynthesizeStream(tts.SynthesizeStream):
                     return
 
 
+async def _listen(socket: Socket) -> None:
+    async for _ in socket:
+        pass
+
+
 async def _messages(socket: Socket, utterance_id: str | None = None) -> AsyncIterator[dict[str, Any]]:
     """What the service says. Its errors are raised, but not those of other utterances."""
     async for frame in socket:
-        if frame.type is aiohttp.WSMsgType.BINARY:
-            yield {"type": "audio", "pcm": frame.data}
-            continue
-        message = json.loads(frame.data)
+        audio = frame.type is aiohttp.WSMsgType.BINARY
+        message = {"type": "audio", "pcm": frame.data} if audio else json.loads(frame.data)
         if message["type"] == "error" and message.get("utteranceId") in (None, utterance_id):
             status = STATUSES.get(message["code"], 503)
-            raise APIStatusError(f"{message['code']}: {message['message']}", status_code=status, body=message)
+            raise agents.APIStatusError(
+                f"{message['code']}: {message['message']}", status_code=status, body=message
+            )
         yield message
-    raise APIConnectionError(f"The service closed the connection ({socket.close_code}).")
+    raise agents.APIConnectionError(f"The service closed the connection ({socket.close_code}).")

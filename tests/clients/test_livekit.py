@@ -57,6 +57,13 @@ def test_a_turn_that_is_interrupted_leaves_the_connection_for_the_next(seen: See
     assert (interrupted["connections"], interrupted["reused"]) == (1, True)
 
 
+def test_a_connection_is_made_before_the_first_turn(seen: Seen) -> None:
+    assert seen["makima prewarmed"] == {
+        "heard": {"audio_ms": GO_ON_MS, "rate_hz": 24_000},
+        "reused": [True],
+    }
+
+
 def test_a_turn_without_words_is_silent(seen: Seen) -> None:
     assert seen["makima nothing"] == {"events": []}
 

@@ -81,6 +81,15 @@ async def a_turn_that_is_interrupted_leaves_the_connection() -> Seen:
     return {"silenced": silenced, "then": then, "connections": connections, "reused": reused[-1]}
 
 
+async def a_connection_is_made_before_the_first_turn() -> Seen:
+    async with makima_tts() as speaker:
+        reused = []
+        speaker.on("metrics_collected", lambda metrics: reused.append(metrics.connection_reused))
+        speaker.prewarm()
+        await asyncio.gather(*speaker._warming)
+        return {"heard": await written(speaker, ["Go on."]), "reused": reused}
+
+
 async def written(speaker: makima_livekit.TTS, tokens: list[str]) -> Seen:
     async with speaker.stream(conn_options=ONCE) as stream:
         for token in tokens:
@@ -131,6 +140,7 @@ async def main() -> None:
             "makima closed": await who_closes_a_stream_is_obeyed(makima_tts()),
             "makima interrupted": await a_turn_that_is_interrupted_leaves_the_connection(),
             "makima written": await a_turn_is_heard_while_it_is_written(),
+            "makima prewarmed": await a_connection_is_made_before_the_first_turn(),
             "makima nothing": await nothing_written_is_nothing_said(),
             "makima unknown voice": await failure_of(spoken(makima_tts(voice="nobody"))),
             "makima failing": await failure_of(spoken(makima_tts(), "One {fail}")),
