@@ -5,22 +5,24 @@ text, who writes it.
 
 While a text may grow, every frame needs a row of it, and a listener hears a frame in 80 ms. A writer who is
 faster than that is followed as soon as that is seen. Of one who is slower, so much must be there beforehand
-as will be missing until his text ends, which is guessed to be a clause away; if it ends sooner, it is spoken
-sooner.
+as will be missing until the piece ends, whose length is guessed; if it ends sooner, it is spoken sooner.
 """
 
 from dataclasses import dataclass
 
-# Rows of a clause, some sixty letters of English.
-_CLAUSE_ROWS = 16
+# The first piece is a clause, some fifty letters of English; those after it are sentences.
+_FIRST_PIECE_ROWS = 12
+_PIECE_ROWS = 24
 # Words differ in length: two of them say little about how fast they come.
 _LEAST_ROWS = 3
 
 
 @dataclass(slots=True)
 class Growth:
-    """What has come since the text was last waited for: ``rows``, the ``first`` of them at ``since_s``."""
+    """What has come of a piece since its text was last waited for: ``rows``, the ``first`` of them at
+    ``since_s``."""
 
+    piece_index: int
     rows: int = 0
     first: int = 0
     since_s: float = 0.0
@@ -35,4 +37,5 @@ class Growth:
         took_s = now_s - self.since_s
         # Rows that come while a frame is heard.
         pace = (self.rows - self.first) * frame_s / took_s if took_s > 0 else 0.0
-        return self.rows + ahead_s / frame_s >= max(_LEAST_ROWS, _CLAUSE_ROWS * (1 - pace))
+        guessed = _PIECE_ROWS if self.piece_index else _FIRST_PIECE_ROWS
+        return self.rows + ahead_s / frame_s >= max(_LEAST_ROWS, guessed * (1 - pace))

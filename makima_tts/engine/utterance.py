@@ -148,7 +148,7 @@ class EngineUtterance:
         self._add(part, piece)
         self._take_more_of(piece)
         if piece.is_open:
-            piece.growth = Growth()
+            piece.growth = Growth(piece.index)
         elif self.clock.ahead_s(now_s) == 0:
             self._nobody_is_late(now_s)
         self.phase = Phase.TO_READ
@@ -187,7 +187,7 @@ class EngineUtterance:
         ahead_s = self.clock.ahead_s(now_s)
         dry = ahead_s == 0 and not self.decoding
         if dry and not piece.fresh and piece.frames >= piece.trailing - more:
-            piece.growth = Growth()
+            piece.growth = Growth(piece.index)
         if piece.growth is None:
             return
         piece.growth.add(more, now_s)

@@ -18,7 +18,7 @@ FRAME_S = 0.08
 def test_who_writes_faster_than_is_spoken_is_followed_from_the_third_row_on(
     rows_per_s: float, waits: bool
 ) -> None:
-    growth, enough = Growth(), []
+    growth, enough = Growth(0), []
     for number in range(3):
         now_s = 100 + number / rows_per_s
         growth.add(1, now_s)
@@ -27,13 +27,16 @@ def test_who_writes_faster_than_is_spoken_is_followed_from_the_third_row_on(
 
 
 @pytest.mark.parametrize("rows_per_s", [2, 5, 8, 11])
-def test_behind_a_slow_writer_a_clause_is_spoken_without_a_stop(rows_per_s: float) -> None:
-    growth, now_s = Growth(), 50.0
+@pytest.mark.parametrize(("piece_index", "rows"), [(0, 12), (1, 24)], ids=["a clause", "a sentence"])
+def test_behind_a_slow_writer_a_piece_is_spoken_without_a_stop(
+    piece_index: int, rows: int, rows_per_s: float
+) -> None:
+    growth, now_s = Growth(piece_index), 50.0
     while not growth.suffices(now_s, ahead_s=0, frame_s=FRAME_S):
         now_s += 1 / rows_per_s
         growth.add(1, now_s)
     began_s, written, heard = now_s, growth.rows, 0
-    while written < 16:
+    while written < rows:
         now_s += 1 / rows_per_s
         heard = int((now_s - began_s) / FRAME_S)
         assert heard <= written
@@ -41,11 +44,11 @@ def test_behind_a_slow_writer_a_clause_is_spoken_without_a_stop(rows_per_s: floa
 
 
 def test_who_still_has_something_to_hear_waits_for_less_text() -> None:
-    growth = Growth()
+    growth = Growth(0)
     growth.add(4, 0.0)
     growth.add(1, 0.2)
-    assert not growth.suffices(0.2, ahead_s=0.3, frame_s=FRAME_S)
-    assert growth.suffices(0.2, ahead_s=0.5, frame_s=FRAME_S)
+    assert not growth.suffices(0.2, ahead_s=0.1, frame_s=FRAME_S)
+    assert growth.suffices(0.2, ahead_s=0.3, frame_s=FRAME_S)
 
 
 async def test_who_ran_dry_for_want_of_text_waits_for_enough_of_it_and_is_not_late() -> None:
