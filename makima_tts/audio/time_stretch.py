@@ -34,6 +34,7 @@ class StreamingStretch:
         self._held = _NOTHING
         self._in_samples = self._out_samples = 0
         self._graph = graph = Graph()
+        graph.threads = 1  # else one for each processor, which would have nothing to do
         source = graph.add_abuffer(sample_rate=rate_hz, format="flt", layout="mono")
         graph.link_nodes(source, graph.add("atempo", repr(speed)), graph.add("abuffersink")).configure()
 

@@ -1,5 +1,8 @@
 """Laws of speech that is slower or faster than it was made: its pitch, its length, its seams."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -75,6 +78,16 @@ def test_no_seam_is_heard_as_a_click(speed: float) -> None:
     heard = stretched(frames_of(pcm), speed)[2400:-2400]
     # A sine's steepest step, and a little more for the cross-fades; a click would be many times that.
     assert np.abs(np.diff(heard)).max() < 1.2 * np.abs(np.diff(pcm)).max()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_a_stretch_needs_no_threads_of_its_own() -> None:
+    """FFmpeg would start one for each processor, up to 16, for every listener."""
+    threads = Path("/proc/self/task")
+    before = len(list(threads.iterdir()))
+    stretch = StreamingStretch(ENGINE_RATE_HZ, 1.5)
+    stretch.push(voice_like(FRAME_SAMPLES))
+    assert len(list(threads.iterdir())) == before
 
 
 def test_at_its_own_speed_nothing_is_touched() -> None:
