@@ -92,15 +92,21 @@ class SpokenResponse(Response):
         del self.headers["content-length"]  # nobody knows it yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = _Body(send, self.raw_headers)
+        # One group, none within another: a cancel that passed through one would be kept, and with it every
+        # frame on its way, until somebody collects garbage (Python before 3.13).
         async with asyncio.TaskGroup() as tasks:
-            answering = tasks.create_task(self._answer(scope, receive, send))
+            waiting = tasks.create_task(body.keep_alive(self._form.sign_of_life, self._sign_of_life_s))
+            answering = tasks.create_task(self._answer(scope, receive, send, body, waiting))
             leaving = tasks.create_task(_disconnect(receive))
-            answering.add_done_callback(lambda _: leaving.cancel())
+            answering.add_done_callback(lambda _: (waiting.cancel(), leaving.cancel()))
             leaving.add_done_callback(lambda _: answering.cancel())
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = _Body(send, self.raw_headers)
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, body: "_Body", waiting: asyncio.Task[None]
+    ) -> None:
         error = await self._speak(body)
+        waiting.cancel()
         if error is None:
             await body.end(self._form.ending(self._utterance))
         elif not body.begun:
@@ -111,16 +117,12 @@ class SpokenResponse(Response):
                 await body.end(ending)
 
     async def _speak(self, body: "_Body") -> TtsError | None:
-        async with asyncio.TaskGroup() as tasks:
-            waiting = tasks.create_task(body.keep_alive(self._form.sign_of_life, self._sign_of_life_s))
-            try:
-                async with aclosing(self._utterance.audio()) as audio:
-                    async for data in audio:
-                        await body.write(self._form.part(data))
-            except TtsError as error:
-                return error
-            finally:
-                waiting.cancel()
+        try:
+            async with aclosing(self._utterance.audio()) as audio:
+                async for data in audio:
+                    await body.write(self._form.part(data))
+        except TtsError as error:
+            return error
         return None
 
 

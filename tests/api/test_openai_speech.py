@@ -2,16 +2,19 @@
 
 import asyncio
 import base64
+import gc
 import json
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any, get_args
+from weakref import ReferenceType, ref
 
 import httpx
 import pytest
 
-from makima_tts.audio import MEDIA_TYPES, OutputFormat
+from makima_tts.api import spoken_utterance
+from makima_tts.audio import MEDIA_TYPES, OutputFormat, SpeechEncoder, open_encoder
 from makima_tts.backends import ScriptedEngine
 from tests.api.conftest import Run
 from tests.api.service import RunningService
@@ -173,6 +176,32 @@ async def test_leaving_frees_the_engine_before_and_after_the_first_byte(service:
             await service.until_active(1)
             waiting.cancel()
             await service.until_idle()
+
+
+async def test_an_encoder_is_gone_with_its_listener(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only once the garbage collector comes: FFmpeg's threads and memory are nothing that it counts."""
+    opened: list[ReferenceType[SpeechEncoder]] = []
+
+    def noted(*args: Any, **options: Any) -> SpeechEncoder:
+        encoder = open_encoder(*args, **options)
+        opened.append(ref(encoder))
+        return encoder
+
+    monkeypatch.setattr(spoken_utterance, "open_encoder", noted)
+    body = {"input": "It {endless} goes on.", "response_format": "flac"}
+    gc.collect()
+    gc.disable()
+    try:
+        async with service.http() as http:
+            for stream in ("audio", "sse"):
+                async with http.stream("POST", URL, json={**body, "stream_format": stream}) as answer:
+                    await anext(answer.aiter_bytes())
+            await service.until(lambda: not any(encoder() for encoder in opened))
+        assert len(opened) == 2
+    finally:
+        gc.enable()
 
 
 async def test_no_room_loading_and_draining_say_when_to_try_again(run: Run) -> None:
