@@ -11,6 +11,8 @@ credit runs out, so that a listener who is gone does not burn a minute of device
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
 
 import structlog
 
@@ -29,6 +31,7 @@ from makima_tts.speech import (
 
 _log = structlog.get_logger(__name__)
 
+_Made = TypeVar("_Made")
 Hear = Callable[[AudioReady | SpeechEnded | SpeechFailed], None]
 
 
@@ -58,10 +61,6 @@ class Pump:
         self._listener = listener
         self._max_ahead_s = max_ahead_s
         self._metrics = metrics
-        wanted = order.format
-        self._encoder = PcmEncoder(
-            engine.facts.sample_rate_hz, wanted.sample_rate_hz, wanted.encoding, speed=wanted.speed
-        )
         self._stream: SpeechStream | None = None
         self._early_text: list[tuple[str, bool]] = []
         self._piece_is_open = False
@@ -127,11 +126,12 @@ class Pump:
 
     async def _speak(self) -> None:
         stream = self._open(await self._find_voice())
+        encoder = await self._work(self._new_encoder)
         async for chunk in stream:
             await self._keep_pace()
-            self._deliver(self._encoder.encode(chunk.pcm), chunk)
+            self._deliver(await self._work(partial(encoder.encode, chunk.pcm)), chunk)
             await self._audio_written()
-        self._deliver_rest()
+        self._deliver_rest(await self._work(encoder.flush))
         self._end(SpeechEnded(self._order.utterance_id, stream.finish_reason or "stop"))
 
     def _open(self, voice: VoicePrompt | None) -> SpeechStream:
@@ -144,6 +144,14 @@ class Pump:
         if self._finished:
             self._stream.finish()
         return self._stream
+
+    def _new_encoder(self) -> PcmEncoder:
+        wanted, source_rate_hz = self._order.format, self._engine.facts.sample_rate_hz
+        return PcmEncoder(source_rate_hz, wanted.sample_rate_hz, wanted.encoding, speed=wanted.speed)
+
+    async def _work(self, encode: Callable[[], _Made]) -> _Made:
+        """Stretching takes FFmpeg, a tenth of a second to load; a worker thread does it."""
+        return encode() if self._order.format.speed == 1.0 else await asyncio.to_thread(encode)
 
     async def _keep_pace(self) -> None:
         excess_s = self._listener.ahead_s(time.monotonic()) - self._max_ahead_s
@@ -170,9 +178,8 @@ class Pump:
             )
         )
 
-    def _deliver_rest(self) -> None:
+    def _deliver_rest(self, data: bytes) -> None:
         """What the encoder still held."""
-        data = self._encoder.flush()
         samples = len(data) // self._order.format.bytes_per_sample
         if samples:
             self._report(

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import threading
 import time
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from makima_tts.api import pump
+from makima_tts.audio import Pcm, PcmEncoder
 from tests.api.conftest import Run
 from tests.api.service import RunningService
 from tests.audio.streams import decoded
@@ -76,6 +78,28 @@ async def test_figures_of_time_are_of_the_audio_at_the_speed_asked_for(
     assert complete["audioLengthMs"] == len(data) / 48 == pytest.approx(60 * len(text) / speed)
     assert ends_ms[-1] == pytest.approx(complete["audioLengthMs"], abs=1)
     assert all(each["timestampMs"] <= complete["audioLengthMs"] for each in told if "timestampMs" in each)
+
+
+@pytest.mark.parametrize("speed", [1.0, 1.25])
+async def test_others_are_not_kept_waiting_while_ffmpeg_is_loaded_and_stretches(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch, speed: float
+) -> None:
+    on_the_loop: list[bool] = []
+
+    class Noted(PcmEncoder):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            on_the_loop.append(threading.current_thread() is threading.main_thread())
+            super().__init__(*args, **options)
+
+        def encode(self, pcm: Pcm) -> bytes:
+            on_the_loop.append(threading.current_thread() is threading.main_thread())
+            return super().encode(pcm)
+
+    monkeypatch.setattr(pump, "PcmEncoder", Noted)
+    async with service.started(speed=speed) as client:
+        await client.send("speak", text="A sentence.")
+        await client.until("complete")
+    assert set(on_the_loop) == {speed == 1.0}
 
 
 async def test_json_transport_carries_the_same_bytes(service: RunningService) -> None:
