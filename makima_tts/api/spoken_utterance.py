@@ -62,13 +62,18 @@ class SpokenUtterance:
         self._wanted = wanted
         self._began_s = time.monotonic()
         self._ttfa_s: float | None = None
-        self._synthesis_s = self._audio_s = 0.0
+        self._synthesis_s = self._made_s = 0.0
         self.text_chars = 0
 
     @property
     def audio_frames(self) -> int:
         """How many frames of 80 ms the engine has spoken, a begun one included."""
-        return math.ceil(round(self._audio_s / _FRAME_S, 6))
+        return math.ceil(round(self._made_s / _FRAME_S, 6))
+
+    @property
+    def _heard_s(self) -> float:
+        """How long what was made lasts at the speed asked for."""
+        return self._made_s / self._wanted.speed
 
     async def audio(self) -> AsyncGenerator[bytes, None]:
         """Encoded chunks, none of them empty. Raises TtsError."""
@@ -82,7 +87,7 @@ class SpokenUtterance:
             outcome = error.code
             raise
         finally:
-            rtf = self._synthesis_s / self._audio_s if outcome == "complete" and self._audio_s else None
+            rtf = self._synthesis_s / self._heard_s if outcome == "complete" and self._heard_s else None
             self._service.metrics.count_utterance(outcome, ttfa_s=self._ttfa_s, rtf=rtf)
 
     async def _spoken(self) -> AsyncGenerator[bytes, None]:
@@ -149,6 +154,6 @@ class SpokenUtterance:
         if self._ttfa_s is None and chunk.pcm.size:
             self._ttfa_s = time.monotonic() - self._began_s
         duration_s = chunk.pcm.size / self._service.engine.facts.sample_rate_hz
-        self._audio_s += duration_s
+        self._made_s += duration_s
         self._synthesis_s += chunk.synthesis_s
-        self._service.metrics.audio_s.inc(duration_s)
+        self._service.metrics.audio_s.inc(duration_s / self._wanted.speed)

@@ -97,6 +97,17 @@ async def test_rates_speeds_and_seeds_are_those_asked_for(service: RunningServic
         assert await spoken(seed=2) != plain
 
 
+async def test_seconds_are_counted_as_they_are_heard_and_frames_as_they_are_made(
+    service: RunningService,
+) -> None:
+    body = {"input": TEXT, "speed": 0.5, "stream_format": "sse"}
+    async with service.http() as http:
+        *_, done = events_of((await http.post(URL, json=body)).text)
+        metrics = (await http.get("/metrics")).text.splitlines()
+    assert done["usage"]["output_tokens"] == 8
+    assert f"makima_tts_audio_seconds_total {2 * SAMPLES / 24_000}" in metrics
+
+
 async def test_failures_before_the_first_byte_have_a_status_and_openais_shape(
     service: RunningService,
 ) -> None:
