@@ -22,6 +22,11 @@ from makima_tts.errors import Fault, InvalidMessage, PayloadTooLarge, TtsError
 
 _log = structlog.get_logger(__name__)
 
+_UNREADABLE = (
+    "it cannot be read. Send an object as JSON, in UTF-8, with Content-Type: application/json; "
+    "a file in a form, with Content-Type: multipart/form-data and its boundary."
+)
+
 
 class ErrorFields(BaseModel):
     """``code`` is for programs, ``message`` for people."""
@@ -65,6 +70,8 @@ def install_failures(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def on_http_exception(request: Request, error: HTTPException) -> JSONResponse:
         status = HTTPStatus(error.status_code)
+        if status is HTTPStatus.BAD_REQUEST:  # the body could not be taken apart
+            return _Failure(status, InvalidMessage.code, f"In `body`: {_UNREADABLE}").response(request.scope)
         too_large = status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE
         code = PayloadTooLarge.code if too_large else status.name
         failure = _Failure(status, code, f"{status.phrase}. {status.description}".strip())
@@ -110,5 +117,7 @@ def _first_fault(error: RequestValidationError) -> _Failure:
     """In words, without the input that pydantic would repeat."""
     first = error.errors()[0]
     param = next((str(part) for part in first["loc"][1:2] if first["type"] != "json_invalid"), None)
+    if first["type"] == "model_attributes_type" and param is None:
+        return _Failure(400, InvalidMessage.code, f"In `body`: {_UNREADABLE}")
     reason = "not JSON" if first["type"] == "json_invalid" else first["msg"].removeprefix("Value error, ")
     return _Failure(400, InvalidMessage.code, f"In `{param or 'body'}`: {reason}.", param)

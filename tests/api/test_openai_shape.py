@@ -1,5 +1,7 @@
 """What is the same on every path under /v1: models, failures, documentation."""
 
+import pytest
+
 from tests.api.service import RunningService
 from tests.api.test_openai_speech import failure
 
@@ -33,6 +35,28 @@ async def test_every_failure_under_v1_has_openais_shape(service: RunningService)
             assert failure(answer) == (403, "permission_error", None, "FORBIDDEN")
         own = (await http.get("/v10")).json()
         assert own["error"].keys() == {"code", "message"}
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type", "body"),
+    [
+        ("/v1/audio/speech", None, b'{"input": "a"}'),
+        ("/v1/audio/speech", "application/x-www-form-urlencoded", b'{"input": "a"}'),
+        ("/v1/audio/speech", "application/json", b'{"input": "\xe9"}'),
+        ("/v1/audio/speech", "application/json", b'{"input": ' + 40_000 * b"[" + 40_000 * b"]" + b"}"),
+        ("/v1/audio/speech", "application/json", b'{"input": "a", "seed": ' + 9_999 * b"9" + b"}"),
+        ("/v1/audio/voices", "multipart/form-data", b"a"),
+        ("/v1/audio/voices", "multipart/form-data; boundary=x", b"a"),
+    ],
+)
+async def test_who_sends_a_body_that_cannot_be_read_is_told_what_to_send(
+    service: RunningService, path: str, content_type: str | None, body: bytes
+) -> None:
+    headers = {} if content_type is None else {"content-type": content_type}
+    async with service.http() as http:
+        answer = await http.post(path, content=body, headers=headers)
+    assert failure(answer) == (400, "invalid_request_error", None, "INVALID_MESSAGE")
+    assert "Content-Type: " in answer.json()["error"]["message"]
 
 
 async def test_openapi_documents_the_shape_that_is_answered(service: RunningService) -> None:
