@@ -119,13 +119,13 @@ class Peer:
         elif Synthesize.is_type(event.type) and self._growing is None:
             # While a text grows, this event repeats it, for servers that take none that grows.
             asked = _read(Synthesize.from_event, event)
-            await self._queue(_Wanted(str(asked.text), asked.voice), asked.text_format)
+            await self._queue(_Wanted(_whole(asked.text), asked.voice), asked.text_format)
         elif SynthesizeStart.is_type(event.type):
             start = _read(SynthesizeStart.from_event, event)
             self._growing = asyncio.Queue()
             await self._queue(_Wanted(_parts_of(self._growing), start.voice, True), start.text_format)
         elif SynthesizeChunk.is_type(event.type) and self._growing is not None:
-            self._growing.put_nowait(str(_read(SynthesizeChunk.from_event, event).text))
+            self._growing.put_nowait(_whole(_read(SynthesizeChunk.from_event, event).text))
         elif SynthesizeStop.is_type(event.type) and self._growing is not None:
             self._growing.put_nowait(None)
             self._growing = None
@@ -165,6 +165,14 @@ def _read(parse: Callable[[Event], _Asked], event: Event) -> _Asked:
         return parse(event)
     except _NONSENSE:
         raise NotUnderstood("A field of that event is missing, or not what it should be.") from None
+
+
+def _whole(text: object) -> str:
+    """JSON may smuggle in halves of characters, which cannot be sent on."""
+    try:
+        return str(text).encode().decode()
+    except UnicodeEncodeError:
+        raise NotUnderstood("The text holds half of a surrogate pair.") from None
 
 
 async def _parts_of(growing: "asyncio.Queue[str | None]") -> AsyncIterator[str]:

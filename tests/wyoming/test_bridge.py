@@ -101,7 +101,9 @@ async def test_what_cannot_be_spoken_is_said_and_hung_up_on(
 
 
 async def test_nonsense_is_hung_up_on(port: int) -> None:
-    for nonsense in (b"[]\n", b"{}\n", b'{"type": "synthesize", "data": [1]}\n'):
+    half = b'{"type": "synthesize", "data": {"text": "\\ud800"}}\n'
+    growing = b'{"type": "synthesize-start"}\n' + half.replace(b"synthesize", b"synthesize-chunk")
+    for nonsense in (b"[]\n", b"{}\n", b'{"type": "synthesize", "data": [1]}\n', half, growing):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(nonsense)
         assert b"INVALID_MESSAGE" in await reader.read()
