@@ -3,6 +3,7 @@
 import gc
 import weakref
 
+import numpy as np
 import pytest
 
 from makima_tts.engine import voices
@@ -88,7 +89,7 @@ async def test_a_voice_that_leaves_the_cache_while_it_speaks_speaks_on(kept: Kep
         gc.collect()
         assert len(kept) == 1
         heard += await chunks_of(stream)
-        assert (sound(heard) == alone).all()
+        assert np.abs(sound(heard) - alone).max() < 2**-16
         await chunks_of(begin(engine, TEXT))  # once somebody else has spoken, the first has left
         gc.collect()
         assert not kept
