@@ -17,7 +17,7 @@ from makima_tts.api.failures import error_response
 from makima_tts.api.service import Service
 from makima_tts.api.spoken_utterance import SpokenUtterance, Wanted
 from makima_tts.audio import MEDIA_TYPES
-from makima_tts.errors import TtsError
+from makima_tts.errors import Fault, TtsError
 
 _log = structlog.get_logger(__name__)
 # A proxy that gathers a body before it passes it on makes listeners wait for all of it.
@@ -93,6 +93,11 @@ class SpokenResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = _Body(send, self.raw_headers)
+        # On every line that is logged meanwhile: whoever has the answer can ask about it.
+        with structlog.contextvars.bound_contextvars(request_id=self._utterance.id):
+            await self._attend(scope, receive, send, body)
+
+    async def _attend(self, scope: Scope, receive: Receive, send: Send, body: "_Body") -> None:
         # One group, none within another: a cancel that passed through one would be kept, and with it every
         # frame on its way, until somebody collects garbage (Python before 3.13).
         async with asyncio.TaskGroup() as tasks:
@@ -110,11 +115,18 @@ class SpokenResponse(Response):
         if error is None:
             await body.end(self._form.ending(self._utterance))
         elif not body.begun:
-            await error_response(error, scope)(scope, receive, send)
+            await self._refusal(error, scope)(scope, receive, send)
         else:  # too late for a status
             _log.warning("stream_broke_off", code=error.code)
             if ending := self._form.failure(error):
                 await body.end(ending)
+
+    def _refusal(self, error: TtsError, scope: Scope) -> Response:
+        if error.fault is Fault.SERVER:
+            _log.warning("utterance_failed", code=error.code)
+        response = error_response(error, scope)
+        response.headers["X-Request-Id"] = self._utterance.id
+        return response
 
     async def _speak(self, body: "_Body") -> TtsError | None:
         try:

@@ -149,6 +149,16 @@ async def test_what_fails_halfway_breaks_off_and_events_say_why(service: Running
     assert last["error"].keys() == {"message", "type", "param", "code"}
 
 
+@pytest.mark.parametrize("text", ["{fail}a", "It breaks {fail} here."])
+async def test_a_failure_is_found_in_the_log_by_the_id_of_its_answer(
+    service: RunningService, capfd: pytest.CaptureFixture[str], text: str
+) -> None:
+    async with service.http() as http:
+        answer = await http.post(URL, json={"input": text, "stream_format": "sse"})
+    assert "SYNTHESIS_ERROR" in answer.text
+    assert answer.headers["x-request-id"] in capfd.readouterr().out
+
+
 async def test_who_waits_for_events_is_told_that_the_connection_lives(run: Run, tmp_path: Path) -> None:
     """What was begun for that has no status for a failure any more."""
     make_voice(tmp_path / "voices", "anna")
