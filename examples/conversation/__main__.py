@@ -49,7 +49,7 @@ class Conversation:
             await speech.play(self._player)
         except UtteranceCancelled:
             ending = " [interrupted]"
-        except ClientError as failure:
+        except Exception as failure:  # whoever answers fails in ways of its own
             print(failure)
         self._tell("assistant", speech.heard().spoken.strip() + ending)
 
@@ -64,6 +64,8 @@ async def main(options: argparse.Namespace) -> None:
     files = RoomOfFiles(options.from_wav, options.to_wav) if options.from_wav else None
     ears = Ears()
     async with SpeechClient.connect(options.url, Start(voice=options.voice)) as client:
+        if client.started.warning:
+            print(client.started.warning)
         with Player(client.audio_format, files.open if files else None) as player:
             print("Listening. Speak; interrupt whenever you like; Ctrl-C ends it.", flush=True)
             sound = files.microphone() if files else microphone()

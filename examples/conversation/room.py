@@ -34,10 +34,13 @@ class RoomOfFiles:
     """A WAV for the microphone, another for the loudspeaker, both on one clock, in real time."""
 
     def __init__(self, microphone: Path, loudspeaker: Path) -> None:
-        with wave.open(str(microphone)) as file:
-            if file.getparams()[:3] != (1, 2, RATE_HZ):
-                raise SystemExit("Into the microphone goes a WAV of 16 bits, mono, at 16 kHz.")
-            self._heard = file.readframes(file.getnframes())
+        try:
+            with wave.open(str(microphone)) as file:
+                shape, self._heard = file.getparams()[:3], file.readframes(file.getnframes())
+        except (OSError, EOFError, wave.Error):
+            shape = None
+        if shape != (1, 2, RATE_HZ):
+            raise SystemExit("Into the microphone goes a WAV of 16 bits, mono, at 16 kHz.")
         self._loudspeaker = loudspeaker
         self._said = bytearray()
         self._blocks = 0

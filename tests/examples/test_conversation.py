@@ -1,9 +1,10 @@
 """The terminal's conversation, held in files: a question, an answer, and an interruption in its middle."""
 
+import asyncio
 import subprocess
 import sys
 import wave
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from makima_tts.client import BlockingSpeechClient
+from examples.conversation.__main__ import Conversation
+from examples.conversation.answers import Message
+from examples.conversation.ears import Ears, TurnEnded
+from examples.conversation.room import RoomOfFiles
+from makima_tts.client import BlockingSpeechClient, Player, SpeechClient
 from makima_tts.client.saving import wav_file
 from makima_tts.protocol import AudioFormat, Start
+from tests.client.hand_turned_card import HandTurnedCard
 from tests.conftest import service_process
 from tests.transcribe import word_error_rate
 
@@ -90,3 +96,41 @@ def test_a_question_is_answered_and_an_interruption_is_silence(url: str, tmp_pat
     assert len(words[1].split()) > 2
     assert "interrupt me" not in words[1]
     assert "stop" in words[2].lower()
+
+
+class OneTurn(Ears):
+    """Hears one turn, and nothing more once ``asked``."""
+
+    def __init__(self, asked: asyncio.Event) -> None:
+        self._asked = asked
+
+    async def hear(self, microphone: AsyncIterator[bytes]) -> AsyncIterator[TurnEnded]:
+        yield TurnEnded("Hello.")
+        await self._asked.wait()
+
+
+async def silence() -> AsyncIterator[bytes]:
+    yield bytes(2)
+
+
+async def test_a_model_that_fails_is_told_in_a_line(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = asyncio.Event()
+
+    async def failing(history: list[Message]) -> AsyncIterator[str]:
+        asked.set()
+        raise OSError("The model is away.")
+        yield ""
+
+    async with SpeechClient.connect(url) as client:
+        with Player(client.audio_format, HandTurnedCard().open) as player:
+            await Conversation(client, player, failing).hold(OneTurn(asked), silence())
+    assert "The model is away.\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no sound at all"])
+def test_what_is_no_wav_is_refused_in_a_sentence(tmp_path: Path, content: bytes | None) -> None:
+    microphone = tmp_path / "said.wav"
+    if content is not None:
+        microphone.write_bytes(content)
+    with pytest.raises(SystemExit, match="goes a WAV"):
+        RoomOfFiles(microphone, tmp_path / "answer.wav")
