@@ -10,7 +10,7 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 from makima_tts.errors import InvalidMessage, TtsUnavailable
-from makima_tts.wyoming.peer import Peer
+from makima_tts.wyoming.peer import EventReader, Peer
 
 
 async def serve(uri: str, service_url: str, on_listening: Callable[[str, str], None]) -> None:
@@ -26,9 +26,12 @@ async def serve(uri: str, service_url: str, on_listening: Callable[[str, str], N
         peers.add(peer)
         peer.add_done_callback(peers.discard)
 
+    loop = asyncio.get_running_loop()
     host, port = _address_of(uri)
     try:
-        server = await asyncio.start_server(meet, host, port)
+        server = await loop.create_server(
+            lambda: asyncio.StreamReaderProtocol(EventReader(loop=loop), meet, loop=loop), host, port
+        )
     except OSError as failure:
         raise TtsUnavailable(f"{uri} cannot be listened on: {failure.strerror}.") from None
     async with server:

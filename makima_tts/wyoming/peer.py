@@ -41,8 +41,9 @@ from makima_tts.wyoming.program import describe
 
 _READY_TIMEOUT_S = 30.0
 _MAX_WAITING = 32
-# What the wyoming package raises for an event that is none.
-_NONSENSE = (ValueError, LookupError, TypeError, AttributeError, EOFError)
+_MAX_EVENT_BYTES = 256 * 1024
+# What the wyoming package, or its reader, raises for an event that is none.
+_NONSENSE = (ValueError, LookupError, TypeError, AttributeError, EOFError, asyncio.LimitOverrunError)
 
 _Asked = TypeVar("_Asked")
 
@@ -58,6 +59,15 @@ class _Wanted:
     text: str | AsyncIterator[str] = field(repr=False)
     voice: SynthesizeVoice | None
     streams: bool = False
+
+
+class EventReader(asyncio.StreamReader):
+    """The wyoming package would wait for as many bytes as an event says that it has."""
+
+    async def readexactly(self, n: int) -> bytes:
+        if n > _MAX_EVENT_BYTES:
+            raise asyncio.LimitOverrunError("An event is larger than any that can be meant.", 0)
+        return await super().readexactly(n)
 
 
 class Peer:
@@ -122,12 +132,12 @@ class Peer:
             await self._queue(_Wanted(_whole(asked.text), asked.voice), asked.text_format)
         elif SynthesizeStart.is_type(event.type):
             start = _read(SynthesizeStart.from_event, event)
-            self._growing = asyncio.Queue()
+            self._growing = asyncio.Queue(_MAX_WAITING)
             await self._queue(_Wanted(_parts_of(self._growing), start.voice, True), start.text_format)
         elif SynthesizeChunk.is_type(event.type) and self._growing is not None:
-            self._growing.put_nowait(_whole(_read(SynthesizeChunk.from_event, event).text))
+            await self._growing.put(_whole(_read(SynthesizeChunk.from_event, event).text))
         elif SynthesizeStop.is_type(event.type) and self._growing is not None:
-            self._growing.put_nowait(None)
+            await self._growing.put(None)
             self._growing = None
 
     async def _queue(self, wanted: _Wanted, text_format: str | None) -> None:
