@@ -102,9 +102,8 @@ class MarkdownCleaner:
         return short and begun.match(self._text, place) is not None
 
     def _may_grow(self, run: re.Match[str]) -> bool:
-        """Whether a run of one mark, or what comes after it, has still to arrive."""
-        at_end = run.end() == len(self._text) and not self._ended
-        return at_end and len(run.group()) < marks.MAX_RUN_CHARS
+        """Whether a run of one mark, or what comes after it, has still to arrive. Patterns bound runs."""
+        return run.end() == len(self._text) and not self._ended
 
     def _say(self, text: str, read: int) -> bool:
         """``text`` is what so many characters of the text are spoken as."""

@@ -84,7 +84,7 @@ _VALUE = r"(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s\"'<>=]+)"
 _ATTRIBUTES = rf"(?:[ \t]+[\w:-]+={_VALUE})*"
 TAG = re.compile(rf"<(/?)([A-Za-z][A-Za-z0-9]*){_ATTRIBUTES}[ \t]*/?>")
 COMMENT = re.compile(r"<!--[^\n]*?-->")
-AUTOLINK = re.compile(r"<((?i:https?://|mailto:)[^\s<>]+|[^\s<>@]+@[^\s<>@]+)>")
+AUTOLINK = re.compile(r"<(?!!--)((?i:https?://|mailto:)[^\s<>]+|[^\s<>@]+@[^\s<>@]+)>")
 ANGLE_BEGUN = re.compile(
     rf"<(?:[^\s<>]*|!--[^\n]*|/?[A-Za-z][A-Za-z0-9]*{_ATTRIBUTES}"
     r"(?:[ \t]+(?:[\w:-]+(?:=(?:\"[^\"\n]*|'[^'\n]*|[^\s\"'<>=]*))?)?/?)?)\Z"
@@ -100,9 +100,12 @@ ENTITY_BEGUN = re.compile(r"&(?:#(?:\d{0,7}|[xX][0-9a-fA-F]{0,6})|[A-Za-z][A-Za-
 ESCAPABLE = frozenset("\\`*_~[]()#+-.!|<>")
 
 _FIRST_WIDE = "\u2e80"
-_BEFORE_OPENING = frozenset("([{\"'“‘«„‚‹¿¡—–:;,.!?/>*_~`-…")  # noqa: RUF001
+_FIRST_PICTURE = "\u2300"
+_BEFORE_OPENING = frozenset("([{\"'“‘’«„‚‹¿¡—–:;,.!?/>*_~`-…|→\u20e3")  # noqa: RUF001
+_QUOTES = "\"'"
 _AFTER_OPENING = frozenset("([{\"'“‘«„‚‹¿¡*_~`$€£¥&\\<!")  # noqa: RUF001
-_NEVER_OPENED = frozenset("/=*~")
+# "**/*.py", "**=", and marks that are named: "*, **, and //", "(**)".
+_NEVER_OPENED = frozenset("/=,;)]}”")
 _ADDRESS_TRIMMINGS = ".,;:!?*_~'\""
 
 
@@ -115,7 +118,9 @@ def opens(mark: str, width: int, before: str, after: str) -> bool:
     """Whether a run of ``*``, ``_`` or ``~`` begins an emphasis, rather than being a sign of its own."""
     if width > 3 or (mark == "~" and width != 2):
         return False
-    if not (before.isspace() or before in _BEFORE_OPENING or before >= _FIRST_WIDE) or before == mark:
+    if not (before.isspace() or before in _BEFORE_OPENING or before >= _FIRST_PICTURE) or before == mark:
+        return False
+    if before == after and before in _QUOTES:
         return False
     if width == 1 or mark == "_":
         return after.isalpha() or after in _AFTER_OPENING or after >= "\u2e80"

@@ -116,6 +116,8 @@ def pieces_in_parts(*parts: str) -> list[Piece]:
 @example(text="`" * 100 + "\nx\n" + "`" * 40 + "\ny", cuts=[])
 @example(text="https://a.org/" + "b" * 2100, cuts=[])
 @example(text="<a " + "b=c " * 100 + ">", cuts=[])
+@example(text="<!--@a> is --> so.", cuts=[])
+@example(text="| a |" + " " * 31 + "b | c" + " " * 32 + "| d", cuts=[])
 def test_any_split_is_read_alike(text: str, cuts: list[int]) -> None:
     edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     whole = reading_of(text)
@@ -158,6 +160,8 @@ def test_text_without_marks_is_read_as_it_stands(text: str) -> None:
         ('(*hi*) "**yo**" **3 steps** ~~gone~~', '(hi) "yo" 3 steps gone'),
         ("これは**重要**です。한국어 **중요**합니다", "これは重要です。한국어 중요합니다"),
         ("„*So*“, ‚*so*‘, «*так*», « *si* » und ¡*hola*!", "„So“, ‚so‘, «так», « si » und ¡hola!"),
+        ("l’**arte**, ✅**Done** 1\ufe0f\u20e3**One** **~5 min** ~~**no**~~", "l’arte, Done 1 One ~5 min no"),
+        ("|**Name**|*Age*|", "Name, Age"),
         ("# Title\nText\n## Sub\nMore", "Title\nText\nSub\nMore"),
         ("- one\n* two\n• three\n  - four\n- [x] done", "one\ntwo\nthree\nfour\ndone"),
         ("1. one\n2) two", "1. one\n2) two"),
@@ -210,6 +214,7 @@ def test_marks_are_for_eyes(text: str, spoken: str) -> None:
         "AT&T, R&D, &nope; and Q&A",
         "it's 'fine' \"so\" “be” ‘it’ «là» 「はい」",
         "*.py, **/*.py, p***d and ****",
+        "the \"*\", the '_', the (**), and *, **, and //",
         "C:\\Users\\me, \\frac{1}{2} and $x^2_i$",
         "{slow 0.5} {stall} {nan} {endless}",
         "a | b, C♯, ✓, →, ©, ♀ and ½",
