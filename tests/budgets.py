@@ -20,9 +20,9 @@ TOTAL_S = 600
 PATIENCE = 1.5
 
 BUDGETS_S = {
-    "api": 50,
+    "api": 70,
     "architecture": 10,
-    "audio": 25,
+    "audio": 35,
     "bench": 110,
     "cli": 55,
     "clients": 60,
