@@ -217,6 +217,21 @@ def test_text_that_is_too_long_or_says_nothing_is_not_accepted() -> None:
 # Timings
 
 
+def test_a_message_is_measured_by_what_is_spoken_of_it() -> None:
+    linked = "a" * 990 + "[ me](https://a.org/" + "b" * 500 + ")"
+    talk = Talk().started()
+    assert errors(talk.speak(linked)) == []
+    assert errors(talk.speak("a" * 400 + linked)) == ["INVALID_TEXT"]
+    plain = Talk().started(text_cleaning="plain")
+    assert errors(plain.speak(linked)) == ["INVALID_TEXT"]
+
+
+def test_who_sends_code_alone_is_told_why_nothing_is_heard() -> None:
+    (error,) = said(Talk().started().speak("```py\nx = 1\n```"))
+    assert error.code == "INVALID_TEXT"
+    assert "code" in error.message
+
+
 def test_complete_counts_time_text_and_audio() -> None:
     talk = Talk().started()
     talk.speak("Hello there.")
