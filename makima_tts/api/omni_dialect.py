@@ -21,11 +21,23 @@ from makima_tts.api.omni_messages import (
 )
 from makima_tts.api.outbox import Frame
 from makima_tts.errors import InvalidMessage
-from makima_tts.protocol import Complete, ErrorMessage, Sentence, ServerMessage, Speak, Start, Stop, Stopped
+from makima_tts.protocol import (
+    Complete,
+    ErrorMessage,
+    Limits,
+    Sentence,
+    ServerMessage,
+    Speak,
+    Start,
+    Stop,
+    Stopped,
+)
 from makima_tts.session import FeedPiece, Malformed, Send, SendAudio, SessionInput
 
 # Audio that is sent as one is held until it is whole: some six minutes of it.
 MAX_WHOLE_CHARS = 5000
+# More than a session queues; an empty flush waits without being queued.
+MAX_FLUSHES = 100
 _TOO_LONG_AS_ONE = (
     f"Audio in one piece is for at most {MAX_WHOLE_CHARS} characters; set split_granularity to sentence, or "
     "stream_audio to true."
@@ -33,7 +45,7 @@ _TOO_LONG_AS_ONE = (
 
 
 class OmniDialect:
-    """``find_voice``: whom a client means by a name. ``max_text_chars``: the longest text of a ``speak``."""
+    """``find_voice``: whom a client means by a name. ``limits``: the session's."""
 
     events = True
 
@@ -41,11 +53,11 @@ class OmniDialect:
         self,
         find_voice: Callable[[str | None], Awaitable[str | None]],
         *,
-        max_text_chars: int,
+        limits: Limits,
         engine_rate_hz: int,
     ) -> None:
         self._find_voice = find_voice
-        self._max_text_chars = max_text_chars
+        self._limits = limits
         self._engine_rate_hz = engine_rate_hz
         self._config: SessionConfig | None = None
         # Those that have no session.done yet. The first is the one that is heard, the last may be unwritten.
@@ -91,6 +103,8 @@ class OmniDialect:
             case _ if self._config is None:
                 yield Malformed("The first message must be session.config.")
                 yield Stop()
+            case _ if self._begins_flush and len(self._flushes) >= MAX_FLUSHES:
+                yield Malformed("Too many flushes wait to be heard; wait for session.done.")
             case InputText():
                 yield from self._add_text(self._written_flush(self._config), message.text)
             case InputDone():
@@ -103,8 +117,12 @@ class OmniDialect:
         self._config = config
         yield Start(language=config.language, speed=config.speed, events=True)
 
+    @property
+    def _begins_flush(self) -> bool:
+        return not self._flushes or self._flushes[-1].written
+
     def _written_flush(self, config: SessionConfig) -> OmniFlush:
-        if not self._flushes or self._flushes[-1].written:
+        if self._begins_flush:
             self._flushes.append(OmniFlush(self._flush_count, config, engine_rate_hz=self._engine_rate_hz))
             self._flush_count += 1
         return self._flushes[-1]
@@ -116,9 +134,19 @@ class OmniDialect:
             yield from self._speak(flush, text, final=False)
             return
         flush.text += text
+        too_long = self._too_long_as_one(flush)
+        if too_long is not None:
+            flush.failed, flush.text = True, ""
+            yield answer("error", message=too_long)
+
+    def _too_long_as_one(self, flush: OmniFlush) -> str | None:
+        """It is held until it is written."""
+        limit_chars = self._limits.max_utterance_chars
         if not flush.streams and len(flush.text) > MAX_WHOLE_CHARS:
-            flush.failed = True
-            yield answer("error", message=_TOO_LONG_AS_ONE)
+            return _TOO_LONG_AS_ONE
+        if len(flush.text) > limit_chars:
+            return f"A flush may hold {limit_chars} characters; send input.done before, or split_granularity."
+        return None
 
     def _end_text(self, flush: OmniFlush) -> Iterator[SessionInput | Frame]:
         flush.written = True
@@ -131,7 +159,7 @@ class OmniDialect:
         if flush.utterance_id is None:
             self._utterance_count += 1
             flush.utterance_id = f"flush-{flush.index}-{self._utterance_count}"
-        size, utterance_id = self._max_text_chars, flush.utterance_id
+        size, utterance_id = self._limits.max_text_chars, flush.utterance_id
         parts = [text[begin : begin + size] for begin in range(0, len(text), size)] or [""]
         for number, part in enumerate(parts, 1):
             yield Speak(

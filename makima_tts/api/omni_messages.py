@@ -84,4 +84,4 @@ def parse_omni_message(text: str) -> OmniMessage:
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         raise InvalidMessage("`type` must be session.config, input.text, input.done or session.close.")
     where = "".join(f"`{part}`: " for part in first["loc"])
-    raise InvalidMessage(f"In {where}{first['msg'].removeprefix('Value error, ')}.")
+    raise InvalidMessage(f"{where}{first['msg'].removeprefix('Value error, ')}.")

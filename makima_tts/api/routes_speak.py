@@ -33,11 +33,8 @@ def speak_router(service: Service, voices: OpenAIVoices) -> APIRouter:
 
     @router.websocket("/v1/audio/speech/stream")
     async def speak_as_omni(websocket: WebSocket) -> None:
-        dialect = OmniDialect(
-            voices.library_name,
-            max_text_chars=service.limits.max_text_chars,
-            engine_rate_hz=service.engine.facts.sample_rate_hz,
-        )
+        rate_hz = service.engine.facts.sample_rate_hz
+        dialect = OmniDialect(voices.library_name, limits=service.limits, engine_rate_hz=rate_hz)
         await _serve(websocket, service, dialect)
 
     @router.get("/asyncapi.json", include_in_schema=False)

@@ -193,6 +193,25 @@ async def test_audio_as_one_is_bounded(service: RunningService) -> None:
         assert [frame["type"] for frame in frames if isinstance(frame, dict)] == ["error", "session.done"]
 
 
+async def test_text_that_is_to_be_one_is_refused_before_its_end_is_written(service: RunningService) -> None:
+    async with client_of(service, response_format="pcm", stream_audio=True) as client:
+        for _ in range(5):
+            await client.send("input.text", text="word " * 1000)
+        error = await client.next()
+        assert isinstance(error, dict)
+        assert "20000 characters" in error["message"]
+        assert [frame["type"] for frame in await flush(client) if isinstance(frame, dict)] == ["session.done"]
+
+
+async def test_flushes_that_wait_are_bounded_empty_ones_too(service: RunningService) -> None:
+    config = {"response_format": "pcm", "stream_audio": True, "split_granularity": "sentence"}
+    async with client_of(service, **config) as client:
+        await client.send("input.text", text="On and on {endless} it goes. And then some")
+        for _ in range(150):
+            await client.send("input.done")
+        assert await client.close_code() == 1008
+
+
 async def test_it_waits_while_the_model_loads_and_is_told_when_it_idles(run: Run) -> None:
     async with run(idle_timeout_s=0.2) as service, client_of(service, response_format="pcm") as client:
         assert joined(await flush(client, "Hello there."))[-1] == {
