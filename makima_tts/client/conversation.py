@@ -13,7 +13,7 @@ import base64
 import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TypedDict, Unpack
@@ -196,8 +196,9 @@ class SpeechClient:
         if isinstance(text, str) and fits_one_message(text, max_chars):
             await self._say(manuscript, text, final=True)
             return
-        async for part in parts_of(text, max_chars):
-            await self._say(manuscript, part, final=False)
+        async with aclosing(parts_of(text, max_chars)) as parts:
+            async for part in parts:
+                await self._say(manuscript, part, final=False)
         await self._say(manuscript, "", final=True)
 
     async def _say(self, manuscript: Manuscript, text: str, *, final: bool) -> None:

@@ -6,8 +6,9 @@ know: sockets, other utterances.
 
 import asyncio
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import aclosing
 
 from makima_tts.protocol import Flush, Speak, serialize
 
@@ -71,16 +72,24 @@ def fits_one_message(text: Text, max_chars: int) -> bool:
     return isinstance(text, str) and len(text) <= max_chars
 
 
-async def parts_of(text: Text, max_chars: int) -> AsyncIterator[str]:
-    """Parts of 1 to ``max_chars`` code points. The service joins them again on no boundary at all."""
-    async for written in _written(text):
-        for start in range(0, len(written), max_chars):
-            yield written[start : start + max_chars]
+async def parts_of(text: Text, max_chars: int) -> AsyncGenerator[str, None]:
+    """Parts of 1 to ``max_chars`` code points. The service joins them again on no boundary at all.
+
+    Whoever closes this stops who writes, too.
+    """
+    async with aclosing(_written(text)) as all_written:
+        async for written in all_written:
+            for start in range(0, len(written), max_chars):
+                yield written[start : start + max_chars]
 
 
-async def _written(text: Text) -> AsyncIterator[str]:
+async def _written(text: Text) -> AsyncGenerator[str, None]:
     if isinstance(text, str):
         yield text
+    elif isinstance(text, AsyncGenerator):
+        async with aclosing(text):
+            async for written in text:
+                yield written
     elif isinstance(text, AsyncIterable):
         async for written in text:
             yield written

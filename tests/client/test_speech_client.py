@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gc
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -209,6 +210,33 @@ async def test_a_cancelled_utterance_drops_what_is_buffered_and_ends_typed() -> 
         with pytest.raises(UtteranceCancelled) as ended:
             await anext(speech)
         assert (ended.value.audio_ms, ended.value.played_ms) == (80, 40)
+
+
+async def test_whoever_writes_is_stopped_by_a_cancel_and_not_once_garbage_is_collected() -> None:
+    """A model that goes on writing costs somebody something."""
+    stopped = asyncio.Event()
+
+    async def tokens() -> AsyncIterator[str]:
+        try:
+            while True:
+                yield "word "
+        finally:
+            stopped.set()
+
+    gc.disable()
+    try:
+        async with FakeService() as service, SpeechClient.connect(service.url) as client:
+            await service.heard(Start)
+            speech = client.speak(tokens())
+            await service.heard(Speak)
+            await speech.cancel()
+            await service.say(failed("CANCELLED", "u1"))
+            with pytest.raises(UtteranceCancelled):
+                await heard_of(speech)
+            async with asyncio.timeout(5):
+                await stopped.wait()
+    finally:
+        gc.enable()
 
 
 async def test_cancelling_twice_or_after_the_end_says_nothing_more() -> None:
