@@ -35,13 +35,14 @@ def model(name: str, url: str | None) -> Answer:
     client = AsyncOpenAI(base_url=url)
 
     async def answer(history: list[Message]) -> AsyncIterator[str]:
-        stream = await client.chat.completions.create(
+        writing = await client.chat.completions.create(
             model=name,
             messages=cast("list[ChatCompletionMessageParam]", history),
             stream=True,
         )
-        async for part in stream:
-            if part.choices and part.choices[0].delta.content:
-                yield part.choices[0].delta.content
+        async with writing:  # an interruption stops the model, too
+            async for part in writing:
+                if part.choices and part.choices[0].delta.content:
+                    yield part.choices[0].delta.content
 
     return answer
