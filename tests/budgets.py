@@ -3,9 +3,9 @@
 In: the duration of every test, and of the run. Out: a table at the end of the run, and a failed run when a
 suite took longer than it may. Does not know: what is tested, how many processes test.
 
-A suite's budget is about twice what it takes while another runs beside it on two cores, so that a busy moment
-does not matter and a test that waits for a timeout does. A whole run is to take TOTAL_S on two idle cores, and
-fails only far beyond that.
+A suite's budget is about twice what it takes while another runs beside it on two cores, so that a busy
+moment does not matter and a test that waits for a timeout does. A whole run is to take TOTAL_S on two idle
+cores, and fails only far beyond that.
 """
 
 import time
