@@ -35,7 +35,7 @@ async def place_taken_ms(url: str, text: str, *, disconnects: bool) -> float:
             await anext(speech)
             began_s = time.monotonic()
             if disconnects:
-                speaking._socket.transport.abort()
+                await speaking.close()
             else:
                 await speech.cancel()
             await _first_sound_s(waiting, text)
