@@ -1,0 +1,145 @@
+"""Text that is still being written: its pieces, its writer's silence, what comes too late."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from makima_tts.protocol import Cancel, Flush, Limits, Speak
+from makima_tts.session import (
+    CancelSpeech,
+    FeedPiece,
+    FinishText,
+    Tick,
+)
+from makima_tts.text import pieces_of
+from tests.session.talk import Talk, begun, errors, said
+
+
+def test_live_text_is_spoken_while_it_is_still_being_written() -> None:
+    talk = Talk().started()
+    effects = talk.speak("Once upon a ti", utterance_id="t", final=False)
+    effects += talk.speak("me there was a king. He had thr", utterance_id="t", final=False)
+    effects += talk.speak("ee sons.", utterance_id="t")
+    assert [effect for effect in effects if isinstance(effect, FeedPiece | FinishText)] == [
+        FeedPiece("t", "Once upon a", ends_piece=False),
+        FeedPiece("t", " time there was a king."),
+        FeedPiece("t", "He had", ends_piece=False),
+        FeedPiece("t", " three sons."),
+        FinishText("t"),
+    ]
+
+
+@settings(derandomize=True, max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["**Well,", "** she", " sa", "id. ", "It `is`", "\n- ", "so, ", "重要。"]),
+        max_size=30,
+    )
+)
+def test_parts_put_together_are_the_pieces_of_the_whole_text(tokens: list[str]) -> None:
+    talk = Talk().started()
+    effects = [one for token in tokens for one in talk.speak(token, utterance_id="t", final=False)]
+    effects += talk.speak("The end.", utterance_id="t")
+    fed = [effect for effect in effects if isinstance(effect, FeedPiece)]
+    pieces = "".join(effect.text + "\0" * effect.ends_piece for effect in fed)
+    assert pieces.split("\0")[:-1] == [piece.text for piece in pieces_of("".join(tokens) + "The end.")]
+
+
+def test_a_whole_text_is_fed_in_whole_pieces() -> None:
+    effects = Talk().started().speak("Once upon a time there was a king. He had three sons.")
+    assert [effect for effect in effects if isinstance(effect, FeedPiece)] == [
+        FeedPiece("u1", "Once upon a time there was a king."),
+        FeedPiece("u1", "He had three sons."),
+    ]
+
+
+def test_flush_speaks_what_is_held() -> None:
+    talk = Talk().started()
+    assert FeedPiece("t", "Wait a", ends_piece=False) in talk.speak(
+        "Wait a moment", utterance_id="t", final=False
+    )
+    assert FeedPiece("t", " moment") in talk.send(Flush(utterance_id="t"))
+
+
+def test_a_silent_writer_closes_its_utterance() -> None:
+    talk = Talk().started()
+    talk.speak("I was about to say", utterance_id="t", final=False)
+    effects = talk.later(30_000).send(Tick())
+    assert FeedPiece("t", " say") in effects
+    assert FinishText("t") in effects
+
+
+def test_a_slow_writer_is_waited_for_and_a_slow_engine_is_not() -> None:
+    talk = Talk(Limits(utterance_timeout_ms=1000)).started()
+    talk.speak("It", utterance_id="t", final=False)
+    for _ in range(30):
+        assert errors(talk.later(200).send(Tick(), Speak(text=" goes", utterance_id="t", final=False))) == []
+    talk.audio("t", ends_piece=False)
+    assert errors(talk.later(5000).send(Tick())) == []
+    talk.speak(" on. And so it goes on", utterance_id="t", final=False)
+    assert errors(talk.later(1000).send(Tick())) == ["TIMEOUT"]
+
+
+def test_marks_are_not_spoken_unless_the_session_says_so() -> None:
+    text = "**So** it is."
+    assert FeedPiece("u1", "So it is.") in Talk().page().speak(text)
+    assert FeedPiece("u1", text) in Talk(Limits(text_cleaning="plain")).page().speak(text)
+    assert FeedPiece("u1", text) in Talk().started(text_cleaning="plain").speak(text)
+
+
+def test_a_silent_writer_who_wrote_nothing_is_told_so() -> None:
+    talk = Talk().started()
+    talk.speak("", utterance_id="t", final=False)
+    assert errors(talk.later(30_000).send(Tick())) == ["INVALID_TEXT"]
+
+
+def test_sentences_are_told_as_they_were_sent() -> None:
+    talk = Talk(events=True).started()
+    talk.speak("**That was it.** See [this](https://x.org).")
+    sentences = [one for one in said(talk.audio() + talk.audio(piece=1)) if one.type == "sentence"]
+    assert [(one.text, one.start_ms, one.end_ms) for one in sentences] == [
+        ("**That was it.**", 0, 80),
+        ("See [this](https://x.org).", 80, 160),
+    ]
+
+
+def test_late_text_of_a_cancelled_utterance_is_dropped() -> None:
+    talk = Talk().started()
+    talk.speak("Once upon a time. ", utterance_id="t", final=False)
+    talk.send(Cancel(utterance_id="t"))
+    assert talk.speak("More of it.", utterance_id="t", final=False) == []
+
+
+def test_late_text_of_a_live_utterance_that_was_turned_away_is_dropped() -> None:
+    talk = Talk(Limits(max_queued_utterances=1)).started()
+    talk.speak()
+    talk.speak()
+    assert errors(talk.speak("Once ", utterance_id="t", final=False)) == ["RATE_LIMITED"]
+    assert talk.speak("upon a time.", utterance_id="t") == []
+
+
+def test_text_for_a_closed_or_complete_utterance_is_invalid() -> None:
+    talk = Talk().started()
+    talk.speak(utterance_id="t")
+    assert errors(talk.speak(utterance_id="t")) == ["INVALID_MESSAGE"]
+    talk.audio("t")
+    talk.ended("t")
+    refusal = said(talk.speak(utterance_id="t"))
+    assert [(one.code, one.utterance_id) for one in refusal] == [("INVALID_MESSAGE", None)]
+
+
+def test_a_live_text_that_grows_too_long_ends_but_what_was_said_stays_said() -> None:
+    talk = Talk(Limits(max_utterance_chars=50)).started()
+    talk.speak("This sentence is short enough. And then ", utterance_id="t", final=False)
+    talk.audio("t")
+    effects = talk.speak("This one is not, by far.", utterance_id="t", final=False)
+    assert CancelSpeech("t") in effects
+    assert errors(effects) == ["INVALID_TEXT"]
+
+
+def test_only_the_last_ids_are_remembered() -> None:
+    talk = Talk(Limits(remembered_utterances=2)).started()
+    for name in ("a", "b", "c"):
+        talk.speak(utterance_id=name)
+        talk.send(Cancel())
+    assert talk.speak(utterance_id="c") == []
+    assert begun(talk.speak(utterance_id="a")) == ["a"]
