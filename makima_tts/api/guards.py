@@ -7,11 +7,13 @@ is checked, on every upgrade and on every request that changes something. Client
 none, and pass.
 """
 
+import asyncio
+from functools import partial
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from makima_tts.api.failures import error_response
 from makima_tts.errors import Forbidden, PayloadTooLarge, RateLimited
@@ -22,6 +24,8 @@ _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 _MAX_JSON_BYTES = 256 * 1024
 _UPLOADS_AT_ONCE = 2
 _RETRY_AFTER_S = 5.0
+# Whose plug was pulled says nothing, and would keep a place for ever.
+_UPLOAD_SILENCE_S = 30.0
 
 
 class OriginGuard:
@@ -92,9 +96,15 @@ class UploadGate:
         else:
             self._under_way += 1
             try:
-                await self._app(scope, receive, send)
+                await self._app(scope, partial(_received, receive), send)
             finally:
                 self._under_way -= 1
+
+
+async def _received(receive: Receive) -> Message:
+    """Raises TimeoutError: the body that is being read cannot be."""
+    async with asyncio.timeout(_UPLOAD_SILENCE_S):
+        return await receive()
 
 
 def _declared_bytes(scope: Scope) -> int:

@@ -6,12 +6,14 @@ import json
 import struct
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
 import pytest
 import soundfile
 
+from makima_tts.api import guards
 from makima_tts.audio import MEDIA_TYPES, rate_of
 from makima_tts.backends import ScriptedEngine
 from tests.api.conftest import Run
@@ -202,6 +204,21 @@ async def test_a_crowd_of_uploads_is_asked_to_wait(service: RunningService) -> N
         more.set()
         assert [(await post).status_code for post in two] == [400, 400]
         assert (await http.post("/api/v1/voices", content=b"", headers=form)).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/api/v1/voices", "/v1/audio/voices"])
+async def test_an_upload_that_falls_silent_keeps_nobody_waiting(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """A plug that is pulled says nothing; two of them would be the last uploads."""
+    monkeypatch.setattr(guards, "_UPLOAD_SILENCE_S", 0.05)
+    where = urlsplit(service.url)
+    form = "content-length: 99\r\ncontent-type: multipart/form-data; boundary=x"
+    reader, writer = await asyncio.open_connection(where.hostname, where.port)
+    writer.write(f"POST {path} HTTP/1.1\r\nhost: x\r\n{form}\r\n\r\n--x".encode())
+    async with asyncio.timeout(5):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 400")
+    writer.close()
 
 
 async def test_pages_of_other_origins_may_change_nothing(service: RunningService) -> None:
