@@ -157,32 +157,32 @@ def test_audio_that_crosses_a_cancel_is_not_heard(speak_page: SpeakPage, stand_i
     expect(speak_page.element("error")).to_be_hidden()
 
 
-def test_an_interrupt_at_the_service_silences_the_page(
-    speak_page: SpeakPage, stand_in: StandInServer
-) -> None:
+def ten_seconds_of_hello(speak_page: SpeakPage, stand_in: StandInServer) -> str:
+    """All of the sound is there and is being heard; the utterance's id."""
     stand_in.say_ready()
     speak_page.speak("Hello.")
-    utterance = stand_in.hear("speak")["utteranceId"]
+    utterance: str = stand_in.hear("speak")["utteranceId"]
     started = {"sampleRate": 24000, "encoding": "pcm16", "channels": 1, "queueMs": 0}
     stand_in.say("speaking", utteranceId=utterance, **started)
     stand_in.send_audio(b"\x00\x40" * 240_000)
     speak_page.expect_status("Speaking.")
+    return utterance
+
+
+def test_an_interrupt_at_the_service_silences_the_page(
+    speak_page: SpeakPage, stand_in: StandInServer
+) -> None:
+    utterance = ten_seconds_of_hello(speak_page, stand_in)
     stand_in.say("error", code="CANCELLED", message="Cancelled.", recoverable=True, utteranceId=utterance)
     speak_page.expect_status("Cancelled after")
     speak_page.expect_silence()
     assert speak_page.heard().size < 120_000
 
 
-def test_an_interrupt_silences_what_the_page_had_heard_arrive_to_its_end(
+def test_an_interrupt_silences_what_had_arrived_to_its_end(
     speak_page: SpeakPage, stand_in: StandInServer
 ) -> None:
-    stand_in.say_ready()
-    speak_page.speak("Hello.")
-    utterance = stand_in.hear("speak")["utteranceId"]
-    started = {"sampleRate": 24000, "encoding": "pcm16", "channels": 1, "queueMs": 0}
-    stand_in.say("speaking", utteranceId=utterance, **started)
-    stand_in.send_audio(b"\x00\x40" * 240_000)
-    speak_page.expect_status("Speaking.")
+    utterance = ten_seconds_of_hello(speak_page, stand_in)
     figures = {"durationMs": 9, "audioLengthMs": 10_000, "charactersProcessed": 6, "textLength": 6}
     figures |= {"totalChunks": 1, "ttfaMs": 1, "queueMs": 0, "rtf": 0}
     stand_in.say("complete", utteranceId=utterance, finishReason="stop", **figures)
