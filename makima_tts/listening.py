@@ -12,6 +12,8 @@ from contextlib import ExitStack, closing, suppress
 
 # The kernel's own choice holds 82 s of 24 kHz speech: a dead listener would look alive for as long
 SEND_BUFFER_BYTES = 64 * 1024
+# The system's own two hours are for another age.
+KEEPALIVE_IDLE_S = 60
 
 _ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (where a wildcard is reached)
@@ -74,6 +76,10 @@ def _set_options(listener: socket.socket, stall_timeout_s: float) -> None:
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    # A peer that vanishes while it is its turn to speak is found by asking.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_KEEPIDLE"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: also ends a peer that vanished without a word
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(stall_timeout_s * 1000))
     if listener.family == socket.AF_INET6:  # else "localhost" collides with its own IPv4 address

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from makima_tts.listening import SEND_BUFFER_BYTES, CannotListen, listen_on, raise_open_files_limit
+from makima_tts.listening import (
+    KEEPALIVE_IDLE_S,
+    SEND_BUFFER_BYTES,
+    CannotListen,
+    listen_on,
+    raise_open_files_limit,
+)
 from tests.transport.conftest import StartToy
 from tests.transport.processes import ServerProcess, start_toy
 from tests.transport.wire import Wire
@@ -82,7 +88,7 @@ def test_localhost_is_one_port_on_both_families() -> None:
             listener.close()
 
 
-def test_accepted_sockets_inherit_small_buffers_no_delay_and_the_user_timeout() -> None:
+def test_accepted_sockets_inherit_small_buffers_no_delay_keepalive_and_the_user_timeout() -> None:
     (listener,) = listen_on("127.0.0.1", 0, stall_timeout_s=1.5)
     with closing(listener):
         listener.listen()
@@ -91,6 +97,8 @@ def test_accepted_sockets_inherit_small_buffers_no_delay_and_the_user_timeout() 
             assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * SEND_BUFFER_BYTES
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 1500
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == KEEPALIVE_IDLE_S
 
 
 def test_a_failure_leaves_no_socket_behind() -> None:
