@@ -176,6 +176,29 @@ test("an interrupt at the service silences its conversation, and nobody asked he
   expect(events.filter(({ type }) => type === "silenced")).toHaveLength(1);
 });
 
+test("what is given while an interrupt is on its way is spoken", async () => {
+  const late: (() => void)[] = [];
+  let isLate = false;
+  class SlowToHear extends WebSocket {
+    override emit(name: string | symbol, ...heard: unknown[]): boolean {
+      if (isLate && name === "message") return late.push(() => super.emit(name, ...heard)) > 0;
+      return super.emit(name, ...heard);
+    }
+  }
+  client.close();
+  open(inject("url"), { contractId: "conversation", WebSocket: SlowToHear });
+  const unwanted = client.speak("{endless}");
+  await next("audio");
+  isLate = true;
+  await fetch(new URL("contracts/conversation/interrupt", inject("url")), { method: "POST" });
+  const wanted = client.speak("Something else.");
+  await delay(0); // it is sent
+  isLate = false;
+  for (const hear of late) hear();
+  expect(await failureOf(unwanted.done)).toBeInstanceOf(SpeechCancelled);
+  expect(await wanted.done).toMatchObject({ utteranceId: wanted.id });
+});
+
 test("an interrupt is told though nothing is pending", async () => {
   client.close();
   open(inject("url"), { contractId: "conversation" });

@@ -238,23 +238,24 @@ export class SpeechClient {
     const speech = this.#speeches.get(error.utteranceId ?? "");
     if (speech === undefined) return;
     if (error.code !== "CANCELLED") this.#player?.end(speech.id); // what has arrived is played to its end
-    else if (!speech.isSilenced) this.#fallSilent(); // somebody else has interrupted us
+    else if (!speech.isSilenced) this.#dropSound(); // somebody else has interrupted us
     this.#over(speech).fail(error);
   }
 
-  /** Of what is pending at the service, each has heard its own end; what has come from there is unwanted. */
+  /** Of what was pending at the service, each has heard its own end; what was given since is still wanted. */
   #interrupted() {
-    this.#player?.flush();
-    const complete = [...this.#speeches.values()].filter((speech) => speech.complete !== null);
-    for (const speech of complete) this.#cutOff(speech);
-    if (complete.length > 0) this.#tell({ type: "silenced" });
+    if ([...this.#speeches.values()].some(({ complete }) => complete !== null)) this.#dropSound();
+  }
+
+  #fallSilent() {
+    for (const speech of this.#speeches.values()) speech.isSilenced = speech.isSent;
+    this.#dropSound();
   }
 
   /** What is still pending at the service hears its end from there; what is only heard here does not. */
-  #fallSilent() {
+  #dropSound() {
     this.#player?.flush();
-    for (const speech of this.#speeches.values()) {
-      speech.isSilenced = speech.isSent;
+    for (const speech of [...this.#speeches.values()]) {
       if (speech.complete !== null) this.#cutOff(speech);
     }
     this.#tell({ type: "silenced" });
