@@ -203,9 +203,10 @@ test("an interrupt is told though nothing is pending", async () => {
   client.close();
   open(inject("url"), { contractId: "conversation" });
   await client.speak("Good morning.").done;
+  const told = next("interrupted");
   const interrupt = new URL("contracts/conversation/interrupt", inject("url"));
   expect(await (await fetch(interrupt, { method: "POST" })).json()).toEqual({ interrupted: 0 });
-  await next("interrupted");
+  await told;
 });
 
 test("closing cancels, and speaking wakes", async () => {
