@@ -17,7 +17,8 @@ from makima_tts.api import spoken_utterance
 from makima_tts.audio import MEDIA_TYPES, OutputFormat, SpeechEncoder, open_encoder
 from makima_tts.backends import ScriptedEngine
 from tests.api.conftest import Run
-from tests.api.service import RunningService
+from tests.api.service import PATIENCE_S, RunningService
+from tests.transport.processes import ServerProcess, eventually
 from tests.voices.conftest import make_voice
 
 URL = "/v1/audio/speech"
@@ -150,13 +151,15 @@ async def test_what_fails_halfway_breaks_off_and_events_say_why(service: Running
 
 
 @pytest.mark.parametrize("text", ["{fail}a", "It breaks {fail} here."])
-async def test_a_failure_is_found_in_the_log_by_the_id_of_its_answer(
-    service: RunningService, capfd: pytest.CaptureFixture[str], text: str
+def test_a_failure_is_found_in_the_log_by_the_id_of_its_answer(
+    scripted_service: ServerProcess, text: str
 ) -> None:
-    async with service.http() as http:
-        answer = await http.post(URL, json={"input": text, "stream_format": "sse"})
+    with httpx.Client(base_url=scripted_service.url, trust_env=False) as http:
+        assert eventually(lambda: http.get("/ready").status_code == 200, within_s=PATIENCE_S)
+        answer = http.post(URL, json={"input": text, "stream_format": "sse"})
     assert "SYNTHESIS_ERROR" in answer.text
-    assert answer.headers["x-request-id"] in capfd.readouterr().out
+    request_id = answer.headers["x-request-id"]
+    assert eventually(lambda: request_id in scripted_service.complaints, within_s=PATIENCE_S)
 
 
 async def test_who_waits_for_events_is_told_that_the_connection_lives(run: Run, tmp_path: Path) -> None:
