@@ -73,11 +73,13 @@ BRACKETED = re.compile(rf"\[({_BRACKETED})\]")
 BRACKETED_BEGUN = re.compile(rf"\[{_BRACKETED}(?:\[[^\[\]{LINE_ENDS}]*+)?\Z")
 FOOTNOTE = re.compile(r"\^\S+")
 _PLACE = r"(?:[^\s()<>]|\([^\s()]*\))*+"
+# No run of spaces is read twice: thousands of them would hold up everybody.
 TARGET = re.compile(
-    rf"\([ \t]*(?:<[^<>\n]*>|{_PLACE})(?:[ \t]+(?:\"[^\"\n]*\"|'[^'\n]*'))?[ \t]*\)|\[[^\[\]\n]*\]"
+    rf"\([ \t]*+(?:<[^<>\n]*>|{_PLACE})[ \t]*+(?:(?<=[ \t])(?:\"[^\"\n]*\"|'[^'\n]*'))?[ \t]*+\)"
+    r"|\[[^\[\]\n]*\]"
 )
 TARGET_BEGUN = re.compile(
-    rf"\([ \t]*(?:<[^<>\n]*>?)?{_PLACE}(?:\([^\s()]*)?(?:[ \t]+(?:[\"'][^\n]*)?)?\Z|\[[^\[\]\n]*\Z"
+    rf"\([ \t]*+(?:<[^<>\n]*>?)?{_PLACE}(?:\([^\s()]*)?[ \t]*+(?:(?<=[ \t])[\"'][^\n]*)?\Z|\[[^\[\]\n]*\Z"
 )
 
 _VALUE = r"(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s\"'<>=]+)"

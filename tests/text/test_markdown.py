@@ -1,6 +1,7 @@
 # ruff: noqa: RUF001 - texts in many scripts; what is read beside what it is read as
 """What marked-up text is spoken as: its words, all of them, and nothing that is only for eyes."""
 
+import time
 from itertools import pairwise
 
 import pytest
@@ -117,6 +118,7 @@ def pieces_in_parts(*parts: str) -> list[Piece]:
 @example(text="https://a.org/" + "b" * 2100, cuts=[])
 @example(text="<a " + "b=c " * 100 + ">", cuts=[])
 @example(text="<!--@a> is --> so.", cuts=[])
+@example(text='[a]( b  "c d" ) [e]( "f g") [h](<i j> \'k\')', cuts=[])
 @example(text="| a |" + " " * 31 + "b | c" + " " * 32 + "| d", cuts=[])
 def test_any_split_is_read_alike(text: str, cuts: list[int]) -> None:
     edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
@@ -133,6 +135,14 @@ def test_every_place_between_spoken_characters_is_one_in_the_text_as_sent(text: 
     assert len(spoken) == len(starts)
     assert starts == sorted(starts)
     assert not starts or (starts[0] >= 0 and starts[-1] < len(text))
+
+
+@pytest.mark.parametrize("text", ["[a](" + "\t" * 1900 + "x", "[a](<b>" + " " * 1900 + "x", "[" * 2000])
+def test_no_text_holds_up_the_others(text: str) -> None:
+    """A pattern that tries a run of spaces in every way takes seconds for these, and all wait for it."""
+    began_s = time.process_time()
+    reading_of(*text)
+    assert time.process_time() - began_s < 3
 
 
 @law
