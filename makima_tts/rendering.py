@@ -20,7 +20,7 @@ from makima_tts.metrics import Metrics
 from makima_tts.saying import Said, Wanted, check_path, known_language
 from makima_tts.settings import Settings, load_settings
 from makima_tts.speech import CloneMode, SpeechEngine, SpeechStream, UtteranceRequest
-from makima_tts.text import pieces_of
+from makima_tts.text import pieces_of, why_silent
 from makima_tts.voices import ResolvedVoice, VoiceManager
 
 _UTTERANCE = "say"
@@ -59,7 +59,7 @@ async def render(wanted: Wanted, engine_name: str, model_id: str | None, manner:
     settings = Settings.model_validate({**load_settings().model_dump(), **chosen})
     pieces = [wanted.text] if manner.raw else _pieces(wanted.text, settings)
     if not "".join(pieces).strip():
-        raise InvalidText("There is nothing to speak in this text; send words or numbers.")
+        raise InvalidText(why_silent(wanted.text))
     frames: list[npt.NDArray[np.int64]] = []
     engine = _engine(settings, wanted, manner, frames)
     async with factory.running(engine):

@@ -38,7 +38,7 @@ BUDGETS_S = {
     "official": 150,
     "page": 240,
     "parity": 180,
-    "protocol": 5,
+    "protocol": 10,
     "qwen3": 240,
     "scheduling": 15,
     "service": 90,

@@ -20,7 +20,7 @@ from makima_tts.api.service import Service
 from makima_tts.audio import OutputFormat, SpeechEncoder, open_encoder
 from makima_tts.errors import Cancelled, InvalidText, TtsError, TtsUnavailable, UtteranceTimeout
 from makima_tts.speech import AudioChunk, SpeechStream, UtteranceRequest
-from makima_tts.text import clean, pieces_of
+from makima_tts.text import clean, pieces_of, why_silent
 
 _Made = TypeVar("_Made")
 _FRAME_S = 0.08
@@ -127,7 +127,7 @@ class SpokenUtterance:
             raise InvalidText(f"The text is too long; send at most {limit} characters.")
         if pieces := pieces_of(self._wanted.text, self._service.limits.text_cleaning):
             return [piece.text for piece in pieces]
-        raise InvalidText("There is nothing to speak in this text; send words or numbers.")
+        raise InvalidText(why_silent(self._wanted.text))
 
     async def _next(self, speech: SpeechStream) -> AudioChunk | None:
         """None at the end."""

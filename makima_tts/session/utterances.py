@@ -44,7 +44,7 @@ from makima_tts.session.tables import (
     UtteranceInput,
     UtteranceState,
 )
-from makima_tts.text import Piece, Segmenter, clean, is_speakable, spoken_of
+from makima_tts.text import Piece, Segmenter, clean, spoken_of, why_silent
 
 _SPEAKING = (UtteranceState.SPEAKING_OPEN, UtteranceState.SPEAKING_CLOSED)
 _OPEN = (UtteranceState.OPEN, UtteranceState.SPEAKING_OPEN)
@@ -179,7 +179,7 @@ class Utterance:
     def close(self, event: Append | Stalled, now_ms: int) -> list[Effect]:
         self._pieces += self._segmenter.finish()
         if not self._pieces:
-            return self._reject(self._why_silent(), now_ms)
+            return self._reject(why_silent(self._text), now_ms)
         if self.speaking:
             self.state = UtteranceState.SPEAKING_CLOSED
             return [*self._feed(now_ms), FinishText(self.id)]
@@ -240,13 +240,6 @@ class Utterance:
         if len(clean(message)) <= limit:
             return False
         return len(clean(spoken_of(message, self.manner.text_cleaning).text)) > limit
-
-    def _why_silent(self) -> str:
-        if is_speakable(self._text):
-            return (
-                "Nothing in this text is spoken, such as a block of code; send words, or textCleaning plain."
-            )
-        return "There is nothing to speak in this text; send words or numbers."
 
     def _reject(self, why: str, now_ms: int) -> list[Effect]:
         return self.fail(SpeechFailed(self.id, InvalidText(why)), now_ms)

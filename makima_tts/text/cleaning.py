@@ -29,6 +29,13 @@ def is_speakable(text: str) -> bool:
     return any(map(str.isalnum, text))
 
 
+def why_silent(text: str) -> str:
+    """For people: why nothing of a text is spoken."""
+    if is_speakable(text):
+        return "Nothing in this text is spoken, such as a block of code; send words."
+    return "There is nothing to speak in this text; send words or numbers."
+
+
 @dataclass(slots=True)
 class Spoken:
     """``starts``: for each character of ``text`` where it begins in the text as received.

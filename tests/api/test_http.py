@@ -108,6 +108,13 @@ async def test_failures_before_the_first_byte_have_a_status_and_a_code(
     await service.until_idle()
 
 
+async def test_who_sends_code_alone_is_told_why_nothing_is_heard(service: RunningService) -> None:
+    async with service.http() as http:
+        answer = await http.post("/api/v1/tts", json={"text": "```py\nx = 1\n```"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "INVALID_TEXT")
+    assert "block of code" in answer.json()["error"]["message"]
+
+
 async def test_null_means_absent_and_half_a_character_is_no_text(service: RunningService) -> None:
     async with service.http() as http:
         optional = dict.fromkeys(["voice", "language", "format", "sampleRate", "seed"])

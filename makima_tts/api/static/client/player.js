@@ -46,6 +46,11 @@ export const hasWorklets = () => typeof AudioWorkletNode === "function" && isSec
  */
 export async function openPlayer(sampleRateHz, options) {
   const context = new AudioContext({ sampleRate: sampleRateHz, latencyHint: "interactive" });
-  if (hasWorklets()) return WorkletPlayer.open(context, options);
-  return new ScheduledPlayer(context, options);
+  if (!hasWorklets()) return new ScheduledPlayer(context, options);
+  try {
+    return await WorkletPlayer.open(context, options);
+  } catch (failure) {
+    void context.close(); // a page may have a few of them only
+    throw failure;
+  }
 }
