@@ -16,7 +16,7 @@ from makima_tts.client import ServiceUnreachable
 from makima_tts.protocol import Ready, language_tag
 
 _HTTP_TIMEOUT_S = 5.0
-_OURS = Attribution("makima-tts", "https://pypi.org/project/makima-tts/")
+_OURS = Attribution("makima-tts", "")
 
 
 class _Voice(BaseModel):
