@@ -16,11 +16,11 @@ from unittest import mock
 
 from bench.sides import LANGUAGE, TEXT, Clock, Figures
 from bench.voices import VOICE, write_voice
-from makima_tts.engine import ModelChoice, Qwen3Engine
-from makima_tts.engine.runner import Runner
-from makima_tts.engine.slots import Lease, Slots
-from makima_tts.engine.steps import Steps
-from makima_tts.engine.voices import LoadedVoice, LoadedVoices
+from makima_tts.engines.qwen3 import ModelChoice, Qwen3Engine
+from makima_tts.engines.qwen3.runner import Runner
+from makima_tts.engines.qwen3.slots import Lease, Slots
+from makima_tts.engines.qwen3.steps import Steps
+from makima_tts.engines.qwen3.voices import LoadedVoice, LoadedVoices
 from makima_tts.metrics import Metrics
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel

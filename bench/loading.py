@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.served_precisions import ANYWHERE, PRECISIONS
 from makima_tts.model import CpuPrecision
-from makima_tts.model.checkpoint import Checkpoint
+from makima_tts.model.checkpoint.folder import Checkpoint
 from makima_tts.model.devices import arithmetic_of, device_of
 from makima_tts.model.speech_model import SpeechModel
 

@@ -15,9 +15,9 @@ from bench.engine_alone import EngineAlone
 from bench.frame_time import top_operators, where_time_goes
 from bench.loading import load_model
 from bench.sides import CHUNK_FRAMES, LANGUAGE, TEXT, Clock, Figures, frames_of, median
-from makima_tts.engine import Manner
-from makima_tts.engine.capacity import bytes_in
-from makima_tts.engine.runner import Runner
+from makima_tts.engines.qwen3 import Manner
+from makima_tts.engines.qwen3.capacity import bytes_in
+from makima_tts.engines.qwen3.runner import Runner
 from makima_tts.model.prompt import Prompt
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.voice_encoding import Arrays, encode_voice, voice_from

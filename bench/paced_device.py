@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from torch import Tensor
 
-from makima_tts.engine.runner import Made, Sound
+from makima_tts.engines.qwen3.runner import Made, Sound
 from makima_tts.model.frames import PromptPart, parts_of
 from makima_tts.model.layers import KeyValueCache
 from makima_tts.model.prompt import Prompt

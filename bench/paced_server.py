@@ -11,7 +11,7 @@ from unittest import mock
 
 from bench.paced_device import LATENESS, PacedRunner, write_lateness
 from makima_tts.cli import main
-from makima_tts.engine import thread
+from makima_tts.engines.qwen3 import thread
 
 if __name__ == "__main__":
     signal.signal(signal.SIGUSR1, lambda *_: write_lateness(Path(os.environ[LATENESS])))

@@ -27,8 +27,8 @@ from bench.loading import PRECISIONS, load_model
 from bench.make_checkpoint import checkpoint_in
 from bench.report import circumstances, table
 from makima_tts.model import CpuPrecision
+from makima_tts.model.checkpoint.config import CONTROL_IDS
 from makima_tts.model.choices import FrameChoices
-from makima_tts.model.config import CONTROL_IDS
 from makima_tts.model.frame_state import FrameState
 from makima_tts.model.frames import FrameMaker, parts_of
 from makima_tts.model.sampling import Sampling

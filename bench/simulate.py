@@ -22,7 +22,7 @@ from bench.report import table
 from bench.simulate_clients import figures, served
 from bench.simulate_engine import Heard, Machine, Policy, Replica, everybody, in_order_of
 from bench.simulate_traces import Arrival, bursts, poisson, stored
-from makima_tts.engine.scheduler import Order
+from makima_tts.engines.qwen3.scheduler import Order
 
 PLOTS = Path(__file__).parents[1] / "docs" / "plots"
 

@@ -3,8 +3,8 @@
 In: what things take on a machine, a policy, who asks when. Out: what each of them heard, and when. Does not
 know: models, sound, real time.
 
-Turns are those of ``makima_tts.engine.thread``: plan, read, step, decode, a slice of a voice. A text is
-pieces with a prompt each; how long it takes to say is not what was guessed of it.
+Turns are those of ``makima_tts.engines.qwen3.thread``: plan, read, step, decode, a slice of a voice. A text
+is pieces with a prompt each; how long it takes to say is not what was guessed of it.
 """
 
 from collections import defaultdict, deque
@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from random import Random
 
 from bench.simulate_traces import Arrival
-from makima_tts.engine.admission import HEADROOM, Admission, AdmissionRule, Load
-from makima_tts.engine.costs import CostMeter, Costs
-from makima_tts.engine.ramp import next_chunk_frames
-from makima_tts.engine.scheduler import Order, Standing, StepPlan, plan_step
-from makima_tts.engine.slots import Lease, Slots
+from makima_tts.engines.qwen3.admission import HEADROOM, Admission, AdmissionRule, Load
+from makima_tts.engines.qwen3.costs import CostMeter, Costs
+from makima_tts.engines.qwen3.ramp import next_chunk_frames
+from makima_tts.engines.qwen3.scheduler import Order, Standing, StepPlan, plan_step
+from makima_tts.engines.qwen3.slots import Lease, Slots
 from makima_tts.speech import ListenerClock
 
 FRAME_S = 0.08

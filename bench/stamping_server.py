@@ -16,9 +16,10 @@ import time
 import numpy as np
 
 from bench.stamps import write_stamp
-from makima_tts import factory, logs, server
+from makima_tts import factory, logs
 from makima_tts.errors import VoiceNotFound
 from makima_tts.protocol import LANGUAGES
+from makima_tts.server import process as server
 from makima_tts.settings import load_settings
 from makima_tts.speech import (
     AudioChunk,

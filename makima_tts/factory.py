@@ -15,8 +15,9 @@ from limits.strategies import MovingWindowRateLimiter
 
 from makima_tts.api.app import create_app
 from makima_tts.api.service import Service
-from makima_tts.backends import OfficialEngine, PreviewEngine, ScriptedEngine
-from makima_tts.backends.qwen3_needs import (
+from makima_tts.engines import OfficialEngine, PreviewEngine, ScriptedEngine
+from makima_tts.engines.qwen3 import FrameWatcher, Manner, ModelChoice, Qwen3Engine
+from makima_tts.engines.qwen3_needs import (
     OFFICIAL_PACKAGES,
     OFFICIAL_REMEDY,
     PACKAGES,
@@ -24,7 +25,6 @@ from makima_tts.backends.qwen3_needs import (
     missing_packages,
     qwen3_lacks,
 )
-from makima_tts.engine import FrameWatcher, Manner, ModelChoice, Qwen3Engine
 from makima_tts.errors import TtsUnavailable
 from makima_tts.metrics import Metrics
 from makima_tts.protocol import Limits

@@ -11,7 +11,7 @@ from dotenv import dotenv_values
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from makima_tts.engine import AdmissionRule
+from makima_tts.engines.qwen3 import AdmissionRule
 from makima_tts.model import CpuPrecision, Precision
 from makima_tts.protocol.formats import TextCleaning
 from makima_tts.voices.manifest import is_voice_id

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from makima_tts.model.checkpoint import Checkpoint
+from makima_tts.model.checkpoint.folder import Checkpoint
 from makima_tts.model.speech_model import SpeechModel
 from tests.checkpoints import SHAPES, write_checkpoint
 from tests.ending_checkpoint import write_ending_checkpoint

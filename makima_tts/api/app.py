@@ -15,14 +15,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from makima_tts import __version__
 from makima_tts.api.failures import ErrorBody, install_failures, speaks_openai
 from makima_tts.api.guards import BodyLimit, OriginGuard, UploadGate
-from makima_tts.api.openai_errors import OpenAIErrorBody
-from makima_tts.api.openai_voices import OpenAIVoices
-from makima_tts.api.routes_openai import openai_router
-from makima_tts.api.routes_openai_voices import openai_voices_router
-from makima_tts.api.routes_ops import STATIC, ops_router
-from makima_tts.api.routes_speak import speak_router
-from makima_tts.api.routes_tts import tts_router
-from makima_tts.api.routes_voices import voices_router
+from makima_tts.api.native.ops import STATIC, ops_router
+from makima_tts.api.native.speak import speak_router
+from makima_tts.api.native.tts import tts_router
+from makima_tts.api.native.voices import voices_router
+from makima_tts.api.openai.errors import OpenAIErrorBody
+from makima_tts.api.openai.speech import openai_router
+from makima_tts.api.openai.voice_names import OpenAIVoices
+from makima_tts.api.openai.voices import openai_voices_router
 from makima_tts.api.service import Service
 
 _DESCRIPTION = """Streaming text-to-speech. The main way in is the WebSocket `/api/v1/speak`

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from makima_tts.api.openai_errors import openai_error_body, param_of
+from makima_tts.api.openai.errors import openai_error_body, param_of
 from makima_tts.errors import Fault, InvalidMessage, PayloadTooLarge, TtsError
 
 _log = structlog.get_logger(__name__)

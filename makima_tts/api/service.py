@@ -10,8 +10,8 @@ from typing import Protocol
 
 import structlog
 
-from makima_tts.api.contracts import Contracts, Interruptible
 from makima_tts.api.engine_life import EngineLife
+from makima_tts.api.native.contracts import Contracts, Interruptible
 from makima_tts.metrics import Metrics
 from makima_tts.protocol import Limits
 from makima_tts.speech import SpeechEngine

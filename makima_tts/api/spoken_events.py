@@ -10,7 +10,7 @@ import base64
 import json
 from collections.abc import Mapping
 
-from makima_tts.api.openai_errors import openai_error_body, param_of
+from makima_tts.api.openai.errors import openai_error_body, param_of
 from makima_tts.api.spoken_utterance import SpokenUtterance
 from makima_tts.errors import TtsError
 

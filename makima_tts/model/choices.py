@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from makima_tts.model.config import TalkerConfig
+from makima_tts.model.checkpoint.config import TalkerConfig
 from makima_tts.model.frame_state import FrameState
 from makima_tts.model.randomness import uniform
 from makima_tts.model.sampling import choose, forbid, penalize, suppressed_ids

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from makima_tts.model.config import PredictorConfig
+from makima_tts.model.checkpoint.config import PredictorConfig
+from makima_tts.model.checkpoint.weights import Weights
 from makima_tts.model.layers import KeyValueCache, LayerStack, Product, Span
 from makima_tts.model.weight_kinds import WeightKind
-from makima_tts.model.weights import Weights
 
 # Logits [B, V] of a codebook → the chosen ids, int64 [B].
 Choose = Callable[[Tensor, int], Tensor]

@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from makima_tts.model.checkpoint.config import CodecDecoderConfig
+from makima_tts.model.checkpoint.weights import Weights
 from makima_tts.model.codec_layers import CausalConv, Convolution, FrameUpsampler, WaveDecoder
 from makima_tts.model.codec_state import CodecState, HistoryPlan
 from makima_tts.model.codec_transformer import MAX_FRAMES, CodecTransformer, FrameTransformer, ring_frames
-from makima_tts.model.config import CodecDecoderConfig
-from makima_tts.model.weights import Weights
 
 __all__ = ["CodecDecoder", "CodecState"]
 

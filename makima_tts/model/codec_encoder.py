@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from makima_tts.errors import InvalidClip
+from makima_tts.model.checkpoint.config import CodecEncoderConfig
+from makima_tts.model.checkpoint.weights import Weights
 from makima_tts.model.codec_encoder_convs import EncoderConv, Pasts, WaveEncoder
 from makima_tts.model.codec_encoder_transformer import EncoderTransformer
 from makima_tts.model.codec_quantizer import SplitQuantizer
-from makima_tts.model.config import CodecEncoderConfig
 from makima_tts.model.pace import Pace
-from makima_tts.model.weights import Weights
 
 # The transformer runs at twice the frame rate; what follows it halves that.
 _POSITIONS_PER_FRAME = 2

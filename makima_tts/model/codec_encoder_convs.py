@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from makima_tts.model.config import CodecEncoderConfig
-from makima_tts.model.weights import Weights
+from makima_tts.model.checkpoint.config import CodecEncoderConfig
+from makima_tts.model.checkpoint.weights import Weights
 
 # By the name of a convolution: its last inputs, [K', C]. Empty is the beginning of a clip.
 Pasts = dict[str, Tensor]

@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from makima_tts.model.config import CodecEncoderConfig
+from makima_tts.model.checkpoint.config import CodecEncoderConfig
+from makima_tts.model.checkpoint.weights import Weights
 from makima_tts.model.layers import ACTIVATIONS, Rotation
 from makima_tts.model.pace import Pace
-from makima_tts.model.weights import Weights
 
 
 @dataclass(slots=True)

@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from makima_tts.model.checkpoint.config import CodecDecoderConfig
+from makima_tts.model.checkpoint.weights import Weights
 from makima_tts.model.codec_state import HistoryPlan, Past
-from makima_tts.model.config import CodecDecoderConfig
-from makima_tts.model.weights import Weights
 
 _KERNEL = 7
 _DILATIONS = (1, 3, 9)

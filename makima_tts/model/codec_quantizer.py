@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from makima_tts.model.config import CodecEncoderConfig
+from makima_tts.model.checkpoint.config import CodecEncoderConfig
+from makima_tts.model.checkpoint.weights import Weights
 from makima_tts.model.pace import Pace
-from makima_tts.model.weights import Weights
 
 # Below it, a code's usage counts as this much.
 _LEAST_USAGE = 1e-5

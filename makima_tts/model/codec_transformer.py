@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from makima_tts.model.checkpoint.config import CodecDecoderConfig
+from makima_tts.model.checkpoint.weights import Weights
 from makima_tts.model.codec_state import CodecState
-from makima_tts.model.config import CodecDecoderConfig
 from makima_tts.model.layers import ACTIVATIONS
-from makima_tts.model.weights import Weights
 
 # How many frames a call may bring: their keys are written to the ring before any of them looks back.
 MAX_FRAMES = 8

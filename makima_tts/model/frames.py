@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from makima_tts.model.checkpoint.config import TalkerConfig
 from makima_tts.model.choices import Choosing
 from makima_tts.model.code_predictor import CodePredictor
-from makima_tts.model.config import TalkerConfig
 from makima_tts.model.frame_state import FrameState
 from makima_tts.model.layers import KeyValueCache, Passage, Span
 from makima_tts.model.prompt import Prompt

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from makima_tts.model.config import Activation, TransformerConfig
-from makima_tts.model.weights import Weights
+from makima_tts.model.checkpoint.config import Activation, TransformerConfig
+from makima_tts.model.checkpoint.weights import Weights
 
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.gelu}
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from makima_tts.model.checkpoint.config import CodecDecoderConfig
 from makima_tts.model.codec import CodecDecoder, CodecState, LayerByLayer
 from makima_tts.model.codec_layers import (
     LAYER_NORM_EPS,
@@ -24,7 +25,6 @@ from makima_tts.model.codec_layers import (
     WaveDecoder,
 )
 from makima_tts.model.codec_transformer import CodecTransformer, Layer
-from makima_tts.model.config import CodecDecoderConfig
 from makima_tts.model.layers import Rotation
 from makima_tts.model.native.convolutions import Mixing, PackedConvolution, SnakeFactors, gelu_
 from makima_tts.model.native.kernels import Places, QuantizedLayer, QuantizedMatrix, QuantizedStack

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from makima_tts.model.checkpoint.config import ModelConfig, TalkerConfig
 from makima_tts.model.code_predictor import CodePredictor
-from makima_tts.model.config import ModelConfig, TalkerConfig
 from makima_tts.model.talker import Talker
 from makima_tts.model.transfers import sent
 from makima_tts.protocol import AUTO

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from makima_tts.model.config import TransformerConfig
+from makima_tts.model.checkpoint.config import TransformerConfig
+from makima_tts.model.checkpoint.weights import Weights
 from makima_tts.model.layers import KeyValueCache, Layer, Passage, Rotation, Span
 from makima_tts.model.native.kernels import Places, QuantizedLayer, QuantizedMatrix, QuantizedStack
-from makima_tts.model.weights import Weights
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from makima_tts.model.config import CONTROL_IDS, GenerationConfig, TalkerConfig
+from makima_tts.model.checkpoint.config import CONTROL_IDS, GenerationConfig, TalkerConfig
 
 MIN_FRAMES = 2
 

@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from makima_tts.errors import InvalidClip
-from makima_tts.model.config import SpeakerEncoderConfig
+from makima_tts.model.checkpoint.config import SpeakerEncoderConfig
+from makima_tts.model.checkpoint.weights import Weights
 from makima_tts.model.mel_spectrogram import HOP_SAMPLES, WINDOW_SAMPLES, MelSpectrogram, mirrored
 from makima_tts.model.pace import Pace
-from makima_tts.model.weights import Weights
 
 Work = Generator[None, None, Tensor]
 

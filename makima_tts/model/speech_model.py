@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from makima_tts.model import codec_output
-from makima_tts.model.checkpoint import Checkpoint, unexplained
+from makima_tts.model.checkpoint.config import ModelConfig, TalkerConfig
+from makima_tts.model.checkpoint.folder import Checkpoint, unexplained
+from makima_tts.model.checkpoint.weights import Weights
 from makima_tts.model.choices import Choosing, TorchChoosing
 from makima_tts.model.code_predictor import CodePredictor
 from makima_tts.model.codec import CodecDecoder
 from makima_tts.model.codec_encoder import CodecEncoder
-from makima_tts.model.config import ModelConfig, TalkerConfig
 from makima_tts.model.devices import settle
 from makima_tts.model.frames import FrameMaker
 from makima_tts.model.prompt import PromptWriter
@@ -24,7 +25,6 @@ from makima_tts.model.speaker_encoder import SpeakerEncoder
 from makima_tts.model.talker import Talker
 from makima_tts.model.tokenizer import TextTokenizer
 from makima_tts.model.weight_kinds import WeightKind
-from makima_tts.model.weights import Weights
 
 # float32 [B, F * samples], F and a sample rate → what leaves the codec, see codec_output.py.
 Finishing = Callable[[Tensor, int, int], tuple[Tensor, Tensor, Tensor]]
@@ -128,7 +128,7 @@ class SpeechModel:
 def _choosing(config: TalkerConfig, device: torch.device, kind: WeightKind) -> Choosing:
     if not kind.kernels:
         return TorchChoosing(config, device)
-    from makima_tts.model.gpu.choices import GpuChoosing  # noqa: PLC0415 - needs Triton
+    from makima_tts.model.triton.choices import GpuChoosing  # noqa: PLC0415 - needs Triton
 
     return GpuChoosing(config, device)
 
@@ -136,7 +136,7 @@ def _choosing(config: TalkerConfig, device: torch.device, kind: WeightKind) -> C
 def _finishing(kind: WeightKind) -> Finishing:
     if not kind.kernels:
         return codec_output.finish
-    from makima_tts.model.gpu.finishing import finish  # noqa: PLC0415
+    from makima_tts.model.triton.finishing import finish  # noqa: PLC0415
 
     return finish
 
@@ -144,7 +144,7 @@ def _finishing(kind: WeightKind) -> Finishing:
 def _decoder(config: ModelConfig, weights: Weights, kind: WeightKind) -> CodecDecoder:
     decoder = CodecDecoder.load(config.codec.decoder_config, weights)
     if kind.kernels:
-        from makima_tts.model.gpu.codec import fastest_codec, fused  # noqa: PLC0415
+        from makima_tts.model.triton.codec import fastest_codec, fused  # noqa: PLC0415
 
         return fastest_codec([fused(decoder), decoder])
     if kind.bits is None:

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from makima_tts.model.config import TalkerConfig
+from makima_tts.model.checkpoint.config import TalkerConfig
+from makima_tts.model.checkpoint.weights import Weights
 from makima_tts.model.layers import ACTIVATIONS, KeyValueCache, LayerStack, Passage, Product, Span
 from makima_tts.model.transfers import sent
 from makima_tts.model.weight_kinds import WeightKind
-from makima_tts.model.weights import Weights
 
 # Of text rows in one product. Always as many: how many there are decides the last bits, and a text has the
 # same rows however much of it comes at a time.

@@ -11,10 +11,10 @@ import structlog
 import torch
 from torch import Tensor
 
-from makima_tts.model.config import TransformerConfig
-from makima_tts.model.gpu.availability import kernels_lack
+from makima_tts.model.checkpoint.config import TransformerConfig
+from makima_tts.model.checkpoint.weights import Weights
 from makima_tts.model.layers import LayerStack, Matrix, Product, Transformer
-from makima_tts.model.weights import Weights
+from makima_tts.model.triton.availability import kernels_lack
 
 # Heads decide about codes and are a tenth of the weights: they never have fewer bits.
 _HEAD_BITS = 8
@@ -48,7 +48,7 @@ class WeightKind:
     ) -> LayerStack:
         """``positions``: how many there may be."""
         if self.kernels:
-            from makima_tts.model.gpu.stack import GpuTransformer  # noqa: PLC0415 - needs Triton
+            from makima_tts.model.triton.stack import GpuTransformer  # noqa: PLC0415 - needs Triton
 
             return GpuTransformer.load(config, weights, window_of, positions)
         if self.bits is None:
@@ -67,7 +67,7 @@ class WeightKind:
 
     def _matrix(self, weight: Tensor, bias: Tensor | None, *, wide: bool) -> Product:
         if self.kernels:
-            from makima_tts.model.gpu.products import GpuMatrix  # noqa: PLC0415
+            from makima_tts.model.triton.products import GpuMatrix  # noqa: PLC0415
 
             return GpuMatrix(weight, bias, wide)
         if self.bits is None:

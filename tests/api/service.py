@@ -18,11 +18,11 @@ from websockets.exceptions import ConnectionClosed
 
 from makima_tts import factory
 from makima_tts.api.service import Service
-from makima_tts.backends import ScriptedEngine
-from makima_tts.listening import listen_on, url_of
+from makima_tts.engines import ScriptedEngine
+from makima_tts.server.sockets import listen_on, url_of
+from makima_tts.server.transport import TransportConfig
 from makima_tts.settings import Settings
 from makima_tts.speech import SpeechEngine
-from makima_tts.transport import TransportConfig
 
 PATIENCE_S = 20.0
 

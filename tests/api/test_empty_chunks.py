@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from makima_tts.api import pump
-from makima_tts.backends import ScriptedEngine
+from makima_tts.engines import ScriptedEngine
 from makima_tts.speech import AudioChunk, SpeechSink, SpeechStream, UtteranceRequest
 from tests.api.service import RunningService, running
 

@@ -15,7 +15,7 @@ import soundfile
 
 from makima_tts.api import guards
 from makima_tts.audio import MEDIA_TYPES, rate_of
-from makima_tts.backends import ScriptedEngine
+from makima_tts.engines import ScriptedEngine
 from tests.api.conftest import Run
 from tests.api.service import RunningService
 from tests.audio.streams import decoded

@@ -15,7 +15,7 @@ import pytest
 
 from makima_tts.api import spoken_utterance
 from makima_tts.audio import MEDIA_TYPES, OutputFormat, SpeechEncoder, open_encoder
-from makima_tts.backends import ScriptedEngine
+from makima_tts.engines import ScriptedEngine
 from tests.api.conftest import Run
 from tests.api.service import PATIENCE_S, RunningService
 from tests.transport.processes import ServerProcess, eventually

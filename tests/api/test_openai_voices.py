@@ -7,7 +7,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from makima_tts.backends import ScriptedEngine
+from makima_tts.engines import ScriptedEngine
 from makima_tts.settings import Settings
 from tests.api.conftest import Run
 from tests.api.service import RunningService

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from makima_tts.backends import ScriptedEngine
+from makima_tts.engines import ScriptedEngine
 from tests.api.conftest import Run
 from tests.api.service import RunningService
 

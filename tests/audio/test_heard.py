@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from makima_tts.audio import OutputFormat, rate_of
-from makima_tts.backends import PreviewEngine
+from makima_tts.engines import PreviewEngine
 from makima_tts.speech import UtteranceRequest
 from tests.audio.streams import Samples, decoded, encoded, frames_of
 from tests.sentences import SENTENCES

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from makima_tts.checking import AIM, in_words
+from makima_tts.cli.checking import AIM, in_words
 from makima_tts.protocol import LANGUAGES
 from tests.cli.conftest import Done, Run
 from tests.small_models import ENDING, checkpoint_folder
@@ -28,7 +28,7 @@ def test_a_voice_is_tried_in_its_language(language: str, run: Run, tmp_path: Pat
 
 
 def test_every_language_has_a_sentence() -> None:
-    from makima_tts.checking import _SENTENCES
+    from makima_tts.cli.checking import _SENTENCES
 
     assert tuple(sorted(_SENTENCES)) == LANGUAGES
 

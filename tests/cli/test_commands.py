@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from makima_tts.backends import qwen3_needs
+from makima_tts.engines import qwen3_needs
 from tests.cli.conftest import Run
 from tests.sentences import SENTENCES
 from tests.transcribe import transcribe, word_error_rate

@@ -11,7 +11,7 @@ from jsonschema import Draft7Validator
 from openapi_spec_validator import validate
 
 from makima_tts import __version__
-from makima_tts.backends import ScriptedEngine
+from makima_tts.engines import ScriptedEngine
 from makima_tts.factory import build_app, build_service
 from makima_tts.protocol import asyncapi_document
 from makima_tts.settings import Settings

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pytest
 import pytest_asyncio
 
-from makima_tts.backends import PreviewEngine, ScriptedEngine
-from makima_tts.engine import ModelChoice, Qwen3Engine
+from makima_tts.engines import PreviewEngine, ScriptedEngine
+from makima_tts.engines.qwen3 import ModelChoice, Qwen3Engine
 from makima_tts.errors import Cancelled, InvalidText, TtsUnavailable, VoiceNotFound
 from makima_tts.protocol import LANGUAGES, SAMPLE_RATES_HZ
 from makima_tts.speech import (

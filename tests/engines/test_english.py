@@ -6,7 +6,7 @@ import sys
 import pytest
 from hibari.g2p import G2P
 
-from makima_tts.backends.english import readable
+from makima_tts.engines.english import readable
 from makima_tts.errors import InvalidText
 
 
@@ -58,7 +58,7 @@ def test_a_text_cannot_dictate_phonemes() -> None:
 
 
 def test_importing_the_engines_imports_no_model() -> None:
-    script = "import sys, makima_tts.backends; print(*sys.modules)"
+    script = "import sys, makima_tts.engines; print(*sys.modules)"
     imported = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout

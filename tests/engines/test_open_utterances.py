@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from makima_tts.backends import ScriptedEngine
-from makima_tts.backends.open_utterances import OpenUtterances
+from makima_tts.engines import ScriptedEngine
+from makima_tts.engines.open_utterances import OpenUtterances
 from makima_tts.errors import Cancelled, SynthesisError
 from makima_tts.speech import FinishReason, SpeechSink, UtteranceRequest
 

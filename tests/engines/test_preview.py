@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from makima_tts.backends import PreviewEngine
-from makima_tts.backends.hibari_voice import SAMPLE_RATE_HZ
-from makima_tts.backends.preview import LARGEST_CHUNK_SAMPLES
-from makima_tts.backends.whole_pieces import FIRST_CHUNK_SAMPLES
+from makima_tts.engines import PreviewEngine
+from makima_tts.engines.hibari_voice import SAMPLE_RATE_HZ
+from makima_tts.engines.preview import LARGEST_CHUNK_SAMPLES
+from makima_tts.engines.whole_pieces import FIRST_CHUNK_SAMPLES
 from makima_tts.errors import InvalidText, TtsUnavailable
 from makima_tts.speech import AudioChunk, UtteranceRequest
 

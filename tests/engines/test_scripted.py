@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from makima_tts.backends import ScriptedEngine
-from makima_tts.backends.scripted import BUFFER_SAMPLES, FRAME_SAMPLES, OWN_TONE_HZ, SAMPLE_RATE_HZ
+from makima_tts.engines import ScriptedEngine
+from makima_tts.engines.scripted import BUFFER_SAMPLES, FRAME_SAMPLES, OWN_TONE_HZ, SAMPLE_RATE_HZ
 from makima_tts.errors import (
     Cancelled,
     GpuOutOfMemory,

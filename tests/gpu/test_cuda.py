@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from makima_tts.audio import as_float
-from makima_tts.engine import ModelChoice, Qwen3Engine
-from makima_tts.engine import runner as runners
-from makima_tts.engine.captured import Captured
-from makima_tts.engine.graphs import nothing_captured
-from makima_tts.engine.runner import Runner
-from makima_tts.model.checkpoint import Checkpoint
+from makima_tts.engines.qwen3 import ModelChoice, Qwen3Engine
+from makima_tts.engines.qwen3 import runner as runners
+from makima_tts.engines.qwen3.captured import Captured
+from makima_tts.engines.qwen3.graphs import nothing_captured
+from makima_tts.engines.qwen3.runner import Runner
+from makima_tts.model.checkpoint.folder import Checkpoint
 from makima_tts.model.prompt import VoiceRows
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel

@@ -10,11 +10,11 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from makima_tts.model.checkpoint.config import CODEC_CONFIG, CodecConfig
+from makima_tts.model.checkpoint.weights import weights_in_memory
 from makima_tts.model.codec import CodecDecoder, CodecState, LayerByLayer
 from makima_tts.model.codec_layers import WaveDecoder
-from makima_tts.model.config import CODEC_CONFIG, CodecConfig
-from makima_tts.model.gpu.codec import fused
-from makima_tts.model.weights import weights_in_memory
+from makima_tts.model.triton.codec import fused
 from tests.model.small_codecs import codec_decoder, codec_weights
 from tests.small_models import checkpoint_folder
 

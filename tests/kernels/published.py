@@ -17,14 +17,14 @@ import torch
 import triton
 from torch import Tensor
 
-from makima_tts.model.config import TransformerConfig
-from makima_tts.model.gpu.attention import TritonAttention
-from makima_tts.model.gpu.choosing import FirstCodes, choose, choose_first
-from makima_tts.model.gpu.products import GpuMatrix
-from makima_tts.model.gpu.random_numbers import uniform
-from makima_tts.model.gpu.stack import GpuTransformer
+from makima_tts.model.checkpoint.config import TransformerConfig
 from makima_tts.model.layers import KeyValueCache, Layer, Rotation, Span, Transformer
 from makima_tts.model.sampling import RuleRows
+from makima_tts.model.triton.attention import TritonAttention
+from makima_tts.model.triton.choosing import FirstCodes, choose, choose_first
+from makima_tts.model.triton.products import GpuMatrix
+from makima_tts.model.triton.random_numbers import uniform
+from makima_tts.model.triton.stack import GpuTransformer
 from tests.kernels.offline import Launch, launches_of
 
 SLOTS, POSITIONS, CODEBOOKS = 256, 2048, 16

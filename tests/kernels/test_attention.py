@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from makima_tts.model.gpu.attention import (
+from makima_tts.model.layers import Span, attend
+from makima_tts.model.triton.attention import (
     Attention,
     Example,
     FlashAttention,
@@ -13,8 +14,7 @@ from makima_tts.model.gpu.attention import (
     fastest_attention,
     lawful,
 )
-from makima_tts.model.gpu.rows import Places
-from makima_tts.model.layers import Span, attend
+from makima_tts.model.triton.rows import Places
 from tests.kernels.places import DEVICE, DTYPES, numbers
 
 POSITIONS = 150

@@ -7,8 +7,8 @@ import pytest
 import torch
 from structlog.testing import capture_logs
 
-from makima_tts.model.gpu import availability
-from makima_tts.model.gpu.availability import kernels_lack
+from makima_tts.model.triton import availability
+from makima_tts.model.triton.availability import kernels_lack
 from makima_tts.model.weight_kinds import WeightKind
 
 CUDA = torch.device("cuda", 0)

@@ -8,9 +8,9 @@ import random
 import torch
 from torch import Tensor
 
-from makima_tts.model.gpu.choosing import FirstCodes, choose, choose_first
 from makima_tts.model.sampling import RuleRows, SamplingRule, forbid, penalize, probabilities
 from makima_tts.model.sampling import choose as choose_in_torch
+from makima_tts.model.triton.choosing import FirstCodes, choose, choose_first
 from tests.kernels.places import DEVICE, numbers
 
 ROWS = 20

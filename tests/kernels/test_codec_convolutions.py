@@ -10,12 +10,12 @@ from torch import Tensor
 from makima_tts.model.codec import Codebooks
 from makima_tts.model.codec_layers import CausalConv, ConvNeXt, Snake, WaveBlock
 from makima_tts.model.codec_state import HistoryPlan, Past
-from makima_tts.model.gpu.activations import SILU
-from makima_tts.model.gpu.codec import FusedBlock
-from makima_tts.model.gpu.codec_ends import CodeSums, Samples
-from makima_tts.model.gpu.convolutions import FusedConvolution, Next, tile_of
-from makima_tts.model.gpu.mixing import FusedNext
-from makima_tts.model.gpu.pasts import Arena, Stretch
+from makima_tts.model.triton.activations import SILU
+from makima_tts.model.triton.codec import FusedBlock
+from makima_tts.model.triton.codec_ends import CodeSums, Samples
+from makima_tts.model.triton.convolutions import FusedConvolution, Next, tile_of
+from makima_tts.model.triton.mixing import FusedNext
+from makima_tts.model.triton.pasts import Arena, Stretch
 from tests.kernels.codecs import DEVICE, copied, layers, numbers, slots, used_state, wave
 
 # Of five slots, not in their order.

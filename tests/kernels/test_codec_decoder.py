@@ -11,10 +11,10 @@ from torch import Tensor
 
 from makima_tts.model.codec import CodecDecoder, CodecState
 from makima_tts.model.codec_transformer import CodecTransformer
-from makima_tts.model.gpu.codec import fastest_codec, fused
-from makima_tts.model.gpu.codec_transformer import FusedTransformer
-from makima_tts.model.gpu.convolutions import Next
-from makima_tts.model.gpu.pasts import Stretch
+from makima_tts.model.triton.codec import fastest_codec, fused
+from makima_tts.model.triton.codec_transformer import FusedTransformer
+from makima_tts.model.triton.convolutions import Next
+from makima_tts.model.triton.pasts import Stretch
 from tests.kernels.codecs import (
     DEVICE,
     codes,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from makima_tts.audio.pcm import PcmEncoder
 from makima_tts.model import codec_output
-from makima_tts.model.gpu import finishing
+from makima_tts.model.triton import finishing
 from tests.kernels.codecs import DEVICE, numbers
 
 RATE_HZ = 24_000

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from makima_tts.engine import runner as runners
-from makima_tts.engine.captured import Captured
-from makima_tts.engine.graphs import nothing_captured
-from makima_tts.engine.runner import Runner
+from makima_tts.engines.qwen3 import runner as runners
+from makima_tts.engines.qwen3.captured import Captured
+from makima_tts.engines.qwen3.graphs import nothing_captured
+from makima_tts.engines.qwen3.runner import Runner
 from makima_tts.model import weight_kinds
-from makima_tts.model.checkpoint import Checkpoint
-from makima_tts.model.gpu import products
-from makima_tts.model.gpu.stack import GpuTransformer
+from makima_tts.model.checkpoint.folder import Checkpoint
 from makima_tts.model.prompt import VoiceRows
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
+from makima_tts.model.triton import products
+from makima_tts.model.triton.stack import GpuTransformer
 from tests.kernels.places import DEVICE
 from tests.small_models import ENDING, checkpoint_folder, small_model
 

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from makima_tts.model.config import Activation
-from makima_tts.model.gpu import products
-from makima_tts.model.gpu.products import (
+from makima_tts.model.checkpoint.config import Activation
+from makima_tts.model.triton import products
+from makima_tts.model.triton.products import (
     ROWS,
     GpuMatrix,
     gated_product,

@@ -3,7 +3,7 @@
 import torch
 
 from makima_tts.model import randomness
-from makima_tts.model.gpu.random_numbers import uniform
+from makima_tts.model.triton.random_numbers import uniform
 from tests.kernels.places import DEVICE
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from makima_tts.model.gpu.rows import HeadNorms, Places, add_and_norm, place_heads
 from makima_tts.model.layers import Rotation
+from makima_tts.model.triton.rows import HeadNorms, Places, add_and_norm, place_heads
 from tests.kernels.places import DEVICE, DTYPES, numbers
 
 EPS = 1e-6

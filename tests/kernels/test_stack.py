@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from makima_tts.model.checkpoint import Checkpoint
-from makima_tts.model.gpu import products
-from makima_tts.model.gpu.attention import TritonAttention
-from makima_tts.model.gpu.stack import GpuTransformer
+from makima_tts.model.checkpoint.folder import Checkpoint
 from makima_tts.model.layers import KeyValueCache, Passage, Span, Transformer
+from makima_tts.model.triton import products
+from makima_tts.model.triton.attention import TritonAttention
+from makima_tts.model.triton.stack import GpuTransformer
 from tests.kernels.places import DEVICE, DTYPES, numbers
 from tests.small_models import checkpoint_folder
 

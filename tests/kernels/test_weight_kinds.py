@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from makima_tts.model.checkpoint import Checkpoint
+from makima_tts.model.checkpoint.folder import Checkpoint
 from makima_tts.model.code_predictor import CodePredictor
-from makima_tts.model.gpu import products
-from makima_tts.model.gpu.stack import GpuTransformer
 from makima_tts.model.layers import Passage, Span, Transformer
 from makima_tts.model.talker import Talker
+from makima_tts.model.triton import products
+from makima_tts.model.triton.stack import GpuTransformer
 from makima_tts.model.weight_kinds import WeightKind
 from tests.checkpoints import QUICK, write_checkpoint
 from tests.kernels.places import DEVICE, numbers

@@ -11,10 +11,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from makima_tts.model.checkpoint.config import CODEC_CONFIG, CODEC_WEIGHTS, CodecConfig
+from makima_tts.model.checkpoint.weights import weights_in_memory
 from makima_tts.model.codec import CodecDecoder
-from makima_tts.model.config import CODEC_CONFIG, CodecConfig
-from makima_tts.model.on_disk import CODEC_WEIGHTS
-from makima_tts.model.weights import weights_in_memory
 from tests.checkpoints import SHAPES, write_checkpoint
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from makima_tts.model.download import download
+from makima_tts.hub.download import download
 
 MODEL = "someone/tts"
 COMMIT = "c0ffee" + "0" * 34

@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from makima_tts.errors import TtsUnavailable
-from makima_tts.model.checkpoint import Checkpoint, unexplained
+from makima_tts.model.checkpoint.folder import Checkpoint, unexplained
+from makima_tts.model.checkpoint.tensor_files import TensorFiles
+from makima_tts.model.checkpoint.weights import Weights
 from makima_tts.model.speech_model import SpeechModel
-from makima_tts.model.tensor_files import TensorFiles
-from makima_tts.model.weights import Weights
 from tests.checkpoints import SHAPES
 from tests.small_models import checkpoint_folder
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from makima_tts.model.checkpoint.weights import weights_in_memory
 from makima_tts.model.codec import CodecDecoder, CodecState
 from makima_tts.model.codec_layers import Snake
-from makima_tts.model.weights import weights_in_memory
 from tests.model.small_codecs import codec_decoder, codec_weights, decoder_of
 
 LEAST_SNR_DB = 90.0

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from makima_tts.errors import InvalidClip
+from makima_tts.model.checkpoint.config import CodecEncoderConfig, load_config
+from makima_tts.model.checkpoint.weights import weights_in_memory
 from makima_tts.model.codec_encoder import CodecEncoder
-from makima_tts.model.config import CodecEncoderConfig, load_config
-from makima_tts.model.weights import weights_in_memory
 from tests.model.slices import finished, slices, taken_turns
 from tests.model.small_codecs import codec_weights
 from tests.parity.encoder_clips import ClipCase, make_clip

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from makima_tts.errors import TtsUnavailable
-from makima_tts.model.config import CODEC_CONFIG, GENERATION_CONFIG, MODEL_CONFIG, load_config
+from makima_tts.model.checkpoint.config import CODEC_CONFIG, GENERATION_CONFIG, MODEL_CONFIG, load_config
 from tests.small_models import checkpoint_folder
 
 Edit = Callable[[dict[str, Any]], Any]

@@ -17,7 +17,7 @@ from tests.model.stand_in_hub import COMMIT, MODEL, Hub, tensors, there
 
 def test_neither_finding_nor_help_imports_torch_or_the_hub() -> None:
     script = (
-        "import sys; from makima_tts.model.download import find_on_disk; find_on_disk('a/b', None);"
+        "import sys; from makima_tts.hub.download import find_on_disk; find_on_disk('a/b', None);"
         "from makima_tts import cli; from typer.testing import CliRunner;"
         "assert CliRunner().invoke(cli.app, ['--help']).exit_code == 0;"
         "assert {'torch', 'huggingface_hub'}.isdisjoint(sys.modules)"

@@ -7,8 +7,8 @@ import pytest
 from huggingface_hub import constants
 
 from makima_tts.errors import TtsUnavailable
-from makima_tts.model.download import find_or_download
-from makima_tts.model.on_disk import CachedModel, hub_cache
+from makima_tts.hub.cache import CachedModel, hub_cache
+from makima_tts.hub.download import find_or_download
 from tests.model.conftest import TOKEN
 from tests.model.stand_in_hub import CHECKPOINT, COMMIT, MODEL, WEIGHTS, Hub, fetch, hear_nothing, there
 
@@ -108,7 +108,7 @@ def test_offline_nothing_is_asked_and_the_sentence_says_what_to_do(
 def test_a_disk_that_is_too_small_is_seen_before_anything_is_fetched(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("makima_tts.model.download.shutil.disk_usage", lambda _: SimpleNamespace(free=5000))
+    monkeypatch.setattr("makima_tts.hub.download.shutil.disk_usage", lambda _: SimpleNamespace(free=5000))
     assert_refused(r"wants 0\.0 MB more on the disk, and 0\.0 MB are free.*HF_HOME")
     assert hub.fetched() == []
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from makima_tts.engine.runner import Runner
-from makima_tts.model.config import GenerationConfig
+from makima_tts.engines.qwen3.runner import Runner
+from makima_tts.model.checkpoint.config import GenerationConfig
 from makima_tts.model.frames import parts_of
 from makima_tts.model.prompt import Prompt, VoiceRows
 from makima_tts.model.sampling import Sampling

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from makima_tts.model.checkpoint import Checkpoint
+from makima_tts.model.checkpoint.folder import Checkpoint
+from makima_tts.model.checkpoint.weights import Weights
 from makima_tts.model.layers import Passage, Span, Transformer
 from makima_tts.model.packed_codec import packed
 from makima_tts.model.quantized import QuantizedTransformer
-from makima_tts.model.weights import Weights
 from tests.model.small_codecs import codec_decoder
 from tests.small_models import ENDING, POSITIONS, checkpoint_folder, small_model
 

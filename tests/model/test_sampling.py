@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from makima_tts.model.config import GenerationConfig, TalkerConfig
+from makima_tts.model.checkpoint.config import GenerationConfig, TalkerConfig
 from makima_tts.model.randomness import uniform
 from makima_tts.model.sampling import (
     RuleRows,

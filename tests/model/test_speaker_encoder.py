@@ -12,12 +12,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from makima_tts.errors import InvalidClip, TtsUnavailable
-from makima_tts.model.config import load_config
+from makima_tts.model.checkpoint.config import MODEL_WEIGHTS, load_config
+from makima_tts.model.checkpoint.weights import weights_in_memory
 from makima_tts.model.mel_spectrogram import RATE_HZ, MelSpectrogram, mel_filters, mirrored
-from makima_tts.model.on_disk import MODEL_WEIGHTS
 from makima_tts.model.pace import Pace
 from makima_tts.model.speaker_encoder import SpeakerEncoder
-from makima_tts.model.weights import weights_in_memory
 from tests.model.slices import finished, slices, taken_turns
 from tests.parity.encoder_clips import ClipCase, make_clip
 from tests.small_models import checkpoint_folder, small_model

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from makima_tts.backends.official import OfficialEngine
+from makima_tts.engines.official import OfficialEngine
 from makima_tts.speech import SpeechEngine
 from tests.engines.test_conformance import *  # noqa: F403
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from makima_tts.backends.official import OfficialEngine
-from makima_tts.backends.official_model import FRAME_SAMPLES, GivenUp, Line, OfficialModel
+from makima_tts.engines.official import OfficialEngine
+from makima_tts.engines.official_model import FRAME_SAMPLES, GivenUp, Line, OfficialModel
 from makima_tts.errors import TtsUnavailable
 from makima_tts.speech import AudioChunk, UtteranceRequest, VoiceReference
 from tests.checkpoints import SHAPES, write_checkpoint

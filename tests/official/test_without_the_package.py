@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from makima_tts.backends.official import OfficialEngine
+from makima_tts.engines.official import OfficialEngine
 from makima_tts.errors import TtsUnavailable
 
 
@@ -22,7 +22,7 @@ async def test_it_says_how_to_get_the_package(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_importing_it_is_light() -> None:
-    seen = "import sys, makima_tts.backends.official; print({'torch', 'transformers'} & set(sys.modules))"
+    seen = "import sys, makima_tts.engines.official; print({'torch', 'transformers'} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True)
     assert ran.stdout == "set()\n"
 

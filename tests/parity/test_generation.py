@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from makima_tts.engine.runner import Runner
+from makima_tts.engines.qwen3.runner import Runner
 from makima_tts.model.prompt import Prompt, PromptWriter, VoiceRows
 from makima_tts.model.sampling import Sampling
 from tests.checkpoints import SHAPES

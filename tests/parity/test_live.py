@@ -11,8 +11,8 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
-from makima_tts.rendering import Rendering, render
-from makima_tts.saying import Wanted
+from makima_tts.cli.rendering import Rendering, render
+from makima_tts.cli.saying import Wanted
 from makima_tts.voices.folders import read_folder
 from tests.official.conftest import EnvironmentWith
 from tests.small_models import checkpoint_folder

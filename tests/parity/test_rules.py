@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from makima_tts.model.config import TalkerConfig
+from makima_tts.model.checkpoint.config import TalkerConfig
 from makima_tts.model.sampling import (
     RuleRows,
     SamplingRule,

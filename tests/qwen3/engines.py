@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from makima_tts.engine import AdmissionRule, FrameWatcher, Manner, ModelChoice, Qwen3Engine
+from makima_tts.engines.qwen3 import AdmissionRule, FrameWatcher, Manner, ModelChoice, Qwen3Engine
 from makima_tts.model import CpuPrecision
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.speech import AudioChunk, SpeechStream, UtteranceRequest, VoicePrompt

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from makima_tts.engine import runner
-from makima_tts.engine.captured import Captured
+from makima_tts.engines.qwen3 import runner
+from makima_tts.engines.qwen3.captured import Captured
 from makima_tts.model import layers, sampling
 
 

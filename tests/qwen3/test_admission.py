@@ -2,9 +2,9 @@
 
 import pytest
 
-from makima_tts.engine.costs import Costs
-from makima_tts.engine.slots import Lease, Slots
-from makima_tts.engine.steps import Steps
+from makima_tts.engines.qwen3.costs import Costs
+from makima_tts.engines.qwen3.slots import Lease, Slots
+from makima_tts.engines.qwen3.steps import Steps
 from makima_tts.errors import RateLimited
 from tests.qwen3.engines import begin, chunks_of, running, sound
 from tests.small_models import ENDING

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from makima_tts.engine.capacity import MOST, WITHOUT_A_GPU, bytes_in, fitting, streams_that_fit
-from makima_tts.engine.launches import SlotBuffers
+from makima_tts.engines.qwen3.capacity import MOST, WITHOUT_A_GPU, bytes_in, fitting, streams_that_fit
+from makima_tts.engines.qwen3.launches import SlotBuffers
 from makima_tts.errors import RateLimited
 from makima_tts.speech import UtteranceRequest
 from tests.qwen3.engines import running

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from makima_tts.audio import as_float
-from makima_tts.engine.buckets import CALL_FRAMES, bucket_of, bucket_sizes, call_sizes, turns_of
-from makima_tts.engine.captured import Captured
-from makima_tts.engine.graphs import nothing_captured
-from makima_tts.engine.launches import SlotBuffers
-from makima_tts.engine.ramp import RAMP_FRAMES
-from makima_tts.engine.runner import Runner
-from makima_tts.model.checkpoint import Checkpoint
+from makima_tts.engines.qwen3.buckets import CALL_FRAMES, bucket_of, bucket_sizes, call_sizes, turns_of
+from makima_tts.engines.qwen3.captured import Captured
+from makima_tts.engines.qwen3.graphs import nothing_captured
+from makima_tts.engines.qwen3.launches import SlotBuffers
+from makima_tts.engines.qwen3.ramp import RAMP_FRAMES
+from makima_tts.engines.qwen3.runner import Runner
+from makima_tts.model.checkpoint.folder import Checkpoint
 from makima_tts.model.codec_transformer import MAX_FRAMES
 from makima_tts.model.frames import parts_of
 from makima_tts.model.prompt import VoiceRows

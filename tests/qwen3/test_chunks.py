@@ -8,13 +8,13 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from makima_tts.engine import Manner
-from makima_tts.engine.ramp import RAMP_FRAMES, next_chunk_frames
-from makima_tts.engine.runner import Runner
-from makima_tts.engine.scheduler import plan_step
-from makima_tts.engine.slots import Lease
-from makima_tts.engine.steps import Steps
-from makima_tts.engine.utterance import EngineUtterance
+from makima_tts.engines.qwen3 import Manner
+from makima_tts.engines.qwen3.ramp import RAMP_FRAMES, next_chunk_frames
+from makima_tts.engines.qwen3.runner import Runner
+from makima_tts.engines.qwen3.scheduler import plan_step
+from makima_tts.engines.qwen3.slots import Lease
+from makima_tts.engines.qwen3.steps import Steps
+from makima_tts.engines.qwen3.utterance import EngineUtterance
 from makima_tts.model.talker import Talker
 from makima_tts.model.voice_encoding import voice_from
 from makima_tts.speech import SpeechStream, UtteranceRequest, VoiceReference

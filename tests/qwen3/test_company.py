@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from makima_tts.engine import Qwen3Engine
+from makima_tts.engines.qwen3 import Qwen3Engine
 from makima_tts.speech import SpeechStream, UtteranceRequest, VoicePrompt
 from tests.qwen3.engines import chunks_of, running
 from tests.qwen3.test_chunks import reference

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from makima_tts.engine import Manner, ModelChoice, Qwen3Engine
-from makima_tts.engine.engine import _hiss
-from makima_tts.engine.runner import Runner
-from makima_tts.engine.slots import Slots
+from makima_tts.engines.qwen3 import Manner, ModelChoice, Qwen3Engine
+from makima_tts.engines.qwen3.engine import _hiss
+from makima_tts.engines.qwen3.runner import Runner
+from makima_tts.engines.qwen3.slots import Slots
 from makima_tts.errors import (
     Cancelled,
     GpuOutOfMemory,
@@ -162,7 +162,7 @@ async def test_an_engine_whose_thread_died_says_so_and_leaves_nobody_waiting(
     async with running(ENDING) as engine:
         stream = begin(engine, *[TEXT] * 3)
         await anext(stream)
-        monkeypatch.setattr("makima_tts.engine.thread.plan_step", dies)
+        monkeypatch.setattr("makima_tts.engines.qwen3.thread.plan_step", dies)
         with pytest.raises(TtsUnavailable):
             await chunks_of(stream)
         with pytest.raises(TtsUnavailable):

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 import pytest_asyncio
 
-from makima_tts.engine import Manner, Qwen3Engine
+from makima_tts.engines.qwen3 import Manner, Qwen3Engine
 from makima_tts.errors import Cancelled, InvalidText
 from makima_tts.speech import SpeechStream, UtteranceRequest, VoicePrompt
 from tests.qwen3.engines import begin, chunks_of, running

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from makima_tts.audio import PcmEncoder
-from makima_tts.engine import Manner, Qwen3Engine
-from makima_tts.engine.ramp import RAMP_FRAMES
-from makima_tts.engine.silence import END_AFTER_FRAMES, MOST_SKIPPED_FRAMES, SilenceGuard
+from makima_tts.engines.qwen3 import Manner, Qwen3Engine
+from makima_tts.engines.qwen3.ramp import RAMP_FRAMES
+from makima_tts.engines.qwen3.silence import END_AFTER_FRAMES, MOST_SKIPPED_FRAMES, SilenceGuard
 from makima_tts.errors import SynthesisError
 from makima_tts.model.codec_output import SILENT_RMS, finish, heard
 from makima_tts.speech import VoicePrompt

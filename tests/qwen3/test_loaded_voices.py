@@ -6,8 +6,8 @@ import weakref
 import numpy as np
 import pytest
 
-from makima_tts.engine import voices
-from makima_tts.engine.voices import LoadedVoice
+from makima_tts.engines.qwen3 import voices
+from makima_tts.engines.qwen3.voices import LoadedVoice
 from makima_tts.model.voice_encoding import voice_from
 from makima_tts.speech import VoicePrompt
 from makima_tts.voices.cache import CacheBounds, PromptLru, Reason

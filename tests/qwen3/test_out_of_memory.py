@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from makima_tts.engine import Manner
-from makima_tts.engine.awaiting import Awaited
-from makima_tts.engine.runner import Made, Runner
-from makima_tts.engine.scheduler import plan_step
-from makima_tts.engine.slots import Lease
-from makima_tts.engine.steps import Steps
-from makima_tts.engine.utterance import EngineUtterance
+from makima_tts.engines.qwen3 import Manner
+from makima_tts.engines.qwen3.awaiting import Awaited
+from makima_tts.engines.qwen3.runner import Made, Runner
+from makima_tts.engines.qwen3.scheduler import plan_step
+from makima_tts.engines.qwen3.slots import Lease
+from makima_tts.engines.qwen3.steps import Steps
+from makima_tts.engines.qwen3.utterance import EngineUtterance
 from makima_tts.errors import GpuOutOfMemory, TtsError, TtsUnavailable
 from makima_tts.model.frames import PromptPart
 from makima_tts.speech import SpeechSink, SpeechStream, UtteranceRequest, VoicePrompt

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pytest
 
 from makima_tts.audio import as_float
-from makima_tts.engine import Manner, Qwen3Engine
-from makima_tts.engine.silence import END_AFTER_FRAMES
+from makima_tts.engines.qwen3 import Manner, Qwen3Engine
+from makima_tts.engines.qwen3.silence import END_AFTER_FRAMES
 from makima_tts.errors import Cancelled, SynthesisError
 from makima_tts.speech import AudioChunk, VoicePrompt
 from tests.qwen3.engines import begin, chunks_of, running, with_codec

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from makima_tts.client import ServiceError, SpeechClient
-from makima_tts.engine import ModelChoice, Qwen3Engine
+from makima_tts.engines.qwen3 import ModelChoice, Qwen3Engine
 from makima_tts.protocol import Loading
 from tests.api.service import running
 from tests.conftest import Serve

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from makima_tts.engine.admission import HEADROOM, Admission, Load
-from makima_tts.engine.costs import CostMeter, Costs
+from makima_tts.engines.qwen3.admission import HEADROOM, Admission, Load
+from makima_tts.engines.qwen3.costs import CostMeter, Costs
 
 FRAME_S = 0.08
 # 20 ms and 10 more for each stream, and 5 for its sound.

@@ -6,9 +6,9 @@ from collections import deque
 import numpy as np
 import pytest
 
-from makima_tts.engine.growth import Growth
-from makima_tts.engine.slots import Lease
-from makima_tts.engine.utterance import EngineUtterance, PieceState
+from makima_tts.engines.qwen3.growth import Growth
+from makima_tts.engines.qwen3.slots import Lease
+from makima_tts.engines.qwen3.utterance import EngineUtterance, PieceState
 from makima_tts.speech import SpeechStream, UtteranceRequest
 
 FRAME_S = 0.08

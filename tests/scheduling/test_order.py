@@ -5,8 +5,8 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from makima_tts.engine.costs import Costs
-from makima_tts.engine.scheduler import Order, Standing, plan_step, writing_s
+from makima_tts.engines.qwen3.costs import Costs
+from makima_tts.engines.qwen3.scheduler import Order, Standing, plan_step, writing_s
 
 # A CPU: a step of 30 ms, 10 more for each stream's sound, a tenth of a second for a part of a prompt.
 COSTS = Costs(((1, 0.03), (8, 0.09)), sounds=((1, 0.01),), reads=((1, 0.003),), slice_s=0.1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from makima_tts.transport import (
+from makima_tts.server.transport import (
     CONTROL_FRAMES,
     FRAGMENTS,
     MESSAGE_BYTES,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from makima_tts.listening import (
+from makima_tts.server.sockets import (
     KEEPALIVE_IDLE_S,
     SEND_BUFFER_BYTES,
     CannotListen,

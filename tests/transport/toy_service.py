@@ -13,8 +13,8 @@ from contextlib import suppress
 
 from starlette.types import Message, Receive, Scope, Send
 
-from makima_tts import transport
-from makima_tts.server import run
+from makima_tts.server import transport
+from makima_tts.server.process import run
 
 FRAME = bytes(4096)
 LARGE = bytes(1 << 20)

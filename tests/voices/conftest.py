@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from makima_tts.backends import ScriptedEngine
+from makima_tts.engines import ScriptedEngine
 from makima_tts.metrics import Metrics
 from makima_tts.speech import SpeechEngine, VoicePrompt, VoiceReference
 from makima_tts.voices import ResolvedVoice, VoiceLibrary, VoiceManager, VoiceUpload
