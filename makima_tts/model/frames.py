@@ -53,9 +53,9 @@ def parts_of(
     The constant rows and the rest are cut apart, each at multiples from its own first row: the cuts, and so
     the last bits, are the same whoever else is there and whether or not the voice was read before.
     """
-    known = len(prompt.constant)
-    constant = [] if constant_known else _cut(slot, 0, prompt.constant, most_rows)
-    rest = _cut(slot, known, prompt.rest, most_rows)
+    known = len(prompt.voice_prefix)
+    constant = [] if constant_known else _cut(slot, 0, prompt.voice_prefix, most_rows)
+    rest = _cut(slot, known, prompt.remainder, most_rows)
     return [*constant, *rest[:-1], replace(rest[-1], trailing=prompt.trailing, frame=frame)]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from makima_tts.model import codec_output
 from makima_tts.model.checkpoint.config import ModelConfig, TalkerConfig
 from makima_tts.model.checkpoint.folder import Checkpoint, unexplained
-from makima_tts.model.checkpoint.weights import Weights
+from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.choices import Choosing, TorchChoosing
 from makima_tts.model.code_predictor import CodePredictor
 from makima_tts.model.codec import CodecDecoder

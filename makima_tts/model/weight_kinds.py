@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from makima_tts.model.checkpoint.config import TransformerConfig
-from makima_tts.model.checkpoint.weights import Weights
+from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.layers import LayerStack, Matrix, Product, Transformer
 from makima_tts.model.triton.availability import kernels_lack
 
