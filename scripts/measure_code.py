@@ -1,4 +1,4 @@
-"""Count the size of the code: lines, modules, class names, importers. ``tests/architecture`` holds the limits.
+"""Count the size of the code: lines, modules, class names, importers; tests/architecture holds the limits.
 
 In: the Python files of this repository. Out: figures, printed as a table. Does not know: the limits.
 
@@ -47,9 +47,8 @@ def _docstring_lines(tree: ast.Module) -> set[int]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                if isinstance(first.value.value, str):
-                    found.update(range(first.lineno, (first.end_lineno or first.lineno) + 1))
+            if first is not None and ast.get_docstring(node, clean=False) is not None:
+                found.update(range(first.lineno, (first.end_lineno or first.lineno) + 1))
     return found
 
 
