@@ -22,8 +22,8 @@ from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.model.triton import products
 from makima_tts.model.triton.stack import GpuTransformer
+from tests.checkpoints.models import ENDING, checkpoint_folder, small_model
 from tests.kernels.places import DEVICE
-from tests.small_models import ENDING, checkpoint_folder, small_model
 
 TEXTS = ("The lamps.", "Who is there?", "Nobody.")
 
