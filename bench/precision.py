@@ -24,7 +24,6 @@ from torch import Tensor
 
 from bench import sides
 from bench.loading import PRECISIONS, load_model
-from bench.make_checkpoint import checkpoint_in
 from bench.report import circumstances, table
 from makima_tts.model import CpuPrecision
 from makima_tts.model.checkpoint.config import CONTROL_IDS
@@ -35,6 +34,7 @@ from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.model.voice_encoding import Arrays, encode_voice, voice_from
 from makima_tts.speech import VoiceReference
+from tests.checkpoints import checkpoint_in
 
 MARGIN_ROWS = 64
 PART_ROWS = 32

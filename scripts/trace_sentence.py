@@ -1,7 +1,7 @@
 """Count the files of the package that one sentence passes, from the socket to the sound.
 
-In: a small Qwen3-TTS checkpoint made for the purpose. Out: the names of the files, and how many. Does not know:
-the limit, which ``tests/architecture`` holds.
+In: a small Qwen3-TTS checkpoint made for the purpose. Out: the names of the files, and how many. Does not
+know: a limit.
 
 The service runs in this process, on a real socket, with the engine for CPUs. A profile function notes every
 file of ours in which a function runs between ``speak`` and ``complete``, on all threads. The voice has spoken

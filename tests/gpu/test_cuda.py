@@ -27,8 +27,8 @@ from makima_tts.model.speech_model import SpeechModel
 from makima_tts.model.voice_encoding import encode_voice
 from makima_tts.speech import AudioChunk, VoiceReference
 from tests.checkpoints import SHAPES
+from tests.checkpoints.models import ENDING, POSITIONS, checkpoint_folder, small_model
 from tests.qwen3.engines import begin, chunks_of
-from tests.small_models import ENDING, POSITIONS, checkpoint_folder, small_model
 
 FRAMES = 40
 SLOTS = 5

@@ -13,7 +13,7 @@ from makima_tts.model.frames import split_into_chunks
 from makima_tts.model.prompt import Prompt, VoiceRows
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
-from tests.small_models import POSITIONS, small_model
+from tests.checkpoints.models import POSITIONS, small_model
 
 FRAMES = 8
 TEXTS = ("The lamps are lit.", "Who is there?", "A longer text than the others, to be read for longer.")

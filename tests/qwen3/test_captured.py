@@ -20,8 +20,8 @@ from makima_tts.model.frames import split_into_chunks
 from makima_tts.model.prompt import VoiceRows
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
+from tests.checkpoints.models import checkpoint_folder, small_model
 from tests.qwen3.recording import HostLooked, everything_captured, no_glances, recorded
-from tests.small_models import checkpoint_folder, small_model
 
 SLOTS = 3
 POSITIONS = 300

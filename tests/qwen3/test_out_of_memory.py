@@ -16,8 +16,8 @@ from makima_tts.engines.qwen3.utterance import EngineUtterance
 from makima_tts.errors import GpuOutOfMemory, TtsError, TtsUnavailable
 from makima_tts.model.frames import PrefillChunk
 from makima_tts.speech import SpeechSink, SpeechStream, UtteranceRequest, VoicePrompt
+from tests.checkpoints.models import ENDING, small_model
 from tests.qwen3.engines import begin, chunks_of, running, sound
-from tests.small_models import ENDING, small_model
 
 ROOM_ROWS = 20
 
