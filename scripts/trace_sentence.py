@@ -19,7 +19,7 @@ from typing import Any
 from makima_tts import factory
 from makima_tts.settings import Settings
 from tests.api.service import Client, running
-from tests.small_models import ENDING, checkpoint_folder
+from tests.checkpoints.models import ENDING, checkpoint_folder
 
 PACKAGE = Path(factory.__file__).parent
 _SENTENCE = "The rain had stopped by the time we reached the harbour."
