@@ -18,7 +18,7 @@ from makima_tts.model.checkpoint.folder import Checkpoint, unexplained
 from makima_tts.model.checkpoint.tensors import TensorFiles, Weights
 from makima_tts.model.speech_model import SpeechModel
 from tests.checkpoints import SHAPES
-from tests.small_models import checkpoint_folder
+from tests.checkpoints.models import checkpoint_folder
 
 CPU = torch.device("cpu")
 MODEL, CODEC, INDEX = (

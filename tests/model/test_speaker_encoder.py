@@ -15,10 +15,10 @@ from makima_tts.errors import InvalidClip, TtsUnavailable
 from makima_tts.model.checkpoint.config import MODEL_WEIGHTS, load_config
 from makima_tts.model.reference_audio import RATE_HZ, SliceBudget
 from makima_tts.model.speaker_encoder import MelSpectrogram, SpeakerEncoder, mel_filters, reflect_pad
+from tests.checkpoints.models import checkpoint_folder, small_model
 from tests.model.memory_tensors import weights_in_memory
 from tests.model.slices import finished, slices, taken_turns
 from tests.parity.encoder_clips import ClipCase, make_clip
-from tests.small_models import checkpoint_folder, small_model
 
 SHAPE = "odd"
 CLIP = ClipCase("some", "vibrato", 20_011)
