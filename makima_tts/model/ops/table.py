@@ -14,11 +14,11 @@ import structlog
 import torch
 from torch import Tensor
 
-from makima_tts.model import codec_output
-from makima_tts.model.checkpoint.config import TalkerConfig, TransformerConfig
+from makima_tts.model.checkpoint.config import CodecDecoderConfig, TalkerConfig, TransformerConfig
 from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.choices import Choosing, TorchChoosing
 from makima_tts.model.codec import CodecDecoder
+from makima_tts.model.codec_ops import finish, torch_codec_ops
 from makima_tts.model.layers import LayerStack, Matrix, Product, Transformer
 from makima_tts.model.triton.availability import kernels_lack
 
@@ -26,7 +26,7 @@ from makima_tts.model.triton.availability import kernels_lack
 _HEAD_BITS = 8
 _log = structlog.get_logger(__name__)
 
-# float32 [B, F * samples], F and a sample rate in Hz → what leaves the codec, see codec_output.py.
+# float32 [B, F * samples], F and a sample rate in Hz → what leaves the codec, see ``finish`` in codec_ops.py.
 Finish = Callable[[Tensor, int, int], tuple[Tensor, Tensor, Tensor]]
 
 
@@ -48,15 +48,14 @@ class Ops:
     """One leaf for each family of operations.
 
     ``linear``: packs a weight [outputs, inputs] and a bias → rows to rows. ``logits``: likewise for weights
-    that make logits, whose result may have more bits than its rows. ``codec``: gets the codec's decoder as it
-    was loaded, and packs it.
+    that make logits, whose result may have more bits than its rows. ``codec``: loads the codec's decoder.
     """
 
     transformer: LoadTransformer
     linear: Callable[[Tensor, Tensor | None], Product]
     logits: Callable[[Tensor], Product]
     sampler: Callable[[TalkerConfig, torch.device], Choosing]
-    codec: Callable[[CodecDecoder], CodecDecoder]
+    codec: Callable[[CodecDecoderConfig, Weights], CodecDecoder]
     finish: Finish
 
 
@@ -82,14 +81,14 @@ def torch_ops() -> Ops:
         linear=Matrix,
         logits=Matrix,
         sampler=TorchChoosing,
-        codec=lambda decoder: decoder,
-        finish=codec_output.finish,
+        codec=partial(CodecDecoder.load, ops=torch_codec_ops()),
+        finish=finish,
     )
 
 
 def native_ops(bits: int) -> Ops:
-    from makima_tts.model.native.kernels import QuantizedMatrix  # noqa: PLC0415 - compiles, the first time
-    from makima_tts.model.packed_codec import packed  # noqa: PLC0415
+    from makima_tts.model.native.codec import native_codec_ops  # noqa: PLC0415 - compiles, the first time
+    from makima_tts.model.native.kernels import QuantizedMatrix  # noqa: PLC0415
     from makima_tts.model.quantized import QuantizedTransformer  # noqa: PLC0415
 
     return Ops(
@@ -97,23 +96,27 @@ def native_ops(bits: int) -> Ops:
         linear=lambda weight, bias: QuantizedMatrix.pack(weight, _HEAD_BITS, bias),
         logits=lambda weight: QuantizedMatrix.pack(weight, _HEAD_BITS),
         sampler=TorchChoosing,
-        codec=packed,
-        finish=codec_output.finish,
+        codec=partial(CodecDecoder.load, ops=native_codec_ops()),
+        finish=finish,
     )
 
 
 def triton_ops() -> Ops:
+    from makima_tts.model.triton import codec  # noqa: PLC0415
     from makima_tts.model.triton.choices import GpuChoosing  # noqa: PLC0415 - needs Triton
-    from makima_tts.model.triton.codec import fastest_codec, fused  # noqa: PLC0415
-    from makima_tts.model.triton.finishing import finish  # noqa: PLC0415
     from makima_tts.model.triton.products import GpuMatrix  # noqa: PLC0415
     from makima_tts.model.triton.stack import GpuTransformer  # noqa: PLC0415
+
+    def load_fastest(config: CodecDecoderConfig, weights: Weights) -> CodecDecoder:
+        in_triton = CodecDecoder.load(config, weights, codec.triton_codec_ops())
+        in_torch = CodecDecoder.load(config, weights, torch_codec_ops())
+        return codec.fastest_codec({"triton": in_triton, "torch": in_torch})
 
     return Ops(
         transformer=GpuTransformer.load,
         linear=GpuMatrix,
         logits=lambda weight: GpuMatrix(weight, wide=True),
         sampler=GpuChoosing,
-        codec=lambda decoder: fastest_codec([fused(decoder), decoder]),
-        finish=finish,
+        codec=load_fastest,
+        finish=codec.finish,
     )
