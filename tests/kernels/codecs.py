@@ -15,8 +15,8 @@ from makima_tts.model.checkpoint.weights import weights_in_memory
 from makima_tts.model.codec import CodecDecoder, CodecState, LayerByLayer
 from makima_tts.model.codec_layers import WaveDecoder
 from makima_tts.model.triton.codec import fused
+from tests.checkpoints.models import checkpoint_folder
 from tests.model.small_codecs import codec_decoder, codec_weights
-from tests.small_models import checkpoint_folder
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.checkpoint_sizes import codec_sizes
-from bench.make_checkpoint import PUBLISHED, codec_config
 from makima_tts.model.checkpoint.config import CodecDecoderConfig
 from makima_tts.model.checkpoint.weights import Weights
 from makima_tts.model.codec import CodecDecoder
 from makima_tts.model.codec_transformer import MAX_FRAMES
 from makima_tts.model.triton.codec import fused
 from makima_tts.model.triton.finishing import finish
+from tests.checkpoints import PUBLISHED
+from tests.checkpoints.configuration import codec_config
+from tests.checkpoints.tensors import codec_sizes
 from tests.kernels.offline import Launch, launches_of
 
 _NOWHERE = torch.device("meta")

@@ -15,10 +15,10 @@ from makima_tts.errors import InvalidClip
 from makima_tts.model.checkpoint.config import CodecEncoderConfig, load_config
 from makima_tts.model.checkpoint.weights import weights_in_memory
 from makima_tts.model.codec_encoder import CodecEncoder
+from tests.checkpoints.models import checkpoint_folder
 from tests.model.slices import finished, slices, taken_turns
 from tests.model.small_codecs import codec_weights
 from tests.parity.encoder_clips import ClipCase, make_clip
-from tests.small_models import checkpoint_folder
 
 FRAME_SAMPLES = 1920
 RAGGED = ClipCase("ragged", "vibrato", 21 * FRAME_SAMPLES + 961)

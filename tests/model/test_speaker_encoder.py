@@ -17,9 +17,9 @@ from makima_tts.model.checkpoint.weights import weights_in_memory
 from makima_tts.model.mel_spectrogram import RATE_HZ, MelSpectrogram, mel_filters, mirrored
 from makima_tts.model.pace import Pace
 from makima_tts.model.speaker_encoder import SpeakerEncoder
+from tests.checkpoints.models import checkpoint_folder, small_model
 from tests.model.slices import finished, slices, taken_turns
 from tests.parity.encoder_clips import ClipCase, make_clip
-from tests.small_models import checkpoint_folder, small_model
 
 SHAPE = "odd"
 CLIP = ClipCase("some", "vibrato", 20_011)

@@ -11,9 +11,9 @@ from makima_tts.engines.qwen3.voices import LoadedVoice
 from makima_tts.model.voice_encoding import voice_from
 from makima_tts.speech import VoicePrompt
 from makima_tts.voices.cache import CacheBounds, PromptLru, Reason
+from tests.checkpoints.models import ENDING, small_model
 from tests.qwen3.engines import begin, chunks_of, running, sound
 from tests.qwen3.test_chunks import reference
-from tests.small_models import ENDING, small_model
 
 TEXT = "The lamps are lit."
 KEY = ("anna", 1)

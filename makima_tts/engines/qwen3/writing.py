@@ -62,7 +62,7 @@ class Writing:
             self._runner.put_constant(slot, constant)
         # What ended a piece before was drawn as well.
         frame, known = utterance.frames + piece.index, constant is not None
-        piece.unread = deque(self._runner.parts(slot, prompt, frame=frame, constant_known=known))
+        piece.unread = deque(self._runner.parts(slot, prompt, frame=frame, prefix_cached=known))
         piece.unknown_rows = 0 if constant is not None else len(prompt.constant)
         piece.trailing = len(prompt.trailing)
         piece.position = len(prompt.constant) + len(prompt.rest)

@@ -3,8 +3,8 @@
 In: qwen.tiktoken, a token and its rank a line. Out: vocab.json and merges.txt with all 151,643 of them, and
 tokenizer_config.json. Does not know: any model.
 
-    python -m bench.qwen_bpe FOLDER                # fetches the wheel of dashscope, which carries the ranks
-    python -m bench.qwen_bpe FOLDER --ranks FILE   # from a file that is there
+    python -m tests.checkpoints.qwen_tokenizer FOLDER               # ranks from the wheel of dashscope
+    python -m tests.checkpoints.qwen_tokenizer FOLDER --ranks FILE  # from a file on the disk
 
 dashscope is Alibaba Cloud's client, under the Apache License 2.0. It is not installed, for it would bring a
 dozen packages: the ranks are taken out of its wheel.
@@ -20,7 +20,7 @@ from base64 import b64decode
 from itertools import pairwise
 from pathlib import Path
 
-from bench.tiny_tokenizer import byte_letters, write_tokenizer_files
+from tests.checkpoints.tiny_tokenizer import byte_letters, write_tokenizer_files
 
 _WHEEL = "dashscope==2.0.2"
 _RANKS = "dashscope/resources/qwen.tiktoken"

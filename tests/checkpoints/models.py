@@ -13,8 +13,7 @@ import torch
 
 from makima_tts.model.checkpoint.folder import Checkpoint
 from makima_tts.model.speech_model import SpeechModel
-from tests.checkpoints import SHAPES, write_checkpoint
-from tests.ending_checkpoint import write_ending_checkpoint
+from tests.checkpoints import SHAPES, write_checkpoint, write_ending_checkpoint
 
 POSITIONS = 512
 # One frame for each token of text, and then the end.

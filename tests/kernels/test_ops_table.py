@@ -1,4 +1,4 @@
-"""Which classes compute where, and that talker and code predictor are the same with either."""
+"""Which leaf operations a device gets, and that talker and code predictor are the same with either."""
 
 from collections.abc import Callable
 
@@ -7,12 +7,15 @@ import torch
 from torch import Tensor
 
 from makima_tts.model.checkpoint.folder import Checkpoint
+from makima_tts.model.choices import TorchChoosing
 from makima_tts.model.code_predictor import CodePredictor
 from makima_tts.model.layers import Passage, Span, Transformer
+from makima_tts.model.native.kernels import QuantizedMatrix
+from makima_tts.model.ops.table import Ops, ops_for, torch_ops, triton_ops
 from makima_tts.model.talker import Talker
 from makima_tts.model.triton import products
+from makima_tts.model.triton.choices import GpuChoosing
 from makima_tts.model.triton.stack import GpuTransformer
-from makima_tts.model.weight_kinds import WeightKind
 from tests.checkpoints import QUICK, write_checkpoint
 from tests.kernels.places import DEVICE, numbers
 
@@ -20,11 +23,11 @@ POSITIONS = 16
 
 
 def test_kernels_are_for_cuda_devices_and_weights_as_they_are() -> None:
-    assert not WeightKind.on(torch.device("cpu")).kernels
-    assert not WeightKind.on(torch.device("mps")).kernels
-    assert WeightKind.on(torch.device("cpu"), 8) == WeightKind(8)
+    for device in (torch.device("cpu"), torch.device("mps")):
+        assert ops_for(device).sampler is TorchChoosing
+    assert isinstance(ops_for(torch.device("cpu"), 8).logits(torch.ones(4, 4)), QuantizedMatrix)
     if DEVICE.type == "cuda":
-        assert WeightKind.on(DEVICE).kernels
+        assert ops_for(DEVICE).sampler is GpuChoosing
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +35,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return Checkpoint.open(write_checkpoint(tmp_path_factory.mktemp("quick") / "checkpoint", QUICK))
 
 
-def parts_of(checkpoint: Checkpoint, kind: WeightKind) -> tuple[Talker, CodePredictor]:
+def parts_of(checkpoint: Checkpoint, ops: Ops) -> tuple[Talker, CodePredictor]:
     weights, config = checkpoint.model_weights(DEVICE, torch.float32), checkpoint.config
-    talker = Talker.load(config.talker_config, weights.within("talker"), POSITIONS, kind)
+    talker = Talker.load(config.talker_config, weights.within("talker"), POSITIONS, ops)
     below = weights.within("talker.code_predictor")
-    return talker, CodePredictor.load(config.predictor, config.talker_config.hidden_size, below, kind)
+    return talker, CodePredictor.load(config.predictor, config.talker_config.hidden_size, below, ops)
 
 
 def frame_of(talker: Talker, predictor: CodePredictor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -57,7 +60,7 @@ def test_a_frame_is_the_same_by_the_kernels_and_by_torch(
 ) -> None:
     if DEVICE.type == "cpu":
         monkeypatch.setattr(products, "_ENOUGH_PROGRAMS", 1)  # fewer, and so faster to interpret
-    plain, by_kernels = (parts_of(checkpoint, WeightKind(kernels=kernels)) for kernels in (False, True))
+    plain, by_kernels = (parts_of(checkpoint, ops) for ops in (torch_ops(), triton_ops()))
     assert isinstance(plain[0].transformer, Transformer)
     assert isinstance(by_kernels[0].transformer, GpuTransformer)
     assert isinstance(by_kernels[1].transformer, GpuTransformer)

@@ -1,12 +1,84 @@
-"""Small checkpoints in the published layout, each odd in its own way.
+"""Shapes of checkpoints: the published sizes, and small ones that are each odd in their own way.
 
-In: nothing. Out: SHAPES, and the writer of the folders. Does not know: what reads them.
+In: nothing. Out: PUBLISHED, SHAPES, QUICK. Does not know: which tensors a checkpoint of a shape holds.
 """
 
-from bench.checkpoint_sizes import Config
-from bench.make_checkpoint import Shape, write_checkpoint
+from dataclasses import dataclass, field
 
-__all__ = ["QUICK", "SHAPES", "Shape", "write_checkpoint"]
+from tests.checkpoints.tensors import Config
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The parts of the configuration files that differ from one size to another."""
+
+    talker: Config
+    predictor: Config
+    speaker: Config
+    encoder: Config
+    decoder: Config
+    seed: int = 0
+    codebooks: int = 16
+    first_special_id: int = 151643
+    # How far apart logits lie: with random weights, the larger, the more codes win by a clear margin.
+    head_gain: float = 8.0
+    generation: Config = field(default_factory=dict)
+    # Speech ends when its text does, rather than by luck.
+    ends_with_text: bool = False
+
+
+_PUBLISHED_ENCODER: Config = {"num_quantizers": 32}
+_PUBLISHED_DECODER: Config = {
+    "codebook_size": 2048,
+    "codebook_dim": 512,
+    "hidden_size": 512,
+    "latent_dim": 1024,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 16,
+    "head_dim": 64,
+    "intermediate_size": 1024,
+    "sliding_window": 72,
+    "upsample_rates": [8, 5, 4, 3],
+    "upsampling_ratios": [2, 2],
+    "decoder_dim": 1536,
+}
+_PUBLISHED_PREDICTOR: Config = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "intermediate_size": 3072,
+    "vocab_size": 2048,
+    "rope_theta": 1000000,
+}
+_PUBLISHED_TALKER: Config = {
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 3072,
+    "text_hidden_size": 2048,
+    "text_vocab_size": 151936,
+    "rope_theta": 1000000,
+}
+PUBLISHED: dict[str, Shape] = {
+    "0.6B": Shape(
+        talker={**_PUBLISHED_TALKER, "hidden_size": 1024, "intermediate_size": 3072},
+        predictor=_PUBLISHED_PREDICTOR,
+        speaker={"enc_dim": 1024},
+        encoder=_PUBLISHED_ENCODER,
+        decoder=_PUBLISHED_DECODER,
+    ),
+    "1.7B": Shape(
+        talker={**_PUBLISHED_TALKER, "hidden_size": 2048, "intermediate_size": 6144},
+        predictor=_PUBLISHED_PREDICTOR,
+        speaker={"enc_dim": 2048},
+        encoder=_PUBLISHED_ENCODER,
+        decoder=_PUBLISHED_DECODER,
+    ),
+}
 
 _CODES = 512
 _SPEAKER: Config = {

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from bench.qwen_bpe import vocabulary_and_merges, write_qwen_tokenizer
-from bench.tiny_tokenizer import byte_letters
+from tests.checkpoints.qwen_tokenizer import vocabulary_and_merges, write_qwen_tokenizer
+from tests.checkpoints.tiny_tokenizer import byte_letters
 
 GOLDEN = Path(__file__).parents[1] / "parity" / "golden" / "tokens_odd.safetensors"
 
