@@ -62,8 +62,8 @@ _BEFORE_READY = (S.LOADING, S.START_DEFERRED)
 _IDLE = (S.READY, S.STARTED)
 _BUSY = (S.SPEAKING, S.DRAINING)
 _CLIENT_MESSAGES = get_args(ClientMessage)
-# Messages deferred until `ready` was sent; a client that causes more than this is abusive.
-_MAX_DEFERRED = 100
+# Replies that wait for `ready`; a client that asks for more than this is abusive.
+_MAX_BUFFERED_REPLIES = 100
 _SHUTTING_DOWN = "The service is shutting down; connect again in a moment."
 _LOADING_PERIOD_MS = 1000
 
@@ -91,7 +91,7 @@ class Session:
         self._order = 0
         self._invalid_messages = 0
         self._deferred_start = Start()
-        self._deferred: list[Effect] = []
+        self._buffered_replies: list[Effect] = []
         self._began_ms = self._active_ms = now_ms
         self._drain_until_ms: int | None = None
         self._loading_sent_ms: int | None = None
@@ -110,7 +110,7 @@ class Session:
         if isinstance(event, _CLIENT_MESSAGES):
             self._active_ms = now_ms
         effects, state = cell.method(self, event, now_ms)
-        effects, state = self._defer_until_ready(*self._advance(effects, state, now_ms), now_ms)
+        effects, state = self._buffer_until_ready(*self._advance(effects, state, now_ms), now_ms)
         self.state = cell.check(self.state, state)
         return effects + self._wake()
 
@@ -132,8 +132,8 @@ class Session:
 
     def send_ready(self, event: inputs.EngineReady, now_ms: int) -> SessionStep:
         self._active_ms = now_ms
-        deferred, self._deferred = self._deferred, []
-        return [Send(self._ready(event)), *deferred], SessionState.READY
+        replies, self._buffered_replies = self._buffered_replies, []
+        return [Send(self._ready(event)), *replies], SessionState.READY
 
     def send_ready_and_start(self, event: inputs.EngineReady, now_ms: int) -> SessionStep:
         ready, _ = self.send_ready(event, now_ms)
@@ -326,15 +326,15 @@ class Session:
             self._active_ms = now_ms
         return effects, SessionState.READY if self._options.page else SessionState.STARTED
 
-    def _defer_until_ready(self, effects: list[Effect], state: SessionState, now_ms: int) -> SessionStep:
+    def _buffer_until_ready(self, effects: list[Effect], state: SessionState, now_ms: int) -> SessionStep:
         """`ready` is always the first message: only `loading` is sent before it."""
         if state not in _BEFORE_READY:
             return effects, state
         now: list[Effect] = []
         for effect in effects:
-            deferred = isinstance(effect, Send) and not isinstance(effect.message, Loading)
-            (self._deferred if deferred else now).append(effect)
-        if len(self._deferred) > _MAX_DEFERRED:
+            waits = isinstance(effect, Send) and not isinstance(effect.message, Loading)
+            (self._buffered_replies if waits else now).append(effect)
+        if len(self._buffered_replies) > _MAX_BUFFERED_REPLIES:
             closing, state = self._close_for_abuse([], now_ms)
             return now + closing, state
         return now, state
@@ -382,11 +382,11 @@ class Session:
         return failed + stopped, state
 
     def _stop(self, reason: str | None, code: int, now_ms: int) -> SessionStep:
-        effects = self._take_deferred() + self._queue.cancel_all(None, now_ms)
+        effects = self._take_buffered() + self._queue.cancel_all(None, now_ms)
         return [*effects, Send(Stopped(reason=reason)), Close(code)], SessionState.STOPPED
 
     def _fail_all(self, error: TtsError, code: int, now_ms: int) -> SessionStep:
-        effects = self._take_deferred() + self._queue.fail_all(error, now_ms)
+        effects = self._take_buffered() + self._queue.fail_all(error, now_ms)
         return [*effects, Send(ErrorMessage.of(error)), Close(code)], SessionState.STOPPED
 
     def _invalid_message(self, why: str, now_ms: int) -> SessionStep:
@@ -397,12 +397,12 @@ class Session:
         return self._close_for_abuse(answer, now_ms)
 
     def _close_for_abuse(self, effects: list[Effect], now_ms: int) -> SessionStep:
-        effects = [*self._take_deferred(), *effects, *self._queue.cancel_all(None, now_ms)]
+        effects = [*self._take_buffered(), *effects, *self._queue.cancel_all(None, now_ms)]
         return [*effects, Close(CLOSE_POLICY)], SessionState.STOPPED
 
-    def _take_deferred(self) -> list[Effect]:
-        deferred, self._deferred = self._deferred, []
-        return deferred
+    def _take_buffered(self) -> list[Effect]:
+        replies, self._buffered_replies = self._buffered_replies, []
+        return replies
 
 
 SessionRow = dict[type, Cell[Session, SessionState]]
@@ -424,7 +424,7 @@ def _row(*once_idle: SessionState) -> SessionRow:
     )
 
 
-# Answers are deferred, and too many of them stop the session.
+# Replies are buffered, and too many of them stop the session.
 _LOADING_ROW = (
     _row(S.STOPPED)
     | on(Ping, Session.pong, S.STOPPED)

@@ -189,7 +189,7 @@ def conversations() -> Iterator[tuple[Talk, SessionInput]]:
 def test_every_cell_is_asked_and_every_edge_is_taken_and_no_other(
     taken: set[Edge], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("makima_tts.session.machine._MAX_DEFERRED", 3)
+    monkeypatch.setattr("makima_tts.session.machine._MAX_BUFFERED_REPLIES", 3)
     for talk, last in conversations():
         talk.send(last)
     moved = {edge for edge in taken if edge.following is not edge.state}
