@@ -9,8 +9,8 @@ pytestmark = pytest.mark.process
 
 # 60 ms for each character, in whole frames of 80 ms.
 TEXT_MS, GO_ON_MS, TWO_SENTENCES_MS = 1120, 400, 2320
-# livekit marks the end of audio that it did not time with 10 ms of silence; its decoders, which resample, keep
-# a last fragment, and MP3 and AAC have blocks of their own length.
+# livekit marks the end of audio that it did not time with 10 ms of silence; its decoders, which resample,
+# keep a last fragment, and MP3 and AAC have blocks of their own length.
 MARK_MS = 10
 DECODED_MS = 60
 

@@ -1,7 +1,7 @@
 """The reference's encoders on reference audio: codes, x-vectors, resampled clips, mel filters.
 
-In: a checkpoint. Out: per clip its seed, its codes and its x-vector. Runs in the reference's environment. Does
-not know: our model.
+In: a checkpoint. Out: per clip its seed, its codes and its x-vector. Runs in the reference's environment.
+Does not know: our model.
 
 A clip is drawn again until every code is clearly nearer than the second nearest.
 """
