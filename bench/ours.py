@@ -66,7 +66,7 @@ class Ours:
         self._begin(0)
         prompt = self._prompt()
         self._runner.read(self._runner.parts(0, prompt)).wait()
-        self._constant = self._runner.constant(0, len(prompt.constant))
+        self._constant = self._runner.constant(0, len(prompt.voice_prefix))
         self._speak(self._fill(1), 2)
         return {}
 

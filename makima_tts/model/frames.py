@@ -53,9 +53,9 @@ def split_into_chunks(
     The voice prefix and the rest are split separately, each at multiples from its own first row. So the
     splits, and the last bits of the result, depend neither on other utterances nor on what is cached.
     """
-    prefix_rows = len(prompt.constant)
-    prefix = [] if prefix_cached else _split(slot, 0, prompt.constant, most_rows)
-    rest = _split(slot, prefix_rows, prompt.rest, most_rows)
+    prefix_rows = len(prompt.voice_prefix)
+    prefix = [] if prefix_cached else _split(slot, 0, prompt.voice_prefix, most_rows)
+    rest = _split(slot, prefix_rows, prompt.remainder, most_rows)
     return [*prefix, *rest[:-1], replace(rest[-1], trailing=prompt.trailing, frame=frame)]
 
 
