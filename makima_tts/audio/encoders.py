@@ -35,7 +35,6 @@ _RATES_HZ: dict[OutputFormat, tuple[int, ...]] = {
     "mulaw": (G711_RATE_HZ,),
     "alaw": (G711_RATE_HZ,),
 }
-_WITHOUT_HEADER: dict[OutputFormat, PcmEncoding] = {"pcm": "pcm16", "mulaw": "mulaw", "alaw": "alaw"}
 _UNKNOWN_LENGTH = 0xFFFFFFFF
 _BYTES_PER_SAMPLE = 2
 
@@ -64,15 +63,20 @@ def rate_of(wanted: OutputFormat, asked_hz: int | None) -> int:
 
 
 def open_encoder(
-    wanted: OutputFormat, source_rate_hz: int, rate_hz: int, *, speed: float = 1.0
+    wanted: OutputFormat | PcmEncoding, source_rate_hz: int, rate_hz: int, *, speed: float = 1.0
 ) -> SpeechEncoder:
     """``rate_hz`` is one that :func:`rate_of` lets through; ``speed`` is MIN_SPEED to MAX_SPEED."""
-    if wanted in ("mp3", "opus", "flac", "aac"):
-        from makima_tts.audio.compressed import CompressedEncoder  # noqa: PLC0415 - loads FFmpeg
+    match wanted:
+        case "mp3" | "opus" | "flac" | "aac":
+            from makima_tts.audio.compressed import CompressedEncoder  # noqa: PLC0415 - loads FFmpeg
 
-        return CompressedEncoder(wanted, source_rate_hz, rate_hz, speed=speed)
-    encoder = PcmEncoder(source_rate_hz, rate_hz, _WITHOUT_HEADER.get(wanted, "pcm16"), speed=speed)
-    return _Headed(_wav_header(rate_hz), encoder) if wanted == "wav" else encoder
+            return CompressedEncoder(wanted, source_rate_hz, rate_hz, speed=speed)
+        case "wav":
+            return _Headed(_wav_header(rate_hz), PcmEncoder(source_rate_hz, rate_hz, "pcm16", speed=speed))
+        case "pcm":
+            return PcmEncoder(source_rate_hz, rate_hz, "pcm16", speed=speed)
+        case _:
+            return PcmEncoder(source_rate_hz, rate_hz, wanted, speed=speed)
 
 
 class _Headed:

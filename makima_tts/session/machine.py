@@ -209,8 +209,7 @@ class Session:
             if _due(one.stall_at_ms(), now_ms):
                 effects += self._queue.tell(one, Stalled(), now_ms)
             if _due(one.timeout_at_ms(), now_ms):
-                late = UtteranceTimeout("No audio came in time; try again, or speak less at once.")
-                effects += self._queue.tell(one, SpeechFailed(one.id, late), now_ms)
+                effects += self._queue.tell(one, SpeechFailed(one.id, UtteranceTimeout()), now_ms)
         return effects + self._end_if_due(now_ms)
 
     def _end_if_due(self, now_ms: int) -> list[Effect]:

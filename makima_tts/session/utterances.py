@@ -44,7 +44,7 @@ from makima_tts.session.tables import (
     UtteranceInput,
     UtteranceState,
 )
-from makima_tts.text import Piece, Segmenter, clean, spoken_of, why_silent
+from makima_tts.text import NOTHING_SPOKEN, Piece, Segmenter, clean, spoken_of, why_silent
 
 _SPEAKING = (UtteranceState.SPEAKING_OPEN, UtteranceState.SPEAKING_CLOSED)
 _OPEN = (UtteranceState.OPEN, UtteranceState.SPEAKING_OPEN)
@@ -205,7 +205,7 @@ class Utterance:
 
     def complete(self, event: SpeechEnded, now_ms: int) -> list[Effect]:
         if self._sent.first_ms is None:
-            return self._reject("This engine found nothing to speak in this text; send words.", now_ms)
+            return self._reject(NOTHING_SPOKEN, now_ms)
         effects: list[Effect] = []
         if self.manner.transport == "json":
             effects.append(self._audio(b"", is_final=True))
