@@ -26,11 +26,11 @@ from bench import children
 from bench.children import Child, Found
 from bench.comparison import rows_of, sections, step_rows
 from bench.live_streams import Level, level_rows
-from bench.make_checkpoint import checkpoint_in
 from bench.processes import thread_count
 from bench.report import circumstances, table
 from bench.served_precisions import PRECISIONS
 from bench.service_side import measure_service
+from tests.checkpoints import checkpoint_in
 
 # What happens to one utterance at a time; then what happens to many, or to much.
 _ONCE = ("voice", "prompt", "first", "engine")

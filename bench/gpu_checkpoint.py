@@ -22,11 +22,11 @@ STREAMS = 256
 def write_checkpoint(given: Given) -> None:
     """Published sizes; or, dry, the quick one of the tests."""
     if given.dry:
-        from tests.ending_checkpoint import write_ending_checkpoint  # noqa: PLC0415, the tests' own
+        from tests.checkpoints import write_ending_checkpoint  # noqa: PLC0415, the tests' own
 
         write_ending_checkpoint(given.checkpoint)
         return
-    writer = [sys.executable, "-m", "bench.make_checkpoint", str(given.checkpoint), "--ends-with-text"]
+    writer = [sys.executable, "-m", "tests.checkpoints", str(given.checkpoint), "--ends-with-text"]
     subprocess.run(writer, check=True, cwd=ROOT)
 
 

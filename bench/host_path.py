@@ -28,7 +28,7 @@ from bench.hearing import Heard
 from bench.paced_device import LATENESS, PACE
 from bench.report import circumstances, percentiles, table
 from bench.running_server import Choice, Server, home, serving
-from tests.ending_checkpoint import write_ending_checkpoint
+from tests.checkpoints import write_ending_checkpoint
 
 FRAMES_A_SECOND = 12.5
 _SPREAD_S = 2.0

@@ -26,13 +26,12 @@ from bench.paced_device import FRAMES_PER_ROW, LATENESS
 from bench.report import circumstances, table
 from bench.running_server import Choice, Server, home, serving
 from bench.spoken import LANGUAGE
-from bench.tiny_tokenizer import write_tokenizer
 from bench.voices import VOICE, write_voice
 from makima_tts.client import SpeechClient, Text
 from makima_tts.protocol import Start
 from makima_tts.speech import ListenerClock
-from tests.checkpoints import QUICK
-from tests.ending_checkpoint import write_ending_checkpoint
+from tests.checkpoints import QUICK, write_ending_checkpoint
+from tests.checkpoints.tiny_tokenizer import write_tokenizer
 
 TEXT = (
     "They had followed the wind because it was dark that night, and nobody had seen the land. "

@@ -1,6 +1,8 @@
-"""makima-tts: text in over a WebSocket, speech in a cloned voice out while it is still being generated.
+"""Streaming text-to-speech over a WebSocket, in a cloned voice.
 
-Importing this package imports nothing heavy; start from :mod:`makima_tts.factory` (a service),
+In: text from clients. Out: speech, while it is still being generated. Does not know: who the clients are.
+
+Importing this package imports nothing heavy. Start from :mod:`makima_tts.factory` (a service),
 :mod:`makima_tts.client` (a client) or :mod:`makima_tts.speech` (what an engine is).
 """
 

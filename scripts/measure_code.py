@@ -1,6 +1,7 @@
-"""Count the size of the code: lines, modules, class names, importers. ``tests/architecture`` holds the limits.
+"""Count the size of the code: lines, modules, class names, importers.
 
-In: the Python files of this repository. Out: figures, printed as a table. Does not know: the limits.
+In: the Python files of this repository. Out: figures, printed as a table. Does not know: the limits, which
+``tests/architecture`` holds.
 
 Run it from the root of the repository: ``python -m scripts.measure_code``.
 """
@@ -46,10 +47,9 @@ def _docstring_lines(tree: ast.Module) -> set[int]:
     found: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                if isinstance(first.value.value, str):
-                    found.update(range(first.lineno, (first.end_lineno or first.lineno) + 1))
+            match node.body:
+                case [ast.Expr(value=ast.Constant(value=str())) as docstring, *_]:
+                    found.update(range(docstring.lineno, (docstring.end_lineno or docstring.lineno) + 1))
     return found
 
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from makima_tts.model.checkpoint.config import PredictorConfig
-from makima_tts.model.checkpoint.weights import Weights
+from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.layers import KeyValueCache, LayerStack, Product, Span
-from makima_tts.model.weight_kinds import WeightKind
+from makima_tts.model.ops.table import Ops
 
 # Logits [B, V] of a codebook → the chosen ids, int64 [B].
 Choose = Callable[[Tensor, int], Tensor]
@@ -32,23 +32,21 @@ class CodePredictor:
     projection: Product | None
 
     @classmethod
-    def load(
-        cls, config: PredictorConfig, talker_hidden: int, weights: Weights, kind: WeightKind
-    ) -> "CodePredictor":
+    def load(cls, config: PredictorConfig, talker_hidden: int, weights: Weights, ops: Ops) -> "CodePredictor":
         """``weights``: names below ``talker.code_predictor``."""
         hidden, vocabulary = config.hidden_size, config.vocab_size
         model, indices = weights.within("model"), range(config.num_code_groups - 1)
         projection = None
         if hidden != talker_hidden:
             part = weights.within("small_to_mtp_projection")
-            projection = kind.matrix(part.take("weight", hidden, talker_hidden), part.take("bias", hidden))
+            projection = ops.linear(part.take("weight", hidden, talker_hidden), part.take("bias", hidden))
         return cls(
             config,
-            kind.stack(config, model, config.window_of, config.num_code_groups),
+            ops.transformer(config, model, config.window_of, config.num_code_groups),
             torch.stack(
                 [model.take(f"codec_embedding.{i}.weight", vocabulary, talker_hidden) for i in indices]
             ),
-            tuple(kind.head(weights.take(f"lm_head.{i}.weight", vocabulary, hidden)) for i in indices),
+            tuple(ops.logits(weights.take(f"lm_head.{i}.weight", vocabulary, hidden)) for i in indices),
             projection,
         )
 

@@ -11,23 +11,18 @@ import torch
 from torch import Tensor
 
 from makima_tts.model import codec_output
-from makima_tts.model.checkpoint.config import ModelConfig, TalkerConfig
+from makima_tts.model.checkpoint.config import ModelConfig
 from makima_tts.model.checkpoint.folder import Checkpoint, unexplained
-from makima_tts.model.checkpoint.weights import Weights
-from makima_tts.model.choices import Choosing, TorchChoosing
 from makima_tts.model.code_predictor import CodePredictor
 from makima_tts.model.codec import CodecDecoder
 from makima_tts.model.codec_encoder import CodecEncoder
 from makima_tts.model.devices import settle
 from makima_tts.model.frames import FrameMaker
+from makima_tts.model.ops.table import Ops, ops_for
 from makima_tts.model.prompt import PromptWriter
 from makima_tts.model.speaker_encoder import SpeakerEncoder
 from makima_tts.model.talker import Talker
 from makima_tts.model.tokenizer import TextTokenizer
-from makima_tts.model.weight_kinds import WeightKind
-
-# float32 [B, F * samples], F and a sample rate → what leaves the codec, see codec_output.py.
-Finishing = Callable[[Tensor, int, int], tuple[Tensor, Tensor, Tensor]]
 
 _log = structlog.get_logger(__name__)
 
@@ -50,7 +45,7 @@ class SpeechModel:
     speaker_encoder: SpeakerEncoder
     device: torch.device
     dtype: torch.dtype
-    finishing: Finishing
+    ops: Ops
 
     @classmethod
     def load(
@@ -72,11 +67,11 @@ class SpeechModel:
         Raises TtsUnavailable, naming file and tensor, for a checkpoint that is not what it says it is.
         """
         settle(device)
-        config, kind = checkpoint.config, WeightKind.on(device, weight_bits)
+        config, ops = checkpoint.config, ops_for(device, weight_bits)
         weights = checkpoint.model_weights(device, dtype, lambda share: progress(share * _MODEL_SHARE))
-        talker = Talker.load(config.talker_config, weights.within("talker"), positions, kind)
+        talker = Talker.load(config.talker_config, weights.within("talker"), positions, ops)
         predictor = CodePredictor.load(
-            config.predictor, config.talker_config.hidden_size, weights.within("talker.code_predictor"), kind
+            config.predictor, config.talker_config.hidden_size, weights.within("talker.code_predictor"), ops
         )
         exact = weights.as_dtype(torch.float32)
         speaker_encoder = SpeakerEncoder.load(config.speaker_encoder_config, exact.within("speaker_encoder"))
@@ -88,11 +83,11 @@ class SpeechModel:
             codec_weights.within("encoder").as_dtype(torch.float32),
             codebooks=config.codec.encoder_valid_num_quantizers,
         )
-        codec = _decoder(config, codec_weights.within("decoder"), kind)
+        codec = ops.codec(CodecDecoder.load(config.codec.decoder_config, codec_weights.within("decoder")))
         if strange := unexplained(weights, codec_weights):
             _log.warning("checkpoint_holds_unknown_tensors", count=len(strange), first=strange[0])
         prompts = PromptWriter(config, talker, predictor, checkpoint.tokenizer.role_ids)
-        frames = FrameMaker(talker, predictor, prompts.pad, _choosing(config.talker_config, device, kind))
+        frames = FrameMaker(talker, predictor, prompts.pad, ops.sampler(config.talker_config, device))
         return cls(
             config,
             checkpoint.tokenizer,
@@ -105,7 +100,7 @@ class SpeechModel:
             speaker_encoder,
             device,
             dtype,
-            _finishing(kind),
+            ops,
         )
 
     @property
@@ -122,33 +117,4 @@ class SpeechModel:
 
     def finish(self, samples: Tensor, frames: int) -> tuple[Tensor, Tensor, Tensor]:
         """Samples of 16 bits, and what ``heard`` says."""
-        return self.finishing(samples, frames, self.sample_rate_hz)
-
-
-def _choosing(config: TalkerConfig, device: torch.device, kind: WeightKind) -> Choosing:
-    if not kind.kernels:
-        return TorchChoosing(config, device)
-    from makima_tts.model.triton.choices import GpuChoosing  # noqa: PLC0415 - needs Triton
-
-    return GpuChoosing(config, device)
-
-
-def _finishing(kind: WeightKind) -> Finishing:
-    if not kind.kernels:
-        return codec_output.finish
-    from makima_tts.model.triton.finishing import finish  # noqa: PLC0415
-
-    return finish
-
-
-def _decoder(config: ModelConfig, weights: Weights, kind: WeightKind) -> CodecDecoder:
-    decoder = CodecDecoder.load(config.codec.decoder_config, weights)
-    if kind.kernels:
-        from makima_tts.model.triton.codec import fastest_codec, fused  # noqa: PLC0415
-
-        return fastest_codec([fused(decoder), decoder])
-    if kind.bits is None:
-        return decoder
-    from makima_tts.model.packed_codec import packed  # noqa: PLC0415 - compiles, the first time
-
-    return packed(decoder)
+        return self.ops.finish(samples, frames, self.sample_rate_hz)

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from makima_tts.model.checkpoint.config import TalkerConfig
-from makima_tts.model.checkpoint.weights import Weights
+from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.layers import ACTIVATIONS, KeyValueCache, LayerStack, Passage, Product, Span
+from makima_tts.model.ops.table import Ops
 from makima_tts.model.transfers import sent
-from makima_tts.model.weight_kinds import WeightKind
 
 # Of text rows in one product. Always as many: how many there are decides the last bits, and a text has the
 # same rows however much of it comes at a time.
@@ -73,16 +73,16 @@ class Talker:
     head: Product
 
     @classmethod
-    def load(cls, config: TalkerConfig, weights: Weights, positions: int, kind: WeightKind) -> "Talker":
+    def load(cls, config: TalkerConfig, weights: Weights, positions: int, ops: Ops) -> "Talker":
         """``weights``: names below ``talker``. ``positions``: as many rows as one utterance may have."""
         size = config.vocab_size, config.hidden_size
         model = weights.within("model")
         return cls(
             config,
-            kind.stack(config, model, lambda _layer: config.window, positions),
+            ops.transformer(config, model, lambda _layer: config.window, positions),
             TextProjection.load(config, weights),
             model.take("codec_embedding.weight", *size),
-            kind.head(weights.take("codec_head.weight", *size)),
+            ops.logits(weights.take("codec_head.weight", *size)),
         )
 
     @property

@@ -9,9 +9,11 @@ import pytest
 from tests.architecture.source import PACKAGE, ROOT, Module, modules
 from tests.budgets import BUDGETS_S, TESTS, TOTAL_S
 
-MAX_MODULE_LINES = 400
+MAX_MODULE_LINES = 600
 MAX_MEDIAN_LINES = 10
-MAX_P90_LINES = 35
+MAX_P90_LINES = 30
+# A shorter module needs one line that says what it is.
+HEADER_FROM_LINES = 80
 
 OURS = [module for folder in (PACKAGE, "bench", "scripts", "tests") for module in modules(folder)]
 SHIPPED = [module for folder in (PACKAGE, "bench", "scripts") for module in modules(folder)]
@@ -53,8 +55,10 @@ def test_a_module_opens_with_words(module: Module) -> None:
 
 
 @pytest.mark.parametrize("module", modules(PACKAGE), ids=lambda module: module.name)
-def test_a_module_says_what_flows_in_and_out_and_what_it_does_not_know(module: Module) -> None:
-    if module.path.name not in ("__init__.py", "__main__.py"):
+def test_packages_and_long_modules_say_what_flows_in_and_out_and_what_they_do_not_know(
+    module: Module,
+) -> None:
+    if module.path.name == "__init__.py" or module.lines > HEADER_FROM_LINES:
         assert re.search(r"\bIn:\s", module.docstring)
         assert re.search(r"\bOut:\s", module.docstring)
         assert re.search(r"\bDoes\s+not\s+know:\s", module.docstring)

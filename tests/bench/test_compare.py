@@ -13,7 +13,7 @@ from bench.children import Found
 from bench.comparison import rows_of, sections, step_rows
 from bench.precision import signal_to_noise_db
 from bench.report import table
-from tests.small_models import ENDING, checkpoint_folder
+from tests.checkpoints.models import ENDING, checkpoint_folder
 
 BATCHES = (1, 5)
 

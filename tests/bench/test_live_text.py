@@ -5,8 +5,8 @@ from time import monotonic
 
 from bench.live_text import _TRANSCRIPT, TEXT, words_of, written
 from bench.spoken import CLIP_S
-from bench.tiny_tokenizer import write_tokenizer
 from makima_tts.model.tokenizer import TextTokenizer
+from tests.checkpoints.tiny_tokenizer import write_tokenizer
 
 
 def test_the_texts_words_are_tokens_and_the_transcript_has_one_for_every_frame(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from makima_tts.cli.checking import AIM, in_words
 from makima_tts.protocol import LANGUAGES
+from tests.checkpoints.models import ENDING, checkpoint_folder
 from tests.cli.conftest import Done, Run
-from tests.small_models import ENDING, checkpoint_folder
 from tests.voices.conftest import make_voice
 
 

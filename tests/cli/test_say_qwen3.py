@@ -12,8 +12,8 @@ import pytest
 import soundfile
 
 from tests.checkpoints import QUICK
+from tests.checkpoints.models import ENDING, checkpoint_folder
 from tests.cli.conftest import Done, Run
-from tests.small_models import ENDING, checkpoint_folder
 from tests.voices.clips import TRANSCRIPT, sound_file, speech
 from tests.voices.conftest import make_voice
 

@@ -25,7 +25,7 @@ from makima_tts.speech import (
     VoicePrompt,
     VoiceReference,
 )
-from tests.small_models import ENDING, checkpoint_folder
+from tests.checkpoints.models import ENDING, checkpoint_folder
 
 
 def qwen3() -> SpeechEngine:

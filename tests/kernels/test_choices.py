@@ -7,7 +7,7 @@ from makima_tts.model.choices import TorchChoosing
 from makima_tts.model.frame_state import FrameState
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.triton.choices import GpuChoosing
-from tests.small_models import ENDING, small_model
+from tests.checkpoints.models import ENDING, small_model
 
 SLOTS = 6
 

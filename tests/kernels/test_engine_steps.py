@@ -15,21 +15,21 @@ from makima_tts.engines.qwen3 import runner as runners
 from makima_tts.engines.qwen3.captured import Captured
 from makima_tts.engines.qwen3.graphs import nothing_captured
 from makima_tts.engines.qwen3.runner import Runner
-from makima_tts.model import weight_kinds
 from makima_tts.model.checkpoint.folder import Checkpoint
+from makima_tts.model.ops import table
 from makima_tts.model.prompt import VoiceRows
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.model.triton import products
 from makima_tts.model.triton.stack import GpuTransformer
+from tests.checkpoints.models import ENDING, checkpoint_folder, small_model
 from tests.kernels.places import DEVICE
-from tests.small_models import ENDING, checkpoint_folder, small_model
 
 TEXTS = ("The lamps.", "Who is there?", "Nobody.")
 
 
 def with_kernels() -> SpeechModel:
-    with mock.patch.object(weight_kinds, "kernels_lack", return_value=None):
+    with mock.patch.object(table, "kernels_lack", return_value=None):
         model = SpeechModel.load(
             Checkpoint.open(checkpoint_folder(ENDING)), DEVICE, torch.float32, positions=128
         )

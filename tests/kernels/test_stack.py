@@ -14,8 +14,8 @@ from makima_tts.model.layers import KeyValueCache, Passage, Span, Transformer
 from makima_tts.model.triton import products
 from makima_tts.model.triton.attention import TritonAttention
 from makima_tts.model.triton.stack import GpuTransformer
+from tests.checkpoints.models import checkpoint_folder
 from tests.kernels.places import DEVICE, DTYPES, numbers
-from tests.small_models import checkpoint_folder
 
 LAYERS = 2
 POSITIONS = 64

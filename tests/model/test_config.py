@@ -10,7 +10,7 @@ import pytest
 
 from makima_tts.errors import TtsUnavailable
 from makima_tts.model.checkpoint.config import CODEC_CONFIG, GENERATION_CONFIG, MODEL_CONFIG, load_config
-from tests.small_models import checkpoint_folder
+from tests.checkpoints.models import checkpoint_folder
 
 Edit = Callable[[dict[str, Any]], Any]
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from makima_tts.model.checkpoint.folder import Checkpoint
-from makima_tts.model.checkpoint.weights import Weights
+from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.layers import Passage, Span, Transformer
 from makima_tts.model.packed_codec import packed
 from makima_tts.model.quantized import QuantizedTransformer
+from tests.checkpoints.models import ENDING, POSITIONS, checkpoint_folder, small_model
 from tests.model.small_codecs import codec_decoder
-from tests.small_models import ENDING, POSITIONS, checkpoint_folder, small_model
 
 SHAPES = ("odd", "wide", "windowed", "deep")
 ROWS = 9

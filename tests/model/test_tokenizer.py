@@ -12,10 +12,10 @@ from tokenizers.models import BPE
 from tokenizers.normalizers import NFC
 from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 
-from bench.tiny_tokenizer import byte_letters, write_tokenizer
 from makima_tts.errors import TtsUnavailable
 from makima_tts.model.tokenizer import TextTokenizer
 from makima_tts.text import clean
+from tests.checkpoints.tiny_tokenizer import byte_letters, write_tokenizer
 from tests.words import ids_of_words
 
 FIRST_SPECIAL = 400

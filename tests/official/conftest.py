@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ending_checkpoint import write_ending_checkpoint
+from tests.checkpoints import write_ending_checkpoint
 from tests.transport.processes import ROOT
 
 PYTHON = ROOT / ".venvs" / "qwen-tts" / "bin" / "python"

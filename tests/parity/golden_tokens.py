@@ -2,7 +2,7 @@
 
 In: a checkpoint, ``texts.jsonl``. Out: the ids of every text as it stands in the prompt's template, and as
 much of Qwen's vocabulary as these texts can come to be written in. Runs in the reference's own environment,
-and fetches the vocabulary (bench.qwen_bpe). Does not know: our tokenizer.
+and fetches the vocabulary (tests.checkpoints.qwen_tokenizer). Does not know: our tokenizer.
 
 A merge matters to a text only if the token that it makes is a part of one of the text's words: with all such
 merges and no other, these texts have the ids that they have with all 151,643 tokens.
@@ -20,8 +20,8 @@ from qwen_tts.core.models import Qwen3TTSConfig, Qwen3TTSProcessor
 from qwen_tts.inference.qwen3_tts_model import Qwen3TTSModel
 from transformers import AutoConfig, AutoProcessor
 
-from bench.qwen_bpe import fetch_ranks, vocabulary_and_merges
-from bench.tiny_tokenizer import byte_letters, write_tokenizer_files
+from tests.checkpoints.qwen_tokenizer import fetch_ranks, vocabulary_and_merges
+from tests.checkpoints.tiny_tokenizer import byte_letters, write_tokenizer_files
 
 TEXTS = Path(__file__).parent / "texts.jsonl"
 # The tokenizers of all shapes are one.

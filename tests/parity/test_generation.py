@@ -12,7 +12,7 @@ from makima_tts.engines.qwen3.runner import Runner
 from makima_tts.model.prompt import Prompt, PromptWriter, VoiceRows
 from makima_tts.model.sampling import Sampling
 from tests.checkpoints import SHAPES
-from tests.small_models import POSITIONS, small_model
+from tests.checkpoints.models import POSITIONS, small_model
 
 GOLDEN = Path(__file__).parent / "golden"
 MAX_FRAMES = 100

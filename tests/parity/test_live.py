@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from makima_tts.cli.rendering import Rendering, render
 from makima_tts.cli.saying import Wanted
 from makima_tts.voices.folders import read_folder
+from tests.checkpoints.models import checkpoint_folder
 from tests.official.conftest import EnvironmentWith
-from tests.small_models import checkpoint_folder
 from tests.transport.processes import ROOT
 
 GOLDEN = Path(__file__).parent / "golden"

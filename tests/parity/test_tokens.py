@@ -9,10 +9,10 @@ import pytest
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bench.tiny_tokenizer import write_tokenizer_files
 from makima_tts.model.tokenizer import TextTokenizer
 from makima_tts.text import clean
-from tests.small_models import checkpoint_folder
+from tests.checkpoints.models import checkpoint_folder
+from tests.checkpoints.tiny_tokenizer import write_tokenizer_files
 from tests.words import ids_of_words
 
 HERE = Path(__file__).parent

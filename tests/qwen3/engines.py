@@ -15,7 +15,7 @@ from makima_tts.engines.qwen3 import AdmissionRule, FrameWatcher, Manner, ModelC
 from makima_tts.model import CpuPrecision
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.speech import AudioChunk, SpeechStream, UtteranceRequest, VoicePrompt
-from tests.small_models import checkpoint_folder
+from tests.checkpoints.models import checkpoint_folder
 
 Pcm = npt.NDArray[np.float32]
 

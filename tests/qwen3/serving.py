@@ -17,8 +17,8 @@ from websockets.asyncio.client import connect
 from makima_tts.client import Speech, SpeechClient
 from makima_tts.protocol import Start
 from tests.api.service import Client
+from tests.checkpoints.models import ENDING, checkpoint_folder
 from tests.client.fake_service import heard_of
-from tests.small_models import ENDING, checkpoint_folder
 from tests.transport.processes import ServerProcess
 from tests.voices.clips import TRANSCRIPT, good_clip
 

@@ -6,8 +6,8 @@ from makima_tts.engines.qwen3.costs import Costs
 from makima_tts.engines.qwen3.slots import Lease, Slots
 from makima_tts.engines.qwen3.steps import Steps
 from makima_tts.errors import RateLimited
+from tests.checkpoints.models import ENDING
 from tests.qwen3.engines import begin, chunks_of, running, sound
-from tests.small_models import ENDING
 
 TEXT = "The lamps are lit."
 

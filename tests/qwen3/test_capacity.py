@@ -7,8 +7,8 @@ from makima_tts.engines.qwen3.capacity import MOST, WITHOUT_A_GPU, bytes_in, fit
 from makima_tts.engines.qwen3.launches import SlotBuffers
 from makima_tts.errors import RateLimited
 from makima_tts.speech import UtteranceRequest
+from tests.checkpoints.models import ENDING, small_model
 from tests.qwen3.engines import running
-from tests.small_models import ENDING, small_model
 
 GIB = 2**30
 # A slot of the published 0.6B in bf16, and what its weights leave of a card.

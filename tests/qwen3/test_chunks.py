@@ -18,8 +18,8 @@ from makima_tts.engines.qwen3.utterance import EngineUtterance
 from makima_tts.model.talker import Talker
 from makima_tts.model.voice_encoding import voice_from
 from makima_tts.speech import SpeechStream, UtteranceRequest, VoiceReference
+from tests.checkpoints.models import ENDING, small_model
 from tests.qwen3.engines import begin, chunks_of, running, sound
-from tests.small_models import ENDING, small_model
 
 PIECES = ("The lamps are lit.", "Who is there?", "Nobody.")
 FRAME = 1920

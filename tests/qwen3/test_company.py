@@ -8,9 +8,9 @@ import numpy.typing as npt
 
 from makima_tts.engines.qwen3 import Qwen3Engine
 from makima_tts.speech import SpeechStream, UtteranceRequest, VoicePrompt
+from tests.checkpoints.models import ENDING
 from tests.qwen3.engines import chunks_of, running
 from tests.qwen3.test_chunks import reference
-from tests.small_models import ENDING
 
 Codes = npt.NDArray[np.int64]
 PIECES = ("The lamps are lit, and nobody is at home.", "Who is there?")

@@ -23,9 +23,9 @@ from makima_tts.errors import (
     TtsUnavailable,
 )
 from makima_tts.speech import SpeechStream, UtteranceRequest, VoicePrompt
+from tests.checkpoints.models import ENDING, checkpoint_folder
 from tests.qwen3.engines import begin, chunks_of, running, sound
 from tests.qwen3.test_chunks import reference
-from tests.small_models import ENDING, checkpoint_folder
 
 TEXT = "The lamps are lit."
 

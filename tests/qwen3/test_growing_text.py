@@ -18,10 +18,10 @@ import pytest_asyncio
 from makima_tts.engines.qwen3 import Manner, Qwen3Engine
 from makima_tts.errors import Cancelled, InvalidText
 from makima_tts.speech import SpeechStream, UtteranceRequest, VoicePrompt
+from tests.checkpoints.models import ENDING, small_model
 from tests.qwen3.engines import begin, chunks_of, running
 from tests.qwen3.recording import everything_captured
 from tests.qwen3.test_chunks import reference
-from tests.small_models import ENDING, small_model
 from tests.words import words_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

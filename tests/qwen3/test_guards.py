@@ -15,8 +15,8 @@ from makima_tts.errors import SynthesisError
 from makima_tts.model.codec_output import SILENT_RMS, finish, heard
 from makima_tts.speech import VoicePrompt
 from makima_tts.text import longest_speech_s
+from tests.checkpoints.models import ENDING, small_model
 from tests.qwen3.engines import Pcm, begin, chunks_of, running, sound, with_codec
-from tests.small_models import ENDING, small_model
 
 RATE_HZ = 24_000
 FRAME = 1920

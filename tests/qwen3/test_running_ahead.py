@@ -15,9 +15,9 @@ from makima_tts.engines.qwen3 import Manner, Qwen3Engine
 from makima_tts.engines.qwen3.silence import END_AFTER_FRAMES
 from makima_tts.errors import Cancelled, SynthesisError
 from makima_tts.speech import AudioChunk, VoicePrompt
+from tests.checkpoints.models import ENDING
 from tests.qwen3.engines import begin, chunks_of, running, with_codec
 from tests.qwen3.recording import everything_captured
-from tests.small_models import ENDING
 
 PIECES = ("The lamps are lit.", "Who is there?", "Nobody.")
 FRAME = 1920

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from makima_tts.protocol import Start
+from tests.checkpoints.models import ENDING, checkpoint_folder
 from tests.conftest import service_process
 from tests.qwen3.serving import (
     get,
@@ -18,7 +19,6 @@ from tests.qwen3.serving import (
     sound_of,
     upload,
 )
-from tests.small_models import ENDING, checkpoint_folder
 from tests.transport.processes import ServerProcess
 
 pytestmark = pytest.mark.process

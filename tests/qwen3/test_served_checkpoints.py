@@ -14,10 +14,10 @@ from makima_tts.client import ServiceError, SpeechClient
 from makima_tts.engines.qwen3 import ModelChoice, Qwen3Engine
 from makima_tts.protocol import Loading
 from tests.api.service import running
+from tests.checkpoints.models import ENDING, checkpoint_folder
 from tests.conftest import Serve
 from tests.model.stand_in_hub import MODEL, Hub, there
 from tests.qwen3.serving import get, qwen3_settings, session, socket_url, sound_of
-from tests.small_models import ENDING, checkpoint_folder
 from tests.transport.processes import ServerProcess
 
 WEIGHTS, CODEC = "model.safetensors", "speech_tokenizer/model.safetensors"

@@ -6,12 +6,14 @@ its memory, its open files, its end. Does not know: what the process serves.
 
 import queue
 import re
+import signal
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from signal import Signals
 from types import TracebackType
@@ -26,9 +28,10 @@ class ServerProcess:
     """Started on entering, killed on leaving if it still lives. stderr is kept: silence is a promise too."""
 
     def __init__(self, command: list[str], *, env: dict[str, str] | None = None) -> None:
-        self._process = subprocess.Popen(
-            command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        with _interrupts_reach_children():
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
         self._lines: queue.Queue[str] = queue.Queue()
         self._complaints: list[str] = []
         self._readers = [
@@ -114,6 +117,16 @@ class ServerProcess:
     def resident_bytes(self) -> int:
         status = Path(f"/proc/{self.pid}/status").read_text()
         return 1024 * int(status.partition("VmRSS:")[2].split()[0])
+
+
+@contextmanager
+def _interrupts_reach_children() -> Iterator[None]:
+    """A shell starts background jobs with SIGINT ignored, and exec passes that on. It resets a handler."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def eventually(condition: Callable[[], bool], *, within_s: float) -> bool:

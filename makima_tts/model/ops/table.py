@@ -1,0 +1,119 @@
+"""The table of leaf operations: one row for torch, one for C on CPUs, one for Triton on CUDA.
+
+In: a device, the bits of quantized weights. Out: an Ops. Does not know: checkpoints, utterances.
+
+Triton's and C's leaves are imported when they are chosen: one needs the package triton, the other compiles.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import structlog
+import torch
+from torch import Tensor
+
+from makima_tts.model import codec_output
+from makima_tts.model.checkpoint.config import TalkerConfig, TransformerConfig
+from makima_tts.model.checkpoint.tensors import Weights
+from makima_tts.model.choices import Choosing, TorchChoosing
+from makima_tts.model.codec import CodecDecoder
+from makima_tts.model.layers import LayerStack, Matrix, Product, Transformer
+from makima_tts.model.triton.availability import kernels_lack
+
+# Heads decide about codes and are a tenth of the weights: they never have fewer bits.
+_HEAD_BITS = 8
+_log = structlog.get_logger(__name__)
+
+# float32 [B, F * samples], F and a sample rate in Hz → what leaves the codec, see codec_output.py.
+Finish = Callable[[Tensor, int, int], tuple[Tensor, Tensor, Tensor]]
+
+
+class LoadTransformer(Protocol):
+    """``positions``: how many there may be, for which rotary embeddings are computed once."""
+
+    def __call__(
+        self,
+        config: TransformerConfig,
+        weights: Weights,
+        window_of: Callable[[int], int | None],
+        positions: int,
+        /,
+    ) -> LayerStack: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ops:
+    """One leaf for each family of operations.
+
+    ``linear``: packs a weight [outputs, inputs] and a bias → rows to rows. ``logits``: likewise for weights
+    that make logits, whose result may have more bits than its rows. ``codec``: gets the codec's decoder as it
+    was loaded, and packs it.
+    """
+
+    transformer: LoadTransformer
+    linear: Callable[[Tensor, Tensor | None], Product]
+    logits: Callable[[Tensor], Product]
+    sampler: Callable[[TalkerConfig, torch.device], Choosing]
+    codec: Callable[[CodecDecoder], CodecDecoder]
+    finish: Finish
+
+
+def ops_for(device: torch.device, weight_bits: int | None = None) -> Ops:
+    """``weight_bits`` 8 or 4: C's, on a CPU. Triton's where they run; a CUDA device without them is logged.
+
+    Raises TtsUnavailable where C's cannot be had.
+    """
+    if weight_bits is not None:
+        return native_ops(weight_bits)
+    lacking = kernels_lack(device)
+    if lacking is None:
+        return triton_ops()
+    if device.type == "cuda":
+        _log.warning("gpu_kernels_unavailable", lacking=lacking)
+    return torch_ops()
+
+
+def torch_ops() -> Ops:
+    """On any device."""
+    return Ops(
+        transformer=Transformer.load,
+        linear=Matrix,
+        logits=Matrix,
+        sampler=TorchChoosing,
+        codec=lambda decoder: decoder,
+        finish=codec_output.finish,
+    )
+
+
+def native_ops(bits: int) -> Ops:
+    from makima_tts.model.native.kernels import QuantizedMatrix  # noqa: PLC0415 - compiles, the first time
+    from makima_tts.model.packed_codec import packed  # noqa: PLC0415
+    from makima_tts.model.quantized import QuantizedTransformer  # noqa: PLC0415
+
+    return Ops(
+        transformer=partial(QuantizedTransformer.load, bits=bits),
+        linear=lambda weight, bias: QuantizedMatrix.pack(weight, _HEAD_BITS, bias),
+        logits=lambda weight: QuantizedMatrix.pack(weight, _HEAD_BITS),
+        sampler=TorchChoosing,
+        codec=packed,
+        finish=codec_output.finish,
+    )
+
+
+def triton_ops() -> Ops:
+    from makima_tts.model.triton.choices import GpuChoosing  # noqa: PLC0415 - needs Triton
+    from makima_tts.model.triton.codec import fastest_codec, fused  # noqa: PLC0415
+    from makima_tts.model.triton.finishing import finish  # noqa: PLC0415
+    from makima_tts.model.triton.products import GpuMatrix  # noqa: PLC0415
+    from makima_tts.model.triton.stack import GpuTransformer  # noqa: PLC0415
+
+    return Ops(
+        transformer=GpuTransformer.load,
+        linear=GpuMatrix,
+        logits=lambda weight: GpuMatrix(weight, wide=True),
+        sampler=GpuChoosing,
+        codec=lambda decoder: fastest_codec([fused(decoder), decoder]),
+        finish=finish,
+    )
