@@ -234,7 +234,7 @@ class SpeakConnection:
     def _load_voice(self, effect: LoadVoice) -> None:
         if self._resolving is not None:
             self._resolving.cancel()
-        self._resolving = self._tasks.create_task(self._resolve_voice(effect.wanted))
+        self._resolving = self._tasks.create_task(self._resolve_voice(effect.voice))
 
     async def _resolve_voice(self, asked: str | None) -> None:
         try:

@@ -36,7 +36,7 @@ def _without_surrogates(text: str) -> str:
     return text
 
 
-SpokenText = Annotated[
+SpeakableText = Annotated[
     str, Field(repr=False, examples=["Good evening. I am listening."]), AfterValidator(_without_surrogates)
 ]
 

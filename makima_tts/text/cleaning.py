@@ -41,7 +41,7 @@ def why_silent(text: str) -> str:
 
 
 @dataclass(slots=True)
-class Spoken:
+class SpokenText:
     """``starts``: for each character of ``text`` where it begins in the text as received.
 
     What is left out between two characters belongs to one of them, so that any place between characters is
@@ -55,11 +55,11 @@ class Spoken:
 class Cleaner(Protocol):
     """Reads a growing text. What it returns is certain: it never depends on how the text was split."""
 
-    def feed(self, text: str) -> Spoken:
+    def feed(self, text: str) -> SpokenText:
         """What became certain by this text."""
         ...
 
-    def flush(self) -> Spoken:
+    def flush(self) -> SpokenText:
         """What is still undecided, as if the text ended here; more may follow."""
         ...
 
@@ -70,13 +70,13 @@ class PlainCleaner:
     def __init__(self) -> None:
         self._read = 0
 
-    def feed(self, text: str) -> Spoken:
-        spoken, base = Spoken(), self._read
+    def feed(self, text: str) -> SpokenText:
+        spoken, base = SpokenText(), self._read
         for run in _WITHOUT_CONTROLS.finditer(text):
             spoken.text += run.group()
             spoken.starts += range(base + run.start(), base + run.end())
         self._read += len(text)
         return spoken
 
-    def flush(self) -> Spoken:
-        return Spoken()
+    def flush(self) -> SpokenText:
+        return SpokenText()

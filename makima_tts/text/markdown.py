@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from makima_tts.text import marks
-from makima_tts.text.cleaning import CONTROLS, Spoken
+from makima_tts.text.cleaning import CONTROLS, SpokenText
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class MarkdownCleaner:
         self._base = 0
         self._at = 0
         self._ended = False
-        self._spoken = Spoken()
+        self._spoken = SpokenText()
         self._last = ""
         self._start = 0
         # Something was left out since the last spoken character; and it was a picture.
@@ -48,15 +48,15 @@ class MarkdownCleaner:
         # Where a link's text ends → where the link does.
         self._jumps: dict[int, int] = {}
 
-    def feed(self, text: str) -> Spoken:
+    def feed(self, text: str) -> SpokenText:
         self._text += text
         return self._read(ended=False)
 
-    def flush(self) -> Spoken:
+    def flush(self) -> SpokenText:
         return self._read(ended=True)
 
-    def _read(self, *, ended: bool) -> Spoken:
-        self._ended, self._spoken = ended, Spoken()
+    def _read(self, *, ended: bool) -> SpokenText:
+        self._ended, self._spoken = ended, SpokenText()
         while self._at < len(self._text) and self._read_next():
             pass
         passed = max(self._at - 1, 0)

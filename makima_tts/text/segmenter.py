@@ -22,7 +22,7 @@ from makima_tts.text.boundaries import (
     is_within_character,
     may_end,
 )
-from makima_tts.text.cleaning import Cleaner, PlainCleaner, Spoken, TextCleaning, clean, is_speakable
+from makima_tts.text.cleaning import Cleaner, PlainCleaner, SpokenText, TextCleaning, clean, is_speakable
 from makima_tts.text.markdown import MarkdownCleaner
 
 # A first piece that is a clause is heard sooner; later pieces are better whole sentences. Sixteen letters
@@ -68,7 +68,7 @@ class Segmenter:
     def __init__(self, cleaning: TextCleaning = "markdown") -> None:
         self._cleaner = _cleaner(cleaning)
         self._received = 0
-        self._held = Spoken()
+        self._held = SpokenText()
         self._scan = _Scan()
         self._index = 0
         self._piece_start = 0
@@ -89,7 +89,7 @@ class Segmenter:
         return self.flush()
 
     @property
-    def growing(self) -> str:
+    def partial_piece(self) -> str:
         """What the next piece begins with, whatever comes: whole words, before which no cut can fall.
 
         Until that piece is cut it only grows.
@@ -99,7 +99,7 @@ class Segmenter:
         end = next((place for place in places if ends_word(text, place)), 0)
         return unicodedata.normalize("NFC", text[:end].lstrip()) if is_speakable(text[:end]) else ""
 
-    def _hold(self, spoken: Spoken) -> None:
+    def _hold(self, spoken: SpokenText) -> None:
         self._held.text += spoken.text
         self._held.starts += spoken.starts
 
@@ -156,7 +156,7 @@ class Segmenter:
     def _cut(self, place: int) -> Iterator[Piece]:
         text, starts = self._held.text, self._held.starts
         end = starts[place] if place < len(starts) else self._received
-        self._held = Spoken(text[place:], starts[place:])
+        self._held = SpokenText(text[place:], starts[place:])
         self._scan = _Scan()
         if is_speakable(text[:place]):
             yield Piece(self._index, clean(text[:place]), self._piece_start, end)
@@ -168,11 +168,11 @@ def _cleaner(cleaning: TextCleaning) -> Cleaner:
     return MarkdownCleaner() if cleaning == "markdown" else PlainCleaner()
 
 
-def spoken_of(text: str, cleaning: TextCleaning) -> Spoken:
+def spoken_text(text: str, cleaning: TextCleaning) -> SpokenText:
     """What of a whole text is spoken, uncut."""
     cleaner = _cleaner(cleaning)
     begun, rest = cleaner.feed(text), cleaner.flush()
-    return Spoken(begun.text + rest.text, begun.starts + rest.starts)
+    return SpokenText(begun.text + rest.text, begun.starts + rest.starts)
 
 
 def pieces_of(text: str, cleaning: TextCleaning = "markdown") -> list[Piece]:

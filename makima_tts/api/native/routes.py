@@ -17,7 +17,7 @@ from makima_tts.api.connection import NOT_TEXT, accepted_subprotocol, serve_webs
 from makima_tts.api.failures import ErrorBody, failures
 from makima_tts.api.outbox import AnswerFrame, AudioFrame, Frame
 from makima_tts.api.service import Service
-from makima_tts.api.speech_response import SpeechResponse, SpokenText
+from makima_tts.api.speech_response import SpeakableText, SpeechResponse
 from makima_tts.audio import MEDIA_TYPES, ClipReport, OutputFormat, rate_of
 from makima_tts.errors import InvalidMessage, TtsUnavailable
 from makima_tts.metrics import CONTENT_TYPE
@@ -85,7 +85,7 @@ def speak_router(service: Service) -> APIRouter:
 class TtsRequest(ClientFields):
     """``text`` is bounded by TTS_MAX_UTTERANCE_CHARS code points."""
 
-    text: SpokenText
+    text: SpeakableText
     voice: VoiceId | None = None
     language: Language = "English"
     format: OutputFormat = "wav"

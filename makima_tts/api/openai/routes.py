@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from makima_tts.api.failures import openai_body_of, openai_error_body, openai_failures
 from makima_tts.api.service import Service
-from makima_tts.api.speech_response import AudioBody, SpeechResponse, SpokenText
+from makima_tts.api.speech_response import AudioBody, SpeakableText, SpeechResponse
 from makima_tts.audio import MEDIA_TYPES, OutputFormat, rate_of
 from makima_tts.errors import TtsError, VoiceNotFound
 from makima_tts.protocol import AUTO
@@ -108,7 +108,7 @@ class SpeechRequest(ClientFields):
 
     model_config = ConfigDict(alias_generator=None)
 
-    input: SpokenText
+    input: SpeakableText
     model: str | None = Field(None, description="Any: there is one model", examples=["tts-1"])
     voice: str | VoiceById | None = Field(
         None, description="A voice's id, or a name of OpenAI's", examples=["alloy"]
