@@ -8,12 +8,12 @@ from safetensors.torch import load_file
 
 from makima_tts.model.checkpoint.config import TalkerConfig
 from makima_tts.model.sampling import (
+    FirstCodebook,
     RuleRows,
     SamplingRule,
     forbid,
     penalize,
     probabilities,
-    suppressed_ids,
 )
 
 GOLDEN = load_file(Path(__file__).parent / "golden" / "rules_odd.safetensors")
@@ -37,7 +37,7 @@ def test_chances_are_the_references(number: int) -> None:
     for row in range(rows):
         rules.put(row, SamplingRule(False, temperature, int(top_k), top_p))
     ours = penalize(logits, was_chosen, torch.full((rows,), penalty))
-    ours = forbid(ours, suppressed_ids(config, logits.device), torch.full((rows,), before), EOS)
+    ours = forbid(ours, FirstCodebook.of(config, logits.device).suppressed, torch.full((rows,), before), EOS)
     ours = probabilities(ours, rules)
     assert torch.equal(ours > 0, expected > 0)
     assert (ours - expected).abs().max() <= 1e-6
