@@ -4,11 +4,12 @@ In: text as received, in any split. Out: cleaned pieces with their offsets in th
 know: time, engines, sessions.
 """
 
-from makima_tts.text.cleaning import SpokenText, TextCleaning, clean, is_speakable, why_silent
+from makima_tts.text.cleaning import NOTHING_SPOKEN, SpokenText, TextCleaning, clean, is_speakable, why_silent
 from makima_tts.text.durations import longest_speech_s, usual_speech_s
 from makima_tts.text.segmenter import Piece, Segmenter, pieces_of, spoken_text
 
 __all__ = [
+    "NOTHING_SPOKEN",
     "Piece",
     "Segmenter",
     "SpokenText",
