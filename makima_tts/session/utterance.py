@@ -37,7 +37,7 @@ from makima_tts.session.effects import (
 from makima_tts.session.inputs import AudioReady, SpeechEnded, SpeechFailed, Tick
 from makima_tts.session.playback import SentAudio, text_position
 from makima_tts.session.tables import Cell, Step, on
-from makima_tts.text import clean, why_silent
+from makima_tts.text import NOTHING_SPOKEN, clean, why_silent
 from makima_tts.text.segmenter import Piece, Segmenter, spoken_text
 
 
@@ -192,14 +192,12 @@ class Utterance:
         effects, state = self._close(now_ms) if due(self.stall_at_ms(), now_ms) else ([], self.state)
         if not due(self.timeout_at_ms(), now_ms):
             return effects, state
-        failed, state = self._fail(
-            UtteranceTimeout("No audio came in time; try again, or speak less at once.")
-        )
+        failed, state = self._fail(UtteranceTimeout())
         return effects + failed, state
 
     def complete(self, event: SpeechEnded, now_ms: int) -> UtteranceStep:
         if self._sent.first_ms is None:
-            return self._reject("This engine found nothing to speak in this text; send words.")
+            return self._reject(NOTHING_SPOKEN)
         effects: list[Effect] = []
         if self.options.transport == "json":
             effects.append(self._audio(b"", is_final=True))

@@ -48,6 +48,10 @@ def is_speakable(text: str) -> bool:
     return any(map(str.isalnum, text))
 
 
+# An engine ended without any audio.
+NOTHING_SPOKEN = "This engine found nothing to speak in this text; send words."
+
+
 def why_silent(text: str) -> str:
     """A message to people: why nothing of a text is spoken."""
     if is_speakable(text):
