@@ -4,6 +4,7 @@ In: samples at the engine's rate, in any split; a format. Out: the bytes of one 
 InvalidMessage for a rate that the format does not have. Does not know: routes, clients.
 """
 
+import struct
 from typing import Literal, Protocol
 
 from makima_tts.audio.pcm import G711_RATE_HZ, Pcm, PcmEncoder, PcmEncoding
