@@ -30,7 +30,6 @@ _RATES_HZ: dict[OutputFormat, tuple[int, ...]] = {
     "mulaw": (G711_RATE_HZ,),
     "alaw": (G711_RATE_HZ,),
 }
-_RAW: dict[OutputFormat, PcmEncoding] = {"pcm": "pcm16", "mulaw": "mulaw", "alaw": "alaw"}
 _UNKNOWN_LENGTH = 0xFFFFFFFF
 _BYTES_PER_SAMPLE = 2
 
@@ -59,16 +58,21 @@ def rate_of(output_format: OutputFormat, requested_hz: int | None) -> int:
 
 
 def open_encoder(
-    output_format: OutputFormat, source_rate_hz: int, rate_hz: int, *, speed: float = 1.0
+    output_format: OutputFormat | PcmEncoding, source_rate_hz: int, rate_hz: int, *, speed: float = 1.0
 ) -> SpeechEncoder:
     """``rate_hz`` is one that :func:`rate_of` allows; ``speed`` is 0.5 to 2."""
-    if output_format in ("mp3", "opus", "flac", "aac"):
-        from makima_tts.audio.compressed import CompressedEncoder  # noqa: PLC0415 - loads FFmpeg
+    match output_format:
+        case "mp3" | "opus" | "flac" | "aac":
+            from makima_tts.audio.compressed import CompressedEncoder  # noqa: PLC0415 - loads FFmpeg
 
-        return CompressedEncoder(output_format, source_rate_hz, rate_hz, speed=speed)
-    header = _wav_header(rate_hz) if output_format == "wav" else b""
-    encoding = _RAW.get(output_format, "pcm16")
-    return PcmEncoder(source_rate_hz, rate_hz, encoding, speed=speed, header=header)
+            return CompressedEncoder(output_format, source_rate_hz, rate_hz, speed=speed)
+        case "wav":
+            header = _wav_header(rate_hz)
+            return PcmEncoder(source_rate_hz, rate_hz, "pcm16", speed=speed, header=header)
+        case "pcm":
+            return PcmEncoder(source_rate_hz, rate_hz, "pcm16", speed=speed)
+        case _:
+            return PcmEncoder(source_rate_hz, rate_hz, output_format, speed=speed)
 
 
 def _wav_header(sample_rate_hz: int) -> bytes:
