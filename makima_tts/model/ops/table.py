@@ -14,12 +14,12 @@ import structlog
 import torch
 from torch import Tensor
 
-from makima_tts.model.checkpoint.config import CodecDecoderConfig, TalkerConfig, TransformerConfig
+from makima_tts.model.checkpoint.config import CodecDecoderConfig, TransformerConfig
 from makima_tts.model.checkpoint.tensors import Weights
-from makima_tts.model.choices import Choosing, TorchChoosing
 from makima_tts.model.codec import CodecDecoder
 from makima_tts.model.codec_ops import finish, torch_codec_ops
 from makima_tts.model.layers import LayerStack, Matrix, Product, Transformer
+from makima_tts.model.sampling import FirstCodebook, FrameSampler, SamplerState, TorchFrameSampler
 from makima_tts.model.triton.availability import kernels_lack
 
 # Heads decide about codes and are a tenth of the weights: they never have fewer bits.
@@ -54,7 +54,7 @@ class Ops:
     transformer: LoadTransformer
     linear: Callable[[Tensor, Tensor | None], Product]
     logits: Callable[[Tensor], Product]
-    sampler: Callable[[TalkerConfig, torch.device], Choosing]
+    sampler: Callable[[FirstCodebook, SamplerState, Tensor], FrameSampler]
     codec: Callable[[CodecDecoderConfig, Weights], CodecDecoder]
     finish: Finish
 
@@ -80,7 +80,7 @@ def torch_ops() -> Ops:
         transformer=Transformer.load,
         linear=Matrix,
         logits=Matrix,
-        sampler=TorchChoosing,
+        sampler=TorchFrameSampler,
         codec=partial(CodecDecoder.load, ops=torch_codec_ops()),
         finish=finish,
     )
@@ -95,16 +95,16 @@ def native_ops(bits: int) -> Ops:
         transformer=partial(QuantizedTransformer.load, bits=bits),
         linear=lambda weight, bias: QuantizedMatrix.pack(weight, _HEAD_BITS, bias),
         logits=lambda weight: QuantizedMatrix.pack(weight, _HEAD_BITS),
-        sampler=TorchChoosing,
+        sampler=TorchFrameSampler,
         codec=partial(CodecDecoder.load, ops=native_codec_ops()),
         finish=finish,
     )
 
 
 def triton_ops() -> Ops:
-    from makima_tts.model.triton import codec  # noqa: PLC0415
-    from makima_tts.model.triton.choices import GpuChoosing  # noqa: PLC0415 - needs Triton
+    from makima_tts.model.triton import codec  # noqa: PLC0415 - needs Triton
     from makima_tts.model.triton.products import GpuMatrix  # noqa: PLC0415
+    from makima_tts.model.triton.sampler import TritonFrameSampler  # noqa: PLC0415
     from makima_tts.model.triton.stack import GpuTransformer  # noqa: PLC0415
 
     def load_fastest(config: CodecDecoderConfig, weights: Weights) -> CodecDecoder:
@@ -116,7 +116,7 @@ def triton_ops() -> Ops:
         transformer=GpuTransformer.load,
         linear=GpuMatrix,
         logits=lambda weight: GpuMatrix(weight, wide=True),
-        sampler=GpuChoosing,
+        sampler=TritonFrameSampler,
         codec=load_fastest,
         finish=codec.finish,
     )
