@@ -1,4 +1,4 @@
-"""The conformance suite of SpeechEngine: all engines pass the same tests. A new engine is a line in ENGINES."""
+"""The conformance suite of SpeechEngine: all engines pass the same tests. ENGINES lists the engines."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
