@@ -37,7 +37,7 @@ from makima_tts.session.effects import (
 from makima_tts.session.inputs import AudioReady, SpeechEnded, SpeechFailed, Tick
 from makima_tts.session.playback import SentAudio, text_position
 from makima_tts.session.tables import Cell, Step, on
-from makima_tts.text import clean, why_silent
+from makima_tts.text import NOTHING_SPOKEN, clean, why_silent
 from makima_tts.text.segmenter import Piece, Segmenter, spoken_text
 
 
@@ -124,7 +124,7 @@ class Utterance:
     @property
     def has_speech(self) -> bool:
         """Whether there is a piece, or the beginning of one, for the engine."""
-        return bool(self._pieces or self._segmenter.partial_piece)
+        return bool(self._pieces or self._segmenter.partial_text)
 
     @property
     def language(self) -> str:
@@ -192,14 +192,12 @@ class Utterance:
         effects, state = self._close(now_ms) if due(self.stall_at_ms(), now_ms) else ([], self.state)
         if not due(self.timeout_at_ms(), now_ms):
             return effects, state
-        failed, state = self._fail(
-            UtteranceTimeout("No audio came in time; try again, or speak less at once.")
-        )
+        failed, state = self._fail(UtteranceTimeout())
         return effects + failed, state
 
     def complete(self, event: SpeechEnded, now_ms: int) -> UtteranceStep:
         if self._sent.first_ms is None:
-            return self._reject("This engine found nothing to speak in this text; send words.")
+            return self._reject(NOTHING_SPOKEN)
         effects: list[Effect] = []
         if self.options.transport == "json":
             effects.append(self._audio(b"", is_final=True))
@@ -266,7 +264,7 @@ class Utterance:
         for piece in fresh:
             effects.append(FeedPiece(self.id, piece.text[self._fed_chars :]))
             self._fed_chars = 0
-        partial = self._segmenter.partial_piece[self._fed_chars :]
+        partial = self._segmenter.partial_text[self._fed_chars :]
         self._fed_chars += len(partial)
         return [*effects, FeedPiece(self.id, partial, ends_piece=False)] if partial else effects
 
@@ -362,7 +360,7 @@ class Utterance:
     def _partial_piece(self) -> list[Piece]:
         """What the engine has of a piece whose text is not finished."""
         begin = self._pieces[-1].end if self._pieces else 0
-        text = self._segmenter.partial_piece[: self._fed_chars]
+        text = self._segmenter.partial_text[: self._fed_chars]
         return [Piece(len(self._pieces), text, begin, len(self._text))] if text else []
 
     def _audio_end(self) -> Effect:
