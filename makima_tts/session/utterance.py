@@ -55,6 +55,7 @@ class Begin(NamedTuple):
     """The utterance is the head of the queue, and nothing else is speaking."""
 
 
+U = UtteranceState
 UtteranceInput = Speak | Flush | Cancel | Begin | Tick | AudioReady | SpeechEnded | SpeechFailed
 UtteranceStep = Step[UtteranceState]
 Outcome = Literal["complete", "failed", "cancelled"]
@@ -82,7 +83,7 @@ class Utterance:
     limits: Limits
     order: int
     accepted_ms: int
-    state: UtteranceState = UtteranceState.OPEN
+    state: UtteranceState = U.OPEN
     outcome: Outcome | None = None
     # When it became the head of the queue; the time to first audio counts from here.
     head_ms: int | None = None
@@ -119,7 +120,7 @@ class Utterance:
 
     @property
     def speaking(self) -> bool:
-        return self.state in (UtteranceState.SPEAKING_OPEN, UtteranceState.SPEAKING_CLOSED)
+        return self.state in (U.SPEAKING_OPEN, U.SPEAKING_CLOSED)
 
     @property
     def has_speech(self) -> bool:
@@ -171,11 +172,11 @@ class Utterance:
         return self._feed_if_speaking(now_ms), self.state
 
     def begin(self, event: Begin, now_ms: int) -> UtteranceStep:
-        closed = self.state is UtteranceState.CLOSED
+        closed = self.state is U.CLOSED
         request = self.request
         start = StartSpeech(self.id, request.voice, self.language, request.seed, self.options.format)
         effects = [start, *self._feed(now_ms), *([FinishText(self.id)] if closed else [])]
-        return effects, UtteranceState.SPEAKING_CLOSED if closed else UtteranceState.SPEAKING_OPEN
+        return effects, U.SPEAKING_CLOSED if closed else U.SPEAKING_OPEN
 
     def send_audio(self, event: AudioReady, now_ms: int) -> UtteranceStep:
         sent = self._sent
@@ -204,7 +205,7 @@ class Utterance:
         effects.append(Send(self._completion(event.reason)))
         if self.options.page:
             effects.append(self._audio_end())
-        return effects + self._end("complete", "complete"), UtteranceState.ENDED
+        return effects + self._end("complete", "complete"), U.ENDED
 
     def cancel(self, event: Cancel, now_ms: int) -> UtteranceStep:
         effects: list[Effect] = [CancelSpeech(self.id)] if self.speaking else []
@@ -214,7 +215,7 @@ class Utterance:
             message = ErrorMessage.of(Cancelled("The utterance was cancelled."), self.id)
             figures = {"audio_ms": self._audio_ms(), "played_ms": event.played_ms}
             effects.append(Send(message.model_copy(update=figures | self._texts_played(event.played_ms))))
-        return effects + self._end("cancelled", Cancelled.code), UtteranceState.ENDED
+        return effects + self._end("cancelled", Cancelled.code), U.ENDED
 
     def fail(self, event: SpeechFailed, now_ms: int) -> UtteranceStep:
         return self._fail(event.error)
@@ -233,8 +234,8 @@ class Utterance:
         if not self._pieces:
             return self._reject(why_silent(self._text))
         if self.speaking:
-            return [*self._feed(now_ms), FinishText(self.id)], UtteranceState.SPEAKING_CLOSED
-        return [], UtteranceState.CLOSED
+            return [*self._feed(now_ms), FinishText(self.id)], U.SPEAKING_CLOSED
+        return [], U.CLOSED
 
     def _reject(self, why: str) -> UtteranceStep:
         return self._fail(InvalidText(why))
@@ -242,7 +243,7 @@ class Utterance:
     def _fail(self, error: TtsError) -> UtteranceStep:
         effects: list[Effect] = [CancelSpeech(self.id)] if self.speaking else []
         effects.append(Send(ErrorMessage.of(error, self.id)))
-        return effects + self._end("failed", error.code), UtteranceState.ENDED
+        return effects + self._end("failed", error.code), U.ENDED
 
     def _end(self, outcome: Outcome, reported: str) -> list[Effect]:
         self.outcome = outcome
@@ -283,31 +284,27 @@ class Utterance:
         if not self.options.events:
             return []
         audio = self.options.format
-        return [
-            Send(
-                Speaking(
-                    utterance_id=self.id,
-                    sample_rate=audio.sample_rate_hz,
-                    encoding=audio.encoding,
-                    queue_ms=self._queue_ms(),
-                )
-            )
-        ]
+        speaking = Speaking(
+            utterance_id=self.id,
+            sample_rate=audio.sample_rate_hz,
+            encoding=audio.encoding,
+            queue_ms=self._queue_ms(),
+        )
+        return [Send(speaking)]
 
     def _audio(self, data: bytes, *, is_final: bool) -> Effect:
         if self.options.transport == "binary":
             return SendAudio(data)
         position_ms = self._sent.samples * 1000 / self.options.format.sample_rate_hz
-        return Send(
-            AudioChunkMessage(
-                utterance_id=self.id,
-                data=base64.b64encode(data).decode(),
-                sequence_number=self._sent.chunks + 1,
-                is_final=is_final,
-                timestamp_ms=round(position_ms),
-                timestamp=round(position_ms / 1000, 6),
-            )
+        chunk = AudioChunkMessage(
+            utterance_id=self.id,
+            data=base64.b64encode(data).decode(),
+            sequence_number=self._sent.chunks + 1,
+            is_final=is_final,
+            timestamp_ms=round(position_ms),
+            timestamp=round(position_ms / 1000, 6),
         )
+        return Send(chunk)
 
     def _end_piece(self, index: int) -> list[Effect]:
         ends_ms, piece = self._sent.piece_ends_ms, self._pieces[index]
@@ -315,17 +312,14 @@ class Utterance:
         ends_ms.append(self._sent.source_ms)
         if not self.options.events:
             return []
-        return [
-            Send(
-                Sentence(
-                    utterance_id=self.id,
-                    index=index,
-                    text=self._text[piece.start : piece.end].strip(),
-                    start_ms=round(start_ms),
-                    end_ms=round(ends_ms[-1]),
-                )
-            )
-        ]
+        sentence = Sentence(
+            utterance_id=self.id,
+            index=index,
+            text=self._text[piece.start : piece.end].strip(),
+            start_ms=round(start_ms),
+            end_ms=round(ends_ms[-1]),
+        )
+        return [Send(sentence)]
 
     def _completion(self, reason: Literal["stop", "length"]) -> Complete:
         sent, ended = self._sent, len(self._sent.piece_ends_ms)
@@ -383,7 +377,6 @@ def due(deadline_ms: int | None, now_ms: int) -> bool:
     return deadline_ms is not None and now_ms >= deadline_ms
 
 
-U = UtteranceState
 UtteranceRow = dict[type, Cell[Utterance, UtteranceState]]
 _ROW: UtteranceRow = on(Cancel, Utterance.cancel, U.ENDED) | on(SpeechFailed, Utterance.fail, U.ENDED)
 _OPEN_ROW = _ROW | on(Flush, Utterance.flush)
