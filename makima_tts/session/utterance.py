@@ -35,9 +35,9 @@ from makima_tts.session.effects import (
     UtteranceEnded,
 )
 from makima_tts.session.inputs import AudioReady, SpeechEnded, SpeechFailed, Tick
-from makima_tts.session.playback import SentAudio, text_position
 from makima_tts.session.tables import Cell, Step, on
 from makima_tts.text import NOTHING_SPOKEN, clean, why_silent
+from makima_tts.text.durations import played_position
 from makima_tts.text.segmenter import Piece, Segmenter, spoken_text
 
 
@@ -71,6 +71,22 @@ class SessionOptions:
     page: bool = True
     language: str = "English"
     text_cleaning: TextCleaning = "markdown"
+
+
+@dataclass(slots=True)
+class SentAudio:
+    """Counts of one utterance; ``piece_ends_ms``: where its first pieces ended in the audio."""
+
+    samples: int = 0
+    chunks: int = 0
+    source_ms: float = 0.0
+    synthesis_s: float = 0.0
+    first_ms: int | None = None
+    last_ms: int = 0
+    piece_ends_ms: list[float] = field(default_factory=list)
+
+    def rtf(self) -> float | None:
+        return round(self.synthesis_s * 1000 / self.source_ms, 4) if self.source_ms else None
 
 
 @dataclass(slots=True)
@@ -341,11 +357,12 @@ class Utterance:
         """For clients with events: the text that was played, and the rest."""
         if not self.options.events:
             return {}
-        position = text_position(
+        position = played_position(
             spoken_text(self._text, self.options.text_cleaning),
             [*self._pieces, *self._partial_piece()],
-            self._sent,
+            self._sent.piece_ends_ms,
             played_ms=played_ms,
+            sent_ms=self._sent.source_ms,
             speed=self.options.format.speed,
             language=self.language,
         )
