@@ -28,9 +28,9 @@ from makima_tts.model.codec_ops import (
 )
 from makima_tts.model.codec_state import CodecCall, StateRegion
 from makima_tts.model.codec_transformer import CodecTransformer
-from makima_tts.model.layers import Rotation
 from makima_tts.model.native import kernels
 from makima_tts.model.native.kernels import Places, QuantizedLayer, QuantizedMatrix, QuantizedStack
+from makima_tts.model.transformer import RotaryEmbedding
 
 _BITS = 16
 # As in convolution.c.
@@ -202,9 +202,9 @@ def packed_transformer(transformer: CodecTransformer) -> Layer[Tensor]:
         batch, frames, _ = x.shape
         rows = in_proj(x).flatten(0, 1)  # [B * F, E]
         positions = (call.state.position[call.slots][:, None] + torch.arange(frames)).flatten()  # [B * F]
-        rotation = Rotation.of(positions, config.rope_theta, config.head_size)
+        rotary = RotaryEmbedding.of(positions, config.rope_theta, config.head_size)
         slots, order = call.slots.repeat_interleave(frames), torch.arange(len(rows))
-        places = Places(slots, positions, rotation.cos, rotation.sin, order)
+        places = Places(slots, positions, rotary.cos, rotary.sin, order)
         layers = call.state.keys_values.transpose(0, 1)  # [L, S, 2, K, R, D]
         out = stack.run(rows, places, layers[:, :, 0], layers[:, :, 1])
         return out_proj(out).view(batch, frames, -1)
