@@ -66,7 +66,7 @@ class Ours:
         self._begin(0)
         prompt = self._prompt()
         self._runner.read(self._runner.parts(0, prompt)).wait()
-        self._constant = self._runner.constant(0, len(prompt.constant))
+        self._constant = self._runner.constant(0, len(prompt.voice_prefix))
         self._speak(self._fill(1), 2)
         return {}
 
@@ -113,7 +113,7 @@ class Ours:
         some = self._prompt().rows
         prompt = Prompt(some[:0], some.repeat(-(-rows // len(some)), 1)[:rows], some[:1])
         began_ms = self._clock.now_ms()
-        self._runner.read(self._runner.parts(0, prompt, constant_known=True)).wait()
+        self._runner.read(self._runner.parts(0, prompt, prefix_cached=True)).wait()
         return {"prefill, ms": self._clock.now_ms() - began_ms}
 
     def _measure_first(self) -> Figures:
@@ -190,7 +190,7 @@ class Ours:
         """The position after the prompt."""
         prompt = self._prompt()
         self._runner.put_constant(slot, self._constant)
-        self._runner.read(self._runner.parts(slot, prompt, constant_known=True)).wait()
+        self._runner.read(self._runner.parts(slot, prompt, prefix_cached=True)).wait()
         return len(prompt.rows)
 
     def _prompt(self) -> Prompt:

@@ -18,7 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from makima_tts.engines.qwen3.runner import Made, Sound
-from makima_tts.model.frames import PromptPart, parts_of
+from makima_tts.model.frames import PrefillChunk, split_into_chunks
 from makima_tts.model.layers import KeyValueCache
 from makima_tts.model.prompt import Prompt
 from makima_tts.model.speech_model import SpeechModel
@@ -90,9 +90,9 @@ class PacedRunner:
         pass
 
     def parts(
-        self, slot: int, prompt: Prompt, *, frame: int = 0, constant_known: bool = False
-    ) -> list[PromptPart]:
-        return parts_of(prompt, slot, _PART_ROWS, frame=frame, constant_known=constant_known)
+        self, slot: int, prompt: Prompt, *, frame: int = 0, prefix_cached: bool = False
+    ) -> list[PrefillChunk]:
+        return split_into_chunks(prompt, slot, _PART_ROWS, frame=frame, prefix_cached=prefix_cached)
 
     def constant(self, slot: int, rows: int) -> KeyValueCache:
         return self._model.talker.new_cache(1, 1)
@@ -103,7 +103,7 @@ class PacedRunner:
     def append(self, slot: int, at: int, rows: Tensor) -> None:
         self._left[slot] += self._row_frames * len(rows)
 
-    def read(self, parts: Sequence[PromptPart]) -> _Later[None]:
+    def read(self, parts: Sequence[PrefillChunk]) -> _Later[None]:
         for part in parts:
             if part.trailing is not None:
                 self._left[part.slot] = self._row_frames * len(part.trailing) + 1

@@ -29,7 +29,7 @@ from makima_tts.model import CpuPrecision
 from makima_tts.model.checkpoint.config import CONTROL_IDS
 from makima_tts.model.choices import FrameChoices
 from makima_tts.model.frame_state import FrameState
-from makima_tts.model.frames import FrameMaker, parts_of
+from makima_tts.model.frames import FrameMaker, split_into_chunks
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.model.voice_encoding import Arrays, encode_voice, voice_from
@@ -90,7 +90,7 @@ def read(model: SpeechModel, arrays: Arrays, frames: int, codes: Tensor | None =
     maker = FrameMaker(model.talker, model.predictor, model.prompts.pad, teacher.begin)
     state = maker.new_state(1, positions, positions)
     maker.begin_utterance(state, 0, Sampling.of(model.config.generation, greedy=True), 0)
-    maker.read(state, parts_of(prompt, 0, positions))
+    maker.read(state, split_into_chunks(prompt, 0, positions))
     slots = torch.zeros(1, dtype=torch.int64, device=model.device)
     for frame in range(frames):
         if frame:

@@ -18,4 +18,4 @@ def words_of(text: str) -> list[str]:
 def ids_of_words(tokenizer: TextTokenizer, text: str) -> list[int]:
     first, *others = words_of(text)
     ids = tokenizer.encode(first)
-    return ids + [number for word in others for number in tokenizer.encode_further(word)]
+    return ids + [number for word in others for number in tokenizer.encode_continuation(word)]

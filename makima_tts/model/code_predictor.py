@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from makima_tts.model.checkpoint.config import PredictorConfig
-from makima_tts.model.checkpoint.weights import Weights
+from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.layers import KeyValueCache, LayerStack, Product, Span
 from makima_tts.model.ops.table import Ops
 

@@ -27,10 +27,10 @@ from makima_tts.model.talker import Talker
 
 
 @dataclass(frozen=True, slots=True)
-class PromptPart:
-    """``rows`` [N, E] of a slot's prompt, to be read from position ``start`` on.
+class PrefillChunk:
+    """``rows`` [N, E] of a slot's prompt, to be prefilled from position ``start`` on.
 
-    ``trailing``: what the prompt leaves to be read with the frames; None of all but its last part.
+    ``trailing`` [N, E]: the text rows that follow the prompt, one a frame; None for all chunks but the last.
     ``frame``: the number of the prompt's first frame in its utterance.
     """
 
@@ -45,23 +45,23 @@ class PromptPart:
         return self.start + len(self.rows)
 
 
-def parts_of(
-    prompt: Prompt, slot: int, most_rows: int, *, frame: int = 0, constant_known: bool = False
-) -> list[PromptPart]:
-    """A prompt in parts of at most so many rows; ``constant_known``: without its constant rows.
+def split_into_chunks(
+    prompt: Prompt, slot: int, most_rows: int, *, frame: int = 0, prefix_cached: bool = False
+) -> list[PrefillChunk]:
+    """A prompt in chunks of at most ``most_rows`` rows. ``prefix_cached``: without the voice prefix.
 
-    The constant rows and the rest are cut apart, each at multiples from its own first row: the cuts, and so
-    the last bits, are the same whoever else is there and whether or not the voice was read before.
+    The voice prefix and the rest are split separately, each at multiples from its own first row. So the
+    splits, and the last bits of the result, depend neither on other utterances nor on what is cached.
     """
-    known = len(prompt.constant)
-    constant = [] if constant_known else _cut(slot, 0, prompt.constant, most_rows)
-    rest = _cut(slot, known, prompt.rest, most_rows)
-    return [*constant, *rest[:-1], replace(rest[-1], trailing=prompt.trailing, frame=frame)]
+    prefix_rows = len(prompt.voice_prefix)
+    prefix = [] if prefix_cached else _split(slot, 0, prompt.voice_prefix, most_rows)
+    rest = _split(slot, prefix_rows, prompt.remainder, most_rows)
+    return [*prefix, *rest[:-1], replace(rest[-1], trailing=prompt.trailing, frame=frame)]
 
 
-def _cut(slot: int, start: int, rows: Tensor, most_rows: int) -> list[PromptPart]:
-    parts = enumerate(torch.split(rows, most_rows))
-    return [PromptPart(slot, start + number * most_rows, part) for number, part in parts]
+def _split(slot: int, start: int, rows: Tensor, most_rows: int) -> list[PrefillChunk]:
+    chunks = enumerate(torch.split(rows, most_rows))
+    return [PrefillChunk(slot, start + number * most_rows, chunk) for number, chunk in chunks]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class FrameMaker:
         row.values[:, :, :, :count] = constant.values
         _put(state.position, slot, count)
 
-    def read(self, state: FrameState, parts: Sequence[PromptPart]) -> None:
+    def read(self, state: FrameState, parts: Sequence[PrefillChunk]) -> None:
         """Prefill; the cache must hold everything before each part. Others may step between two of them.
 
         After a prompt's last part the next frame is its first.
@@ -153,7 +153,7 @@ class FrameMaker:
         """
         return self._talker.step(rows, Span(positions.unsqueeze(1), limit, slots), state.cache)
 
-    def were_read(self, state: FrameState, parts: Sequence[PromptPart], last: Tensor) -> None:
+    def were_read(self, state: FrameState, parts: Sequence[PrefillChunk], last: Tensor) -> None:
         """``last``: the hidden state of each part's last row, [parts, E]."""
         for part, hidden in zip(parts, last, strict=True):
             _put(state.position, part.slot, part.end)

@@ -128,13 +128,13 @@ def test_an_utterance_that_comes_and_speaks_never_makes_the_host_wait_for_the_de
     runner = new_runner(model)
     prompt = model.prompts.write(model.tokenizer.encode(TEXTS[0]), "English", VoiceRows())
     runner.read(runner.parts(0, prompt)).wait()
-    constant, codec = runner.constant(0, len(prompt.constant)), model.codec.new_state(1).row(0)
+    constant, codec = runner.constant(0, len(prompt.voice_prefix)), model.codec.new_state(1).row(0)
     try:
         torch.cuda.set_sync_debug_mode("error")
         prompt = model.prompts.write(model.tokenizer.encode(TEXTS[0]), "English", VoiceRows())
         runner.begin(1, Sampling.of(model.config.generation), 7, codec)
         runner.put_constant(1, constant)
-        runner.read(runner.parts(1, prompt, constant_known=True))
+        runner.read(runner.parts(1, prompt, prefix_cached=True))
         made = runner.make([1], [], len(prompt.rows), [0])
         sound = runner.decode([1], 1)
     finally:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from makima_tts.engines.qwen3.runner import Runner
 from makima_tts.model.checkpoint.config import GenerationConfig
-from makima_tts.model.frames import parts_of
+from makima_tts.model.frames import split_into_chunks
 from makima_tts.model.prompt import Prompt, VoiceRows
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
@@ -129,10 +129,10 @@ def test_what_was_chosen_before_the_prompt_is_not_penalized(model: SpeechModel) 
 def test_what_depends_on_the_voice_may_be_read_once_for_all(model: SpeechModel) -> None:
     runner, written = new_runner(model), prompt(model, TEXTS[0])
     begin(runner, model, 0, TEXTS[0], 61)
-    constant = runner.constant(0, len(written.constant))
+    constant = runner.constant(0, len(written.voice_prefix))
     runner.begin(3, Sampling.of(model.config.generation), 61, {})
     runner.put_constant(3, constant)
-    runner.read(runner.parts(3, written, constant_known=True))
+    runner.read(runner.parts(3, written, prefix_cached=True))
     assert torch.equal(frames(runner, [3], len(written.rows))[0], alone(model, TEXTS[0], 61))
 
 
@@ -144,10 +144,10 @@ def test_text_that_grows_gives_the_same_codes_as_text_that_is_there(
     expected = alone(model, TEXTS[0], 71)
     maker, state = model.frames, model.frames.new_state(4, POSITIONS, POSITIONS)
     maker.begin_utterance(state, 0, Sampling.of(model.config.generation), 71)
-    begun = model.prompts.open(ids[:1], "English", VoiceRows(), ended=False)
-    maker.read(state, parts_of(begun, 0, POSITIONS))
+    begun = model.prompts.write_partial(ids[:1], "English", VoiceRows(), ended=False)
+    maker.read(state, split_into_chunks(begun, 0, POSITIONS))
     slots = torch.tensor([0])
-    rows = model.prompts.further(ids[1:], ended=True)
+    rows = model.prompts.trailing_rows(ids[1:], ended=True)
     sizes, fed, codes = iter(split), 0, []
     for number in range(FRAMES):
         # Fed just in time: without a row for the next frame the stream would have to wait.
@@ -163,7 +163,7 @@ def test_text_that_grows_gives_the_same_codes_as_text_that_is_there(
 
 def test_a_prompt_that_is_read_in_parts_between_others_frames_is_read_as_if_alone(model: SpeechModel) -> None:
     """And one who chooses the likeliest code speaks beside one who does not."""
-    parts = parts_of(prompt(model, TEXTS[2]), 1, 3)
+    parts = split_into_chunks(prompt(model, TEXTS[2]), 1, 3)
     assert len(parts) > 3
     greedy, sampled = (Sampling.of(model.config.generation, greedy=wanted) for wanted in (True, False))
     codes = []

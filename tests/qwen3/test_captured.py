@@ -16,7 +16,7 @@ from makima_tts.engines.qwen3.ramp import RAMP_FRAMES
 from makima_tts.engines.qwen3.runner import Runner
 from makima_tts.model.checkpoint.folder import Checkpoint
 from makima_tts.model.codec_transformer import MAX_FRAMES
-from makima_tts.model.frames import parts_of
+from makima_tts.model.frames import split_into_chunks
 from makima_tts.model.prompt import VoiceRows
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
@@ -133,7 +133,7 @@ def test_nothing_that_is_captured_asks_for_a_value_or_mixes_devices() -> None:
     graphs = Captured(model, buffers, lambda work: (work(), work)[1], read_rows=(16, 64))
     prompt = model.prompts.write(model.tokenizer.encode(TEXTS[0]), "English", VoiceRows())
     model.frames.begin_utterance(buffers.frames, 1, Sampling.of(model.config.generation), 5)
-    graphs.read(parts_of(prompt, 1, graphs.most_rows))
+    graphs.read(split_into_chunks(prompt, 1, graphs.most_rows))
     graphs.make([0, 1], [0], 200, [3, 0])
     assert sum(call.frames for call in graphs.decode([1], 5)) == 5
 

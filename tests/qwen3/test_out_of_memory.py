@@ -14,7 +14,7 @@ from makima_tts.engines.qwen3.slots import Lease
 from makima_tts.engines.qwen3.steps import Steps
 from makima_tts.engines.qwen3.utterance import EngineUtterance
 from makima_tts.errors import GpuOutOfMemory, TtsError, TtsUnavailable
-from makima_tts.model.frames import PromptPart
+from makima_tts.model.frames import PrefillChunk
 from makima_tts.speech import SpeechSink, SpeechStream, UtteranceRequest, VoicePrompt
 from tests.checkpoints.models import ENDING, small_model
 from tests.qwen3.engines import begin, chunks_of, running, sound
@@ -31,7 +31,7 @@ def inference() -> Iterator[None]:
 class Tight(Runner):
     """Has memory for so many rows at once."""
 
-    def read(self, parts: Sequence[PromptPart]) -> Awaited[None]:
+    def read(self, parts: Sequence[PrefillChunk]) -> Awaited[None]:
         if sum(len(part.rows) for part in parts) > ROOM_ROWS:
             raise torch.OutOfMemoryError
         return super().read(parts)
@@ -77,7 +77,7 @@ async def test_what_is_kept_of_voices_is_let_go_and_had_again(monkeypatch: pytes
         kept = voice.engine_share.size_bytes
         assert kept
 
-        def no_room(_runner: Runner, _parts: Sequence[PromptPart]) -> Awaited[None]:
+        def no_room(_runner: Runner, _parts: Sequence[PrefillChunk]) -> Awaited[None]:
             raise torch.OutOfMemoryError
 
         with monkeypatch.context() as patch:

@@ -21,7 +21,7 @@ from makima_tts.engines.qwen3.buckets import TURN_FRAMES, bucket_of, bucket_size
 from makima_tts.engines.qwen3.graphs import Capture, Replay
 from makima_tts.engines.qwen3.inputs import Pairs
 from makima_tts.engines.qwen3.launches import Decoded, SlotBuffers, packed_frames, packed_sound
-from makima_tts.model.frames import PromptPart
+from makima_tts.model.frames import PrefillChunk
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.model.transfers import sent
 
@@ -64,12 +64,12 @@ class Captured:
     def most_rows(self) -> int:
         return self._read_rows[-1]
 
-    def read(self, parts: Sequence[PromptPart]) -> None:
+    def read(self, parts: Sequence[PrefillChunk]) -> None:
         """As many parts as fit into a call, which are read together; the others after them."""
         for some in _calls_of(parts, self.most_rows):
             self._read_together(some)
 
-    def _read_together(self, parts: Sequence[PromptPart]) -> None:
+    def _read_together(self, parts: Sequence[PrefillChunk]) -> None:
         rows, given = torch.cat([part.rows for part in parts]), self._tensors
         size = bucket_of(len(rows), self._read_rows)
         slots = [part.slot for part in parts for _ in part.rows]
@@ -190,9 +190,9 @@ def _limits(positions: int, *, grow: bool) -> tuple[int, ...]:
     return tuple(sorted(limits))
 
 
-def _calls_of(parts: Sequence[PromptPart], most_rows: int) -> Iterator[list[PromptPart]]:
+def _calls_of(parts: Sequence[PrefillChunk], most_rows: int) -> Iterator[list[PrefillChunk]]:
     """In order, as many as there is room for in each."""
-    some: list[PromptPart] = []
+    some: list[PrefillChunk] = []
     for part in parts:
         if some and sum(len(each.rows) for each in (*some, part)) > most_rows:
             yield some

@@ -151,9 +151,9 @@ class Qwen3Engine:
 
     async def similarity(self, voice: VoicePrompt, pcm: npt.NDArray[np.float32]) -> float:
         """How much ``pcm`` (float32 [samples] at 24 kHz) sounds like the voice: cosine of x-vectors."""
-        from makima_tts.model.voice_encoding import hear_speaker, similarity, x_vector_of  # noqa: PLC0415
+        from makima_tts.model.voice_encoding import embed_speaker, similarity, x_vector_of  # noqa: PLC0415
 
-        heard = await asyncio.wrap_future(self._running().do(lambda model: hear_speaker(model, pcm)))
+        heard = await asyncio.wrap_future(self._running().do(lambda model: embed_speaker(model, pcm)))
         return similarity(x_vector_of(voice.tensors), heard)
 
     def open(self, request: UtteranceRequest) -> SpeechStream:

@@ -15,7 +15,7 @@ from torch import Tensor
 from makima_tts.engines.qwen3.ramp import RAMP_FRAMES
 from makima_tts.model.codec import CodecState
 from makima_tts.model.frame_state import FrameState
-from makima_tts.model.frames import Frames, PromptPart
+from makima_tts.model.frames import Frames, PrefillChunk
 from makima_tts.model.speech_model import SpeechModel
 
 
@@ -70,7 +70,7 @@ class Launches(Protocol):
     @property
     def runs_ahead(self) -> bool: ...
 
-    def read(self, parts: Sequence[PromptPart]) -> None:
+    def read(self, parts: Sequence[PrefillChunk]) -> None:
         """Prefill, of one slot in order."""
 
     def make(self, slots: Sequence[int], stepped: Sequence[int], limit: int, at: Sequence[int]) -> Tensor:
@@ -101,7 +101,7 @@ class Eager:
         self._buffers = buffers
         self.most_rows = most_rows
 
-    def read(self, parts: Sequence[PromptPart]) -> None:
+    def read(self, parts: Sequence[PrefillChunk]) -> None:
         self._model.frames.read(self._buffers.frames, parts)
 
     def make(self, slots: Sequence[int], stepped: Sequence[int], limit: int, at: Sequence[int]) -> Tensor:

@@ -19,7 +19,7 @@ from makima_tts.engines.qwen3.awaiting import Awaited, start_here, start_on_cuda
 from makima_tts.engines.qwen3.captured import Captured
 from makima_tts.engines.qwen3.graphs import CudaCapture
 from makima_tts.engines.qwen3.launches import Decoded, Eager, Launches, SlotBuffers
-from makima_tts.model.frames import PromptPart, parts_of
+from makima_tts.model.frames import PrefillChunk, split_into_chunks
 from makima_tts.model.layers import KeyValueCache
 from makima_tts.model.prompt import Prompt
 from makima_tts.model.sampling import Sampling
@@ -88,13 +88,15 @@ class Runner:
             self._buffers.codec.reset(sent(torch.tensor([slot]), self._model.device))
 
     def parts(
-        self, slot: int, prompt: Prompt, *, frame: int = 0, constant_known: bool = False
-    ) -> list[PromptPart]:
-        """What is to be read of a prompt, in order; ``constant_known``: its constant rows will be put.
+        self, slot: int, prompt: Prompt, *, frame: int = 0, prefix_cached: bool = False
+    ) -> list[PrefillChunk]:
+        """What is to be read of a prompt, in order; ``prefix_cached``: its constant rows will be put.
 
         ``frame``: so many frames of its utterance were made before it.
         """
-        return parts_of(prompt, slot, self._launches.most_rows, frame=frame, constant_known=constant_known)
+        return split_into_chunks(
+            prompt, slot, self._launches.most_rows, frame=frame, prefix_cached=prefix_cached
+        )
 
     def constant(self, slot: int, rows: int) -> KeyValueCache:
         """What came of the ``rows`` that depend on the voice; put elsewhere, it spares reading them."""
@@ -107,11 +109,11 @@ class Runner:
         """Text of a prompt that was read, [N, E], after the ``at`` trailing rows that there are."""
         self._model.frames.append_text(self._buffers.frames, slot, at, rows)
 
-    def read(self, parts: Sequence[PromptPart]) -> Awaited[None]:
+    def read(self, parts: Sequence[PrefillChunk]) -> Awaited[None]:
         """Read parts of prompts, of one slot in order."""
         return self._start(lambda: self._read(parts))
 
-    def _read(self, parts: Sequence[PromptPart]) -> Callable[[], None]:
+    def _read(self, parts: Sequence[PrefillChunk]) -> Callable[[], None]:
         self._launches.read(parts)
         return lambda: None
 

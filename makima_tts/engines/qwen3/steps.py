@@ -28,7 +28,7 @@ from makima_tts.engines.qwen3.utterance import NOTHING, EngineUtterance, Phase, 
 from makima_tts.engines.qwen3.voices import LoadedVoice, LoadedVoices
 from makima_tts.engines.qwen3.writing import Writing, piece_of
 from makima_tts.errors import SynthesisError, TtsError
-from makima_tts.model.frames import PromptPart
+from makima_tts.model.frames import PrefillChunk
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
 
@@ -121,7 +121,7 @@ class Steps:
             torch.cuda.empty_cache()
         return as_failure(error, words, memory=memory)
 
-    def _read(self, parts: Mapping[EngineUtterance, list[PromptPart]]) -> None:
+    def _read(self, parts: Mapping[EngineUtterance, list[PrefillChunk]]) -> None:
         """All at once."""
         if not parts:
             return
@@ -138,7 +138,7 @@ class Steps:
             except Exception as error:
                 self._fail(utterance, self.failure(error))
 
-    def _read_fewer(self, parts: Mapping[EngineUtterance, list[PromptPart]], error: Exception) -> None:
+    def _read_fewer(self, parts: Mapping[EngineUtterance, list[PrefillChunk]], error: Exception) -> None:
         """Without the newest, if memory does not suffice; else each alone: nobody takes others with him."""
         if len(parts) == 1 or _is_want_of_memory(error):
             newest = max(parts, key=lambda each: each.arrived_s)
@@ -308,14 +308,14 @@ def _is_want_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or code == _CUDA_OUT_OF_MEMORY
 
 
-def _unread(utterance: EngineUtterance) -> deque[PromptPart]:
+def _unread(utterance: EngineUtterance) -> deque[PrefillChunk]:
     unread = piece_of(utterance).unread
     if unread is None:
         raise SynthesisError("A prompt that was not written cannot be read.")
     return unread
 
 
-def _taken(utterance: EngineUtterance, count: int) -> list[PromptPart]:
+def _taken(utterance: EngineUtterance, count: int) -> list[PrefillChunk]:
     unread = _unread(utterance)
     return [unread.popleft() for _ in range(count)]
 

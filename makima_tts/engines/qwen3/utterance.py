@@ -27,7 +27,7 @@ from makima_tts.speech import (
 from makima_tts.text import usual_speech_s
 
 if TYPE_CHECKING:
-    from makima_tts.model.frames import PromptPart
+    from makima_tts.model.frames import PrefillChunk
 
 # Some speak more slowly than is usual.
 _SLOWLY = 1.3
@@ -63,7 +63,7 @@ class PieceState:
     is_open: bool = True
     growth: Growth | None = None
     usual_s: float = 0.0
-    unread: "deque[PromptPart] | None" = None
+    unread: "deque[PrefillChunk] | None" = None
     unknown_rows: int = 0
     room_frames: int = 0
     budget_frames: int = 0

@@ -46,8 +46,8 @@ class Writing:
         text, piece.unwritten = piece.unwritten or "", None
         written = piece.rows
         if piece.unread is not None:
-            ids = self._model.tokenizer.encode_further(text)
-            self._append(utterance, piece, self._model.prompts.further(ids, ended=not piece.is_open))
+            ids = self._model.tokenizer.encode_continuation(text)
+            self._append(utterance, piece, self._model.prompts.trailing_rows(ids, ended=not piece.is_open))
         elif ids := self._model.tokenizer.encode(text):
             self._begin(utterance, piece, self._prompt(utterance, piece, ids))
         elif not piece.is_open:
@@ -62,20 +62,20 @@ class Writing:
             self._runner.put_constant(slot, constant)
         # What ended a piece before was drawn as well.
         frame, known = utterance.frames + piece.index, constant is not None
-        piece.unread = deque(self._runner.parts(slot, prompt, frame=frame, constant_known=known))
-        piece.unknown_rows = 0 if constant is not None else len(prompt.constant)
+        piece.unread = deque(self._runner.parts(slot, prompt, frame=frame, prefix_cached=known))
+        piece.unknown_rows = 0 if constant is not None else len(prompt.voice_prefix)
         piece.trailing = len(prompt.trailing)
-        piece.position = len(prompt.constant) + len(prompt.rest)
+        piece.position = len(prompt.voice_prefix) + len(prompt.remainder)
         piece.room_frames = self._room(utterance, piece)
 
     def _prompt(self, utterance: EngineUtterance, piece: PieceState, ids: list[int]) -> Prompt:
         voice = self._voices.get(utterance.request.voice).encoded.rows
         prompts, language = self._model.prompts, utterance.request.language
         if utterance.grows:
-            prompt = prompts.open(ids, language, voice, ended=not piece.is_open)
+            prompt = prompts.write_partial(ids, language, voice, ended=not piece.is_open)
         else:
             prompt = prompts.write(ids, language, voice, text_streams=self._manner.text_streams)
-        rows = len(prompt.constant) + len(prompt.rest)
+        rows = len(prompt.voice_prefix) + len(prompt.remainder)
         if rows + 1 >= self._runner.positions or len(prompt.trailing) > self._runner.text_rows:
             raise InvalidText(_TOO_LONG)
         return prompt

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from makima_tts.model import codec_output
 from makima_tts.model.checkpoint.config import TalkerConfig, TransformerConfig
-from makima_tts.model.checkpoint.weights import Weights
+from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.choices import Choosing, TorchChoosing
 from makima_tts.model.codec import CodecDecoder
 from makima_tts.model.layers import LayerStack, Matrix, Product, Transformer
