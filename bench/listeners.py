@@ -218,7 +218,10 @@ class ListenerPool:
         shares = [len(range(first, sessions, self._processes)) for first in range(self._processes)]
         return self._results(
             closed_load,
-            [((url, share, duration_s, texts), {**options, "seed": seed}) for seed, share in enumerate(shares)],
+            [
+                ((url, share, duration_s, texts), {**options, "seed": seed})
+                for seed, share in enumerate(shares)
+            ],
         )
 
     def _results(self, load: Callable[..., Awaitable[Any]], calls: Sequence[Any]) -> list[ListenerResult]:

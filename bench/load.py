@@ -149,12 +149,12 @@ def mib_per_stream(levels: Sequence[ConcurrencyLevel]) -> float | None:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--url", default=URL, help="of a running server")
-    where.add_argument("--checkpoint", type=Path, help="a folder: starts a server with it for the measurement")
+    where.add_argument(
+        "--checkpoint", type=Path, help="a folder: starts a server with it for the measurement"
+    )
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the started server")
     parser.add_argument("--device", default="cpu", help="of the started server")
     parser.add_argument("--threads", type=int, help="of the started server; default: one per core")
@@ -206,9 +206,7 @@ async def _measure(
         }
     if options.sessions:
         return summary(
-            *await closed_load(
-                url, options.sessions, options.duration, texts, start=start, seed=options.seed
-            )
+            *await closed_load(url, options.sessions, options.duration, texts, start=start, seed=options.seed)
         )
     arrivals = list(poisson(options.rate, options.duration, options.seed, texts))
     return summary(*await open_load(url, arrivals, texts, start=start))

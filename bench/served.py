@@ -14,7 +14,7 @@ from statistics import median
 
 import httpx
 
-from bench.listeners import ListenerResult, START, closed_load, listen
+from bench.listeners import START, ListenerResult, closed_load, listen
 from bench.load import ConcurrencyLevel, find_live_streams, mib_per_stream
 from bench.server import Server, ServerOptions, home, serving
 from bench.voice import TEXT, TRANSCRIPT, clip_file
