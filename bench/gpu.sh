@@ -56,7 +56,7 @@ wait_for_all_but() {
 main() {
     local kernels tests processes at_once=1
     mapfile -t kernels < <(ls tests/kernels/test_*.py | grep -v compiled) # those compile for other cards
-    if [ "${#dry[@]}" -gt 0 ]; then kernels=(tests/kernels/test_random_numbers.py) at_once=2; fi
+    if [ "${#dry[@]}" -gt 0 ]; then kernels=(tests/kernels/test_sampler.py) at_once=2; fi
     # Other files need not be importable here.
     mapfile -t tests < <(grep -rl --include='test_*.py' 'mark\.gpu' tests)
     processes=$(($(nproc) / 2))

@@ -27,7 +27,7 @@ from bench.voice import LANGUAGE, SAMPLE_RATE_HZ, TEXT, TRANSCRIPT, clip
 from makima_tts.engines.qwen3 import Manner
 from makima_tts.engines.qwen3.capacity import bytes_in
 from makima_tts.engines.qwen3.runner import Runner
-from makima_tts.model import CpuPrecision, choices
+from makima_tts.model import CpuPrecision, sampling
 from makima_tts.model.checkpoint.folder import Checkpoint
 from makima_tts.model.devices import arithmetic_of, device_of
 from makima_tts.model.prompt import Prompt
@@ -40,7 +40,7 @@ POSITIONS = 512
 WARM_UP_FRAMES = 4
 TOP_OPERATORS = 10
 _REST = "the rest"
-_SAMPLING = ("choose", "penalize", "forbid", "uniform")
+_SAMPLING = ("sample", "penalize", "forbid", "uniform")
 
 
 def load_model(folder: Path, device: str, precision: CpuPrecision, *, positions: int) -> SpeechModel:
@@ -112,7 +112,7 @@ def _functions_of_parts(model: SpeechModel) -> Iterator[tuple[Any, str, str]]:
     yield type(model.predictor), "predict", "code predictor"
     yield type(model.codec), "decode", "codec"
     for name in _SAMPLING:
-        yield choices, name, "sampling"
+        yield sampling, name, "sampling"
 
 
 def profiled(run: Callable[[], object]) -> Any:

@@ -27,10 +27,8 @@ from bench.server import PRECISIONS
 from bench.voice import LANGUAGE, TEXT
 from makima_tts.model import CpuPrecision
 from makima_tts.model.checkpoint.config import CONTROL_IDS
-from makima_tts.model.choices import FrameChoices
-from makima_tts.model.frame_state import FrameState
 from makima_tts.model.frames import FrameMaker, split_into_chunks
-from makima_tts.model.sampling import Sampling
+from makima_tts.model.sampling import FirstCodebook, FrameSampler, SamplerState, Sampling
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.model.voice_encoding import Arrays, voice_from
 from tests.checkpoints import checkpoint_in
@@ -49,10 +47,10 @@ class Teacher:
         self.codes: list[int] = []
         self.broken = torch.zeros(1, dtype=torch.bool)
 
-    def begin(self, _state: FrameState, _slots: Tensor) -> FrameChoices:
+    def begin(self, _first: FirstCodebook, _state: SamplerState, _slots: Tensor) -> FrameSampler:
         return self
 
-    def first(self, logits: Tensor) -> Tensor:
+    def sample_first(self, logits: Tensor) -> Tensor:
         """[B, V] → the same code for all, int64 [B]. The end of speech is no code."""
         of_codes = logits[0, : self._codebook_size].float()
         code = int(of_codes.argmax() if self._dictated is None else self._dictated[len(self.codes)])
@@ -60,8 +58,8 @@ class Teacher:
         self.codes.append(code)
         return torch.full((len(logits),), code, device=logits.device)
 
-    def later(self, logits: Tensor, _codebook: int) -> Tensor:
-        return self.first(logits)
+    def sample(self, logits: Tensor, _codebook: int) -> Tensor:
+        return self.sample_first(logits)
 
 
 def teach(model: SpeechModel, arrays: Arrays, frames: int, codes: Tensor | None = None) -> Teacher:

@@ -10,7 +10,7 @@ from makima_tts.engines.qwen3 import voices
 from makima_tts.engines.qwen3.voices import LoadedVoice
 from makima_tts.model.voice_encoding import voice_from
 from makima_tts.speech import VoicePrompt
-from makima_tts.voices.cache import CacheBounds, PromptLru, Reason
+from makima_tts.voices.prompts import CacheBounds, PromptLru, Reason
 from tests.checkpoints.models import ENDING, small_model
 from tests.qwen3.engines import begin, chunks_of, running, sound
 from tests.qwen3.test_chunks import reference

@@ -7,16 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from makima_tts.protocol import Cancel
-from makima_tts.session.heard import Sounded, heard_until
-from makima_tts.text import pieces_of, spoken_of
+from makima_tts.session.playback import SentAudio, text_position
+from makima_tts.text import pieces_of
+from makima_tts.text.segmenter import spoken_text
 from tests.session.talk import Talk, said
 
 TEXT = "The lamps are lit now. We **go home** to [sleep](https://x.org). And that is all."
 
 
 def heard(played_ms: float | None, *ends_ms: float, sent_ms: float | None = None, text: str = TEXT) -> str:
-    sounded = Sounded(ends_ms, ends_ms[-1] if sent_ms is None else sent_ms, speed=1.0)
-    return text[: heard_until(spoken_of(text, "markdown"), pieces_of(text), sounded, played_ms, "English")]
+    sent = SentAudio(source_ms=ends_ms[-1] if sent_ms is None else sent_ms, piece_ends_ms=list(ends_ms))
+    spoken, pieces = spoken_text(text, "markdown"), pieces_of(text)
+    position = text_position(spoken, pieces, sent, played_ms=played_ms, speed=1.0, language="English")
+    return text[:position]
 
 
 def test_a_piece_whose_end_was_played_was_heard() -> None:

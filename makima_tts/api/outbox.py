@@ -1,10 +1,10 @@
-"""What waits to be written to one socket, in order.
+"""The frames that wait to be written to one socket, in order.
 
 In: frames from the session's effects. Out: frames to the writer. Does not know: sockets, sessions.
 
-Audio is bounded by its maker, who waits for ``audio_written``: at most one chunk lies here, so a terminal
-message is never far behind a cancel. Answers are bounded by their cause: the reader waits for
-``answers_written`` once too many lie here, so a client that asks without reading stalls itself.
+Audio is bounded by its producer, which waits for ``audio_written``: at most one chunk waits here, so a
+terminal message is never far behind a cancel. Answers are bounded by their cause: the reader waits for
+``answers_written`` once too many wait here, so a client that asks without reading stalls itself.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ Frame = AudioFrame | AnswerFrame | CloseFrame
 
 @dataclass(slots=True)
 class Outbox:
-    """One writer takes; others put and wait for room. Loop only."""
+    """One writer takes frames; others put them and wait for room. Event loop only."""
 
     _frames: deque[Frame] = field(default_factory=deque)
     _audio_frames: int = 0
@@ -58,7 +58,7 @@ class Outbox:
         self._filled.set()
 
     async def take(self) -> Frame:
-        """The next frame, left in the books until ``written``."""
+        """The next frame. It counts as waiting until ``written``."""
         while not self._frames:
             self._filled.clear()
             await self._filled.wait()
@@ -70,24 +70,24 @@ class Outbox:
             self._drained.notify_all()
 
     async def abandon(self) -> None:
-        """Nobody takes any more: nobody waits for room any more either."""
+        """The writer has ended: no caller waits for room any more."""
         self._abandoned = True
         self._frames.clear()
         async with self._drained:
             self._drained.notify_all()
 
     async def audio_written(self) -> None:
-        """Waits until no audio lies here."""
+        """Waits until no audio waits here."""
         async with self._drained:
             await self._drained.wait_for(lambda: self._abandoned or self._audio_frames == 0)
 
     async def answers_written(self) -> None:
         """Waits until there is room for answers."""
-        if self._answers_lie():
+        if self._has_too_many_answers():
             async with self._drained:
-                await self._drained.wait_for(lambda: not self._answers_lie())
+                await self._drained.wait_for(lambda: not self._has_too_many_answers())
 
-    def _answers_lie(self) -> bool:
+    def _has_too_many_answers(self) -> bool:
         return not self._abandoned and self._answer_bytes > _MAX_ANSWER_BYTES
 
     def _count(self, frame: Frame, sign: int) -> None:
