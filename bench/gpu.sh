@@ -104,7 +104,7 @@ esac
 
 mkdir -p "$out"
 work=$(mktemp -d)
-trap 'kill $(jobs -rp) 2>/dev/null; rm -rf "$work"' EXIT
+trap 'kill $(jobs -rp) 2>/dev/null || true; rm -rf "$work"' EXIT
 version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 if [ "$(cat "$wheels/python" 2>/dev/null || true)" = "$version" ]; then
     # The peer needs other releases of some packages: it has a folder of its own, and the machine's packages.
