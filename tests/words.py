@@ -6,7 +6,7 @@ In: a text, a tokenizer. Out: its parts; their ids, one after the other. Does no
 from itertools import pairwise
 
 from makima_tts.model.tokenizer import TextTokenizer
-from makima_tts.text.boundaries import ends_word
+from makima_tts.text.segmenter import ends_word
 
 
 def words_of(text: str) -> list[str]:

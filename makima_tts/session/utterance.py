@@ -124,7 +124,7 @@ class Utterance:
     @property
     def has_speech(self) -> bool:
         """Whether there is a piece, or the beginning of one, for the engine."""
-        return bool(self._pieces or self._segmenter.partial_piece)
+        return bool(self._pieces or self._segmenter.partial_text)
 
     @property
     def language(self) -> str:
@@ -264,7 +264,7 @@ class Utterance:
         for piece in fresh:
             effects.append(FeedPiece(self.id, piece.text[self._fed_chars :]))
             self._fed_chars = 0
-        partial = self._segmenter.partial_piece[self._fed_chars :]
+        partial = self._segmenter.partial_text[self._fed_chars :]
         self._fed_chars += len(partial)
         return [*effects, FeedPiece(self.id, partial, ends_piece=False)] if partial else effects
 
@@ -360,7 +360,7 @@ class Utterance:
     def _partial_piece(self) -> list[Piece]:
         """What the engine has of a piece whose text is not finished."""
         begin = self._pieces[-1].end if self._pieces else 0
-        text = self._segmenter.partial_piece[: self._fed_chars]
+        text = self._segmenter.partial_text[: self._fed_chars]
         return [Piece(len(self._pieces), text, begin, len(self._text))] if text else []
 
     def _audio_end(self) -> Effect:
