@@ -1,6 +1,6 @@
 """``makima-tts say``: one text into a WAV file, through a server or in this process.
 
-In: a text, and how to say it. Out: a file; its measurements on the terminal. Does not know: how either speaks.
+In: a text, and how to say it. Out: a file; its measurements on the terminal. Does not know: the engines.
 """
 
 import asyncio
