@@ -13,8 +13,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from makima_tts.session import SESSION_TABLE, UTTERANCE_TABLE
+from makima_tts.session.machine import SESSION_TABLE
 from makima_tts.session.tables import Cell
+from makima_tts.session.utterance import UTTERANCE_TABLE
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "protocol.md"

@@ -23,7 +23,7 @@ from tests.session.talk import READY, Talk, begun, errors, said, types
 # Cancelling
 
 
-def test_nothing_of_a_cancelled_utterance_follows_its_terminal_message() -> None:
+def test_no_audio_of_a_cancelled_utterance_follows_its_terminal_message() -> None:
     talk = Talk().started()
     talk.speak()
     talk.audio()
@@ -35,7 +35,7 @@ def test_nothing_of_a_cancelled_utterance_follows_its_terminal_message() -> None
     assert talk.ended() == []
 
 
-def test_a_cancel_without_id_silences_what_is_queued_too() -> None:
+def test_a_cancel_without_id_cancels_queued_utterances_too() -> None:
     talk = Talk().started()
     talk.speak()
     talk.speak()
@@ -46,7 +46,7 @@ def test_a_cancel_without_id_silences_what_is_queued_too() -> None:
     ]
 
 
-def test_page_client_hears_audio_end_alone_for_a_cancel() -> None:
+def test_a_page_receives_only_audio_end_for_a_cancel() -> None:
     talk = Talk().page()
     talk.speak()
     talk.audio()
@@ -63,7 +63,7 @@ def test_a_completion_that_races_a_cancel_is_dropped() -> None:
     assert types(talk.send(SpeechEnded("u2", "stop"), Cancel())) == ["complete"]
 
 
-def test_cancel_and_flush_of_what_is_unknown_or_over_are_silent() -> None:
+def test_cancel_and_flush_of_an_unknown_or_ended_utterance_have_no_effect() -> None:
     talk = Talk().started()
     assert talk.send(Cancel(utterance_id="x"), Flush(utterance_id="x"), Cancel()) == []
 
@@ -75,7 +75,7 @@ def test_an_interrupt_cancels_everything() -> None:
     assert errors(talk.send(Interrupt())) == ["CANCELLED", "CANCELLED"]
 
 
-def test_who_knows_events_is_told_of_an_interrupt_that_nothing_pending_could_tell() -> None:
+def test_clients_with_events_receive_interrupted_when_nothing_is_pending() -> None:
     talk = Talk().started(events=True)
     talk.speak()
     talk.audio("u1")
@@ -109,7 +109,7 @@ def test_a_failing_utterance_fails_alone(error: SynthesisError) -> None:
     assert begun(effects) == ["u2"]
 
 
-def test_an_engine_that_finds_nothing_to_say_ends_in_an_error() -> None:
+def test_an_utterance_without_audio_ends_in_an_error() -> None:
     talk = Talk().started()
     talk.speak()
     assert errors(talk.ended()) == ["INVALID_TEXT"]
@@ -146,7 +146,7 @@ def test_the_engine_going_down_fails_everything_and_closes() -> None:
 # Bad messages
 
 
-def test_the_twentieth_bad_message_closes() -> None:
+def test_the_twentieth_invalid_message_closes() -> None:
     talk = Talk().started()
     talk.speak()
     for _ in range(19):
@@ -189,7 +189,7 @@ def test_every_deadline_is_asked_for() -> None:
     assert wishes == [30_000]
 
 
-def test_a_tick_that_comes_early_asks_again() -> None:
+def test_an_early_tick_asks_for_the_next_one() -> None:
     talk = Talk().page()
     assert talk.later(60_000).send(Ping()) != []
     assert [effect for effect in talk.later(60_000).send(Tick()) if isinstance(effect, WakeAt)] == [
@@ -205,7 +205,7 @@ def test_stop_ends_each_utterance_and_then_the_session() -> None:
     assert said(talk.heard)[-1].reason == "done"
 
 
-def test_a_disconnect_cancels_at_once_and_says_nothing() -> None:
+def test_a_disconnect_cancels_at_once_and_sends_nothing() -> None:
     talk = Talk().started()
     talk.speak()
     talk.speak()
@@ -232,7 +232,7 @@ def test_draining_lets_pending_utterances_finish() -> None:
 
 
 @pytest.mark.parametrize("started", [True, False])
-def test_draining_ends_when_its_time_is_up_and_says_why(started: bool) -> None:
+def test_draining_ends_at_its_deadline_with_an_error(started: bool) -> None:
     talk = Talk().started() if started else Talk().page()
     talk.speak()
     talk.send(Drain(20_000), Drain(90_000))
@@ -242,7 +242,7 @@ def test_draining_ends_when_its_time_is_up_and_says_why(started: bool) -> None:
 
 
 @pytest.mark.parametrize("before", [(), (Start(),)], ids=["loading", "held"])
-def test_what_was_said_while_loading_may_finish_while_draining(before: tuple[Start, ...]) -> None:
+def test_text_sent_while_loading_may_finish_while_draining(before: tuple[Start, ...]) -> None:
     talk = Talk()
     talk.send(*before)
     talk.speak()
@@ -256,18 +256,18 @@ def test_what_was_said_while_loading_may_finish_while_draining(before: tuple[Sta
     assert types(talk.ended())[-2:] == ["stopped", "close 1001"]
 
 
-def test_a_session_that_cancels_while_draining_and_loading_is_done() -> None:
+def test_a_cancel_while_draining_and_loading_stops_the_session() -> None:
     talk = Talk()
     talk.speak()
     talk.send(Drain(20_000))
     assert types(talk.send(Cancel()))[-2:] == ["stopped", "close 1001"]
 
 
-def test_draining_a_session_that_rests_ends_it() -> None:
+def test_draining_stops_an_idle_session() -> None:
     assert types(Talk().page().send(Drain(20_000))) == ["stopped", "close 1001"]
 
 
-def test_voice_and_language_of_an_utterance_go_before_the_sessions() -> None:
+def test_voice_and_language_of_an_utterance_override_those_of_the_session() -> None:
     talk = Talk().started(language="de")
     first = talk.speak()[0]
     assert isinstance(first, StartSpeech)

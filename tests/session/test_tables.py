@@ -9,8 +9,6 @@ import pytest
 from makima_tts.errors import SynthesisError
 from makima_tts.protocol import Cancel, ClientMessage, Flush, Limits, Ping, Speak, Start, Stop
 from makima_tts.session import (
-    SESSION_TABLE,
-    UTTERANCE_TABLE,
     AudioReady,
     Disconnected,
     Drain,
@@ -24,11 +22,11 @@ from makima_tts.session import (
     SpeechEnded,
     SpeechFailed,
     Tick,
-    UtteranceState,
     VoiceLoaded,
 )
+from makima_tts.session.machine import SESSION_TABLE
 from makima_tts.session.tables import Cell
-from makima_tts.session.utterance import Utterance
+from makima_tts.session.utterance import UTTERANCE_TABLE, Utterance, UtteranceState
 from tests.session.talk import READY, Talk, errors
 
 CLIENT: list[ClientMessage] = [

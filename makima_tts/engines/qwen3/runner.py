@@ -20,11 +20,11 @@ from makima_tts.engines.qwen3.captured import Captured
 from makima_tts.engines.qwen3.graphs import CudaCapture
 from makima_tts.engines.qwen3.launches import Decoded, Eager, Launches, SlotBuffers
 from makima_tts.model.frames import PrefillChunk, split_into_chunks
-from makima_tts.model.layers import KeyValueCache
 from makima_tts.model.prompt import Prompt
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.model.transfers import sent
+from makima_tts.model.transformer import KeyValueCache
 
 # Attention looks at so many positions at a time: whoever is further than others decides for all.
 _LIMIT_MULTIPLE = 64
