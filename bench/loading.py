@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.served_precisions import ANYWHERE, PRECISIONS
 from makima_tts.model import CpuPrecision
 from makima_tts.model.checkpoint.folder import Checkpoint
-from makima_tts.model.devices import arithmetic_of, device_of
+from makima_tts.model.devices import device_of, precision_on
 from makima_tts.model.speech_model import SpeechModel
 
 __all__ = ["PRECISIONS", "load_model"]
@@ -16,7 +16,7 @@ __all__ = ["PRECISIONS", "load_model"]
 
 def load_model(folder: Path, device: str, precision: CpuPrecision, *, positions: int) -> SpeechModel:
     place = device_of(device)
-    how = arithmetic_of(place, ANYWHERE.get(precision, "auto"), precision)
+    how = precision_on(place, ANYWHERE.get(precision, "auto"), precision)
     return SpeechModel.load(
         Checkpoint.open(folder),
         place,
