@@ -62,7 +62,7 @@ def no_glances() -> Iterator[None]:
     """What looks at values where that costs nothing, on a CPU, does as it would on a GPU."""
     with (
         mock.patch.object(torch_ops, "_are_first", lambda rows: rows is None),
-        mock.patch.object(sampling, "_nobody_asks_for_top_p", return_value=False),
+        mock.patch.object(sampling, "_no_row_has_top_p", return_value=False),
     ):
         yield
 
