@@ -29,7 +29,7 @@ from makima_tts.engines.qwen3.capacity import bytes_in
 from makima_tts.engines.qwen3.runner import Runner
 from makima_tts.model import CpuPrecision, sampling
 from makima_tts.model.checkpoint.folder import Checkpoint
-from makima_tts.model.devices import precision_on, device_of
+from makima_tts.model.devices import device_of, precision_on
 from makima_tts.model.prompt import Prompt
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
