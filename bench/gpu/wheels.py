@@ -1,8 +1,7 @@
-"""The wheels that a GPU's machine without a network is given.
+"""Fetches wheels for a GPU's machine that has no network.
 
-In: pyproject.toml, the pins, this environment's own packages, which say what needs what; a folder, the Python
-that is to use them. Out: wheels in the folder, ours and the peer's apart, and how large they are. Does not
-know: what is measured with them.
+In: pyproject.toml, the pins, the metadata of this environment's packages; a folder, a version of Python. Out:
+wheels in the folder, ours and the peer's apart, and their size. Does not know: what is measured with them.
 
     bench/gpu.sh --wheels        # for Python 3.12
     bench/gpu.sh --wheels 3.13
@@ -20,12 +19,12 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from bench.processes import ROOT
+from bench.server import ROOT
 
-# Of the machine's own, with the CUDA that they were built for.
+# The machine has these, built for its CUDA.
 MACHINES = frozenset(("torch", "numpy", "safetensors", "triton"))
-# What the tests that need a GPU import.
-TESTS = ("pytest", "pytest-asyncio", "pytest-timeout", "hypothesis", "httpx")
+# Imported by the tests that need a GPU, and by the measurements.
+TESTS = ("pytest", "pytest-asyncio", "pytest-timeout", "pytest-xdist", "hypothesis", "httpx")
 PEER = ROOT / "requirements" / "gpu-peer.txt"
 _PINS = ROOT / "requirements" / "constraints.txt"
 _LIBC_VERSIONS = ("2_28", "2_27", "2_24", "2_17", "2_12", "2_5")
@@ -35,7 +34,7 @@ _MOST_MIB = 50.0
 
 
 def required() -> list[str]:
-    """What pyproject.toml names for a server with Qwen3-TTS, but for the machine's own."""
+    """The requirements in pyproject.toml of a server with Qwen3-TTS, but for those that the machine has."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     named = [*project["dependencies"], *project["optional-dependencies"]["qwen3"]]
     return [line for line in named if canonicalize_name(Requirement(line).name) not in MACHINES]
@@ -48,7 +47,7 @@ def pins() -> dict[str, str]:
 
 
 def needed(python: str) -> list[str]:
-    """``name==version`` of all of ours, indirectly needed ones too, as this environment knows them."""
+    """``name==version`` of all of ours, with their dependencies, by the metadata in this environment."""
     pinned, found = pins(), set[str]()
     queue = [*required(), *TESTS]
     while queue:
@@ -61,7 +60,7 @@ def needed(python: str) -> list[str]:
 
 def _needs_of(name: str, python: str) -> Iterator[str]:
     """Without extras, on Linux."""
-    there = {
+    environment = {
         "extra": "",
         "python_version": python,
         "python_full_version": f"{python}.0",
@@ -71,18 +70,18 @@ def _needs_of(name: str, python: str) -> Iterator[str]:
     }
     for line in requires(name) or ():
         marker = Requirement(line).marker
-        if marker is None or marker.evaluate(there):
+        if marker is None or marker.evaluate(environment):
             yield line
 
 
-def fetch(folder: Path, python: str, wanted: Sequence[str]) -> None:
-    """Whatever was in the folder is replaced."""
+def fetch(folder: Path, python: str, requirements: Sequence[str]) -> None:
+    """Replaces the folder."""
     shutil.rmtree(folder, ignore_errors=True)
     platforms = [*(f"manylinux_{libc}_x86_64" for libc in _LIBC_VERSIONS), *_MORE_PLATFORMS]
-    there = ["--python-version", python, "--implementation", "cp", "--only-binary", ":all:"]
-    there += [option for platform in platforms for option in ("--platform", platform)]
+    target = ["--python-version", python, "--implementation", "cp", "--only-binary", ":all:"]
+    target += [option for platform in platforms for option in ("--platform", platform)]
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "-qq", "--no-deps"]
-    subprocess.run([*pip, *there, "--dest", str(folder), *wanted], check=True)
+    subprocess.run([*pip, *target, "--dest", str(folder), *requirements], check=True)
 
 
 def mib(folder: Path) -> float:
@@ -93,14 +92,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 1 if they are too large to be carried."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("python", nargs="?", default="3.12", help="that is to use them")
-    given = parser.parse_args(arguments)
-    ours, peers = given.folder / "ours", given.folder / "peer"
-    fetch(ours, given.python, needed(given.python))
-    fetch(peers, given.python, ("--requirement", str(PEER)))
-    (given.folder / "python").write_text(f"{given.python}\n")
-    print(f"{given.folder}, for Python {given.python}: {mib(ours):.1f} MiB ours, {mib(peers):.1f} the peer's")
-    return 0 if mib(given.folder) < _MOST_MIB else 1
+    parser.add_argument("python", nargs="?", default="3.12", help="the version that will use them")
+    options = parser.parse_args(arguments)
+    ours, peers = options.folder / "ours", options.folder / "peer"
+    fetch(ours, options.python, needed(options.python))
+    fetch(peers, options.python, ("--requirement", str(PEER)))
+    (options.folder / "python").write_text(f"{options.python}\n")
+    sizes = f"{mib(ours):.1f} MiB ours, {mib(peers):.1f} the peer's"
+    print(f"{options.folder}, for Python {options.python}: {sizes}")
+    return 0 if mib(options.folder) < _MOST_MIB else 1
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""What ``makima-tts doctor`` looks at.
+"""``makima-tts doctor``: what is installed, which engine would run, and what is in the way.
 
-In: the settings, this machine. Out: findings in words. Does not know: the terminal.
+In: the settings, this machine. Out: findings on the terminal; exit code 1 if one of them is bad. Does not
+know: how a server is run.
 """
 
 import os
@@ -11,20 +12,20 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import ValidationError
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-from makima_tts import __version__, factory
-from makima_tts.engines.qwen3_needs import qwen3_lacks
-from makima_tts.errors import TtsError
-from makima_tts.hub.cache import find_on_disk
-from makima_tts.metrics import Metrics
-from makima_tts.server.sockets import CannotListen, listen_on
-from makima_tts.settings import Settings, UnknownSettings, explain, load_settings
+from makima_tts import __version__
+
+if TYPE_CHECKING:
+    from makima_tts.settings import Settings
 
 _PACKAGES = ("fastapi", "uvicorn", "numpy", "soundfile", "hibari-tts", "torch", "qwen-tts", "flash-attn")
-_NEEDED = 5
+_REQUIRED = 5
 
 Verdict = Literal["good", "note", "bad"]
 
@@ -38,8 +39,24 @@ class Finding:
     words: str
 
 
-def examine() -> list[Finding]:
-    """Looks, and changes nothing, but that kernels are compiled where they are needed: it may fail."""
+def doctor() -> None:
+    """What is installed, which engine would run and why, and whether the port and folders can be used."""
+    table = Table("", "", "", box=None, show_header=False)
+    findings = _examine()
+    for finding in findings:
+        mark, style = {"good": ("✓", "green"), "note": ("·", "yellow"), "bad": ("✗", "red")}[finding.verdict]
+        table.add_row(Text(mark, style), finding.subject, finding.words)
+    Console(markup=False, highlight=False).print(table)
+    if any(finding.verdict == "bad" for finding in findings):
+        raise typer.Exit(1)
+
+
+def _examine() -> list[Finding]:
+    """Changes nothing, except that missing kernels are compiled, which may fail."""
+    from pydantic import ValidationError
+
+    from makima_tts.settings import UnknownSettings, explain, load_settings
+
     findings = [Finding("good", "makima-tts", f"{__version__}, Python {platform.python_version()}")]
     findings += _packages()
     try:
@@ -61,14 +78,17 @@ def examine() -> list[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    for place, name in enumerate(_PACKAGES):
+    for index, name in enumerate(_PACKAGES):
         try:
             yield Finding("good", name, version(name))
         except PackageNotFoundError:
-            yield Finding("bad" if place < _NEEDED else "note", name, "not installed")
+            yield Finding("bad" if index < _REQUIRED else "note", name, "not installed")
 
 
-def _engine(settings: Settings) -> Finding:
+def _engine(settings: "Settings") -> Finding:
+    from makima_tts import factory
+    from makima_tts.errors import TtsError
+
     try:
         choice = factory.choose_engine(settings)
     except TtsError as error:
@@ -76,7 +96,9 @@ def _engine(settings: Settings) -> Finding:
     return Finding("good", "engine", f"{choice.name}: {choice.reason}")
 
 
-def _qwen3(settings: Settings) -> Finding:
+def _qwen3(settings: "Settings") -> Finding:
+    from makima_tts.engines.qwen3_needs import qwen3_lacks
+
     needs = qwen3_lacks(settings.model_id, settings.model_revision)
     return (
         Finding("note", "Qwen3-TTS", f"lacks {'; '.join(needs)}")
@@ -85,22 +107,26 @@ def _qwen3(settings: Settings) -> Finding:
     )
 
 
-def _checkpoint(settings: Settings) -> Finding:
+def _checkpoint(settings: "Settings") -> Finding:
+    from makima_tts.hub.cache import find_on_disk
+
     folder = find_on_disk(settings.model_id, settings.model_revision)
     if folder is not None:
         return Finding("good", "checkpoint", f"{settings.model_id} lies in {folder}")
-    what_now = (
+    remedy = (
         "TTS_OFFLINE forbids downloading it"
         if settings.offline
         else "makima-tts download fetches it, or a start with TTS_ENGINE=qwen3; its size is not known before"
     )
     return Finding(
-        "note", "checkpoint", f"{settings.model_id} is not on this disk, at least not whole; {what_now}"
+        "note", "checkpoint", f"{settings.model_id} is not on this disk, at least not whole; {remedy}"
     )
 
 
-def _device(settings: Settings) -> Iterator[Finding]:
+def _device(settings: "Settings") -> Iterator[Finding]:
     """What torch finds; nothing where there is no torch."""
+    from makima_tts.errors import TtsError
+
     if find_spec("torch") is None:
         return
     unfit: Verdict = "bad" if settings.engine == "qwen3" else "note"
@@ -112,22 +138,24 @@ def _device(settings: Settings) -> Iterator[Finding]:
         yield Finding(unfit, "device", f"torch is installed but does not work: {type(error).__name__}")
 
 
-def _device_in_words(settings: Settings) -> str:
+def _device_in_words(settings: "Settings") -> str:
     import torch
 
-    from makima_tts.model.devices import arithmetic_of, device_of
+    from makima_tts.model.devices import device_of, precision_on
     from makima_tts.model.triton.availability import kernels_lack
 
     device = device_of(settings.device)
-    precision = arithmetic_of(device, settings.precision, settings.cpu_precision).name
+    precision = precision_on(device, settings.precision, settings.cpu_precision).name
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
     lacking = kernels_lack(device) if device.type == "cuda" else None
     slower = f"; slower than it could be, for want of {lacking}" if lacking else ""
     return f"{device}{name} in {precision}, torch {torch.__version__}{slower}"
 
 
-def _port(settings: Settings) -> Finding:
-    """By the server's own way to listen: what it says here is what a start would say."""
+def _port(settings: "Settings") -> Finding:
+    """Listens as the server does, so that the finding is what a start would say."""
+    from makima_tts.server.sockets import CannotListen, listen_on
+
     try:
         sockets = listen_on(settings.host, settings.port, stall_timeout_s=settings.stall_timeout_s)
     except CannotListen as failure:
@@ -137,7 +165,7 @@ def _port(settings: Settings) -> Finding:
     return Finding("good", "port", f"{settings.port} on {settings.host} is free")
 
 
-def _folders(settings: Settings) -> Iterator[Finding]:
+def _folders(settings: "Settings") -> Iterator[Finding]:
     for subject, folder in (("voices folder", settings.voices_dir), ("cache folder", settings.cache_dir)):
         if _writable(folder):
             yield Finding("good", subject, f"{folder} is writable")
@@ -149,7 +177,7 @@ def _folders(settings: Settings) -> Iterator[Finding]:
 
 def _writable(folder: Path) -> bool:
     """Whether a file can be made there, or the folder could be."""
-    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     if nearest != folder:
         return os.access(nearest, os.W_OK)
     try:
@@ -159,7 +187,11 @@ def _writable(folder: Path) -> bool:
         return False
 
 
-def _voice(settings: Settings) -> Iterator[Finding]:
+def _voice(settings: "Settings") -> Iterator[Finding]:
+    from makima_tts import factory
+    from makima_tts.errors import TtsError
+    from makima_tts.metrics import Metrics
+
     try:
         engine = factory.build_engine(factory.choose_engine(settings), settings)
         voice = factory.build_voices(settings, engine, Metrics()).describe(settings.default_voice)
