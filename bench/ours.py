@@ -28,7 +28,7 @@ from makima_tts.engines.qwen3.capacity import bytes_in
 from makima_tts.engines.qwen3.runner import Runner
 from makima_tts.model import CpuPrecision, sampling
 from makima_tts.model.checkpoint.folder import Checkpoint
-from makima_tts.model.devices import arithmetic_of, device_of
+from makima_tts.model.devices import device_of, precision_on
 from makima_tts.model.prompt import Prompt
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
@@ -44,7 +44,7 @@ _SAMPLING = ("sample", "penalize", "forbid", "uniform")
 
 def load_model(folder: Path, device: str, precision: CpuPrecision, *, positions: int) -> SpeechModel:
     place = device_of(device)
-    how = arithmetic_of(place, ANYWHERE.get(precision, "auto"), precision)
+    how = precision_on(place, ANYWHERE.get(precision, "auto"), precision)
     return SpeechModel.load(
         Checkpoint.open(folder),
         place,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from makima_tts.model.native import compiler, kernels
 from makima_tts.model.native.__main__ import main
-from makima_tts.model.native.compiler import AVX2, PLAIN, Level, build, levels
+from makima_tts.model.native.compiler import AVX2, PLAIN, InstructionSet, build, instruction_sets
 from makima_tts.model.native.convolutions import PackedConvolution, SnakeFactors
 from makima_tts.model.native.kernels import GROUP, SIDE_BY_SIDE, QuantizedMatrix
 
@@ -159,19 +159,19 @@ def test_a_snake_of_a_huge_phase_is_still_a_number() -> None:
     assert conv(torch.full((1, 1, 8), 1e9), torch.zeros(1, 3)).isfinite().all()
 
 
-TRIED = [each for each in (AVX2, PLAIN) if each in levels()]
+TRIED = [each for each in (AVX2, PLAIN) if each in instruction_sets()]
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Libraries of the levels below this machine's, compiled side by side."""
+    """Libraries of the instruction_sets below this machine's, compiled side by side."""
     folder = tmp_path_factory.mktemp("kernels")
     with ThreadPoolExecutor() as pool:
         list(pool.map(partial(build, folder=folder), TRIED))
     return folder
 
 
-def test_every_level_of_this_kind_of_machine_is_built_ahead(
+def test_every_instruction_set_of_this_kind_of_machine_is_built_ahead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Quickly: what is compiled well is tried below."""
@@ -179,19 +179,21 @@ def test_every_level_of_this_kind_of_machine_is_built_ahead(
     monkeypatch.setattr(compiler, "_FLAGS", tuple(quick))
     main(tmp_path / "built")
     made = capsys.readouterr().out.splitlines()
-    assert {str(tmp_path / "built" / level.file_name) for level in levels()} <= set(made)
+    assert {str(tmp_path / "built" / target.file_name) for target in instruction_sets()} <= set(made)
     assert all(Path(each).stat().st_size for each in made)
 
 
-@pytest.mark.parametrize("level", TRIED)
-def test_every_level_computes_the_same(level: Level, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But for the last bits of floats: an order of summation belongs to a level."""
+@pytest.mark.parametrize("target", TRIED)
+def test_every_level_computes_the_same(
+    target: InstructionSet, built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for the last bits of floats: each has an order of summation of its own."""
     matrices = [QuantizedMatrix.pack(numbers(18, 21, 300), bits) for bits in BITS]
     conv = convolution(96, 10, 7, 9, snake=True)
     rows, x = numbers(19, 5, 300), numbers(20, 1, 50, 96)
     room = torch.zeros(1, 3 + 54 * 96)
     expected = [matrix(rows) for matrix in matrices] + [conv(x, room.clone())]
-    library = kernels.declared(ctypes.CDLL(str(built / level.file_name)))
+    library = kernels.declared(ctypes.CDLL(str(built / target.file_name)))
     monkeypatch.setattr(kernels, "functions", lambda: library)
     made = [matrix(rows) for matrix in matrices] + [conv(x, room.clone())]
     for ours, theirs in zip(made, expected, strict=True):
