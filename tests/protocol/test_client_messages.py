@@ -1,4 +1,4 @@
-"""What clients may say, and what they are told when they may not."""
+"""Valid and invalid messages from clients, and the errors for invalid ones."""
 
 import json
 from typing import Any
@@ -125,8 +125,7 @@ def test_a_wrong_field_is_named_with_what_is_allowed(fields: dict[str, Any], wor
     ids=lambda text: text[:12] or "empty",
 )
 def test_an_invalid_frame_is_refused_in_one_sentence(text: str) -> None:
-    said = refusal(text)
-    assert 10 < len(said) < 200
+    assert 10 < len(refusal(text)) < 200
 
 
 @pytest.mark.parametrize("field", ["type", "voice", "seed", "priority", "final", "utteranceId", "language"])

@@ -1,4 +1,4 @@
-"""What the server says: camelCase, integers where promised, nothing that is absent."""
+"""Server messages as JSON: camelCase, integers where documented, no absent fields."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What a session promises its client, one promise a test."""
+"""What a client may rely on, one rule a test."""
 
 from makima_tts.protocol import Cancel, Complete, Limits, Ping, Start, Stop
 from makima_tts.session import (
@@ -10,7 +10,7 @@ from makima_tts.session import (
     Tick,
     VoiceLoaded,
 )
-from tests.session.talk import READY, Talk, begun, errors, said, types
+from tests.session.talk import READY, Talk, begun, errors, messages, types
 
 # The three kinds of client
 
@@ -22,7 +22,7 @@ def test_a_client_with_start_receives_the_base_set_in_order() -> None:
     talk.audio()
     talk.ended()
     talk.send(Stop(reason="bye"))
-    assert types(talk.heard) == ["ready", "started", "audio", "complete", "stopped", "close 1000"]
+    assert types(talk.effects) == ["ready", "started", "audio", "complete", "stopped", "close 1000"]
 
 
 def test_a_page_speaks_right_after_open_and_receives_audio_end() -> None:
@@ -31,7 +31,7 @@ def test_a_page_speaks_right_after_open_and_receives_audio_end() -> None:
     talk.send(READY)
     talk.audio()
     talk.ended()
-    assert types(talk.heard) == ["ready", "audio", "complete", "audio_end"]
+    assert types(talk.effects) == ["ready", "audio", "complete", "audio_end"]
 
 
 def test_a_client_with_events_receives_the_extended_set() -> None:
@@ -40,7 +40,7 @@ def test_a_client_with_events_receives_the_extended_set() -> None:
     talk.speak("Hello there.")
     talk.audio()
     talk.ended()
-    assert types(talk.heard) == [
+    assert types(talk.effects) == [
         *["loading", "ready", "speaking", "audio"],
         *["sentence", "complete", "audio_end"],
     ]
@@ -50,7 +50,7 @@ def test_loading_is_sent_at_most_once_a_second() -> None:
     talk = Talk(events=True)
     for _ in range(30):
         talk.later(100).send(EngineLoading("weights", 0.1))
-    assert types(talk.heard) == ["loading"] * 3
+    assert types(talk.effects) == ["loading"] * 3
 
 
 def test_sentences_tile_the_audio_and_carry_the_text_as_sent() -> None:
@@ -58,7 +58,7 @@ def test_sentences_tile_the_audio_and_carry_the_text_as_sent() -> None:
     talk.speak("The first sentence\x07 is here.  And the second one follows.")
     talk.audio(piece=0, samples=2400)
     talk.audio(piece=1, samples=4800)
-    sentences = [message for message in said(talk.heard) if message.type == "sentence"]
+    sentences = [message for message in messages(talk.effects) if message.type == "sentence"]
     assert [(one.index, one.start_ms, one.end_ms) for one in sentences] == [(0, 0, 100), (1, 100, 300)]
     assert sentences[0].text == "The first sentence\x07 is here."
 
@@ -72,10 +72,10 @@ def test_ready_is_the_first_message_whatever_the_client_sent_before() -> None:
     talk.speak(" ")
     talk.speak("Hello there.")
     talk.send(Cancel())
-    assert types(talk.heard) == []
+    assert types(talk.effects) == []
     talk.send(READY)
-    assert types(talk.heard)[0] == "ready"
-    assert sorted(types(talk.heard)[1:]) == ["audio_end", "error", "error", "pong"]
+    assert types(talk.effects)[0] == "ready"
+    assert sorted(types(talk.effects)[1:]) == ["audio_end", "error", "error", "pong"]
 
 
 def test_start_is_deferred_until_ready() -> None:
@@ -84,7 +84,7 @@ def test_start_is_deferred_until_ready() -> None:
     effects = talk.send(READY)
     assert types(effects) == ["ready"]
     assert LoadVoice(None) in effects
-    assert said(effects)[0].sample_rate == 16000
+    assert messages(effects)[0].sample_rate == 16000
 
 
 def test_text_sent_while_starting_waits_for_started() -> None:
@@ -100,7 +100,7 @@ def test_replies_buffered_before_ready_are_bounded() -> None:
     talk = Talk()
     for number in range(200):
         talk.send(Ping(id=str(number)))
-    assert types(talk.heard)[-1] == "close 1008"
+    assert types(talk.effects)[-1] == "close 1008"
 
 
 def test_loading_for_too_long_sends_an_error_and_closes() -> None:
@@ -144,8 +144,8 @@ def test_a_later_start_replaces_one_without_an_answer() -> None:
     talk = Talk()
     talk.send(Start(sample_rate=8000), Start(sample_rate=16000), READY)
     talk.send(Start(sample_rate=48000), VoiceLoaded("makima", None))
-    assert types(talk.heard) == ["ready", "started"]
-    assert said(talk.heard)[-1].sample_rate == 48000
+    assert types(talk.effects) == ["ready", "started"]
+    assert messages(talk.effects)[-1].sample_rate == 48000
     talk.send(Start())
     talk.speak()
     assert errors(talk.send(Start())) == ["INVALID_MESSAGE"]
@@ -175,7 +175,7 @@ def test_a_full_queue_says_when_to_retry() -> None:
     talk = Talk(Limits(max_queued_utterances=2)).started()
     for _ in range(3):
         assert errors(talk.speak()) == []
-    refusal = said(talk.speak(utterance_id="more"))[0]
+    refusal = messages(talk.speak(utterance_id="more"))[0]
     assert (refusal.code, refusal.utterance_id, refusal.recoverable) == ("RATE_LIMITED", "more", True)
     assert refusal.retry_after_ms >= 1000
 
@@ -188,7 +188,7 @@ def test_the_servers_ids_differ_from_the_clients_ids() -> None:
     talk.audio("u1")
     talk.ended("u1")
     talk.speak()
-    assert [one.utterance_id for one in said(talk.send(Cancel()))] == ["u3", "u2", "u4"]
+    assert [one.utterance_id for one in messages(talk.send(Cancel()))] == ["u3", "u2", "u4"]
 
 
 def test_a_refused_utterance_may_be_sent_again() -> None:
@@ -220,7 +220,7 @@ def test_the_limit_of_a_message_counts_its_text_as_spoken() -> None:
 
 
 def test_a_message_of_code_alone_gets_an_error_that_says_so() -> None:
-    (error,) = said(Talk().started().speak("```py\nx = 1\n```"))
+    (error,) = messages(Talk().started().speak("```py\nx = 1\n```"))
     assert error.code == "INVALID_TEXT"
     assert "code" in error.message
 
@@ -233,7 +233,7 @@ def test_complete_counts_time_text_and_audio() -> None:
     talk.later(50).ended("u1")
     talk.later(30).audio("u2", samples=12_000)
     talk.later(500).audio("u2", samples=12_000, ends_piece=False)
-    complete = said(talk.ended("u2"))[0]
+    complete = messages(talk.ended("u2"))[0]
     assert isinstance(complete, Complete)
     assert complete.queue_ms == 150
     assert complete.ttfa_ms == 30
@@ -248,7 +248,7 @@ def test_a_truncated_utterance_counts_the_spoken_characters() -> None:
     talk = Talk().started()
     talk.speak("The first sentence is here. The second one is never reached.")
     talk.audio(piece=0)
-    complete = said(talk.ended(reason="length"))[0]
+    complete = messages(talk.ended(reason="length"))[0]
     assert complete.finish_reason == "length"
     assert complete.characters_processed == len("The first sentence is here.")
     assert complete.text_length > complete.characters_processed
@@ -259,7 +259,7 @@ def test_json_transport_numbers_chunks_and_ends_with_an_empty_final_one() -> Non
     talk.speak()
     talk.audio(samples=2400)
     talk.audio(samples=2400, ends_piece=False)
-    *chunks, complete = said(talk.heard)[2:] + said(talk.ended())
+    *chunks, complete = messages(talk.effects)[2:] + messages(talk.ended())
     assert [(one.sequence_number, one.is_final, one.timestamp_ms) for one in chunks] == [
         (1, False, 0),
         (2, False, 100),

@@ -1,4 +1,4 @@
-"""How utterances and sessions end: cancelled, failed, complete, idle, drained; one promise a test."""
+"""How utterances and sessions end: cancelled, failed, complete, idle, drained; one rule a test."""
 
 import pytest
 
@@ -18,7 +18,7 @@ from makima_tts.session import (
     VoiceLoaded,
     WakeAt,
 )
-from tests.session.talk import READY, Talk, begun, errors, said, types
+from tests.session.talk import READY, Talk, begun, errors, messages, types
 
 # Cancelling
 
@@ -29,7 +29,7 @@ def test_no_audio_of_a_cancelled_utterance_follows_its_terminal_message() -> Non
     talk.audio()
     effects = talk.send(Cancel(utterance_id="u1", played_ms=40))
     assert CancelSpeech("u1") in effects
-    cancelled = said(effects)[0]
+    cancelled = messages(effects)[0]
     assert (cancelled.code, cancelled.audio_ms, cancelled.played_ms) == ("CANCELLED", 80, 40)
     assert talk.audio() == []
     assert talk.ended() == []
@@ -40,7 +40,7 @@ def test_a_cancel_without_id_cancels_queued_utterances_too() -> None:
     talk.speak()
     talk.speak()
     effects = talk.send(Cancel())
-    assert [(one.utterance_id, one.code, one.audio_ms) for one in said(effects)] == [
+    assert [(one.utterance_id, one.code, one.audio_ms) for one in messages(effects)] == [
         ("u1", "CANCELLED", 0),
         ("u2", "CANCELLED", 0),
     ]
@@ -103,7 +103,7 @@ def test_a_failing_utterance_fails_alone(error: SynthesisError) -> None:
     talk.speak()
     talk.speak()
     effects = talk.failed(error)
-    failure = said(effects)[0]
+    failure = messages(effects)[0]
     assert (failure.code, failure.utterance_id, failure.recoverable) == (error.code, "u1", error.recoverable)
     assert failure.retry_after_ms == (2500 if error.code == "RATE_LIMITED" else None)
     assert begun(effects) == ["u2"]
@@ -164,7 +164,7 @@ def test_an_idle_session_is_closed(started: bool, code: int) -> None:
     talk = Talk().started() if started else Talk().page()
     effects = talk.later(120_000).send(Tick())
     assert types(effects) == ["stopped", f"close {code}"]
-    assert said(effects)[0].reason == "idle"
+    assert messages(effects)[0].reason == "idle"
 
 
 def test_a_session_with_a_pending_utterance_is_not_idle() -> None:
@@ -178,7 +178,7 @@ def test_the_session_limit_ends_any_session() -> None:
     talk.speak()
     effects = talk.later(3_600_000).send(Tick())
     assert types(effects) == ["error", "stopped", "close 1000"]
-    assert said(effects)[-1].reason == "session_limit"
+    assert messages(effects)[-1].reason == "session_limit"
 
 
 def test_every_deadline_is_asked_for() -> None:
@@ -202,7 +202,7 @@ def test_stop_ends_each_utterance_and_then_the_session() -> None:
     talk.speak()
     talk.speak()
     assert types(talk.send(Stop(reason="done"))) == ["error", "error", "stopped", "close 1000"]
-    assert said(talk.heard)[-1].reason == "done"
+    assert messages(talk.effects)[-1].reason == "done"
 
 
 def test_a_disconnect_cancels_at_once_and_sends_nothing() -> None:
@@ -228,7 +228,7 @@ def test_draining_lets_pending_utterances_finish() -> None:
     talk.audio("t")
     effects = talk.ended("t")
     assert types(effects) == ["complete", "stopped", "close 1001"]
-    assert said(effects)[-1].reason == "draining"
+    assert messages(effects)[-1].reason == "draining"
 
 
 @pytest.mark.parametrize("started", [True, False])

@@ -1,4 +1,4 @@
-"""Text that is still being written: its pieces, its writer's silence, what comes too late."""
+"""Live text: pieces, partial text, stalls, and text that comes too late."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +11,7 @@ from makima_tts.session import (
     Tick,
 )
 from makima_tts.text import pieces_of
-from tests.session.talk import Talk, begun, errors, said
+from tests.session.talk import Talk, begun, errors, messages
 
 
 def test_live_text_is_spoken_while_it_is_still_being_written() -> None:
@@ -95,7 +95,7 @@ def test_stalled_text_without_speech_ends_in_an_error() -> None:
 def test_sentence_messages_carry_the_text_as_sent() -> None:
     talk = Talk(events=True).started()
     talk.speak("**That was it.** See [this](https://x.org).")
-    sentences = [one for one in said(talk.audio() + talk.audio(piece=1)) if one.type == "sentence"]
+    sentences = [one for one in messages(talk.audio() + talk.audio(piece=1)) if one.type == "sentence"]
     assert [(one.text, one.start_ms, one.end_ms) for one in sentences] == [
         ("**That was it.**", 0, 80),
         ("See [this](https://x.org).", 80, 160),
@@ -123,7 +123,7 @@ def test_text_for_a_closed_or_complete_utterance_is_invalid() -> None:
     assert errors(talk.speak(utterance_id="t")) == ["INVALID_MESSAGE"]
     talk.audio("t")
     talk.ended("t")
-    refusal = said(talk.speak(utterance_id="t"))
+    refusal = messages(talk.speak(utterance_id="t"))
     assert [(one.code, one.utterance_id) for one in refusal] == [("INVALID_MESSAGE", None)]
 
 

@@ -10,7 +10,7 @@ from makima_tts.protocol import Cancel
 from makima_tts.text import pieces_of
 from makima_tts.text.durations import played_position
 from makima_tts.text.segmenter import spoken_text
-from tests.session.talk import Talk, said
+from tests.session.talk import Talk, messages
 
 TEXT = "The lamps are lit now. We **go home** to [sleep](https://x.org). And that is all."
 
@@ -74,7 +74,7 @@ def test_more_played_audio_never_means_less_played_text(played_ms: list[int], en
 
 
 def cancelled(talk: Talk, played_ms: int | None = None) -> Any:
-    return next(one for one in said(talk.send(Cancel(played_ms=played_ms))) if one.type == "error")
+    return next(one for one in messages(talk.send(Cancel(played_ms=played_ms))) if one.type == "error")
 
 
 def test_clients_with_events_receive_the_played_text_and_the_rest() -> None:
@@ -89,7 +89,7 @@ def test_nothing_of_a_queued_utterance_was_played() -> None:
     talk = Talk().started(events=True)
     talk.speak("One.", utterance_id="a")
     talk.speak("Two.", utterance_id="b")
-    message = said(talk.send(Cancel(utterance_id="b")))[0]
+    message = messages(talk.send(Cancel(utterance_id="b")))[0]
     assert (message.text_spoken, message.text_remaining) == ("", "Two.")
 
 

@@ -1,4 +1,4 @@
-"""Both tables, cell by cell and edge by edge: what they declare is what happens, and nothing else."""
+"""Both state tables: every cell is asked, every declared edge is taken, and no other."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -54,7 +54,7 @@ OTHERS: list[SessionInput] = [
 
 
 def in_state(state: SessionState) -> Talk:
-    """A session that is in this state by way of ordinary inputs."""
+    """A session that ordinary inputs brought into this state."""
     talk = Talk()
     ways: dict[SessionState, list[SessionInput]] = {
         SessionState.LOADING: [],

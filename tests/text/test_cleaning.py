@@ -1,4 +1,4 @@
-"""What of a text is spoken."""
+"""Cleaning without markdown, and which texts are speakable."""
 
 import pytest
 from hypothesis import given, settings

@@ -1,4 +1,4 @@
-"""How long a text can take: longer than anybody needs, and not much longer than that."""
+"""The longest duration of a text: longer than any speaker needs, and not much longer than that."""
 
 import pytest
 

@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001 - texts in many scripts; what is read beside what it is read as
-"""What marked-up text is spoken as: its words, all of them, and nothing that is only for eyes."""
+"""Markdown as spoken: all of its words, and none of its marks."""
 
 import time
 from itertools import pairwise
@@ -96,7 +96,7 @@ TEXTS = st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.text(max_size=3)), max
 law = settings(derandomize=True, max_examples=100, deadline=None)
 
 
-def reading_of(*parts: str) -> tuple[str, list[int]]:
+def spoken_in_parts(*parts: str) -> tuple[str, list[int]]:
     cleaner, text, starts = MarkdownCleaner(), "", list[int]()
     for spoken in (*map(cleaner.feed, parts), cleaner.flush()):
         text += spoken.text
@@ -106,7 +106,7 @@ def reading_of(*parts: str) -> tuple[str, list[int]]:
 
 def pieces_in_parts(*parts: str) -> list[Piece]:
     segmenter = Segmenter()
-    return [piece for part in parts for piece in segmenter.feed(part)] + segmenter.finish()
+    return [piece for part in parts for piece in segmenter.feed(part)] + segmenter.flush()
 
 
 @law
@@ -122,16 +122,16 @@ def pieces_in_parts(*parts: str) -> list[Piece]:
 @example(text="| a |" + " " * 31 + "b | c" + " " * 32 + "| d", cuts=[])
 def test_any_split_gives_the_same_text_as_spoken(text: str, cuts: list[int]) -> None:
     edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    whole = reading_of(text)
-    assert reading_of(*(text[start:end] for start, end in pairwise(edges))) == whole
-    assert reading_of(*text) == whole
+    whole = spoken_in_parts(text)
+    assert spoken_in_parts(*(text[start:end] for start, end in pairwise(edges))) == whole
+    assert spoken_in_parts(*text) == whole
     assert pieces_in_parts(*text) == pieces_of(text)
 
 
 @law
 @given(TEXTS)
 def test_every_position_between_spoken_characters_is_one_in_the_text_as_sent(text: str) -> None:
-    spoken, starts = reading_of(text)
+    spoken, starts = spoken_in_parts(text)
     assert len(spoken) == len(starts)
     assert starts == sorted(starts)
     assert not starts or (starts[0] >= 0 and starts[-1] < len(text))
@@ -139,9 +139,9 @@ def test_every_position_between_spoken_characters_is_one_in_the_text_as_sent(tex
 
 @pytest.mark.parametrize("text", ["[a](" + "\t" * 1900 + "x", "[a](<b>" + " " * 1900 + "x", "[" * 2000])
 def test_no_text_takes_seconds_to_clean(text: str) -> None:
-    """A pattern that tries a run of spaces in every way takes seconds for these, and all wait for it."""
+    """A pattern that backtracks over runs of spaces takes seconds for these, and blocks all sessions."""
     began_s = time.process_time()
-    reading_of(*text)
+    spoken_in_parts(*text)
     assert time.process_time() - began_s < 3
 
 
@@ -159,7 +159,7 @@ def test_pieces_tile_the_text(text: str) -> None:
 )
 def test_text_without_marks_is_spoken_unchanged(text: str) -> None:
     marked = text.replace("\n", " ").replace("www.", "").replace("://", "")
-    assert reading_of("so " + marked)[0] == "so " + marked
+    assert spoken_in_parts("so " + marked)[0] == "so " + marked
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_text_without_marks_is_spoken_unchanged(text: str) -> None:
     ],
 )
 def test_marks_are_removed(text: str, spoken: str) -> None:
-    assert reading_of(text)[0] == spoken
+    assert spoken_in_parts(text)[0] == spoken
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_marks_are_removed(text: str, spoken: str) -> None:
     ],
 )
 def test_symbols_that_are_not_marks_stay(text: str) -> None:
-    assert reading_of(text)[0] == text
+    assert spoken_in_parts(text)[0] == text
 
 
 def test_markdown_is_spoken_unchanged_with_plain_cleaning() -> None:
@@ -254,4 +254,4 @@ def test_a_flush_within_marks_speaks_the_text_so_far_but_no_code() -> None:
     segmenter.feed(" and\n```\ncode ")
     assert [piece.text for piece in segmenter.flush()] == ["and"]
     assert segmenter.feed("more code\n") + segmenter.flush() == []
-    assert [piece.text for piece in segmenter.feed("```\nSpoken.") + segmenter.finish()] == ["Spoken."]
+    assert [piece.text for piece in segmenter.feed("```\nSpoken.") + segmenter.flush()] == ["Spoken."]

@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001 - texts in many scripts
-"""The laws of cutting a growing text, and what the cuts are."""
+"""The laws of segmenting a growing text, and where it is cut."""
 
 import time
 import unicodedata
@@ -59,9 +59,9 @@ law = settings(derandomize=True, max_examples=150, deadline=None)
 
 
 def pieces_of(*parts: str, cleaning: TextCleaning = "plain") -> list[Piece]:
-    """The laws speak of a text as sent, so plain; those of markdown are in test_markdown."""
+    """The laws hold for a text as sent, so cleaning is plain; test_markdown has those of markdown."""
     segmenter = Segmenter(cleaning)
-    return [piece for part in parts for piece in segmenter.feed(part)] + segmenter.finish()
+    return [piece for part in parts for piece in segmenter.feed(part)] + segmenter.flush()
 
 
 def texts_of(*parts: str) -> list[str]:
@@ -69,7 +69,7 @@ def texts_of(*parts: str) -> list[str]:
 
 
 def spoken(text: str) -> str:
-    """Its letters and numbers, decomposed: composing depends on what stands beside them."""
+    """Its letters and numbers, decomposed: composition depends on their neighbours."""
     return "".join(char for char in unicodedata.normalize("NFD", clean(text)) if char.isalnum())
 
 
@@ -114,7 +114,7 @@ def test_a_flush_adds_a_cut_and_changes_none_before_it(before: str, after: str) 
     segmenter = Segmenter("plain")
     flushed = segmenter.feed(before) + segmenter.flush()
     assert flushed == pieces_of(before)
-    rest = segmenter.feed(after) + segmenter.finish()
+    rest = segmenter.feed(after) + segmenter.flush()
     assert "".join(spoken(piece.text) for piece in rest) == spoken(after)
     assert all(later.start == earlier.end for earlier, later in pairwise(flushed + rest))
 
@@ -135,17 +135,17 @@ def test_no_speech_is_buffered_beyond_the_hard_limit_and_the_look_ahead(text: st
 @example(text="Well, we go. " * 9, cuts=list(range(1, 120)))
 @example(text="\u2000a b", cuts=list(range(4)))
 def test_partial_text_only_grows_until_it_is_the_piece(text: str, cuts: list[int]) -> None:
-    segmenter, growing, pieces = Segmenter(), "", []
+    segmenter, partial, pieces = Segmenter(), "", []
     edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     for start, end in pairwise(edges):
         fresh = segmenter.feed(text[start:end])
         pieces += fresh
         if fresh:
-            assert fresh[0].text.startswith(growing)
-        assert segmenter.partial_text.startswith("" if fresh else growing)
-        growing = segmenter.partial_text
-    rest = segmenter.finish()
-    assert not growing or rest[0].text.startswith(growing)
+            assert fresh[0].text.startswith(partial)
+        assert segmenter.partial_text.startswith("" if fresh else partial)
+        partial = segmenter.partial_text
+    rest = segmenter.flush()
+    assert not partial or rest[0].text.startswith(partial)
     assert pieces + rest == pieces_of(text, cleaning="markdown")
 
 
