@@ -15,8 +15,8 @@ from bench.engine_alone import EngineAlone
 from bench.frame_time import top_operators, where_time_goes
 from bench.loading import load_model
 from bench.sides import CHUNK_FRAMES, LANGUAGE, TEXT, Clock, Figures, frames_of, median
-from makima_tts.engines.qwen3 import Manner
-from makima_tts.engines.qwen3.capacity import bytes_in
+from makima_tts.engines.qwen3 import SynthesisOptions
+from makima_tts.engines.qwen3.executors import bytes_in
 from makima_tts.engines.qwen3.runner import Runner
 from makima_tts.model.prompt import Prompt
 from makima_tts.model.sampling import Sampling
@@ -65,8 +65,8 @@ class Ours:
         self._voice = voice_from(self._model, arrays)
         self._begin(0)
         prompt = self._prompt()
-        self._runner.read(self._runner.parts(0, prompt)).wait()
-        self._constant = self._runner.constant(0, len(prompt.constant))
+        self._runner.prefill(self._runner.prefill_chunks(0, prompt)).wait()
+        self._constant = self._runner.prefix(0, len(prompt.constant))
         self._speak(self._fill(1), 2)
         return {}
 
@@ -99,7 +99,7 @@ class Ours:
         """Reading it when the voice has never spoken, and when it has."""
         prompt = self._prompt()
         began_ms = self._clock.now_ms()
-        self._runner.read(self._runner.parts(0, prompt)).wait()
+        self._runner.prefill(self._runner.prefill_chunks(0, prompt)).wait()
         first_ms = self._clock.now_ms()
         self._read(0)
         ended_ms = self._clock.now_ms()
@@ -113,7 +113,7 @@ class Ours:
         some = self._prompt().rows
         prompt = Prompt(some[:0], some.repeat(-(-rows // len(some)), 1)[:rows], some[:1])
         began_ms = self._clock.now_ms()
-        self._runner.read(self._runner.parts(0, prompt, prefix_cached=True)).wait()
+        self._runner.prefill(self._runner.prefill_chunks(0, prompt, prefix_cached=True)).wait()
         return {"prefill, ms": self._clock.now_ms() - began_ms}
 
     def _measure_first(self) -> Figures:
@@ -121,7 +121,7 @@ class Ours:
         began_ms = self._clock.now_ms()
         self._begin(0)
         furthest = self._read(0)
-        self._runner.make([0], [], furthest, [0]).wait()
+        self._runner.generate_frames([0], [], furthest, [0]).wait()
         self._runner.decode([0], 1).wait()
         return {"text to first chunk, ms": self._clock.now_ms() - began_ms}
 
@@ -159,7 +159,7 @@ class Ours:
 
     def _measure_memory(self) -> Figures:
         """``a stream``: what its slot in an engine may hold; a CPU gives it memory as it is used."""
-        positions = Manner().positions
+        positions = SynthesisOptions().positions
         state = self._model.frames.new_state(1, positions, positions)
         taken = bytes_in(state) + bytes_in(self._model.codec.new_state(1))
         return {"memory of a stream, at most, MiB": taken / 2**20, "peak memory, MiB": self._clock.peak_mib()}
@@ -176,7 +176,7 @@ class Ours:
         slots, steps_ms = range(at.batch), list[float]()
         for _ in range(frames + at.fresh):
             began_ms = time.perf_counter() * 1e3
-            self._runner.make(slots, [] if at.fresh else slots, at.furthest, [0] * at.batch).wait()
+            self._runner.generate_frames(slots, [] if at.fresh else slots, at.furthest, [0] * at.batch).wait()
             self._runner.decode(slots, 1).wait()
             if not at.fresh:
                 steps_ms.append(time.perf_counter() * 1e3 - began_ms)
@@ -189,8 +189,8 @@ class Ours:
     def _read(self, slot: int) -> int:
         """The position after the prompt."""
         prompt = self._prompt()
-        self._runner.put_constant(slot, self._constant)
-        self._runner.read(self._runner.parts(slot, prompt, prefix_cached=True)).wait()
+        self._runner.restore_prefix(slot, self._constant)
+        self._runner.prefill(self._runner.prefill_chunks(slot, prompt, prefix_cached=True)).wait()
         return len(prompt.rows)
 
     def _prompt(self) -> Prompt:

@@ -16,7 +16,7 @@ from limits.strategies import MovingWindowRateLimiter
 from makima_tts.api.app import create_app
 from makima_tts.api.service import Service
 from makima_tts.engines import OfficialEngine, PreviewEngine, ScriptedEngine
-from makima_tts.engines.qwen3 import FrameWatcher, Manner, ModelChoice, Qwen3Engine
+from makima_tts.engines.qwen3 import FrameWatcher, ModelChoice, Qwen3Engine, SynthesisOptions
 from makima_tts.engines.qwen3_needs import (
     OFFICIAL_PACKAGES,
     OFFICIAL_REMEDY,
@@ -86,9 +86,9 @@ def build_engine(choice: EngineChoice, settings: Settings) -> SpeechEngine:
 
 
 def build_qwen3(
-    settings: Settings, manner: Manner | None = None, watch: FrameWatcher | None = None
+    settings: Settings, options: SynthesisOptions | None = None, watch: FrameWatcher | None = None
 ) -> Qwen3Engine:
-    """``manner`` and ``watch``: for one text alone, see Qwen3Engine."""
+    """``options`` and ``watch``: for one text alone, see Qwen3Engine."""
     choice = ModelChoice(
         settings.model_id,
         revision=settings.model_revision,
@@ -98,7 +98,7 @@ def build_qwen3(
         offline=settings.offline,
     )
     return Qwen3Engine(
-        choice, streams=settings.max_streams, admission=settings.admission, manner=manner, watch=watch
+        choice, streams=settings.max_streams, admission=settings.admission, options=options, watch=watch
     )
 
 

@@ -15,7 +15,7 @@ from makima_tts import factory
 from makima_tts.audio import as_float
 from makima_tts.cli.saying import Said, Wanted, check_path, known_language
 from makima_tts.client.saving import new_file
-from makima_tts.engines.qwen3 import Manner
+from makima_tts.engines.qwen3 import SynthesisOptions
 from makima_tts.errors import InvalidMessage, InvalidText
 from makima_tts.metrics import Metrics
 from makima_tts.settings import Settings, load_settings
@@ -83,7 +83,7 @@ def _engine(
         if not manner.plain:
             raise InvalidMessage("Only Qwen3-TTS takes --greedy, --raw, --codes and the like: add --model.")
         return factory.build_engine(choice, settings)
-    engine_manner = Manner(
+    engine_options = SynthesisOptions(
         greedy=manner.greedy,
         raw=manner.raw,
         text_streams=manner.text_streams,
@@ -92,10 +92,10 @@ def _engine(
     if manner.raw:  # all of the text is one piece
         most = manner.max_frames or _MOST_RAW_FRAMES
         positions = _PROMPT_ROWS + len(wanted.text.encode()) + most
-        engine_manner = replace(engine_manner, positions=positions, max_frames=most)
+        engine_options = replace(engine_options, positions=positions, max_frames=most)
     return factory.build_qwen3(
         settings.model_copy(update={"max_streams": 1}),
-        engine_manner,
+        engine_options,
         lambda utterance, codes: frames.append(codes) if utterance == _UTTERANCE else None,
     )
 
