@@ -2,8 +2,8 @@
 # Two images from one file:
 #   docker build -t makima-tts .                          the embedded preview engine, on any machine
 #   docker build -t makima-tts:cuda --target cuda .       Qwen3-TTS too, on an NVIDIA GPU
-# CUDA's libraries come in torch's wheels from PyPI; the driver is the host's, lent by the NVIDIA container
-# toolkit. Every RUN is a script that the tests run too.
+# torch's wheels from PyPI contain the CUDA libraries; the NVIDIA container toolkit provides the host's driver.
+# Every RUN is a script that the tests run too.
 
 FROM python:3.12.12-slim-bookworm AS source
 WORKDIR /src
@@ -27,7 +27,7 @@ LABEL org.opencontainers.image.title="makima-tts" \
 COPY scripts/container-folders.sh scripts/healthcheck.py /opt/
 RUN /opt/container-folders.sh ""
 
-# HOME and USER: whatever the user id, libraries find a place for their caches and a name to look up.
+# HOME and USER: with any user id, libraries need a cache folder and a user name.
 ENV PATH=/opt/makima-tts/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOME=/cache \
@@ -42,7 +42,7 @@ WORKDIR /cache
 USER 10001:0
 EXPOSE 8001
 STOPSIGNAL SIGTERM
-# Within the start period a failed check is not held against it: the first start may download a model.
+# Failed checks do not count within the start period: the first start may download a model.
 HEALTHCHECK --start-period=20m --interval=10s --timeout=5s --retries=3 \
     CMD ["python", "/opt/healthcheck.py"]
 ENTRYPOINT ["makima-tts"]

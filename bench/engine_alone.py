@@ -151,7 +151,7 @@ class EngineAlone:
         ids = self._model.tokenizer.encode(TEXT)
         prompt = self._model.prompts.write(ids, LANGUAGE, voice.encoded.rows)
         self._runner.prefill(self._runner.prefill_chunks(0, prompt)).wait()
-        voice.keep_prefix(_PREFIX_KEY, self._runner.prefix(0, len(prompt.constant)))
+        voice.keep_prefix(_PREFIX_KEY, self._runner.prefix(0, len(prompt.voice_prefix)))
 
     def _begin(self, voice: LoadedVoice) -> None:
         self._runner.begin(0, self._sampling, 0, voice.encoded.codec)

@@ -14,12 +14,12 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from bench.sides import Clock, Figures
-from makima_tts.model import choices
+from makima_tts.model import sampling
 from makima_tts.model.speech_model import SpeechModel
 
 _REST = "the rest"
 _OPERATORS = 10
-_SAMPLING = ("choose", "penalize", "forbid", "uniform")
+_SAMPLING = ("sample", "penalize", "forbid", "uniform")
 
 
 class Ledger:
@@ -74,7 +74,7 @@ def _places(model: SpeechModel) -> Iterator[tuple[Any, str, str]]:
     yield type(model.predictor), "predict", "code predictor"
     yield type(model.codec), "decode", "codec"
     for name in _SAMPLING:
-        yield choices, name, "sampling"
+        yield sampling, name, "sampling"
 
 
 def top_operators(speak: Callable[[], object], frames: int) -> Figures:

@@ -10,7 +10,7 @@ from bench.processes import ROOT
 _TESTS = ROOT / "tests" / "kernels"
 # What compiles for cards that are not there says nothing new on one that is.
 _ELSEWHERE = "compiled"
-_QUICK = "test_random_numbers.py"
+_QUICK = "test_sampler.py"
 
 
 def measure(given: Given, findings: Findings) -> None:

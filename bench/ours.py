@@ -66,7 +66,7 @@ class Ours:
         self._begin(0)
         prompt = self._prompt()
         self._runner.prefill(self._runner.prefill_chunks(0, prompt)).wait()
-        self._constant = self._runner.prefix(0, len(prompt.constant))
+        self._constant = self._runner.prefix(0, len(prompt.voice_prefix))
         self._speak(self._fill(1), 2)
         return {}
 

@@ -27,10 +27,8 @@ from bench.loading import PRECISIONS, load_model
 from bench.report import circumstances, table
 from makima_tts.model import CpuPrecision
 from makima_tts.model.checkpoint.config import CONTROL_IDS
-from makima_tts.model.choices import FrameChoices
-from makima_tts.model.frame_state import FrameState
 from makima_tts.model.frames import FrameMaker, split_into_chunks
-from makima_tts.model.sampling import Sampling
+from makima_tts.model.sampling import FirstCodebook, FrameSampler, SamplerState, Sampling
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.model.voice_encoding import Arrays, encode_voice, voice_from
 from makima_tts.speech import VoiceReference
@@ -42,7 +40,7 @@ POSITIONS = 1024
 
 
 class Teacher:
-    """Makes the choices of every frame: dictates codes [frames * Q], or without any takes the likeliest."""
+    """Samples every frame: dictates codes [frames * Q], or without any takes the likeliest."""
 
     def __init__(self, choices: int, codes: Tensor | None = None) -> None:
         self._choices = choices
@@ -51,10 +49,10 @@ class Teacher:
         self.chosen: list[int] = []
         self.broken = torch.zeros(1, dtype=torch.bool)
 
-    def begin(self, _state: FrameState, _slots: Tensor) -> FrameChoices:
+    def begin(self, _first: FirstCodebook, _state: SamplerState, _slots: Tensor) -> FrameSampler:
         return self
 
-    def first(self, logits: Tensor) -> Tensor:
+    def sample_first(self, logits: Tensor) -> Tensor:
         """[B, V] → the same code for all, int64 [B]. The end of speech is none."""
         heard = logits[0, : self._choices].float()
         code = int(heard.argmax() if self._codes is None else self._codes[len(self.chosen)])
@@ -62,8 +60,8 @@ class Teacher:
         self.chosen.append(code)
         return torch.full((len(logits),), code, device=logits.device)
 
-    def later(self, logits: Tensor, _codebook: int) -> Tensor:
-        return self.first(logits)
+    def sample(self, logits: Tensor, _codebook: int) -> Tensor:
+        return self.sample_first(logits)
 
 
 def encoded(model: SpeechModel) -> Arrays:

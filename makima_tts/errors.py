@@ -111,6 +111,9 @@ class UtteranceTimeout(TtsError):
     code = "TIMEOUT"
     http_status = 408
 
+    def __init__(self, message: str = "No audio came in time; try again, or speak less at once.") -> None:
+        super().__init__(message)
+
 
 class RateLimited(TtsError):
     """No room: the queue is full, or no capacity for one more real-time stream. Always says when to retry."""

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs makima-tts, with the extras $2 (comma-separated), into the virtual environment $1.
-# Run in the source tree; needs no root, and nothing but what the Dockerfile copies.
+# Runs in the source tree, without root, with only the files that the Dockerfile copies.
 set -eu
 
 prefix=$1
@@ -9,5 +9,5 @@ extras=$2
 "$(dirname "$0")/make-venv.sh" "$prefix"
 "$prefix/bin/python" -m pip --disable-pip-version-check install --quiet \
     --constraint requirements/constraints.txt ".[$extras]"
-# What was installed has to start before an image is made of it.
+# The build fails here if the installed program does not start.
 "$prefix/bin/makima-tts" --version

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs a C compiler, which Triton wants once for every kernel that it launches, and int8 on a CPU once.
+# Installs a C compiler: Triton uses it once per kernel, int8 on a CPU uses it once.
 # Needs root, on Debian.
 set -eu
 

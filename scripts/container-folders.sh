@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the folders that a container writes to, below $1. They belong to group 0 and are group-writable: the
-# image runs under any user id (with group 0, as Kubernetes and OpenShift give it) without a chown.
+# Creates the folders that a container writes to, below $1. They belong to group 0 and are group-writable, so the
+# image runs under any user id (with group 0, as in Kubernetes and OpenShift) without a chown.
 set -eu
 
 for folder in cache models voices; do

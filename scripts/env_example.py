@@ -1,8 +1,4 @@
-"""Writes .env.example: every setting with its default and what it is for.
-
-In: the fields of Settings. Out: the file's text. Does not know: what any setting does. Run by
-`make env-example`; a test compares the file with this.
-"""
+"""Writes .env.example: every setting with its default and description. Run by `make env-example`."""
 
 import sys
 from textwrap import wrap
@@ -16,7 +12,7 @@ HEADING = """\
 
 
 def in_env(default: object) -> str:
-    """A default as it is written in ``.env``."""
+    """A default in the syntax of ``.env``."""
     match default:
         case None:
             return ""

@@ -1,7 +1,6 @@
-"""Whether the service in this container can speak.
+"""Health check of the container: exit code 0 when /ready returns 200, else 1, with the reason on stderr.
 
-In: TTS_PORT. Out: exit code 0 when /ready answers 200, else 1, with the reason on stderr. Does not know: what
-ready means. Stands alone, on the standard library: an image has no curl, and needs none.
+It reads TTS_PORT and uses the standard library only, because the image has no curl.
 """
 
 import os
@@ -9,7 +8,7 @@ import sys
 import urllib.request
 
 TIMEOUT_S = 3
-# Container engines pass on their host's proxy, which cannot reach this container's loopback.
+# Container engines pass the host's proxy settings, and that proxy cannot reach this container's loopback.
 _DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 

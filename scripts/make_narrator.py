@@ -1,4 +1,4 @@
-"""Makes the narrator's reference clip, so that it can be made again, bit for bit.
+"""Generates the narrator's reference clip; the result is reproducible bit for bit.
 
 In: the transcript in voices/narrator/manifest.json. Out: voices/narrator/reference.wav, 24 kHz mono 16 bit.
 Needs the preview engine's package: ``pip install -e .[preview]``.
@@ -14,7 +14,7 @@ from hibari import SAMPLE_RATE, Hibari
 
 FOLDER = Path(__file__).resolve().parent.parent / "voices" / "narrator"
 SEED = 7
-# A longer silence at the end keeps the clip's last sound out of what is spoken after it.
+# A longer silence at the end keeps the end of the clip out of later speech.
 SILENCE_SAMPLES = (SAMPLE_RATE // 4, SAMPLE_RATE // 2)
 AUDIBLE = 0.01
 PEAK = 0.7
@@ -27,7 +27,7 @@ def without_silence(pcm: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def main() -> None:
-    """Speak the transcript, level it, and give it silence at both ends."""
+    """Speak the transcript, normalize its level, and add silence at both ends."""
     transcript = json.loads((FOLDER / "manifest.json").read_text())["transcript"]
     speech = without_silence(Hibari(voice="heart")(transcript, seed=SEED))
     clip = np.pad(speech * (PEAK / np.abs(speech).max()), SILENCE_SAMPLES)

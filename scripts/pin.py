@@ -1,10 +1,10 @@
-"""Pins what our own installs bring, directly and indirectly.
+"""Pins all direct and indirect dependencies.
 
 In: pyproject.toml, and the newest releases that it allows. Out: requirements/constraints.txt. Does not know:
-which machine it runs on; the pins are resolved for the oldest Python that we support and tried on them all.
+the machine; the pins are resolved for the oldest supported Python and checked for all supported ones.
 
-    python scripts/pin.py          # resolve anew, write the file
-    python scripts/pin.py --check  # only try the pins that are there
+    python scripts/pin.py          # resolve again, write the file
+    python scripts/pin.py --check  # only check the existing pins
 """
 
 import argparse
@@ -21,19 +21,19 @@ HEADING = "# Written by `make pin`: what the default, extra and development inst
 
 EXTRAS = ("preview", "qwen3", "wyoming", "play", "dev")
 PYTHONS = ("3.11", "3.12", "3.13")
-# The release that Qwen3-TTS is measured with; a newer one is a change of its own.
+# The release with which Qwen3-TTS is measured; an update is a change of its own.
 HELD = ("torch==2.13.0",)
 
 
 def wanted() -> list[str]:
-    """The requirements of pyproject.toml, those of the extras included."""
+    """The requirements of pyproject.toml, including those of the extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     return [*project["dependencies"], *(line for extra in EXTRAS for line in extras[extra]), *HELD]
 
 
 def dry_run(python: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """``pip install`` for another Python, wheels only, as far as knowing what it would install."""
+    """``pip install --dry-run`` for another Python, wheels only."""
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--dry-run"]
         elsewhere = ["--target", folder, "--python-version", python, "--only-binary", ":all:"]

@@ -21,7 +21,7 @@ DOCUMENT = ROOT / "docs" / "protocol.md"
 _MARKED = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def diagram(table: Mapping[Any, Mapping[type, Cell]]) -> str:
+def diagram(table: Mapping[Any, Mapping[type, Cell[Any, Any]]]) -> str:
     """A state diagram in Mermaid: an edge for every pair of states, with the inputs that may take it."""
     inputs: defaultdict[tuple[StrEnum, StrEnum], list[str]] = defaultdict(list)
     for state, row in table.items():

@@ -1,11 +1,11 @@
-"""How long each suite may take, and the plugin that holds it to that.
+"""Time budgets of the suites, and the plugin that enforces them.
 
 In: the duration of every test, and of the run. Out: a table at the end of the run, and a failed run when a
-suite took longer than it may. Does not know: what is tested, how many processes test.
+suite exceeds its budget. Does not know: what is tested, how many processes test.
 
-A suite's budget is about twice what it takes while another runs beside it on two cores, so that a busy
-moment does not matter and a test that waits for a timeout does. A whole run is to take TOTAL_S on two idle
-cores, and fails only far beyond that.
+A budget is about twice the duration of the suite beside another suite on two cores: a short load peak does
+not matter, a test that waits for a timeout does. A whole run should take TOTAL_S on two idle cores, and fails
+only far beyond that.
 """
 
 import time
@@ -16,8 +16,8 @@ import pytest
 
 TESTS = Path(__file__).parent
 TOTAL_S = 600
-# How much longer a busy machine may take before a run fails.
-PATIENCE = 1.5
+# A run fails beyond this multiple of TOTAL_S, to allow for a busy machine.
+TOTAL_TOLERANCE = 1.5
 
 BUDGETS_S = {
     "api": 90,
@@ -71,7 +71,7 @@ class SuiteBudgets:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if (
-            self._overdrawn() or self._total_s() > PATIENCE * TOTAL_S
+            self._overdrawn() or self._total_s() > TOTAL_TOLERANCE * TOTAL_S
         ) and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

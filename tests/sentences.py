@@ -1,4 +1,4 @@
-"""Ten English sentences without digits, for speaking and for hearing whether they were spoken."""
+"""Ten English sentences without digits, for synthesis and speech recognition."""
 
 SENTENCES = (
     "The old lighthouse keeper climbed the stairs every evening before the sun went down.",

@@ -1,8 +1,4 @@
-"""Hearing what was said: a small speech recognizer whose weights come with its package, and its score.
-
-In: sound. Out: the words in it, and how far they are from the words that were meant. Does not know: who
-spoke.
-"""
+"""A small speech recognizer, whose package includes its weights, and the word error rate."""
 
 import re
 from functools import cache
@@ -11,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from moonshine_voice import ModelArch, Transcriber, get_model_path
 
-# The recognizer swallows words at the edges of a clip that begins or ends abruptly.
+# The recognizer misses words at the edges of a clip that begins or ends abruptly.
 PADDING_S = 0.3
 
 

@@ -6,7 +6,7 @@ In: a text, a tokenizer. Out: its parts; their ids, one after the other. Does no
 from itertools import pairwise
 
 from makima_tts.model.tokenizer import TextTokenizer
-from makima_tts.text.boundaries import ends_word
+from makima_tts.text.segmenter import ends_word
 
 
 def words_of(text: str) -> list[str]:
@@ -18,4 +18,4 @@ def words_of(text: str) -> list[str]:
 def ids_of_words(tokenizer: TextTokenizer, text: str) -> list[int]:
     first, *others = words_of(text)
     ids = tokenizer.encode(first)
-    return ids + [number for word in others for number in tokenizer.encode_further(word)]
+    return ids + [number for word in others for number in tokenizer.encode_continuation(word)]

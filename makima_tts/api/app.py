@@ -13,16 +13,11 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from makima_tts import __version__
-from makima_tts.api.failures import ErrorBody, install_failures, speaks_openai
+from makima_tts.api.failures import ErrorBody, OpenAIErrorBody, has_openai_errors, install_failures
 from makima_tts.api.guards import BodyLimit, OriginGuard, UploadGate
-from makima_tts.api.native.ops import STATIC, ops_router
-from makima_tts.api.native.speak import speak_router
-from makima_tts.api.native.tts import tts_router
-from makima_tts.api.native.voices import voices_router
-from makima_tts.api.openai.errors import OpenAIErrorBody
-from makima_tts.api.openai.speech import openai_router
-from makima_tts.api.openai.voice_names import OpenAIVoices
-from makima_tts.api.openai.voices import openai_voices_router
+from makima_tts.api.native.routes import STATIC, ops_router, speak_router, tts_router, voices_router
+from makima_tts.api.omni.dialect import omni_router
+from makima_tts.api.openai.routes import OpenAIVoices, openai_router, openai_voices_router
 from makima_tts.api.service import Service
 
 _DESCRIPTION = """Streaming text-to-speech. The main way in is the WebSocket `/api/v1/speak`
@@ -54,13 +49,13 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        life = asyncio.create_task(service.life.run())
+        loading = asyncio.create_task(service.engine_status.load())
         try:
             yield
         finally:
-            life.cancel()
+            loading.cancel()
             with suppress(asyncio.CancelledError):
-                await life
+                await loading
             await service.voices.close()
             await service.engine.close()
 
@@ -68,12 +63,13 @@ def create_app(
         title="makima-tts", version=__version__, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None
     )
     install_failures(app)
-    named_as_openai_does = OpenAIVoices(service.voices, openai_speakers)
+    openai_voices = OpenAIVoices(service.voices, openai_speakers)
     for router in (
-        speak_router(service, named_as_openai_does),
+        speak_router(service),
+        omni_router(service, openai_voices.library_name),
         tts_router(service),
         voices_router(service.voices),
-        openai_router(service, named_as_openai_does),
+        openai_router(service, openai_voices),
         openai_voices_router(service.voices),
         ops_router(service),
     ):
@@ -103,7 +99,7 @@ class _App(FastAPI):
 
 
 def _unfit(path: str) -> dict[str, Any]:
-    body = OpenAIErrorBody if speaks_openai(path) else ErrorBody
+    body = OpenAIErrorBody if has_openai_errors(path) else ErrorBody
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{body.__name__}"}}}
     return {"description": "Bad Request", "content": content}
 

@@ -5,27 +5,47 @@ In: exceptions of routes. Out: JSON responses. Does not know: which route it was
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from makima_tts.api.openai.errors import openai_error_body, param_of
-from makima_tts.errors import Fault, InvalidMessage, PayloadTooLarge, TtsError
+from makima_tts.errors import (
+    Fault,
+    InvalidClip,
+    InvalidMessage,
+    InvalidText,
+    PayloadTooLarge,
+    TtsError,
+    VoiceNotFound,
+)
 
-_log = structlog.get_logger(__name__)
-
+OpenAIErrorType = Literal[
+    "invalid_request_error", "authentication_error", "permission_error", "rate_limit_error", "server_error"
+]
+# The types that OpenAI has for some statuses; any other is the client's below 500.
+_OPENAI_TYPES: dict[int, OpenAIErrorType] = {
+    401: "authentication_error",
+    403: "permission_error",
+    408: "server_error",  # it is the service that was too slow
+    429: "rate_limit_error",
+}
+_OPENAI_PARAMS: dict[type[TtsError], str] = {
+    InvalidText: "input",
+    VoiceNotFound: "voice",
+    InvalidClip: "audio_sample",
+}
 _UNREADABLE = (
     "it cannot be read. Send an object as JSON, in UTF-8, with Content-Type: application/json; "
     "a file in a form, with Content-Type: multipart/form-data and its boundary."
 )
+_log = structlog.get_logger(__name__)
 
 
 class ErrorFields(BaseModel):
@@ -41,21 +61,53 @@ class ErrorBody(BaseModel):
     error: ErrorFields
 
 
+class OpenAIErrorFields(BaseModel):
+    """``code`` is the service's own, the same as on every other path."""
+
+    message: str
+    type: OpenAIErrorType
+    param: str | None = Field(description="The field that is at fault, if it is one")
+    code: str
+
+
+class OpenAIErrorBody(BaseModel):
+    """What every failure under /v1 answers."""
+
+    error: OpenAIErrorFields
+
+
 def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For a route's ``responses``: which failures it may answer with."""
+    """For a route's ``responses``: the failures that it may answer with."""
     return {status: {"model": ErrorBody} for status in statuses}
 
 
-def speaks_openai(path: str) -> bool:
+def openai_failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The same for a route under /v1."""
+    return {status: {"model": OpenAIErrorBody} for status in statuses}
+
+
+def openai_error_body(status: int, code: str, message: str, param: str | None) -> OpenAIErrorBody:
+    """``param``: the field at fault."""
+    kind = _OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    return OpenAIErrorBody(error=OpenAIErrorFields(message=message, type=kind, param=param, code=code))
+
+
+def openai_body_of(error: TtsError) -> OpenAIErrorBody:
+    """Its ``param`` is set where only one field can have led to this error."""
+    param = _OPENAI_PARAMS.get(type(error))
+    return openai_error_body(error.http_status, error.code, error.message, param)
+
+
+def has_openai_errors(path: str) -> bool:
     """Whether failures under this path have OpenAI's shape."""
     return path == "/v1" or path.startswith("/v1/")
 
 
 def error_response(error: TtsError, scope: Scope) -> JSONResponse:
-    """With Retry-After, in whole seconds, where the error says when."""
+    """With Retry-After, in whole seconds, where the error has one."""
     headers = {} if error.retry_after_s is None else {"Retry-After": str(math.ceil(error.retry_after_s))}
-    failure = _Failure(error.http_status, error.code, error.message, param_of(error))
-    return failure.response(scope, headers)
+    param = _OPENAI_PARAMS.get(type(error))
+    return _response(scope, error.http_status, error.code, error.message, param=param, headers=headers)
 
 
 def install_failures(app: FastAPI) -> None:
@@ -70,54 +122,52 @@ def install_failures(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def on_http_exception(request: Request, error: HTTPException) -> JSONResponse:
         status = HTTPStatus(error.status_code)
-        if status is HTTPStatus.BAD_REQUEST:  # the body could not be taken apart
-            return _Failure(status, InvalidMessage.code, f"In `body`: {_UNREADABLE}").response(request.scope)
+        if status is HTTPStatus.BAD_REQUEST:  # the body could not be parsed
+            return _response(request.scope, 400, InvalidMessage.code, f"In `body`: {_UNREADABLE}")
         too_large = status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE
         code = PayloadTooLarge.code if too_large else status.name
-        failure = _Failure(status, code, f"{status.phrase}. {status.description}".strip())
-        return failure.response(request.scope, error.headers)
+        message = f"{status.phrase}. {status.description}".strip()
+        return _response(request.scope, status, code, message, headers=error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def on_validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
-        return _first_fault(error).response(request.scope)
+        message, param = _first_fault(error)
+        return _response(request.scope, 400, InvalidMessage.code, message, param=param)
 
     @app.exception_handler(Exception)
     async def on_surprise(request: Request, error: Exception) -> JSONResponse:
         _log.error("request_failed", route=_route_of(request), error=type(error).__name__)
         message = "Something went wrong here; the server's log says what."
-        return _Failure(500, "INTERNAL_SERVER_ERROR", message).response(request.scope)
+        return _response(request.scope, 500, "INTERNAL_SERVER_ERROR", message)
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """``param``: the field at fault, for those who are told."""
-
-    status: int
-    code: str
-    message: str
-    param: str | None = None
-
-    def response(self, scope: Scope, headers: Mapping[str, str] | None = None) -> JSONResponse:
-        body = self._openai() if speaks_openai(scope["path"]) else self._own()
-        return JSONResponse(body.model_dump(), self.status, headers)
-
-    def _own(self) -> BaseModel:
-        return ErrorBody(error=ErrorFields(code=self.code, message=self.message))
-
-    def _openai(self) -> BaseModel:
-        return openai_error_body(self.status, self.code, self.message, self.param)
+def _response(
+    scope: Scope,
+    status: int,
+    code: str,
+    message: str,
+    *,
+    param: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    body = (
+        openai_error_body(status, code, message, param)
+        if has_openai_errors(scope["path"])
+        else ErrorBody(error=ErrorFields(code=code, message=message))
+    )
+    return JSONResponse(body.model_dump(), status, headers)
 
 
 def _route_of(request: Request) -> str:
-    """The route's pattern: a path may hold what a user wrote."""
+    """The route's pattern: a path may hold a user's words."""
     return getattr(request.scope.get("route"), "path", "none")
 
 
-def _first_fault(error: RequestValidationError) -> _Failure:
-    """In words, without the input that pydantic would repeat."""
+def _first_fault(error: RequestValidationError) -> tuple[str, str | None]:
+    """A message without the input, which pydantic would repeat; and the field at fault."""
     first = error.errors()[0]
     param = next((str(part) for part in first["loc"][1:2] if first["type"] != "json_invalid"), None)
     if first["type"] == "model_attributes_type" and param is None:
-        return _Failure(400, InvalidMessage.code, f"In `body`: {_UNREADABLE}")
+        return f"In `body`: {_UNREADABLE}", None
     reason = "not JSON" if first["type"] == "json_invalid" else first["msg"].removeprefix("Value error, ")
-    return _Failure(400, InvalidMessage.code, f"In `{param or 'body'}`: {reason}.", param)
+    return f"In `{param or 'body'}`: {reason}.", param

@@ -1,38 +1,96 @@
-"""What the routes share: one value that is made once and passed to each of them.
+"""What the routes share: one value for the life of the process, and the state of its engine.
 
-In: the parts. Out: the parts, and which connections are open. Does not know: settings, routes.
+In: the engine, voices and limits; connections that open and close. Out: the same to every route; whether the
+engine is ready; which connections are open. Does not know: settings, routes.
 """
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
-from makima_tts.api.engine_life import EngineLife
-from makima_tts.api.native.contracts import Contracts, Interruptible
+from makima_tts.errors import ModelLoading, TtsError, TtsUnavailable
 from makima_tts.metrics import Metrics
 from makima_tts.protocol import Limits
-from makima_tts.speech import SpeechEngine
+from makima_tts.session import EngineFailed, EngineLoading, EngineReady
+from makima_tts.speech import LoadProgress, SpeechEngine
 from makima_tts.voices import VoiceManager
 
+if TYPE_CHECKING:
+    from makima_tts.api.connection import SpeakConnection
+
+EngineReport = EngineLoading | EngineReady | EngineFailed
+_RETRY_AFTER_S = 5.0
 _log = structlog.get_logger(__name__)
 
 
-class OpenSession(Interruptible, Protocol):
-    """A connection, as those see it who end it."""
+class EngineStatus:
+    """Whether the engine is loading, ready or failed; ``report`` is the latest. Call ``load`` once."""
 
-    def drain(self, until_s: float) -> None:
-        """Take no new utterances; end when the pending ones have, or at ``until_s`` (loop time)."""
-        ...
+    def __init__(self, engine: SpeechEngine, voices: VoiceManager) -> None:
+        self._engine = engine
+        self._voices = voices
+        self._watchers: set[Callable[[EngineReport], None]] = set()
+        self.report: EngineReport = EngineLoading("starting", 0.0)
+
+    async def load(self) -> None:
+        """Load, warm up, prepare the default voice. Never raises: a failure is a report."""
+        try:
+            await self._engine.start(self._progress)
+            voice = await self._voices.prepare_default()
+        except TtsError as error:
+            _log.error("engine_failed", engine=self._engine.facts.name, reason=error.message)
+            self._publish(EngineFailed(error.message))
+        except Exception:
+            _log.exception("engine_failed", engine=self._engine.facts.name)
+            self._publish(EngineFailed("The engine could not be loaded; the server's log says why."))
+        else:
+            facts = self._engine.facts
+            _log.info("engine_ready", engine=facts.name, model=facts.model, voice=voice.id)
+            self._publish(
+                EngineReady(
+                    engine=facts.name,
+                    model=facts.model,
+                    languages=facts.languages,
+                    cloning=facts.cloning,
+                    text_streaming=facts.text_streaming,
+                    voice=voice.id,
+                    voice_loaded=True,
+                )
+            )
+
+    def watch(self, watcher: Callable[[EngineReport], None]) -> None:
+        """``watcher`` is called with the latest report now, and with every later one."""
+        self._watchers.add(watcher)
+        watcher(self.report)
+
+    def unwatch(self, watcher: Callable[[EngineReport], None]) -> None:
+        self._watchers.discard(watcher)
+
+    def require_ready(self) -> EngineReady:
+        """Raises ModelLoading, or TtsUnavailable."""
+        if isinstance(self.report, EngineReady):
+            return self.report
+        if isinstance(self.report, EngineFailed):
+            raise TtsUnavailable(self.report.reason)
+        raise ModelLoading(f"The model is loading ({self.report.stage}).", retry_after_s=_RETRY_AFTER_S)
+
+    def _progress(self, progress: LoadProgress) -> None:
+        self._publish(EngineLoading(progress.stage, progress.progress))
+
+    def _publish(self, report: EngineReport) -> None:
+        self.report = report
+        for watcher in tuple(self._watchers):
+            watcher(report)
 
 
 @dataclass(slots=True)
 class Service:
     """Everything that lives as long as the process. ``drain_timeout_s``: how long utterances may finish.
 
-    ``sign_of_life_s``: no stream of events is silent for longer, or a proxy takes it for dead.
+    ``keep_alive_s``: no stream of events is silent for longer, or a proxy closes it as dead.
     """
 
     engine: SpeechEngine
@@ -41,57 +99,58 @@ class Service:
     metrics: Metrics
     drain_timeout_s: float
     allow_connection: Callable[[str], bool]
-    life: EngineLife = field(init=False)
-    contracts: Contracts = field(default_factory=Contracts)
+    engine_status: EngineStatus = field(init=False)
     draining_until_s: float | None = None
-    sign_of_life_s: float = 10.0
-    _sessions: set[OpenSession] = field(default_factory=set)
-    _streams: int = 0
+    keep_alive_s: float = 10.0
+    _connections: set["SpeakConnection"] = field(default_factory=set)
+    _http_streams: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        self.life = EngineLife(self.engine, self.voices)
+        self.engine_status = EngineStatus(self.engine, self.voices)
 
     @property
     def full(self) -> bool:
-        return len(self._sessions) >= self.limits.max_connections
+        return len(self._connections) >= self.limits.max_connections
 
-    def enter(self, session: OpenSession) -> None:
-        self._sessions.add(session)
+    def enter(self, connection: "SpeakConnection") -> None:
+        self._connections.add(connection)
         self.metrics.sessions.inc()
         self.metrics.sessions_opened.inc()
 
-    def leave(self, session: OpenSession) -> None:
-        self._sessions.discard(session)
-        self.contracts.leave(session)
+    def leave(self, connection: "SpeakConnection") -> None:
+        self._connections.discard(connection)
         self.metrics.sessions.dec()
         self._changed.set()
 
+    def interrupt_contract(self, contract_id: str) -> int:
+        """Connections of one contract are one conversation: cancel all of it. Returns how many utterances."""
+        members = [each for each in self._connections if each.contract_id == contract_id]
+        return sum(member.interrupt() for member in members)
+
     def begin_stream(self) -> None:
-        """An utterance over HTTP: drained for, like a session, and counted as being spoken."""
-        self._streams += 1
-        self.metrics.speaking.inc()
+        """An utterance over HTTP: draining waits for it, as for a connection."""
+        self._http_streams += 1
 
     def end_stream(self) -> None:
-        self._streams -= 1
-        self.metrics.speaking.dec()
+        self._http_streams -= 1
         self._changed.set()
 
     def begin_drain(self) -> None:
-        """Refuse new work and let what is pending finish. Idempotent."""
+        """Refuse new work and let pending utterances finish. Idempotent."""
         if self.draining_until_s is None:
             _log.info(
                 "draining",
-                sessions=len(self._sessions),
+                sessions=len(self._connections),
                 at_most_s=self.drain_timeout_s,
                 sooner="signal again",
             )
             self.draining_until_s = asyncio.get_running_loop().time() + self.drain_timeout_s
-            for session in tuple(self._sessions):
-                session.drain(self.draining_until_s)
+            for connection in tuple(self._connections):
+                connection.drain(self.draining_until_s)
 
     async def drained(self) -> None:
-        """Returns once no session and no stream is left."""
-        while self._sessions or self._streams:
+        """Returns once no connection and no stream is left."""
+        while self._connections or self._http_streams:
             self._changed.clear()
             await self._changed.wait()

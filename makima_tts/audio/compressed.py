@@ -1,13 +1,11 @@
-"""Speech in the formats that music players and browsers take, compressed while it is still being made.
+"""Compressed formats, encoded while speech is generated, by FFmpeg's encoders and containers (PyAV).
 
 In: samples at the engine's rate, in any split. Out: the bytes of one MP3, Ogg Opus, FLAC or ADTS AAC stream.
 Does not know: routes, media types, which rates a format has.
-
-FFmpeg's encoders and containers do it, by PyAV. Nothing is ever sought: a container that would like to come
-back to its header, when the length is known, is told that it cannot.
 """
 
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Literal
 from weakref import finalize
 
@@ -26,7 +24,7 @@ _SPEECH_RATE_HZ = 24_000
 
 @dataclass(frozen=True, slots=True)
 class _Codec:
-    """``encoding`` is how its encoder takes samples, ``frame_format`` FFmpeg's name for that."""
+    """``encoding`` is the encoding of the samples that it takes, ``frame_format`` FFmpeg's name for that."""
 
     name: Literal["libmp3lame", "libopus", "flac", "aac"]
     container: str
@@ -40,7 +38,7 @@ class _Codec:
 
 
 _CODECS: dict[CompressedFormat, _Codec] = {
-    # Without tags: nobody gave names. A file's frame of length and delay would be written at the end.
+    # Without tags. The frame that holds a file's length and delay would be written at the end.
     "mp3": _Codec("libmp3lame", "mp3", "s16p", {}, {"id3v2_version": "0", "write_id3v1": "0"}),
     # A page of 20 ms, one packet, instead of one of a second.
     "opus": _Codec("libopus", "ogg", "s16", {}, {"page_duration": "20000"}),
@@ -54,32 +52,34 @@ class CompressedEncoder:
     """One stream; a new stream needs a new encoder. Any split of the samples gives the same bytes."""
 
     def __init__(
-        self, wanted: CompressedFormat, source_rate_hz: int, rate_hz: int, *, speed: float = 1.0
+        self, output_format: CompressedFormat, source_rate_hz: int, rate_hz: int, *, speed: float = 1.0
     ) -> None:
-        codec = _CODECS[wanted]
+        codec = _CODECS[output_format]
         self._codec, self._rate_hz = codec, rate_hz
         self._pcm = PcmEncoder(source_rate_hz, rate_hz, codec.encoding, speed=speed)
-        self._written = _Written()
+        self._output = bytearray()
         self._position_samples = 0
-        # The same samples are the same bytes: no random serial number, no version of a library.
+        # bitexact: the same samples give the same bytes, without random serial numbers or library versions.
         options = {"fflags": "+flush_packets+bitexact", **codec.container_options}
-        self._container = av.open(self._written, "w", format=codec.container, options=options)
+        # Without ``seek``, so that no container returns to its header when the length is known.
+        file = SimpleNamespace(write=self._output.extend)
+        self._container = av.open(file, "w", format=codec.container, options=options)
         self._stream = self._add_stream()
-        # Container and stream know each other: one that is given up would keep its memory, 7 MiB of FLAC's,
-        # until somebody collects garbage.
+        # Container and stream refer to each other: without this an abandoned encoder keeps its memory (7 MiB
+        # for FLAC) until the next garbage collection.
         finalize(self, self._container.close)
 
     def encode(self, pcm: Pcm) -> bytes:
-        """[n] → what of the stream became certain; may be nothing. Raises SynthesisError for NaN or Inf."""
+        """[n] → the bytes that are final; may be none. Raises SynthesisError for NaN or Inf."""
         self._mux(self._pcm.encode(pcm))
-        return self._written.take()
+        return self._take()
 
     def flush(self) -> bytes:
         """The rest; nothing may be encoded after it."""
         self._mux(self._pcm.flush())
         self._container.mux(self._stream.encode(None))
         self._container.close()
-        return self._written.take()
+        return self._take()
 
     def _add_stream(self) -> AudioStream:
         codec = self._codec
@@ -98,19 +98,7 @@ class CompressedEncoder:
         self._position_samples += array.size
         self._container.mux(self._stream.encode(frame))
 
-
-class _Written:
-    """A file that is read as fast as it is written, and that knows no other place than its end."""
-
-    def __init__(self) -> None:
-        self._bytes = bytearray()
-
-    def write(self, data: bytes) -> int:
-        self._bytes += data
-        return len(data)
-
-    def take(self) -> bytes:
-        """What was written since."""
-        taken = bytes(self._bytes)
-        self._bytes.clear()
-        return taken
+    def _take(self) -> bytes:
+        encoded = bytes(self._output)
+        self._output.clear()
+        return encoded

@@ -1,14 +1,13 @@
 """From an engine's samples to a stream that a player, a telephone or a file takes.
 
 In: samples at the engine's rate, in any split; a format. Out: the bytes of one stream, its header first; or
-InvalidMessage for a rate that the format does not have. Does not know: routes, who listens.
+InvalidMessage for a rate that the format does not have. Does not know: routes, clients.
 """
 
 import struct
 from typing import Literal, Protocol
 
-from makima_tts.audio.companding import G711_RATE_HZ
-from makima_tts.audio.pcm import Pcm, PcmEncoder, PcmEncoding
+from makima_tts.audio.pcm import G711_RATE_HZ, Pcm, PcmEncoder, PcmEncoding
 from makima_tts.errors import InvalidMessage
 
 OutputFormat = Literal["wav", "pcm", "mp3", "opus", "flac", "aac", "mulaw", "alaw"]
@@ -24,18 +23,13 @@ MEDIA_TYPES: dict[OutputFormat, str] = {
     "alaw": "audio/PCMA",
 }
 
-# The protocol's bounds; this layer lies below it.
-MIN_SPEED = 0.5
-MAX_SPEED = 2.0
-
 _DEFAULT_RATE_HZ = 24_000
-# Formats that do not have all of the rates that the service has.
+# Formats that do not support all rates of the service.
 _RATES_HZ: dict[OutputFormat, tuple[int, ...]] = {
     "opus": (8_000, 16_000, 24_000, 48_000),
     "mulaw": (G711_RATE_HZ,),
     "alaw": (G711_RATE_HZ,),
 }
-_WITHOUT_HEADER: dict[OutputFormat, PcmEncoding] = {"pcm": "pcm16", "mulaw": "mulaw", "alaw": "alaw"}
 _UNKNOWN_LENGTH = 0xFFFFFFFF
 _BYTES_PER_SAMPLE = 2
 
@@ -44,7 +38,7 @@ class SpeechEncoder(Protocol):
     """One stream; a new stream needs a new encoder. Any split of the samples gives the same bytes."""
 
     def encode(self, pcm: Pcm) -> bytes:
-        """[n] → what of the stream became certain; may be nothing. Raises SynthesisError for NaN or Inf."""
+        """[n] → the bytes that are final; may be none. Raises SynthesisError for NaN or Inf."""
         ...
 
     def flush(self) -> bytes:
@@ -52,48 +46,37 @@ class SpeechEncoder(Protocol):
         ...
 
 
-def rate_of(wanted: OutputFormat, asked_hz: int | None) -> int:
-    """The rate asked for, or (None) the format's own. Raises InvalidMessage where the format has it not."""
-    rates_hz = _RATES_HZ.get(wanted)
-    if asked_hz is None:
+def rate_of(output_format: OutputFormat, requested_hz: int | None) -> int:
+    """``requested_hz``, or (None) the format's default. Raises InvalidMessage for an unsupported rate."""
+    rates_hz = _RATES_HZ.get(output_format)
+    if requested_hz is None:
         return _DEFAULT_RATE_HZ if rates_hz is None or _DEFAULT_RATE_HZ in rates_hz else rates_hz[0]
-    if rates_hz is not None and asked_hz not in rates_hz:
+    if rates_hz is not None and requested_hz not in rates_hz:
         allowed = ", ".join(map(str, rates_hz))
-        raise InvalidMessage(f"The sample rate of {wanted} must be one of {allowed}; or leave it out.")
-    return asked_hz
+        raise InvalidMessage(f"The sample rate of {output_format} must be one of {allowed}; or leave it out.")
+    return requested_hz
 
 
 def open_encoder(
-    wanted: OutputFormat, source_rate_hz: int, rate_hz: int, *, speed: float = 1.0
+    output_format: OutputFormat | PcmEncoding, source_rate_hz: int, rate_hz: int, *, speed: float = 1.0
 ) -> SpeechEncoder:
-    """``rate_hz`` is one that :func:`rate_of` lets through; ``speed`` is MIN_SPEED to MAX_SPEED."""
-    if wanted in ("mp3", "opus", "flac", "aac"):
-        from makima_tts.audio.compressed import CompressedEncoder  # noqa: PLC0415 - loads FFmpeg
+    """``rate_hz`` is one that :func:`rate_of` allows; ``speed`` is 0.5 to 2."""
+    match output_format:
+        case "mp3" | "opus" | "flac" | "aac":
+            from makima_tts.audio.compressed import CompressedEncoder  # noqa: PLC0415 - loads FFmpeg
 
-        return CompressedEncoder(wanted, source_rate_hz, rate_hz, speed=speed)
-    encoder = PcmEncoder(source_rate_hz, rate_hz, _WITHOUT_HEADER.get(wanted, "pcm16"), speed=speed)
-    return _Headed(_wav_header(rate_hz), encoder) if wanted == "wav" else encoder
-
-
-class _Headed:
-    """What follows a header."""
-
-    def __init__(self, header: bytes, encoder: SpeechEncoder) -> None:
-        self._header, self._encoder = header, encoder
-
-    def encode(self, pcm: Pcm) -> bytes:
-        return self._with_header(self._encoder.encode(pcm))
-
-    def flush(self) -> bytes:
-        return self._with_header(self._encoder.flush())
-
-    def _with_header(self, data: bytes) -> bytes:
-        header, self._header = self._header, b""
-        return header + data
+            return CompressedEncoder(output_format, source_rate_hz, rate_hz, speed=speed)
+        case "wav":
+            header = _wav_header(rate_hz)
+            return PcmEncoder(source_rate_hz, rate_hz, "pcm16", speed=speed, header=header)
+        case "pcm":
+            return PcmEncoder(source_rate_hz, rate_hz, "pcm16", speed=speed)
+        case _:
+            return PcmEncoder(source_rate_hz, rate_hz, output_format, speed=speed)
 
 
 def _wav_header(sample_rate_hz: int) -> bytes:
-    """RIFF/WAVE, mono PCM16, of a length that nobody knows yet (all ones, as players expect of a stream)."""
+    """RIFF/WAVE, mono PCM16, of unknown length (all ones, as players expect of a stream)."""
     byte_rate = sample_rate_hz * _BYTES_PER_SAMPLE
     shape = struct.pack("<IHHIIHH", 16, 1, 1, sample_rate_hz, byte_rate, _BYTES_PER_SAMPLE, 16)
     unknown = struct.pack("<I", _UNKNOWN_LENGTH)

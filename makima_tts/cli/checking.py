@@ -16,6 +16,7 @@ from makima_tts.engines.qwen3 import Qwen3Engine
 from makima_tts.errors import SynthesisError, TtsError
 from makima_tts.metrics import Metrics
 from makima_tts.settings import load_settings
+from makima_tts.speaking.stream import AudioOutput, UtteranceStream
 from makima_tts.speech import SpeechEngine, UtteranceRequest, VoicePrompt
 from makima_tts.voices import VoiceManager
 
@@ -95,7 +96,8 @@ async def _measure(
 
 async def _speak(engine: SpeechEngine, prompt: VoicePrompt | None, language: str) -> npt.NDArray[np.float32]:
     """A sentence in this language: float32 [samples]."""
-    speech = engine.open(UtteranceRequest("check", language, prompt, _SEED))
-    speech.feed(_SENTENCES.get(language, _ENGLISH))
-    speech.finish()
-    return np.concatenate([np.zeros(0, np.float32), *[chunk.pcm async for chunk in speech]])
+    output = AudioOutput("pcm32f", engine.facts.sample_rate_hz)
+    stream = UtteranceStream(engine, UtteranceRequest("check", language, prompt, _SEED), output, Metrics())
+    stream.feed(_SENTENCES.get(language, _ENGLISH))
+    stream.finish()
+    return np.frombuffer(b"".join([chunk.data async for chunk in stream.chunks()]), np.float32).copy()

@@ -3,7 +3,6 @@
 In: a text, and how to say it. Out: a WAV file, if asked for the codes too. Does not know: the terminal.
 """
 
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,14 +11,14 @@ import numpy.typing as npt
 import soundfile
 
 from makima_tts import factory
-from makima_tts.audio import as_float
 from makima_tts.cli.saying import Said, Wanted, check_path, known_language
 from makima_tts.client.saving import new_file
 from makima_tts.engines.qwen3 import SynthesisOptions
 from makima_tts.errors import InvalidMessage, InvalidText
 from makima_tts.metrics import Metrics
 from makima_tts.settings import Settings, load_settings
-from makima_tts.speech import CloneMode, SpeechEngine, SpeechStream, UtteranceRequest
+from makima_tts.speaking.stream import AudioOutput, UtteranceStream
+from makima_tts.speech import CloneMode, SpeechEngine, UtteranceRequest
 from makima_tts.text import pieces_of, why_silent
 from makima_tts.voices import ResolvedVoice, VoiceManager
 
@@ -65,10 +64,12 @@ async def render(wanted: Wanted, engine_name: str, model_id: str | None, manner:
     async with factory.running(engine):
         voices = factory.build_voices(settings, engine, Metrics())
         voice = await _voice(voices, engine, wanted, manner)
-        said = await _write(wanted, manner, engine, _speech(engine, wanted, voice, pieces))
+        stream = _stream(engine, wanted, voice, pieces)
+        subtype = "FLOAT" if manner.raw else "PCM_16"
+        audio_s = await _write(wanted.path, stream, engine.facts.sample_rate_hz, subtype)
     if manner.codes is not None:
         _write_codes(manner.codes, frames)
-    return replace(said, warning=voice.warning)
+    return Said(wanted.path, audio_s, stream.ttfa_s or 0.0, voice.warning)
 
 
 def _pieces(text: str, settings: Settings) -> list[str]:
@@ -112,21 +113,15 @@ async def _voice(
     return ResolvedVoice(voice_id, await engine.encode_voice(reference))
 
 
-async def _write(wanted: Wanted, manner: Rendering, engine: SpeechEngine, speech: SpeechStream) -> Said:
-    """The sound, as it is made."""
-    began_s = time.monotonic()
-    ttfa_s: float | None = None
-    subtype = "FLOAT" if manner.raw else "PCM_16"
-    rate_hz = engine.facts.sample_rate_hz
+async def _write(path: Path, stream: UtteranceStream, rate_hz: int, subtype: str) -> float:
+    """Write the audio while it is generated. Returns its duration in seconds."""
     with (
-        new_file(wanted.path) as unfinished,
+        new_file(path) as unfinished,
         soundfile.SoundFile(unfinished, "w", rate_hz, 1, subtype, format="WAV") as file,
     ):
-        async for chunk in speech:
-            if chunk.pcm.size and ttfa_s is None:
-                ttfa_s = time.monotonic() - began_s
-            file.write(np.clip(as_float(chunk.pcm), -1, 1))
-        return Said(wanted.path, file.frames / file.samplerate, ttfa_s or 0.0)
+        async for chunk in stream.chunks():
+            file.write(np.clip(np.frombuffer(chunk.data, np.float32), -1, 1))
+        return float(file.frames / rate_hz)
 
 
 def _write_codes(path: Path, frames: list[npt.NDArray[np.int64]]) -> None:
@@ -135,11 +130,10 @@ def _write_codes(path: Path, frames: list[npt.NDArray[np.int64]]) -> None:
         np.save(file, np.stack(frames))
 
 
-def _speech(engine: SpeechEngine, wanted: Wanted, voice: ResolvedVoice, pieces: list[str]) -> SpeechStream:
-    speech = engine.open(
-        UtteranceRequest(_UTTERANCE, known_language(wanted.language), voice.prompt, wanted.seed)
-    )
+def _stream(engine: SpeechEngine, wanted: Wanted, voice: ResolvedVoice, pieces: list[str]) -> UtteranceStream:
+    request = UtteranceRequest(_UTTERANCE, known_language(wanted.language), voice.prompt, wanted.seed)
+    stream = UtteranceStream(engine, request, AudioOutput("pcm32f", engine.facts.sample_rate_hz), Metrics())
     for piece in pieces:
-        speech.feed(piece)
-    speech.finish()
-    return speech
+        stream.feed(piece)
+    stream.finish()
+    return stream

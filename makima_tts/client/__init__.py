@@ -1,8 +1,8 @@
 """The Python client: text in, speech out, over a WebSocket.
 
-In: a service's address, the session asked for (the protocol's ``Start``) and text, whole or still being
-written. Out: PCM as it arrives, in a file or through the loudspeaker, with its measurements. Does not know:
-anything of ours but the language on the wire.
+In: a service's address, the requested session (the protocol's ``Start``) and text, whole or still being
+written. Out: PCM as it arrives, in a file or through the loudspeaker, with measurements. Does not know:
+anything of the service but the protocol.
 
     async with SpeechClient.connect("ws://127.0.0.1:8001/api/v1/speak", Start(voice="makima")) as client:
         await client.speak("Hello.").save("hello.wav")
@@ -11,6 +11,7 @@ anything of ours but the language on the wire.
 """
 
 from makima_tts.client.blocking import BlockingSpeech, BlockingSpeechClient
+from makima_tts.client.connection import Reconnects
 from makima_tts.client.conversation import SpeakOptions, SpeechClient
 from makima_tts.client.failures import (
     ClientError,
@@ -20,10 +21,8 @@ from makima_tts.client.failures import (
     ServiceUnreachable,
     UtteranceCancelled,
 )
-from makima_tts.client.heard import Heard
 from makima_tts.client.playing import Player
-from makima_tts.client.reconnecting import Reconnects
-from makima_tts.client.speech import Speech, SpeechChunk
+from makima_tts.client.speech import Heard, Speech, SpeechChunk
 from makima_tts.client.writing import Text
 
 __all__ = [

@@ -1,12 +1,14 @@
-"""One connection to a service: a socket that has been greeted.
+"""One connection to a service: a socket after its handshake; and when to open another.
 
-In: an address and the session asked for. Out: what the service says, in order, and the reason of the end.
-Does not know: utterances, what comes after the end.
+In: an address and the requested session. Out: the service's messages, in order, and the reason of the end.
+Does not know: utterances.
 """
 
 import asyncio
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -16,7 +18,13 @@ from websockets.asyncio.client import connect as open_socket
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.typing import Subprotocol
 
-from makima_tts.client.failures import ClientError, ConnectionLost, ServiceUnreachable, failure_of
+from makima_tts.client.failures import (
+    ClientError,
+    ConnectionLost,
+    ServiceError,
+    ServiceUnreachable,
+    failure_of,
+)
 from makima_tts.errors import InvalidMessage
 from makima_tts.protocol import (
     SUBPROTOCOL,
@@ -31,16 +39,45 @@ from makima_tts.protocol import (
     serialize,
 )
 
-# A frame is a chunk of audio; the longest are whole sentences of an engine that makes them at once.
+# A frame is a chunk of audio; some engines deliver a whole sentence as one chunk.
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 CLOSE_TIMEOUT_S = 2.0
 
 OnLoading = Callable[[Loading], None]
 _Expected = TypeVar("_Expected", Ready, Started)
+_random = random.SystemRandom().random
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnects:
+    """At most ``attempts``: the first at once, the others after waits that double up to ``longest_wait_s``.
+
+    ``attempts`` 0: a connection that is lost stays lost.
+    """
+
+    attempts: int = 12
+    first_wait_s: float = 0.25
+    longest_wait_s: float = 8.0
+
+    def waits_s(self, jitter: Callable[[], float] = _random) -> Iterator[float]:
+        """The wait before each attempt; up to half of it is jitter, so that clients do not synchronise."""
+        for attempt in range(self.attempts):
+            full_wait_s = min(self.longest_wait_s, self.first_wait_s * 2.0 ** (attempt - 1))
+            yield full_wait_s * (1 - jitter() / 2) if attempt else 0.0
+
+
+def is_recoverable(failure: ClientError) -> bool:
+    """Whether trying again can help; not, for example, with a token that was refused."""
+    return not isinstance(failure, ServiceError) or failure.recoverable
+
+
+def retry_after_s(failure: ClientError) -> float:
+    """The wait that the service asked for."""
+    return (failure.retry_after_s or 0.0) if isinstance(failure, ServiceError) else 0.0
 
 
 class Connection:
-    """Made by :meth:`open`; ends by what ``receive`` raises."""
+    """Created by :meth:`open`; ends with an exception of ``receive``."""
 
     def __init__(self, socket: ClientConnection, ready: Ready, started: Started) -> None:
         self.ready = ready
@@ -65,14 +102,14 @@ class Connection:
         await self.send_frame(serialize(message))
 
     async def send_frame(self, frame: str) -> None:
-        # A connection that is over is reported once, by whoever receives.
+        # ``receive`` reports the end of a connection, once.
         with suppress(ConnectionClosed):
             await self._socket.send(frame)
 
     async def receive(self) -> ServerMessage | bytes | None:
-        """What comes next; None is a message of a later version. Raises how the connection ended.
+        """The next frame; None for a message of a later version. Raises ClientError when the connection ends.
 
-        An error that the service gave before it closed says more than the close.
+        An error message that the service sent before it closed is preferred to the close code.
         """
         try:
             frame = await self._socket.recv()
@@ -98,7 +135,7 @@ async def _opened(url: str) -> ClientConnection:
             compression=None,
             max_size=MAX_FRAME_BYTES,
             close_timeout=CLOSE_TIMEOUT_S,
-            # a proxy's loopback is not ours; True: whatever proxy the environment names
+            # a proxy's loopback is another machine's; True: the proxy of the environment
             proxy=None if _is_loopback(urlsplit(url).hostname) else True,
         )
     except (OSError, WebSocketException) as failure:
@@ -113,7 +150,7 @@ def _is_loopback(host: str | None) -> bool:
 
 
 async def _greet(socket: ClientConnection, start: Start, on_loading: OnLoading) -> tuple[Ready, Started]:
-    """``start`` goes out at once: the service holds it until it is ready, and then says both."""
+    """``start`` is sent at once: the service answers ``ready`` and ``started`` when it has loaded."""
     try:
         await socket.send(serialize(start))
         ready = await _expect(Ready, socket, on_loading)

@@ -1,10 +1,4 @@
-"""How speaking through a service can fail, as the client meets it.
-
-In: the service's ``error`` messages and the ends of connections. Out: exceptions. Does not know: sockets.
-
-These are not the service's own errors (:mod:`makima_tts.errors`): a client may be older than the service it
-talks to, so ``code`` is whatever came over the wire.
-"""
+"""The client's exceptions. ``code`` is as sent, since a service may be newer and have codes unknown here."""
 
 from makima_tts.errors import Cancelled
 from makima_tts.protocol import ErrorMessage
@@ -15,7 +9,7 @@ class ClientError(Exception):
 
 
 class ServiceUnreachable(ClientError):
-    """No connection came about: nobody listens, or the service turned us away before the first message."""
+    """No connection: nothing listens there, or the service refused it before the first message."""
 
 
 class ConnectionLost(ClientError):
@@ -27,7 +21,7 @@ class ConnectionLost(ClientError):
 
 
 class PlayerUnavailable(ClientError):
-    """Nothing can be played here: a package or a sound card is missing. The message says which."""
+    """A package or a sound card is missing; the message says which."""
 
 
 class ServiceError(ClientError):
@@ -43,10 +37,10 @@ class ServiceError(ClientError):
 
 
 class UtteranceCancelled(ServiceError):
-    """The utterance was cancelled. ``audio_ms`` were sent, ``played_ms`` heard by the client's account.
+    """The utterance was cancelled. ``audio_ms`` were sent; the client reported ``played_ms`` as played.
 
-    ``text_spoken`` and ``text_remaining`` are its text before and after that moment, as the service
-    estimates it; None if it does not say.
+    ``text_spoken`` and ``text_remaining`` are its text before and after that position, as the service
+    estimates it; None if it does not.
     """
 
     def __init__(self, error: ErrorMessage) -> None:
@@ -62,12 +56,12 @@ def failure_of(error: ErrorMessage) -> ServiceError:
     return UtteranceCancelled(error) if error.code == Cancelled.code else ServiceError(error)
 
 
-def cancelled_here(utterance_id: str, words: str, played_ms: int | None) -> UtteranceCancelled:
-    """For an utterance of which the service knows nothing, or nothing any more."""
+def cancelled_here(utterance_id: str, message: str, played_ms: int | None) -> UtteranceCancelled:
+    """For an utterance that the service does not know (yet, or any more)."""
     return UtteranceCancelled(
         ErrorMessage(
             code=Cancelled.code,
-            message=words,
+            message=message,
             recoverable=Cancelled.recoverable,
             utterance_id=utterance_id,
             audio_ms=0,

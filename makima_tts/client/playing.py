@@ -1,9 +1,9 @@
-"""Playing, and knowing how much was played.
+"""Playback through a sound card, and how much of an utterance was played.
 
-In: PCM, as fast as it comes; a sound card that asks for it. Out: sound, and the milliseconds of it that
-have left the loudspeaker. Does not know: utterances, sockets.
+In: PCM, as fast as it comes; a sound card that requests it. Out: sound, and the milliseconds of it that have
+been played. Does not know: utterances, sockets.
 
-The card asks from a thread of its own. What lies here is short, so that silence comes at once.
+The card calls from its own thread. Little is buffered here, so that a cancel silences it at once.
 """
 
 import asyncio
@@ -14,25 +14,22 @@ from typing import Any, Protocol, Self
 from makima_tts.client.failures import PlayerUnavailable
 from makima_tts.protocol import AudioFormat, Encoding
 
-MAX_WAITING_S = 0.5
-# PortAudio's names; telephones' encodings are for those who pass them on.
+MAX_BUFFERED_S = 0.5
+# PortAudio's names; it does not play G.711.
 _SAMPLES: dict[Encoding, str] = {"pcm16": "int16", "pcm32f": "float32"}
-# How far ahead the card takes its sound: longer than a busy interpreter pauses, short enough to fall silent.
+# What the card buffers ahead: longer than pauses of a busy interpreter, short enough to fall silent quickly.
 CARD_LATENCY_S = 0.08
-# Less than this is not worth waiting for.
 _INAUDIBLE_S = 0.001
 
-# Fills the buffer, of which the first sample is heard so many seconds from now.
+# Fills the buffer, whose first sample is played this many seconds from now.
 Fill = Callable[[memoryview, float], None]
 
 
 class SoundCard(Protocol):
-    """An open device that asks for sound whenever it needs some, until it is closed."""
+    """An open device that calls ``Fill`` whenever it needs samples, until it is closed."""
 
     @property
-    def time_s(self) -> float:
-        """Its clock."""
-        ...
+    def time_s(self) -> float: ...
 
     def close(self) -> None: ...
 
@@ -41,17 +38,17 @@ OpenSoundCard = Callable[[AudioFormat, Fill], SoundCard]
 
 
 class Player:
-    """Plays one utterance after another through a device, which is open while the context is."""
+    """Plays one utterance after another through a device, which is open within the context."""
 
     def __init__(self, audio_format: AudioFormat, open_card: OpenSoundCard | None = None) -> None:
         self._format = audio_format
         self._bytes_per_s = audio_format.sample_rate_hz * audio_format.bytes_per_sample
-        self._open_card = open_card or open_sound_card
+        self._open_card = open_card or _PortAudio
         self._lock = threading.Lock()
-        self._waiting = bytearray()
+        self._buffered = bytearray()
         self._taken_bytes = 0
-        # When the first byte of what the card took last is heard, and which one of the utterance it is.
-        self._heard_from_s, self._heard_from_byte = 0.0, 0
+        # When the first byte that the card took last is played, and its index within the utterance.
+        self._played_from_s, self._played_from_byte = 0.0, 0
 
     def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -64,63 +61,58 @@ class Player:
 
     @property
     def played_ms(self) -> int:
-        """How much of the utterance has been heard."""
+        """How much of the utterance has been played."""
         with self._lock:
             return round(1000 * self._played_bytes() / self._bytes_per_s)
 
     def _played_bytes(self) -> float:
-        since_s = self._card.time_s - self._heard_from_s
-        return min(max(self._heard_from_byte + since_s * self._bytes_per_s, 0), self._taken_bytes)
+        since_s = self._card.time_s - self._played_from_s
+        return min(max(self._played_from_byte + since_s * self._bytes_per_s, 0), self._taken_bytes)
 
     def begin(self) -> None:
-        """Another utterance: nothing of it was played."""
+        """Start another utterance."""
         with self._lock:
-            self._waiting.clear()
-            self._taken_bytes = self._heard_from_byte = 0
-            self._heard_from_s = self._card.time_s
+            self._buffered.clear()
+            self._taken_bytes = self._played_from_byte = 0
+            self._played_from_s = self._card.time_s
 
     async def write(self, pcm: bytes) -> None:
-        """Takes sound as fast as it is played."""
+        """Accepts PCM at the speed of playback."""
         with self._lock:
-            self._waiting += pcm
-        while len(self._waiting) > MAX_WAITING_S * self._bytes_per_s:
+            self._buffered += pcm
+        while len(self._buffered) > MAX_BUFFERED_S * self._bytes_per_s:
             self._room.clear()
             await self._room.wait()
 
     async def drain(self) -> None:
-        """Until all of it was heard. A card does not tell; it shows how far it is."""
+        """Wait until all of it was played. Polls, since a card does not notify."""
         while (left_s := self._left_s()) > _INAUDIBLE_S:  # noqa: ASYNC110
             await asyncio.sleep(left_s)
         with self._lock:
-            self._heard_from_s, self._heard_from_byte = self._card.time_s, self._taken_bytes
+            self._played_from_s, self._played_from_byte = self._card.time_s, self._taken_bytes
 
     def _left_s(self) -> float:
         with self._lock:
-            return (len(self._waiting) + self._taken_bytes - self._played_bytes()) / self._bytes_per_s
+            return (len(self._buffered) + self._taken_bytes - self._played_bytes()) / self._bytes_per_s
 
     def silence(self) -> None:
-        """Nothing more of this utterance is played but what the device holds already."""
+        """Play no more of this utterance than the device has buffered already."""
         with self._lock:
-            self._waiting.clear()
+            self._buffered.clear()
         self._room.set()
 
-    def _fill(self, buffer: memoryview, heard_in_s: float) -> None:
-        """Called by the card, in its thread."""
+    def _fill(self, buffer: memoryview, played_in_s: float) -> None:
+        """The card calls this in its thread."""
         with self._lock:
-            size = min(len(buffer), len(self._waiting))
-            buffer[:size] = self._waiting[:size]
+            size = min(len(buffer), len(self._buffered))
+            buffer[:size] = self._buffered[:size]
             buffer[size:] = bytes(len(buffer) - size)
-            del self._waiting[:size]
+            del self._buffered[:size]
             if size:
-                self._heard_from_s = self._card.time_s + heard_in_s
-                self._heard_from_byte = self._taken_bytes
+                self._played_from_s = self._card.time_s + played_in_s
+                self._played_from_byte = self._taken_bytes
                 self._taken_bytes += size
         self._loop.call_soon_threadsafe(self._room.set)
-
-
-def open_sound_card(audio_format: AudioFormat, fill: Fill) -> SoundCard:
-    """The machine's own. Raises PlayerUnavailable."""
-    return _PortAudio(audio_format, fill)
 
 
 def _sounddevice() -> Any:
@@ -138,9 +130,10 @@ def _sounddevice() -> Any:
 
 
 class _PortAudio:
-    """A card as PortAudio shows it, through the package sounddevice."""
+    """The machine's own card, through the package sounddevice."""
 
     def __init__(self, audio_format: AudioFormat, fill: Fill) -> None:
+        """Raises PlayerUnavailable."""
         if audio_format.encoding not in _SAMPLES:
             raise PlayerUnavailable(f"A sound card plays {' or '.join(_SAMPLES)}; ask for one of them.")
         sounddevice = _sounddevice()
@@ -151,7 +144,7 @@ class _PortAudio:
                 channels=1,
                 dtype=_SAMPLES[audio_format.encoding],
                 latency=CARD_LATENCY_S,
-                callback=self._ask,
+                callback=self._on_request,
             )
             self._stream.start()
         except sounddevice.PortAudioError as failure:
@@ -161,7 +154,7 @@ class _PortAudio:
     def time_s(self) -> float:
         return float(self._stream.time)
 
-    def _ask(self, buffer: Any, _frames: int, _time: Any, _status: Any) -> None:
+    def _on_request(self, buffer: Any, _frames: int, _time: Any, _status: Any) -> None:
         self._fill(memoryview(buffer).cast("B"), self._stream.latency)
 
     def close(self) -> None:

@@ -1,8 +1,4 @@
-"""A WAV file that grows while its sound arrives.
-
-In: PCM as the protocol has it. Out: a file, under its name once it is whole. Does not know: where the sound
-comes from.
-"""
+"""WAV files that are written while their audio arrives, and get their names once they are complete."""
 
 import secrets
 import struct
@@ -12,14 +8,14 @@ from pathlib import Path
 
 from makima_tts.protocol import AudioFormat, Encoding
 
-# RIFF's numbers of the encodings.
+# WAVE format tags.
 _PCM = 1
 _TAGS: dict[Encoding, int] = {"pcm16": _PCM, "pcm32f": 3, "alaw": 6, "mulaw": 7}
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """Takes its name once it is whole: until then, and after a failure, what had that name stays."""
+    """Renamed to ``path`` when complete: until then, and after a failure, an older file there stays."""
     unfinished = path.with_name(f".say-{secrets.token_hex(4)}{path.suffix}")
     try:
         yield unfinished
@@ -30,7 +26,7 @@ def new_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def wav_file(path: Path, audio_format: AudioFormat) -> Iterator[Callable[[bytes], object]]:
-    """Writes samples to a mono WAV, whose header is written again once its length is known."""
+    """Writes samples to a mono WAV; its header is rewritten once its length is known."""
     with new_file(path) as unfinished, unfinished.open("wb") as file:
         header_bytes = file.write(wav_header(audio_format, 0))
         yield file.write
@@ -40,7 +36,7 @@ def wav_file(path: Path, audio_format: AudioFormat) -> Iterator[Callable[[bytes]
 
 
 def wav_header(audio_format: AudioFormat, data_bytes: int) -> bytes:
-    """RIFF/WAVE of mono PCM16, or of what else there is, with the ``fact`` that it asks for."""
+    """RIFF/WAVE, mono; other encodings than PCM16 need a ``fact`` chunk."""
     width, rate_hz = audio_format.bytes_per_sample, audio_format.sample_rate_hz
     tag = _TAGS[audio_format.encoding]
     shape = struct.pack("<HHIIHH", tag, 1, rate_hz, rate_hz * width, width, 8 * width)

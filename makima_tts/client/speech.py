@@ -1,25 +1,24 @@
 """One utterance as it arrives.
 
 In: chunks and the terminal message, from the client's reader. Out: an async iterator of chunks, a file,
-sound; and what was measured on the way. Does not know: sockets, other utterances.
+sound, measurements, and how much of the text was heard. Does not know: sockets, other utterances.
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from makima_tts.client.failures import UtteranceCancelled, cancelled_here
-from makima_tts.client.heard import Heard, heard_of
 from makima_tts.client.playing import Player
 from makima_tts.client.saving import wav_file
-from makima_tts.client.writing import Manuscript
+from makima_tts.client.writing import OutgoingText
 from makima_tts.protocol import AudioFormat, Complete, Sentence
 
-# A listener that falls behind stops the reader here, and so, through TCP, the service.
+# Above this the reader stops, and so, through TCP, the service.
 MAX_BUFFERED_BYTES = 8 * 1024 * 1024
 
 SendCancel = Callable[[str, int | None], Awaitable[None]]
@@ -37,15 +36,23 @@ class SpeechChunk:
     received_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """``spoken + remaining`` is the text written so far, split between words."""
+
+    spoken: str = field(repr=False)
+    remaining: str = field(repr=False)
+
+
 class Speech:
     """Iterate once, or ``save``, ``play`` or ``read`` it.
 
-    Ends after ``complete``; raises ServiceError, UtteranceCancelled or ConnectionLost. A caller who leaves
-    early cancels: audio that nobody takes would hold up the utterances behind it.
+    Ends after ``complete``; raises ServiceError, UtteranceCancelled or ConnectionLost. A caller that stops
+    early must cancel: untaken audio holds up the utterances behind it.
     """
 
     def __init__(
-        self, utterance_id: str, manuscript: Manuscript, audio_format: AudioFormat, send_cancel: SendCancel
+        self, utterance_id: str, outgoing: OutgoingText, audio_format: AudioFormat, send_cancel: SendCancel
     ) -> None:
         self.utterance_id = utterance_id
         self.audio_format = audio_format
@@ -53,29 +60,31 @@ class Speech:
         self.sentences: list[Sentence] = []
         self.sent_s: float | None = None
         self.first_audio_s: float | None = None
-        # The service has begun to speak it: it is not asked for again.
+        # The service has begun to speak it: after a reconnect it is not sent again.
         self.begun = False
         self.cancelled = False
         self.buffered_bytes = 0
         self.received_bytes = 0
-        self._manuscript = manuscript
+        # The client's: the text to send, and the task that writes it.
+        self.outgoing = outgoing
+        self.writer: asyncio.Task[None] | None = None
         self._send_cancel = send_cancel
         self._player: Player | None = None
         self._known_played_ms: int | None = None
         self._chunks: deque[SpeechChunk] = deque()
         self._failure: Exception | None = None
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self._over = asyncio.Event()
 
     @property
     def over(self) -> bool:
-        """The terminal message has come; chunks may still wait to be taken."""
+        """The terminal message has come; chunks may still be buffered."""
         return self._over.is_set()
 
     @property
     def audible(self) -> bool:
-        """Whether anything of it may still be heard."""
+        """Whether any of it may still be played."""
         return not self.over or bool(self._chunks) or self._player is not None
 
     @property
@@ -90,19 +99,24 @@ class Speech:
         """How much audio has arrived."""
         return self.audio_format.duration_ms(self.received_bytes // self.audio_format.bytes_per_sample)
 
+    @property
+    def played_ms(self) -> int | None:
+        """How much of it was played; None if no player of this package plays it and no caller reported it."""
+        return self._known_played_ms if self._player is None else self._player.played_ms
+
     async def read(self) -> bytes:
         """All of its PCM."""
         return b"".join([chunk.pcm async for chunk in self])
 
     async def save(self, path: Path | str) -> Path:
-        """Write it to a WAV file as it arrives; the file has its name once it is whole."""
+        """Write it to a WAV file as it arrives; the file gets its name once it is complete."""
         with wav_file(Path(path), self.audio_format) as write:
             async for chunk in self:
                 write(chunk.pcm)
         return Path(path)
 
     async def play(self, player: Player | None = None) -> None:
-        """Play it, through the sound card or this player, to its end; a cancel silences it at once.
+        """Play it to its end, through the sound card or this player; a cancel silences it at once.
 
         Raises PlayerUnavailable.
         """
@@ -124,13 +138,19 @@ class Speech:
             self._player = None
 
     async def cancel(self, played_ms: int | None = None) -> None:
-        """Silence it: what is buffered is dropped at once, and iteration raises UtteranceCancelled.
+        """Silence it: buffered audio is dropped at once, and iteration raises UtteranceCancelled.
 
-        ``played_ms``: how much of it was heard, for the service to answer with; a player knows by itself.
+        ``played_ms``: how much was heard, for the service's answer; a player of this package knows it.
         """
         if self.cancelled:
             return
-        self.silence(played_ms)
+        self._known_played_ms = self.played_ms if played_ms is None else played_ms
+        self.cancelled = True
+        self._chunks.clear()
+        self.buffered_bytes = 0
+        self._room.set()
+        if self._player is not None:
+            self._player.silence()
         if self.over:
             self._end_cancelled()
         else:
@@ -143,57 +163,35 @@ class Speech:
         return self.heard()
 
     def heard(self) -> Heard:
-        """Its text, before and after the moment that was played last.
+        """Its text, before and after the last position that was played.
 
-        By the service's account, if it was cancelled there; else by where its sentences lie in the audio,
-        of which all that arrived counts as played if nobody said otherwise.
+        As the service reported it, if it was cancelled there; else computed from its sentences, and all audio
+        that arrived counts as played unless a player or the caller knows better.
         """
         match self._failure:
             case UtteranceCancelled(text_spoken=str(spoken), text_remaining=str(remaining)):
                 return Heard(spoken, remaining)
         played_ms = self.audio_ms if self.played_ms is None else self.played_ms
-        return heard_of(self._manuscript.text, self.sentences, played_ms)
-
-    @property
-    def played_ms(self) -> int | None:
-        """How much of it was played; None if no player of ours plays it, and nobody said."""
-        return self._known_played_ms if self._player is None else self._player.played_ms
-
-    def silence(self, played_ms: int | None) -> None:
-        """This side's part of a cancel: nothing of it is heard any more."""
-        self._known_played_ms = self.played_ms if played_ms is None else played_ms
-        self.cancelled = True
-        self._drop_audio()
-        if self._player is not None:
-            self._player.silence()
+        return heard_of(self.outgoing.text, self.sentences, played_ms)
 
     def __aiter__(self) -> "Speech":
         return self
 
     async def __anext__(self) -> SpeechChunk:
-        while True:
-            if self._chunks:
-                return self._take()
+        while not self._chunks:
             if self._failure is not None:
                 raise self._failure
             if self.complete is not None:
                 raise StopAsyncIteration
-            self._news.clear()
-            await self._news.wait()
-
-    def _take(self) -> SpeechChunk:
+            self._changed.clear()
+            await self._changed.wait()
         chunk = self._chunks.popleft()
         self.buffered_bytes -= len(chunk.pcm)
         self._room.set()
         return chunk
 
-    def _drop_audio(self) -> None:
-        self._chunks.clear()
-        self.buffered_bytes = 0
-        self._room.set()
-
     async def deliver(self, pcm: bytes) -> None:
-        """Audio from the reader; waits while the listener is too far behind."""
+        """Audio from the reader; waits while too much is buffered."""
         now_s = time.monotonic()
         self.begun = True
         self.first_audio_s = self.first_audio_s or now_s
@@ -202,13 +200,13 @@ class Speech:
         self._chunks.append(SpeechChunk(pcm, self.utterance_id, now_s))
         self.buffered_bytes += len(pcm)
         self.received_bytes += len(pcm)
-        self._news.set()
+        self._changed.set()
         while self.buffered_bytes > MAX_BUFFERED_BYTES:
             self._room.clear()
             await self._room.wait()
 
     def finish(self, complete: Complete) -> None:
-        """Everything was spoken."""
+        """The service has sent all of it."""
         if self.over:
             return
         self.complete = complete
@@ -217,18 +215,40 @@ class Speech:
             self._end_cancelled()
 
     def fail(self, failure: Exception) -> None:
-        """It ends here; chunks that came before are still handed out, but not of a cancelled utterance."""
+        """Ends it; chunks that came before are still returned, except those of a cancelled utterance."""
         if not self.over:
             self._failure = failure
             self._end()
 
     def _end_cancelled(self) -> None:
-        """The service had said all of it before it could hear of the cancel."""
-        words = "The utterance was cancelled by this side, after the service had sent all of it."
+        """The service had sent all of it before it received the cancel."""
+        message = "The utterance was cancelled by this side, after the service had sent all of it."
         played_ms = self._known_played_ms
-        self._failure = self._failure or cancelled_here(self.utterance_id, words, played_ms)
-        self._news.set()
+        self._failure = self._failure or cancelled_here(self.utterance_id, message, played_ms)
+        self._changed.set()
 
     def _end(self) -> None:
         self._over.set()
-        self._news.set()
+        self._changed.set()
+
+
+def heard_of(text: str, sentences: Sequence[Sentence], played_ms: int) -> Heard:
+    """Of a sentence that was played in part, as many whole words as its share of time."""
+    end = 0
+    for sentence in sentences:
+        begin = max(end, text.find(sentence.text, end))
+        length_ms = sentence.end_ms - sentence.start_ms
+        if played_ms < sentence.end_ms:
+            share = max(0.0, (played_ms - sentence.start_ms) / length_ms)
+            end = _end_of_word(text, end, begin + int(share * len(sentence.text)))
+            break
+        end = begin + len(sentence.text)
+    return Heard(text[:end], text[end:])
+
+
+def _end_of_word(text: str, start: int, cut: int) -> int:
+    """The end of the last whole word between these positions."""
+    words = text[start:cut]
+    if text[cut : cut + 1].strip():
+        words = words[: words.rfind(" ") + 1]
+    return start + len(words.rstrip())

@@ -1,18 +1,16 @@
-"""Where checkpoints lie on this machine.
+"""The hub's cache on this machine.
 
-In: a model's id or folder, a revision. Out: the folder of a whole checkpoint, or None. Does not know: the
-network, what is in the files. Asking is cheap, and imports neither torch nor the hub's client.
+In: a model's id or folder, a revision. Out: the folder of a complete checkpoint, or None. Does not know: the
+network, the files' contents. Look-ups are cheap, and import neither torch nor huggingface_hub.
 
-The cache is that of every program of Hugging Face's, laid out as
-https://huggingface.co/docs/huggingface_hub/guides/manage-cache says: files by their digest, and for each
-commit a folder of links to them.
+The layout is https://huggingface.co/docs/huggingface_hub/guides/manage-cache: blobs named by digest, and for
+each commit a folder of links to them.
 """
 
 import json
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from makima_tts.model.checkpoint.config import (
@@ -37,68 +35,65 @@ _TEXT_FILES = (
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-@dataclass(frozen=True, slots=True)
-class CachedModel:
-    """A model's part of the cache, whether it is there or not."""
+def blob_path(model_id: str, digest: str) -> Path:
+    """A file's content, which commits share."""
+    return _model_folder(model_id) / "blobs" / digest
 
-    model_id: str
 
-    @property
-    def _name(self) -> str:
-        return f"models--{self.model_id.replace('/', '--')}"
+def lock_path(model_id: str, digest: str) -> Path:
+    """The lock that huggingface_hub also takes while it downloads that content."""
+    return hub_cache() / ".locks" / _model_folder(model_id).name / f"{digest}.lock"
 
-    def blob(self, digest: str) -> Path:
-        """A file's content, which commits share."""
-        return hub_cache() / self._name / "blobs" / digest
 
-    def lock(self, digest: str) -> Path:
-        """The one that the hub's own client takes while it fetches that content."""
-        return hub_cache() / ".locks" / self._name / f"{digest}.lock"
+def snapshot_path(model_id: str, commit: str) -> Path:
+    return _model_folder(model_id) / "snapshots" / commit
 
-    def snapshot(self, commit: str) -> Path:
-        return hub_cache() / self._name / "snapshots" / commit
 
-    def reference(self, revision: str | None) -> Path:
-        """The file that says which commit a branch or tag was when it was last asked for."""
-        return hub_cache() / self._name / "refs" / (revision or MAIN)
+def ref_path(model_id: str, revision: str | None) -> Path:
+    """The file with the commit of a branch or tag, as of the last download."""
+    return _model_folder(model_id) / "refs" / (revision or MAIN)
 
-    def commit(self, revision: str | None) -> str | None:
-        """None when it is not known without asking the hub."""
-        if revision is not None and _COMMIT.fullmatch(revision):
-            return revision
-        try:
-            commit = self.reference(revision).read_text().strip()
-        except (OSError, ValueError):
-            return None
-        return commit if _COMMIT.fullmatch(commit) else None
+
+def _model_folder(model_id: str) -> Path:
+    return hub_cache() / f"models--{model_id.replace('/', '--')}"
+
+
+def _commit_of(model_id: str, revision: str | None) -> str | None:
+    """None when only the hub knows it."""
+    if revision is not None and _COMMIT.fullmatch(revision):
+        return revision
+    try:
+        commit = ref_path(model_id, revision).read_text().strip()
+    except (OSError, ValueError):
+        return None
+    return commit if _COMMIT.fullmatch(commit) else None
 
 
 def find_on_disk(model_id: str, revision: str | None) -> Path | None:
-    """A folder with a config.json as it is, or a snapshot in the cache if every file of it has arrived."""
+    """A folder with a config.json, unchecked; or a snapshot in the cache if all its files are complete."""
     if is_folder(model_id):
         return Path(model_id)
-    model = CachedModel(model_id)
-    commit = model.commit(revision)
+    commit = _commit_of(model_id, revision)
     if commit is None:
         return None
-    folder = model.snapshot(commit)
-    return folder if _is_whole(folder) else None
+    folder = snapshot_path(model_id, commit)
+    return folder if _is_complete(folder) else None
 
 
 def is_folder(model_id: str) -> bool:
-    """Whether it names a checkpoint's folder, and no model of the hub's."""
+    """Whether it is a checkpoint's folder rather than a model id."""
     return (Path(model_id) / MODEL_CONFIG).is_file()
 
 
-def lacking(names: Iterable[str]) -> list[str]:
-    """The files that a checkpoint must have and that are not among these."""
-    there = set(names)
-    weights = MODEL_INDEX if MODEL_INDEX in there else MODEL_WEIGHTS
-    return [name for name in (*_TEXT_FILES, weights, CODEC_WEIGHTS) if name not in there]
+def missing_files(names: Iterable[str]) -> list[str]:
+    """The required files of a checkpoint that are not among ``names``."""
+    present = set(names)
+    weights = MODEL_INDEX if MODEL_INDEX in present else MODEL_WEIGHTS
+    return [name for name in (*_TEXT_FILES, weights, CODEC_WEIGHTS) if name not in present]
 
 
 def hub_cache() -> Path:
-    """As the hub's client finds it, from HF_HUB_CACHE, HF_HOME or XDG_CACHE_HOME."""
+    """As huggingface_hub finds it, from HF_HUB_CACHE, HF_HOME or XDG_CACHE_HOME."""
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if os.environ.get(name):
             return _expanded(os.environ[name])
@@ -111,12 +106,12 @@ def _expanded(path: str) -> Path:
     return Path(os.path.expandvars(path)).expanduser()
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_complete(folder: Path) -> bool:
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    if lacking(names):
+    if missing_files(names):
         return False
     weights = {CODEC_WEIGHTS, *_weights_of(folder)}
-    return weights <= names and all(_ends_where_it_says(folder / name) for name in weights)
+    return weights <= names and all(_has_declared_length(folder / name) for name in weights)
 
 
 def _weights_of(folder: Path) -> set[str]:
@@ -128,8 +123,8 @@ def _weights_of(folder: Path) -> set[str]:
         return {MODEL_WEIGHTS}
 
 
-def _ends_where_it_says(path: Path) -> bool:
-    """Whether a safetensors file is as long as its header says: 8 bytes of length, JSON, the tensors."""
+def _has_declared_length(path: Path) -> bool:
+    """Whether a safetensors file has the length that its header declares (8 bytes, JSON, the tensors)."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from makima_tts.model.checkpoint.config import PredictorConfig
-from makima_tts.model.checkpoint.weights import Weights
+from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.layers import KeyValueCache, LayerStack, Product, Span
 from makima_tts.model.ops.table import Ops
 
-# Logits [B, V] of a codebook → the chosen ids, int64 [B].
-Choose = Callable[[Tensor, int], Tensor]
+# Logits [B, V] of a codebook → the sampled ids, int64 [B].
+Sample = Callable[[Tensor, int], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +59,23 @@ class CodePredictor:
         talker_rows: Tensor,
         first_codes: Tensor,
         first_embedded: Tensor,
-        choose: Choose,
+        sample: Sample,
         cache: KeyValueCache,
     ) -> tuple[Tensor, Tensor]:
         """[B, E], int64 [B], [B, E] → codes int64 [B, Q] and the sum of their embeddings, [B, E].
 
-        ``choose`` picks from the logits of codebook 1, 2, … in turn.
+        ``sample`` gets the logits of codebook 1, 2, … in turn.
         """
         codes, embedded = [first_codes], [first_embedded]
         rows = torch.stack((talker_rows, first_embedded), dim=1)  # [B, 2, E]
-        start, places = 0, torch.arange(self.config.num_code_groups, device=rows.device)
-        positions = places.unsqueeze(1).repeat(1, len(rows))  # [Q, B], so that those of a pass lie together
+        start, columns = 0, torch.arange(self.config.num_code_groups, device=rows.device)
+        positions = columns.unsqueeze(1).repeat(1, len(rows))  # [Q, B], so that those of a pass lie together
         for index in range(self.config.num_code_groups - 1):
             end = start + rows.shape[1]
             hidden = self._run(rows, positions[start:end].T, end, cache)  # [B, P]
-            chosen = choose(self.heads[index](hidden), index + 1)  # [B]
-            codes.append(chosen)
-            embedded.append(self.embeddings[index][chosen])  # [B, E]
+            sampled = sample(self.heads[index](hidden), index + 1)  # [B]
+            codes.append(sampled)
+            embedded.append(self.embeddings[index][sampled])  # [B, E]
             start = end
             rows = embedded[-1].unsqueeze(1)  # [B, 1, E]
         return torch.stack(codes, dim=1), torch.stack(embedded, dim=1).sum(1)

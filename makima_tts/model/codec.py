@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from makima_tts.model.checkpoint.config import CodecDecoderConfig
-from makima_tts.model.checkpoint.weights import Weights
+from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.codec_layers import CausalConv, Convolution, FrameUpsampler, WaveDecoder
 from makima_tts.model.codec_state import CodecState, HistoryPlan
 from makima_tts.model.codec_transformer import MAX_FRAMES, CodecTransformer, FrameTransformer, ring_frames

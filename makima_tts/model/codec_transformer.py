@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from makima_tts.model.checkpoint.config import CodecDecoderConfig
-from makima_tts.model.checkpoint.weights import Weights
+from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.codec_state import CodecState
 from makima_tts.model.layers import ACTIVATIONS
 

@@ -10,20 +10,21 @@ A stream whose next frame is its first has a hidden state from its prompt and ta
 sound costs a prompt, a code predictor and a codec.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from makima_tts.model.checkpoint.config import TalkerConfig
-from makima_tts.model.choices import Choosing
 from makima_tts.model.code_predictor import CodePredictor
-from makima_tts.model.frame_state import FrameState
 from makima_tts.model.layers import KeyValueCache, Passage, Span
 from makima_tts.model.prompt import Prompt
-from makima_tts.model.sampling import RuleRows, Sampling
+from makima_tts.model.sampling import FirstCodebook, FrameSampler, SamplerState, Sampling
 from makima_tts.model.talker import Talker
+
+# Begins to sample one frame of some slots, int64 [B].
+MakeFrameSampler = Callable[[FirstCodebook, SamplerState, Tensor], FrameSampler]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,9 @@ def split_into_chunks(
     The voice prefix and the rest are split separately, each at multiples from its own first row. So the
     splits, and the last bits of the result, depend neither on other utterances nor on what is cached.
     """
-    prefix_rows = len(prompt.constant)
-    prefix = [] if prefix_cached else _split(slot, 0, prompt.constant, most_rows)
-    rest = _split(slot, prefix_rows, prompt.rest, most_rows)
+    prefix_rows = len(prompt.voice_prefix)
+    prefix = [] if prefix_cached else _split(slot, 0, prompt.voice_prefix, most_rows)
+    rest = _split(slot, prefix_rows, prompt.remainder, most_rows)
     return [*prefix, *rest[:-1], replace(rest[-1], trailing=prompt.trailing, frame=frame)]
 
 
@@ -65,8 +66,29 @@ def _split(slot: int, start: int, rows: Tensor, most_rows: int) -> list[PrefillC
 
 
 @dataclass(frozen=True, slots=True)
+class FrameState:
+    """Everything that a stream keeps from frame to frame but for its sound; allocated once for all slots.
+
+    ``position``: where the next row goes; ``advance``: by how much a step moves it: 1, or 0 for a slot that
+    only pads batches. ``hidden`` [S, E] is the input of the next frame, ``row`` [S, E] the talker's next row.
+    ``text`` [S, X, E]: rows that are added to frames; ``text_at`` of its ``text_rows`` have been.
+    """
+
+    cache: KeyValueCache
+    predictor_cache: KeyValueCache
+    sampling: SamplerState
+    position: Tensor
+    advance: Tensor
+    hidden: Tensor
+    row: Tensor
+    text: Tensor
+    text_at: Tensor
+    text_rows: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Frames:
-    """``codes``: int64 [B, Q]. ``ends``: bool [B], it is no frame but the end. ``broken``: bool [B], NaN."""
+    """``codes``: int64 [B, Q]. ``ends``: bool [B], the end of speech. ``broken``: bool [B], NaN."""
 
     codes: Tensor
     ends: Tensor
@@ -74,14 +96,17 @@ class Frames:
 
 
 class FrameMaker:
-    """Makes frames with one model. ``pad`` [E]: the row of a text that is used up."""
+    """Generates frames with one model. ``pad`` [E]: the row that follows the last text row."""
 
-    def __init__(self, talker: Talker, predictor: CodePredictor, pad: Tensor, choosing: Choosing) -> None:
+    def __init__(
+        self, talker: Talker, predictor: CodePredictor, pad: Tensor, sampler: MakeFrameSampler
+    ) -> None:
         self._talker = talker
         self._predictor = predictor
         self._pad = pad
-        self._choosing = choosing
-        # On the device: a value of the host could not be captured.
+        self._sampler = sampler
+        self._first_codebook = FirstCodebook.of(talker.config, talker.device)
+        # On the device: a CUDA graph cannot capture a value of the host.
         self._true = torch.ones((), dtype=torch.bool, device=talker.device)
 
     @property
@@ -99,29 +124,23 @@ class FrameMaker:
         return FrameState(
             cache=talker.new_cache(slots, positions),
             predictor_cache=self._predictor.new_cache(slots),
+            sampling=SamplerState.allocate(slots, self.config.vocab_size, device),
             position=counts(),
             advance=counts() + 1,
-            frame=counts(),
-            piece_frame=counts(),
             hidden=torch.zeros(slots, hidden, device=device, dtype=dtype),
             row=torch.zeros(slots, hidden, device=device, dtype=dtype),
             text=torch.zeros(slots, text_rows, hidden, device=device, dtype=dtype),
             text_at=counts(),
             text_rows=counts(),
-            chosen=torch.zeros(slots, self.config.vocab_size, dtype=torch.bool, device=device),
-            seed=counts(),
-            penalty=torch.ones(slots, device=device),
-            talker_rules=RuleRows.allocate(slots, device),
-            predictor_rules=RuleRows.allocate(slots, device),
         )
 
     def begin_utterance(self, state: FrameState, slot: int, sampling: Sampling, seed: int) -> None:
         """The slot belongs to a new utterance. ``seed``: 64 bits, signed."""
         _put(state.position, slot, 0)
-        _put(state.seed, slot, seed)
-        _put(state.penalty, slot, sampling.repetition_penalty)
-        state.talker_rules.put(slot, sampling.talker)
-        state.predictor_rules.put(slot, sampling.predictor)
+        _put(state.sampling.seed, slot, seed)
+        _put(state.sampling.penalty, slot, sampling.repetition_penalty)
+        state.sampling.talker_rules.put(slot, sampling.talker)
+        state.sampling.predictor_rules.put(slot, sampling.predictor)
 
     def constant(self, state: FrameState, slot: int, count: int) -> KeyValueCache:
         """A copy of what came of a prompt's ``count`` constant rows, once they were read."""
@@ -158,13 +177,13 @@ class FrameMaker:
         for part, hidden in zip(parts, last, strict=True):
             _put(state.position, part.slot, part.end)
             if part.trailing is not None:
-                _put(state.frame, part.slot, part.frame)
+                _put(state.sampling.frame, part.slot, part.frame)
                 self._end_prompt(state, part.slot, hidden, part.trailing)
 
     def _end_prompt(self, state: FrameState, slot: int, hidden: Tensor, trailing: Tensor) -> None:
         state.hidden[slot] = hidden
-        _put(state.piece_frame, slot, 0)
-        _put(state.chosen, slot, False)
+        _put(state.sampling.prompt_frames, slot, 0)
+        _put(state.sampling.sampled, slot, False)
         _put(state.text_at, slot, 0)
         self.append_text(state, slot, 0, trailing)
 
@@ -186,14 +205,15 @@ class FrameMaker:
 
     def make(self, state: FrameState, slots: Tensor) -> Frames:
         """One frame of each of these streams, int64 [B]."""
-        hidden, choices = state.hidden[slots], self._choosing(state, slots)
-        first = choices.first(self._talker.logits(hidden))  # [B]
+        hidden = state.hidden[slots]
+        sampler = self._sampler(self._first_codebook, state.sampling, slots)
+        first = sampler.sample_first(self._talker.logits(hidden))  # [B]
         cache = state.predictor_cache.rows(0, len(slots))  # every frame begins it anew
         codes, embedded = self._predictor.predict(
-            hidden, first, self._talker.embedding[first], choices.later, cache
+            hidden, first, self._talker.embedding[first], sampler.sample, cache
         )
         self._advance(state, slots, first, embedded)
-        return Frames(codes, first == self.config.codec_eos_token_id, choices.broken)
+        return Frames(codes, first == self.config.codec_eos_token_id, sampler.broken)
 
     def _advance(self, state: FrameState, slots: Tensor, first: Tensor, embedded: Tensor) -> None:
         """Remember the frame, and what the talker reads after it."""
@@ -201,10 +221,10 @@ class FrameMaker:
         has_text = at < state.text_rows[slots]
         text = state.text[slots, at.clamp(max=state.text.shape[1] - 1)]  # [B, E]
         state.row[slots] = embedded + torch.where(has_text.unsqueeze(1), text, self._pad)
-        state.chosen[slots, first] = self._true
+        state.sampling.sampled[slots, first] = self._true
         state.text_at[slots] = at + has_text
-        state.frame[slots] += 1
-        state.piece_frame[slots] += 1
+        state.sampling.frame[slots] += 1
+        state.sampling.prompt_frames[slots] += 1
 
 
 def _put(numbers: Tensor, slot: int, number: float) -> None:

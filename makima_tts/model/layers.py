@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from makima_tts.model.checkpoint.config import Activation, TransformerConfig
-from makima_tts.model.checkpoint.weights import Weights
+from makima_tts.model.checkpoint.tensors import Weights
 
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.gelu}
 

@@ -1,4 +1,4 @@
-"""What the talker reads before and while it speaks: prompt rows, and trailing text.
+"""Prompts: the talker's rows before the first frame, and the text rows added to later frames.
 
 In: text ids, a language, a voice's rows. Out: a Prompt. Does not know: tokenizers, audio, the cache.
 
@@ -21,7 +21,7 @@ from makima_tts.protocol import AUTO
 
 @dataclass(frozen=True, slots=True)
 class VoiceRows:
-    """A voice in the talker's own terms.
+    """A voice as rows of the talker.
 
     ``x_vector``: [E], or None to speak without a speaker. For cloning with a transcript (ICL),
     ``reference_text`` [N, E] and ``reference_frames`` [T, E] are its rows; else both are None.
@@ -34,22 +34,22 @@ class VoiceRows:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """``constant`` [N, E] depends on voice and language only, ``rest`` [N, E] follows it.
+    """``voice_prefix`` [N, E] depends on voice and language only, ``remainder`` [N, E] follows it.
 
-    ``trailing`` [N, E]: one row goes into each frame after the first; when they are used up, tts_pad does.
+    ``trailing`` [N, E]: one row is added to each frame after the first; after the last one, tts_pad is.
     """
 
-    constant: Tensor = field(repr=False)
-    rest: Tensor = field(repr=False)
+    voice_prefix: Tensor = field(repr=False)
+    remainder: Tensor = field(repr=False)
     trailing: Tensor = field(repr=False)
 
     @property
     def rows(self) -> Tensor:
-        return torch.cat((self.constant, self.rest))
+        return torch.cat((self.voice_prefix, self.remainder))
 
 
 class PromptWriter:
-    """Writes prompts with the embeddings of one model. ``pad`` [E]: the row of a text that is used up."""
+    """Writes prompts with the embeddings of one model. ``pad`` [E]: the row after the end of the text."""
 
     def __init__(
         self, config: ModelConfig, talker: Talker, predictor: CodePredictor, role_ids: Sequence[int]
@@ -73,56 +73,56 @@ class PromptWriter:
     def write(
         self, ids: Sequence[int], language: str, voice: VoiceRows, *, text_streams: bool = True
     ) -> Prompt:
-        """A text that is complete. ``language``: an English name, or Auto.
+        """A complete text. ``language``: an English name, or Auto.
 
-        ``text_streams``: text is read along with speech, a row a frame, rather than all before it.
+        ``text_streams``: text rows are added to frames, one each, instead of all preceding speech.
         """
         if text_streams and voice.reference_frames is None:
-            return self.open(ids, language, voice, ended=True)
+            return self.write_partial(ids, language, voice, ended=True)
         text = self.text_rows(ids)
         if voice.reference_frames is not None:
             return self._icl(text, language, voice, text_streams=text_streams)
         head = self._head(language, voice)
         written = torch.cat((text, self.eos[None])) + self._codec(self._ids.codec_pad_id)
-        return Prompt(head, torch.cat((written, self.begin(self.pad[None]))), self.pad[None])
+        return Prompt(head, torch.cat((written, self.speech_begin(self.pad[None]))), self.pad[None])
 
-    def begin(self, first: Tensor) -> Tensor:
-        """The row where speech begins, and the first text row with it: [1, E] → [1, E]."""
+    def speech_begin(self, first: Tensor) -> Tensor:
+        """The row where speech begins, with the first text row ``first``: [1, E] → [1, E]."""
         return first + self._codec(self._ids.codec_bos_id)
 
-    def open(self, ids: Sequence[int], language: str, voice: VoiceRows, *, ended: bool) -> Prompt:
-        """A text that may still grow, for a voice without a transcript; one id at least.
+    def write_partial(self, ids: Sequence[int], language: str, voice: VoiceRows, *, ended: bool) -> Prompt:
+        """A text that may be continued, for a voice without a transcript; one id at least.
 
-        Until it has ``ended``, what is missing of ``trailing`` is to be appended: ``further`` rows.
+        Until it has ``ended``, ``trailing_rows`` of the continuation are appended to ``trailing``.
         """
-        text = self.further(ids, ended=ended)
-        return Prompt(self._head(language, voice), self.begin(text[:1]), text[1:])
+        text = self.trailing_rows(ids, ended=ended)
+        return Prompt(self._head(language, voice), self.speech_begin(text[:1]), text[1:])
 
-    def further(self, ids: Sequence[int], *, ended: bool) -> Tensor:
-        """What trails of further text: [N, E]."""
+    def trailing_rows(self, ids: Sequence[int], *, ended: bool) -> Tensor:
+        """Text rows, with tts_eos after them if the text has ``ended``: [N, E]."""
         text = self.text_rows(ids)
         return torch.cat((text, self.eos[None])) if ended else text
 
     def _icl(self, text: Tensor, language: str, voice: VoiceRows, *, text_streams: bool) -> Prompt:
-        """The voice goes on speaking: its transcript and the text beside its frames."""
+        """The reference is continued: transcript and text as one, beside the reference's frames."""
         reference, frames = voice.reference_text, voice.reference_frames
         if reference is None or frames is None:
-            raise ValueError("cloning with a transcript needs the transcript's rows and the frames'")
+            raise ValueError("cloning with a transcript needs rows of the transcript and of the frames")
         head = self._head(language, voice)
         spoken = torch.cat((self._codec(self._ids.codec_bos_id)[None], frames))  # [1 + T, E]
         written = torch.cat((reference, text, self.eos[None]))  # [N, E]
-        known = len(reference)
+        cached = len(reference)
         if not text_streams:
             written = written + self._codec(self._ids.codec_pad_id)
-            rest = torch.cat((written[known:], spoken + self.pad))
-            return Prompt(torch.cat((head, written[:known])), rest, self.pad[None])
-        # One more than the frames, so that what trails is never nothing.
+            remainder = torch.cat((written[cached:], spoken + self.pad))
+            return Prompt(torch.cat((head, written[:cached])), remainder, self.pad[None])
+        # One more than the frames, so that there is a trailing row.
         padding = self.pad.expand(max(0, len(spoken) + 1 - len(written)), -1)
         beside = torch.cat((written, padding))
         rows, trailing = beside[: len(spoken)] + spoken, beside[len(spoken) :]
-        # The last row is always read anew: what comes of it is the first frame.
-        known = min(known, len(rows) - 1)
-        return Prompt(torch.cat((head, rows[:known])), rows[known:], trailing)
+        # The last row is never part of the prefix: its output is the first frame.
+        cached = min(cached, len(rows) - 1)
+        return Prompt(torch.cat((head, rows[:cached])), rows[cached:], trailing)
 
     def _head(self, language: str, voice: VoiceRows) -> Tensor:
         """Role, language, speaker; up to where speech or text begins: [N, E]."""

@@ -87,7 +87,7 @@ class SpeechModel:
         if strange := unexplained(weights, codec_weights):
             _log.warning("checkpoint_holds_unknown_tensors", count=len(strange), first=strange[0])
         prompts = PromptWriter(config, talker, predictor, checkpoint.tokenizer.role_ids)
-        frames = FrameMaker(talker, predictor, prompts.pad, ops.sampler(config.talker_config, device))
+        frames = FrameMaker(talker, predictor, prompts.pad, ops.sampler)
         return cls(
             config,
             checkpoint.tokenizer,

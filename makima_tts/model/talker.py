@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from makima_tts.model.checkpoint.config import TalkerConfig
-from makima_tts.model.checkpoint.weights import Weights
+from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.layers import ACTIVATIONS, KeyValueCache, LayerStack, Passage, Product, Span
 from makima_tts.model.ops.table import Ops
 from makima_tts.model.transfers import sent

@@ -2,7 +2,7 @@
 
 In: a checkpoint's vocab.json, merges.txt and tokenizer_config.json; text. Out: ids. Does not know: prompts.
 
-Special tokens are not among what it knows: one that a user types is text like any other. Those of the
+Special tokens are not part of the vocabulary: one that a user types is text like any other. Those of the
 prompt's template are looked up by name.
 """
 
@@ -24,7 +24,7 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 
 # A first line that some files have. No other: a token may begin like that.
 _VERSION = "#version: 0.2"
-_TURN = "<|im_start|>"
+_IM_START = "<|im_start|>"
 _ROLE = "assistant"
 _NEW_LINE = "\n"
 # How Qwen2 divides text before merging: contractions, words with what precedes them, single digits,
@@ -44,16 +44,16 @@ class _TokenizerFile(BaseModel):
 
 
 class TextTokenizer:
-    """``role_ids``: the three ids that open a turn of the voice. ``largest_id``: of all that may come out."""
+    """``role_ids``: the three ids that open an assistant's turn. ``largest_id``: of all ids."""
 
-    def __init__(self, bpe: Tokenizer, turn_id: int, largest_id: int) -> None:
-        """Raises TtsUnavailable where the role or a new line is more than one token: prompts count on it."""
+    def __init__(self, bpe: Tokenizer, im_start_id: int, largest_id: int) -> None:
+        """Raises TtsUnavailable where the role or a new line is not one token: prompts rely on it."""
         self._bpe = bpe
-        opening = [turn_id, *bpe.encode(_ROLE).ids, *bpe.encode(_NEW_LINE).ids]
+        opening = [im_start_id, *bpe.encode(_ROLE).ids, *bpe.encode(_NEW_LINE).ids]
         if len(opening) != 3:
             raise TtsUnavailable(f"The checkpoint's {VOCABULARY} is not Qwen's: it lacks the word {_ROLE}.")
         self.role_ids: tuple[int, ...] = tuple(opening)
-        self.largest_id = max(turn_id, largest_id)
+        self.largest_id = max(im_start_id, largest_id)
 
     @classmethod
     def load(cls, folder: Path) -> "TextTokenizer":
@@ -62,18 +62,18 @@ class TextTokenizer:
         bpe = Tokenizer(_bpe(folder, vocabulary))
         bpe.normalizer = NFC()
         bpe.pre_tokenizer = Sequence([Split(Regex(_WORDS), "isolated"), ByteLevel(False, use_regex=False)])
-        return cls(bpe, _turn_id(folder), max(vocabulary.values()))
+        return cls(bpe, _im_start_id(folder), max(vocabulary.values()))
 
     def encode(self, text: str) -> list[int]:
         """Ids of a user's text as it stands in the template.
 
         White space before it is dropped, as it would merge with the template's new line.
         """
-        return self.encode_further(text.lstrip())
+        return self.encode_continuation(text.lstrip())
 
-    def encode_further(self, text: str) -> list[int]:
-        """Ids of text that stands behind other text, which ended with a word."""
-        # Half of a surrogate pair is no character, and cannot be written in UTF-8.
+    def encode_continuation(self, text: str) -> list[int]:
+        """Ids of text that follows other text, which ended with a word."""
+        # Half of a surrogate pair is not a character, and cannot be encoded in UTF-8.
         ids: list[int] = self._bpe.encode(text.encode(errors="replace").decode()).ids
         return ids
 
@@ -109,15 +109,15 @@ def _pair(line: str) -> tuple[str, str]:
     return first, second
 
 
-def _turn_id(folder: Path) -> int:
+def _im_start_id(folder: Path) -> int:
     try:
         file = _TokenizerFile.model_validate_json(_read(folder, TOKENIZER_CONFIG))
     except ValidationError:
         _refuse(TOKENIZER_CONFIG, "names no added tokens")
     ids: dict[str, int] = {token.content: number for number, token in file.added_tokens_decoder.items()}
-    if _TURN not in ids:
-        _refuse(TOKENIZER_CONFIG, f"lacks the token {_TURN}: it is not Qwen's")
-    return ids[_TURN]
+    if _IM_START not in ids:
+        _refuse(TOKENIZER_CONFIG, f"lacks the token {_IM_START}: it is not Qwen's")
+    return ids[_IM_START]
 
 
 def _read(folder: Path, name: str) -> bytes:

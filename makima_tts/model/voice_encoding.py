@@ -1,12 +1,11 @@
-"""A reference becomes a voice: everything of a prompt that depends on the voice alone.
+"""Voice encoding: everything of a prompt that depends on the voice alone.
 
-In: reference audio and its transcript. Out: named arrays, to be kept; and from them, what an utterance starts
-with. Does not know: voices' names, caches, slots.
+In: reference audio and its transcript. Out: named arrays, to be stored; from them, rows and codec state that
+an utterance starts with. Does not know: voices' names, caches, slots.
 
 T reference frames · Q codebooks · N transcript tokens · E talker's hidden size.
 
-The work is done in slices, a generator that yields between them, so that whoever speaks meanwhile goes on
-speaking.
+The work is done in slices, a generator that yields between them, so that utterances are not delayed.
 """
 
 from collections.abc import Generator, Mapping
@@ -44,7 +43,7 @@ class EncodedVoice:
 def encode_voice(
     model: SpeechModel, reference: VoiceReference, *, appended_silence_s: float = APPENDED_SILENCE_S
 ) -> Generator[None, None, Arrays]:
-    """Returns ``x_vector`` float32 [E]; with a transcript (mode icl) also what speech goes on from.
+    """Returns ``x_vector`` float32 [E]; with a transcript (mode icl) also the voice's other rows.
 
     That is ``codes`` int64 [T, Q], ``frame_rows`` float32 [T, E] (their summed embeddings),
     ``transcript_rows`` float32 [N, E] (projected text), and the codec's state after these frames.
@@ -61,12 +60,12 @@ def encode_voice(
             _FRAMES: _array(model.prompts.frame_rows(codes)),
             _TRANSCRIPT: _array(model.prompts.text_rows(ids)),
         }
-        state = yield from _after(model, codes)
+        state = yield from _codec_state_after(model, codes)
         arrays |= {f"{_CODEC}{name}": _array(tensor) for name, tensor in state.items()}
     return arrays
 
 
-def hear_speaker(
+def embed_speaker(
     model: SpeechModel, pcm: npt.NDArray[np.float32]
 ) -> Generator[None, None, npt.NDArray[np.float32]]:
     """The x-vector of some speech at the model's own rate: float32 [samples] → float32 [E]."""
@@ -74,25 +73,25 @@ def hear_speaker(
     return np.asarray(_array(x_vector), np.float32)
 
 
-def _after(model: SpeechModel, codes: Tensor) -> Generator[None, None, Mapping[str, Tensor]]:
+def _codec_state_after(model: SpeechModel, codes: Tensor) -> Generator[None, None, Mapping[str, Tensor]]:
     """The codec's state after these frames."""
     state = model.codec.new_state(1)
     slots = torch.zeros(1, dtype=torch.int64, device=model.device)
-    for part in torch.split(codes, _FRAMES_PER_SLICE):
-        model.codec.decode(part.unsqueeze(0), state, slots)
+    for frames in torch.split(codes, _FRAMES_PER_SLICE):
+        model.codec.decode(frames.unsqueeze(0), state, slots)
         yield
     return state.row(0)
 
 
 def _array(tensor: Tensor) -> npt.NDArray[np.generic]:
-    """numpy has no bfloat16: real numbers are kept as float32, which holds it exactly."""
-    kept = tensor.float() if tensor.is_floating_point() else tensor
-    array: npt.NDArray[np.generic] = kept.cpu().numpy()
+    """numpy has no bfloat16: real numbers are stored as float32, which holds them exactly."""
+    exact = tensor.float() if tensor.is_floating_point() else tensor
+    array: npt.NDArray[np.generic] = exact.cpu().numpy()
     return array
 
 
 def voice_from(model: SpeechModel, arrays: Mapping[str, npt.NDArray[np.generic]]) -> EncodedVoice:
-    """What ``encode_voice`` returned, on the model's device and in its precision."""
+    """The arrays of ``encode_voice``, on the model's device and in its precision."""
 
     def tensor(name: str) -> Tensor | None:
         if name not in arrays:
@@ -103,12 +102,12 @@ def voice_from(model: SpeechModel, arrays: Mapping[str, npt.NDArray[np.generic]]
     codec = {name: tensor(name) for name in arrays if name.startswith(_CODEC)}
     return EncodedVoice(
         VoiceRows(tensor(_X_VECTOR), tensor(_TRANSCRIPT), tensor(_FRAMES)),
-        {name.removeprefix(_CODEC): part for name, part in codec.items() if part is not None},
+        {name.removeprefix(_CODEC): state for name, state in codec.items() if state is not None},
     )
 
 
 def similarity(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> float:
-    """The cosine of two x-vectors: 1 is the same speaker as far as the encoder hears."""
+    """The cosine of two x-vectors: 1 is the same speaker as far as the encoder can tell."""
     return float(first @ second / (np.linalg.norm(first) * np.linalg.norm(second)))
 
 

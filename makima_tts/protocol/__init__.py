@@ -19,7 +19,6 @@ from makima_tts.protocol.formats import (
     SAMPLE_RATES_HZ,
     AudioFormat,
     Encoding,
-    Priority,
     PriorityName,
     Transport,
 )
@@ -69,7 +68,6 @@ __all__ = [
     "Loading",
     "Ping",
     "Pong",
-    "Priority",
     "PriorityName",
     "Ready",
     "ReadyLimits",

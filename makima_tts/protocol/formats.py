@@ -5,7 +5,6 @@ know: arrays, how audio is converted.
 """
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Literal
 
 SAMPLE_RATES_HZ: tuple[int, ...] = (8000, 16000, 22050, 24000, 44100, 48000)
@@ -24,21 +23,8 @@ Transport = Literal["binary", "json"]
 # Whether marks of markdown are left out of what is spoken.
 TextCleaning = Literal["markdown", "plain"]
 PriorityName = Literal["low", "normal", "high"]
-
-
-class Priority(IntEnum):
-    """Lower speaks first."""
-
-    HIGH = 0
-    NORMAL = 1
-    LOW = 2
-
-
-PRIORITIES: dict[PriorityName, Priority] = {
-    "high": Priority.HIGH,
-    "normal": Priority.NORMAL,
-    "low": Priority.LOW,
-}
+# The earlier one speaks first.
+PRIORITIES: tuple[PriorityName, ...] = ("high", "normal", "low")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,12 @@ know: who listens.
 The base set is closed: a client that did not ask for events never meets a ``type`` outside it.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
-from makima_tts.errors import InvalidMessage
+from makima_tts.errors import InvalidMessage, TtsError
 from makima_tts.protocol.client_messages import ClientMessage
 from makima_tts.protocol.formats import Encoding
 
@@ -118,6 +118,18 @@ class ErrorMessage(_Message):
     played_ms: int | None = None
     text_spoken: str | None = Field(None, repr=False)
     text_remaining: str | None = Field(None, repr=False)
+
+    @classmethod
+    def of(cls, error: TtsError, utterance_id: str | None = None) -> Self:
+        """With an id it is that utterance's terminal message, or says that it was not accepted."""
+        retry_ms = None if error.retry_after_s is None else round(error.retry_after_s * 1000)
+        return cls(
+            code=error.code,
+            message=error.message,
+            recoverable=error.recoverable,
+            utterance_id=utterance_id,
+            retry_after_ms=retry_ms,
+        )
 
 
 class Stopped(_Message):

@@ -1,7 +1,7 @@
-"""The conversation: pure. Inputs and the time go in, effects come out; nothing is awaited, nothing raised.
+"""The conversation of one connection, as a pure state machine driven by tables.
 
-In: client messages, reports of the engine, ticks, interrupts. Out: effects for the shell to perform. Does
-not know: sockets, clocks, event loops, arrays, engines.
+In: client messages, reports of the engine, ticks, interrupts. Out: effects for the connection to perform.
+Does not know: sockets, clocks, event loops, arrays, engines.
 """
 
 from makima_tts.session.effects import (
@@ -33,8 +33,8 @@ from makima_tts.session.inputs import (
     Tick,
     VoiceLoaded,
 )
-from makima_tts.session.machine import Session
-from makima_tts.session.tables import SESSION_TABLE, UTTERANCE_TABLE, SessionState, UtteranceState
+from makima_tts.session.machine import SESSION_TABLE, Session, SessionState
+from makima_tts.session.utterance import UTTERANCE_TABLE, UtteranceState
 
 __all__ = [
     "SESSION_TABLE",

@@ -1,6 +1,6 @@
-"""What the session asks of the shell around it.
+"""Effects of a session, performed in order by the connection around it.
 
-In: nothing. Out: plain values, performed in order. Does not know: how they are performed.
+In: nothing. Out: plain values. Does not know: how they are performed.
 """
 
 from dataclasses import dataclass, field
@@ -10,23 +10,23 @@ from makima_tts.protocol import AudioFormat, ServerMessage
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """A text frame."""
+    """Send a text frame."""
 
     message: ServerMessage
 
 
 @dataclass(frozen=True, slots=True)
 class SendAudio:
-    """A binary frame of whole samples."""
+    """Send a binary frame of whole samples."""
 
     data: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadVoice:
-    """Resolve a voice for ``start``; answered by VoiceLoaded. Takes the place of one not answered yet."""
+    """Load a voice for ``start``; VoiceLoaded answers it. Replaces an earlier one without an answer."""
 
-    wanted: str | None
+    voice: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,9 @@ class StartSpeech:
 
 @dataclass(frozen=True, slots=True)
 class FeedPiece:
-    """A piece, or the next part of one: their texts, put together, are the piece. Parts are cut where words
-    end; the last one may be empty. FinishText ends a piece that is still open.
+    """Give the engine a piece of text, or the next section of one: the sections joined are the piece.
+
+    Sections end where words end; the last one may be empty. FinishText ends a piece that is still open.
     """
 
     utterance_id: str
@@ -56,26 +57,28 @@ class FeedPiece:
 
 @dataclass(frozen=True, slots=True)
 class FinishText:
+    """Tell the engine that no more text follows."""
+
     utterance_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class CancelSpeech:
-    """Silence it now; what it still reports is dropped."""
+    """Stop this utterance in the engine now; the session ignores later reports about it."""
 
     utterance_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class JoinContract:
-    """This session belongs to this contract from now on, or (None) to none."""
+    """Register this session under a contract, or (None) under none."""
 
     contract_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class WakeAt:
-    """Send a Tick at this time (replacing any earlier wish)."""
+    """Send a Tick at this time. Replaces an earlier WakeAt."""
 
     at_ms: int
 

@@ -1,6 +1,6 @@
-"""What a session hears besides client messages.
+"""Inputs of a session besides client messages.
 
-In: nothing. Out: plain values that the shell makes. Does not know: the shell.
+In: nothing. Out: plain values that the connection makes. Does not know: the connection.
 """
 
 from dataclasses import dataclass, field
@@ -19,13 +19,15 @@ class Malformed:
 
 @dataclass(frozen=True, slots=True)
 class EngineLoading:
+    """``progress`` in 0…1."""
+
     stage: str
     progress: float
 
 
 @dataclass(frozen=True, slots=True)
 class EngineReady:
-    """The engine can speak, and the voice that sessions get by default is loaded."""
+    """The engine can speak, and the default voice of sessions is loaded."""
 
     engine: str
     model: str
@@ -45,7 +47,7 @@ class EngineFailed:
 
 @dataclass(frozen=True, slots=True)
 class VoiceLoaded:
-    """The voice of ``start``: the first usable in line; ``warning`` when it is not the one asked for."""
+    """The first usable voice for ``start``; ``warning`` says why it is not the requested one."""
 
     voice: str
     warning: str | None
@@ -55,8 +57,8 @@ class VoiceLoaded:
 class AudioReady:
     """Encoded audio.
 
-    ``source_ms`` is how long it is heard, at the speed asked for, reckoned from the engine's samples instead
-    of those sent, of which a resampler may hold some back: so positions add up exactly.
+    ``source_ms`` is its playing time at the requested speed, computed from the engine's samples. ``samples``
+    counts the samples to send: a resampler may still hold some, so only ``source_ms`` adds up exactly.
     """
 
     utterance_id: str
@@ -70,36 +72,40 @@ class AudioReady:
 
 @dataclass(frozen=True, slots=True)
 class SpeechEnded:
+    """The engine has generated all audio; ``length``: it stopped at a limit, before the end of the text."""
+
     utterance_id: str
     reason: Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechFailed:
+    """The engine cannot generate this utterance; others are not affected."""
+
     utterance_id: str
     error: TtsError
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """The time has come that was asked for by WakeAt."""
+    """The time of the last WakeAt has come."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """The service stops: no new utterances; those that are pending may go on until ``until_ms``."""
+    """The service stops: no new utterances; pending utterances may go on until ``until_ms``."""
 
     until_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class Interrupt:
-    """Silence everything in this session, queued too (a contract was interrupted)."""
+    """Cancel everything in this session: its contract was interrupted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The client is gone: there is nobody to send to."""
+    """The connection is closed: nothing can be sent any more."""
 
 
 EngineReport = (

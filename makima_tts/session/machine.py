@@ -1,59 +1,78 @@
-"""One connection's conversation.
+"""The conversation of one connection.
 
-In: SessionInput and the time. Out: effects. Does not know: how a message is framed, who synthesizes, what
-time it is. ``receive`` is total: it never raises for what a client did, and never waits.
+In: SessionInput and the time. Out: effects. Does not know: how a message is framed, which engine speaks, what
+time it is. ``receive`` is total for what clients do: it never raises, and never waits.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from enum import StrEnum
 from typing import get_args
 
-from makima_tts.errors import (
-    InvalidMessage,
-    ModelLoading,
-    TtsError,
-    TtsUnavailable,
-    UtteranceTimeout,
-)
+from makima_tts.errors import InvalidMessage, ModelLoading, TtsError, TtsUnavailable
 from makima_tts.protocol import (
+    PROTOCOL_VERSION,
+    SAMPLE_RATES_HZ,
     Cancel,
+    Capabilities,
     ClientMessage,
+    ErrorMessage,
     Flush,
     Interrupted,
     Limits,
     Loading,
     Ping,
     Pong,
+    Ready,
+    ReadyLimits,
     Speak,
     Start,
     Started,
     Stop,
     Stopped,
 )
-from makima_tts.protocol.formats import PRIORITIES
+from makima_tts.protocol.formats import ENCODINGS
 from makima_tts.session import inputs
-from makima_tts.session.answers import error_message, ready_message
 from makima_tts.session.effects import Close, Effect, JoinContract, LoadVoice, Send, UtteranceEnded, WakeAt
-from makima_tts.session.inputs import SessionInput, SpeechFailed
+from makima_tts.session.inputs import SessionInput
 from makima_tts.session.queue import UtteranceQueue
-from makima_tts.session.tables import SESSION_TABLE, Append, FlushText, SessionState, Silence, Stalled
-from makima_tts.session.utterances import Manner, Utterance
+from makima_tts.session.tables import Cell, Step, on
+from makima_tts.session.utterance import SessionOptions, Utterance, due
 
-_BEFORE_READY = (SessionState.LOADING, SessionState.HELD)
+
+class SessionState(StrEnum):
+    """READY: of a page. STARTED: of a client that sent ``start``. START_DEFERRED: ``start`` while loading.
+
+    DRAINING: the service stops, and pending utterances may end.
+    """
+
+    LOADING = "loading"
+    START_DEFERRED = "start deferred"
+    READY = "ready"
+    STARTING = "starting"
+    STARTED = "started"
+    SPEAKING = "speaking"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+S = SessionState
+SessionStep = Step[SessionState]
+
+_BEFORE_READY = (S.LOADING, S.START_DEFERRED)
+_IDLE = (S.READY, S.STARTED)
+_BUSY = (S.SPEAKING, S.DRAINING)
 _CLIENT_MESSAGES = get_args(ClientMessage)
-# Answers held back until `ready` went out; more than this from one client is abuse, not impatience.
-_MAX_HELD_ANSWERS = 100
-_START_OUT_OF_PLACE = "`start` is only allowed while nothing is queued or speaking."
+# Replies that wait for `ready`; a client that asks for more than this is abusive.
+_MAX_BUFFERED_REPLIES = 100
 _SHUTTING_DOWN = "The service is shutting down; connect again in a moment."
 _LOADING_PERIOD_MS = 1000
 
-CLOSE_NORMAL, CLOSE_GOING_AWAY, CLOSE_POLICY, CLOSE_INTERNAL, CLOSE_TRY_LATER, CLOSE_IDLE = (
-    1000,
-    1001,
-    1008,
-    1011,
-    1013,
-    4408,
-)
+CLOSE_NORMAL = 1000
+CLOSE_GOING_AWAY = 1001
+CLOSE_POLICY = 1008
+CLOSE_INTERNAL = 1011
+CLOSE_TRY_LATER = 1013
+CLOSE_IDLE = 4408
 
 
 class Session:
@@ -66,15 +85,16 @@ class Session:
         self.state = SessionState.LOADING
         self._limits = limits
         self._ids = ids
-        self._manner = Manner(events=events, text_cleaning=limits.text_cleaning)
+        self._options = SessionOptions(events=events, text_cleaning=limits.text_cleaning)
         self._queue = UtteranceQueue(limits.remembered_utterances)
+        # Numbers accepted utterances.
         self._order = 0
-        self._invalid = 0
-        self._held_start = Start()
-        self._held_answers: list[Effect] = []
+        self._invalid_messages = 0
+        self._deferred_start = Start()
+        self._buffered_replies: list[Effect] = []
         self._began_ms = self._active_ms = now_ms
         self._drain_until_ms: int | None = None
-        self._loading_shown_ms: int | None = None
+        self._loading_sent_ms: int | None = None
         self._wake_ms: int | None = None
 
     @property
@@ -85,164 +105,151 @@ class Session:
     def receive(self, event: SessionInput, now_ms: int) -> list[Effect]:
         """The effects of one input, to be performed in order."""
         cell = SESSION_TABLE[self.state].get(type(event))
-        if cell is not None:
-            if isinstance(event, _CLIENT_MESSAGES):
-                self._active_ms = now_ms
-            effects = _CELLS[cell.method](self, event, now_ms)
-        elif isinstance(event, _CLIENT_MESSAGES) and self.state is not SessionState.STOPPED:
-            effects = self._invalid_message(_START_OUT_OF_PLACE, now_ms)
-        else:
+        if cell is None:
             return []
-        effects += self._advance(now_ms)
-        return self._hold_back(effects) + self._wake()
+        if isinstance(event, _CLIENT_MESSAGES):
+            self._active_ms = now_ms
+        effects, state = cell.method(self, event, now_ms)
+        effects, state = self._buffer_until_ready(*self._advance(effects, state, now_ms), now_ms)
+        self.state = cell.check(self.state, state)
+        return effects + self._wake()
 
     # Starting
 
-    def show_loading(self, event: inputs.EngineLoading, now_ms: int) -> list[Effect]:
-        shown_ms = self._loading_shown_ms
-        if not self._manner.events or (shown_ms is not None and now_ms - shown_ms < _LOADING_PERIOD_MS):
-            return []
-        self._loading_shown_ms = now_ms
-        return [Send(Loading(stage=event.stage, progress=event.progress))]
+    def send_loading(self, event: inputs.EngineLoading, now_ms: int) -> SessionStep:
+        sent_ms = self._loading_sent_ms
+        if not self._options.events or (sent_ms is not None and now_ms - sent_ms < _LOADING_PERIOD_MS):
+            return [], self.state
+        self._loading_sent_ms = now_ms
+        return [Send(Loading(stage=event.stage, progress=event.progress))], self.state
 
-    def hold(self, event: Start, now_ms: int) -> list[Effect]:
-        if refusal := self._refuse_start(event, now_ms):
-            return refusal
-        self.state, self._held_start = SessionState.HELD, event
-        self._manner = self._manner_of(event)
-        return [JoinContract(event.contract_id)]
+    def defer_start(self, event: Start, now_ms: int) -> SessionStep:
+        if self._queue.pending:
+            return self.refuse_start(event, now_ms)
+        self._deferred_start = event
+        self._options = self._options_of(event)
+        return [JoinContract(event.contract_id)], SessionState.START_DEFERRED
 
-    def get_ready(self, event: inputs.EngineReady, now_ms: int) -> list[Effect]:
-        self.state = self._state_with_pending(SessionState.READY)
+    def send_ready(self, event: inputs.EngineReady, now_ms: int) -> SessionStep:
         self._active_ms = now_ms
-        held, self._held_answers = self._held_answers, []
-        return [Send(ready_message(self.id, event, self._limits, self._manner.format)), *held]
+        replies, self._buffered_replies = self._buffered_replies, []
+        return [Send(self._ready(event)), *replies], SessionState.READY
 
-    def get_ready_and_start(self, event: inputs.EngineReady, now_ms: int) -> list[Effect]:
-        return self.get_ready(event, now_ms) + self._start(self._held_start)
+    def send_ready_and_start(self, event: inputs.EngineReady, now_ms: int) -> SessionStep:
+        ready, _ = self.send_ready(event, now_ms)
+        effects, state = self._start(self._deferred_start)
+        return ready + effects, state
 
-    def start(self, event: Start, now_ms: int) -> list[Effect]:
-        if refusal := self._refuse_start(event, now_ms):
-            return refusal
-        return self._start(event)
+    def start(self, event: Start, now_ms: int) -> SessionStep:
+        return self.refuse_start(event, now_ms) if self._queue.pending else self._start(event)
 
-    def get_started(self, event: inputs.VoiceLoaded, now_ms: int) -> list[Effect]:
-        self.state = self._state_with_pending(SessionState.STARTED)
-        manner = self._manner
+    def refuse_start(self, event: Start, now_ms: int) -> SessionStep:
+        if self._draining:
+            return [Send(ErrorMessage.of(TtsUnavailable(_SHUTTING_DOWN)))], self.state
+        return self._invalid_message("`start` is only allowed while nothing is queued or speaking.", now_ms)
+
+    def send_started(self, event: inputs.VoiceLoaded, now_ms: int) -> SessionStep:
+        options = self._options
         started = Started(
-            sample_rate=manner.format.sample_rate_hz,
-            encoding=manner.format.encoding,
+            sample_rate=options.format.sample_rate_hz,
+            encoding=options.format.encoding,
             voice=event.voice,
-            language=manner.language,
+            language=options.language,
             warning=event.warning,
         )
-        return [Send(started)]
+        return [Send(started)], SessionState.STARTED
 
     # Speaking
 
-    def speak(self, event: Speak, now_ms: int) -> list[Effect]:
-        known = self._queue.find(event.utterance_id)
-        if known is not None:
-            return self._append(known, event, now_ms)
+    def speak(self, event: Speak, now_ms: int) -> SessionStep:
+        utterance = self._queue.find(event.utterance_id)
         outcome = self._queue.outcome_of(event.utterance_id)
+        if utterance is not None and not utterance.accepts_text:
+            return self._invalid_message("The text of this utteranceId is closed; use a new one.", now_ms)
+        if utterance is not None:
+            return self._queue.deliver(utterance, event, now_ms), self.state
         if outcome == "complete":
             return self._invalid_message("This utteranceId is complete; use a new one.", now_ms)
         if outcome is not None:
-            return []
-        if self._draining:
-            return self._turn_away(event, TtsUnavailable(_SHUTTING_DOWN))
-        if len(self._queue.waiting) >= self._limits.max_queued_utterances:
-            return self._turn_away(event, self._queue.full(self._limits.max_queued_utterances))
-        return self._accept(event, now_ms)
+            return [], self.state
+        return self._accept_or_refuse(event, now_ms), self.state
 
-    def flush(self, event: Flush, now_ms: int) -> list[Effect]:
-        return self._queue.tell(self._queue.find(event.utterance_id), FlushText(), now_ms)
+    def deliver(
+        self,
+        event: Flush | inputs.AudioReady | inputs.SpeechEnded | inputs.SpeechFailed,
+        now_ms: int,
+    ) -> SessionStep:
+        return self._queue.deliver(self._queue.find(event.utterance_id), event, now_ms), self.state
 
-    def cancel(self, event: Cancel, now_ms: int) -> list[Effect]:
+    def cancel(self, event: Cancel, now_ms: int) -> SessionStep:
         if event.utterance_id is None:
-            return self._queue.silence_all(event.played_ms, now_ms)
-        return self._queue.tell(self._queue.find(event.utterance_id), Silence(event.played_ms), now_ms)
+            return self._queue.cancel_all(event.played_ms, now_ms), self.state
+        return self._queue.deliver(self._queue.find(event.utterance_id), event, now_ms), self.state
 
-    def interrupt(self, event: inputs.Interrupt, now_ms: int) -> list[Effect]:
-        """Seconds of what was sent to its end may wait to be heard, and no CANCELLED silences those."""
-        effects = self._queue.silence_all(None, now_ms)
-        return [*effects, Send(Interrupted())] if self._manner.events else effects
+    def interrupt(self, event: inputs.Interrupt, now_ms: int) -> SessionStep:
+        """``interrupted`` is about complete utterances too: seconds of their audio may wait in the client."""
+        effects = self._queue.cancel_all(None, now_ms)
+        return [*effects, Send(Interrupted())] if self._options.events else effects, self.state
 
-    def report(
-        self, event: inputs.AudioReady | inputs.SpeechEnded | inputs.SpeechFailed, now_ms: int
-    ) -> list[Effect]:
-        return self._queue.tell(self._queue.find(event.utterance_id), event, now_ms)
-
-    def pong(self, event: Ping, now_ms: int) -> list[Effect]:
-        return [Send(Pong(id=event.id))]
+    def pong(self, event: Ping, now_ms: int) -> SessionStep:
+        return [Send(Pong(id=event.id))], self.state
 
     # Ending
 
-    def stop(self, event: Stop, now_ms: int) -> list[Effect]:
-        return self._finish(event.reason, CLOSE_NORMAL, now_ms)
+    def stop(self, event: Stop, now_ms: int) -> SessionStep:
+        return self._stop(event.reason, CLOSE_NORMAL, now_ms)
 
-    def drain(self, event: inputs.Drain, now_ms: int) -> list[Effect]:
-        """What is pending may end first, even if its voice or the model is still loading."""
+    def drain(self, event: inputs.Drain, now_ms: int) -> SessionStep:
+        """Pending utterances may end first, even if their voice or the model is still loading."""
         if not self._draining:
             self._drain_until_ms = event.until_ms
-        if self.state is SessionState.SPEAKING:
-            self.state = SessionState.DRAINING
-        return []
+        return [], self.state
 
-    def disconnect(self, event: inputs.Disconnected, now_ms: int) -> list[Effect]:
-        effects = self._queue.silence_all(None, now_ms)
-        self.state = SessionState.STOPPED
-        return [effect for effect in effects if not isinstance(effect, Send)]
+    def disconnect(self, event: inputs.Disconnected, now_ms: int) -> SessionStep:
+        effects = self._queue.cancel_all(None, now_ms)
+        return [one for one in effects if not isinstance(one, Send)], SessionState.STOPPED
 
-    def fail_engine(self, event: inputs.EngineFailed, now_ms: int) -> list[Effect]:
+    def fail_engine(self, event: inputs.EngineFailed, now_ms: int) -> SessionStep:
         return self._fail_all(TtsUnavailable(event.reason), CLOSE_INTERNAL, now_ms)
 
-    def complain(self, event: inputs.Malformed, now_ms: int) -> list[Effect]:
+    def reject_malformed(self, event: inputs.Malformed, now_ms: int) -> SessionStep:
         return self._invalid_message(event.reason, now_ms)
 
     # Time
 
-    def tick(self, event: inputs.Tick, now_ms: int) -> list[Effect]:
+    def tick(self, event: inputs.Tick, now_ms: int) -> SessionStep:
         self._wake_ms = None
-        effects: list[Effect] = []
-        for one in self._queue.pending:
-            if _due(one.stall_at_ms(), now_ms):
-                effects += self._queue.tell(one, Stalled(), now_ms)
-            if _due(one.timeout_at_ms(), now_ms):
-                late = UtteranceTimeout("No audio came in time; try again, or speak less at once.")
-                effects += self._queue.tell(one, SpeechFailed(one.id, late), now_ms)
-        return effects + self._end_if_due(now_ms)
+        effects = [
+            effect for one in self._queue.pending for effect in self._queue.deliver(one, event, now_ms)
+        ]
+        more, state = self._stop_if_due(now_ms)
+        return effects + more, state
 
-    def _end_if_due(self, now_ms: int) -> list[Effect]:
-        if _due(self._drain_until_ms, now_ms):
-            return self._finish_draining(now_ms)
-        if _due(self._load_deadline_ms(), now_ms):
+    def _stop_if_due(self, now_ms: int) -> SessionStep:
+        if due(self._drain_until_ms, now_ms):
+            return self._stop_draining(now_ms)
+        if due(self._load_deadline_ms(), now_ms):
             error = ModelLoading("The model is still loading; try again in a minute.")
             return self._fail_all(error, CLOSE_TRY_LATER, now_ms)
         if now_ms >= self._began_ms + self._limits.max_session_ms:
-            return self._finish("session_limit", CLOSE_NORMAL, now_ms)
-        if _due(self._idle_deadline_ms(), now_ms):
-            return self._finish("idle", CLOSE_NORMAL if self._manner.page else CLOSE_IDLE, now_ms)
-        return []
+            return self._stop("session_limit", CLOSE_NORMAL, now_ms)
+        if due(self._idle_deadline_ms(), now_ms):
+            return self._stop("idle", CLOSE_NORMAL if self._options.page else CLOSE_IDLE, now_ms)
+        return [], self.state
 
     def _load_deadline_ms(self) -> int | None:
         return self._began_ms + self._limits.load_timeout_ms if self.state in _BEFORE_READY else None
 
     def _idle_deadline_ms(self) -> int | None:
-        resting = self.state in (SessionState.READY, SessionState.STARTED)
-        return self._active_ms + self._limits.idle_timeout_ms if resting else None
+        return self._active_ms + self._limits.idle_timeout_ms if self.state in _IDLE else None
 
     def _wake(self) -> list[Effect]:
-        """Ask for a Tick at the earliest deadline. One asked for too early only asks again."""
-        wishes = [
-            self._began_ms + self._limits.max_session_ms,
-            self._drain_until_ms,
-            self._load_deadline_ms(),
-        ]
-        wishes += [self._idle_deadline_ms()]
+        """Ask for a Tick at the earliest deadline. A Tick that comes too early only asks again."""
+        limit_ms = self._began_ms + self._limits.max_session_ms
+        deadlines = [limit_ms, self._drain_until_ms, self._load_deadline_ms(), self._idle_deadline_ms()]
         for one in self._queue.pending:
-            wishes += [one.stall_at_ms(), one.timeout_at_ms()]
-        earliest_ms = min(wish for wish in wishes if wish is not None)
+            deadlines += [one.stall_at_ms(), one.timeout_at_ms()]
+        earliest_ms = min(deadline for deadline in deadlines if deadline is not None)
         asked_already = self._wake_ms is not None and self._wake_ms <= earliest_ms
         if self.state is SessionState.STOPPED or asked_already:
             return []
@@ -251,35 +258,34 @@ class Session:
 
     # The queue
 
-    def _accept(self, event: Speak, now_ms: int) -> list[Effect]:
+    def _accept_or_refuse(self, event: Speak, now_ms: int) -> list[Effect]:
+        if self._draining:
+            return self._refuse(event, TtsUnavailable(_SHUTTING_DOWN))
+        if len(self._queue.waiting) >= self._limits.max_queued_utterances:
+            return self._refuse(event, self._queue.full(self._limits.max_queued_utterances))
         utterance = Utterance(
             id=event.utterance_id or self._fresh_id(),
-            manner=self._manner,
+            request=event,
+            options=self._options,
             limits=self._limits,
-            priority=PRIORITIES[event.priority],
             order=self._order,
-            voice=event.voice,
-            language=event.language or self._manner.language,
-            seed=event.seed,
             accepted_ms=now_ms,
         )
-        effects = utterance.receive(Append(event.text, event.final), now_ms)
-        if utterance.over:
-            return self._reject(event, effects)
+        effects = utterance.receive(event, now_ms)
+        if utterance.outcome is not None:
+            return self._without_fresh_id(event, effects)
         self._order += 1
         self._queue.waiting.append(utterance)
-        if self.state in (SessionState.READY, SessionState.STARTED):
-            self.state = SessionState.SPEAKING
         return effects
 
     def _fresh_id(self) -> str:
-        """One that the client has not used itself."""
+        """An id that the client has not used itself."""
         return next(
             name for name in self._ids if not (self._queue.find(name) or self._queue.outcome_of(name))
         )
 
-    def _reject(self, event: Speak, effects: list[Effect]) -> list[Effect]:
-        """Text that cannot be spoken was never accepted: an id that we made means nothing to the client."""
+    def _without_fresh_id(self, event: Speak, effects: list[Effect]) -> list[Effect]:
+        """Text that cannot be spoken was not accepted: the client does not know an id of the server's."""
         self._remember_unless_final(event)
         return [
             Send(effect.message.model_copy(update={"utterance_id": event.utterance_id}))
@@ -288,109 +294,175 @@ class Session:
             for effect in effects
         ]
 
-    def _turn_away(self, event: Speak, error: TtsError) -> list[Effect]:
+    def _refuse(self, event: Speak, error: TtsError) -> list[Effect]:
         self._remember_unless_final(event)
         ended = UtteranceEnded(error.code, audio_ms=0, queue_ms=None, ttfa_ms=None, rtf=None)
-        return [Send(error_message(error, event.utterance_id)), ended]
+        return [Send(ErrorMessage.of(error, event.utterance_id)), ended]
 
     def _remember_unless_final(self, event: Speak) -> None:
-        """The rest of a live text that was turned away must not begin an utterance in mid-sentence."""
+        """The rest of a live text that was refused must not begin an utterance in mid-sentence."""
         if not event.final and event.utterance_id is not None:
             self._queue.remember(event.utterance_id, "failed")
-
-    def _append(self, utterance: Utterance, event: Speak, now_ms: int) -> list[Effect]:
-        if not utterance.accepts(Append):
-            return self._invalid_message("The text of this utteranceId is closed; use a new one.", now_ms)
-        return self._queue.tell(utterance, Append(event.text, event.final), now_ms)
 
     @property
     def _draining(self) -> bool:
         return self._drain_until_ms is not None
 
-    def _state_with_pending(self, otherwise: SessionState) -> SessionState:
-        if not self._queue.pending:
-            return otherwise
-        return SessionState.DRAINING if self._draining else SessionState.SPEAKING
+    # After every input
 
-    def _advance(self, now_ms: int) -> list[Effect]:
-        """Whose turn is it? And, once nothing is pending: what now?"""
-        if self._draining and not self._queue.pending and self.state is not SessionState.STOPPED:
-            return self._finish_draining(now_ms)
-        if self.state in (SessionState.SPEAKING, SessionState.DRAINING):
-            return self._queue.begin_next(now_ms) if self._queue.pending else self._rest(now_ms)
-        return []
+    def _advance(self, effects: list[Effect], state: SessionState, now_ms: int) -> SessionStep:
+        """What follows from the queue: begin the next utterance, become idle, or stop when drained."""
+        if state is SessionState.STOPPED:
+            return effects, state
+        if self._draining and not self._queue.pending:
+            more, state = self._stop_draining(now_ms)
+            return effects + more, state
+        if state not in (*_IDLE, *_BUSY):
+            return effects, state
+        if self._queue.pending:
+            busy = SessionState.DRAINING if self._draining else SessionState.SPEAKING
+            return effects + self._queue.begin_next(now_ms), busy
+        if state in _BUSY:
+            self._active_ms = now_ms
+        return effects, SessionState.READY if self._options.page else SessionState.STARTED
 
-    def _rest(self, now_ms: int) -> list[Effect]:
-        self.state = SessionState.READY if self._manner.page else SessionState.STARTED
-        self._active_ms = now_ms
-        return []
-
-    # Closing and answering
-
-    def _refuse_start(self, event: Start, now_ms: int) -> list[Effect]:
-        if self._draining:
-            return [Send(error_message(TtsUnavailable(_SHUTTING_DOWN)))]
-        return self._invalid_message(_START_OUT_OF_PLACE, now_ms) if self._queue.pending else []
-
-    def _start(self, event: Start) -> list[Effect]:
-        self.state = SessionState.STARTING
-        self._manner = self._manner_of(event)
-        return [JoinContract(event.contract_id), LoadVoice(event.voice)]
-
-    def _finish_draining(self, now_ms: int) -> list[Effect]:
-        failed = self._queue.fail_all(TtsUnavailable(_SHUTTING_DOWN), now_ms)
-        return failed + self._finish("draining", CLOSE_GOING_AWAY, now_ms)
-
-    def _finish(self, reason: str | None, code: int, now_ms: int) -> list[Effect]:
-        effects = self._held_answers + self._queue.silence_all(None, now_ms)
-        self._held_answers, self.state = [], SessionState.STOPPED
-        return [*effects, Send(Stopped(reason=reason)), Close(code)]
-
-    def _fail_all(self, error: TtsError, code: int, now_ms: int) -> list[Effect]:
-        effects = self._held_answers + self._queue.fail_all(error, now_ms)
-        self._held_answers, self.state = [], SessionState.STOPPED
-        return [*effects, Send(error_message(error)), Close(code)]
-
-    def _invalid_message(self, why: str, now_ms: int) -> list[Effect]:
-        self._invalid += 1
-        said = Send(error_message(InvalidMessage(why)))
-        if self._invalid < self._limits.max_invalid_messages:
-            return [said]
-        return self._close_for_abuse([said], now_ms)
-
-    def _close_for_abuse(self, effects: list[Effect], now_ms: int) -> list[Effect]:
-        effects = [*self._held_answers, *effects, *self._queue.silence_all(None, now_ms)]
-        self._held_answers, self.state = [], SessionState.STOPPED
-        return [*effects, Close(CLOSE_POLICY)]
-
-    def _hold_back(self, effects: list[Effect]) -> list[Effect]:
-        """`ready` is always the first message: until then only `loading` goes out."""
-        if self.state not in _BEFORE_READY:
-            return effects
+    def _buffer_until_ready(self, effects: list[Effect], state: SessionState, now_ms: int) -> SessionStep:
+        """`ready` is always the first message: only `loading` is sent before it."""
+        if state not in _BEFORE_READY:
+            return effects, state
         now: list[Effect] = []
         for effect in effects:
-            answer = isinstance(effect, Send) and not isinstance(effect.message, Loading)
-            (self._held_answers if answer else now).append(effect)
-        if len(self._held_answers) > _MAX_HELD_ANSWERS:
-            return now + self._close_for_abuse([], self._active_ms)
-        return now
+            waits = isinstance(effect, Send) and not isinstance(effect.message, Loading)
+            (self._buffered_replies if waits else now).append(effect)
+        if len(self._buffered_replies) > _MAX_BUFFERED_REPLIES:
+            closing, state = self._close_for_abuse([], now_ms)
+            return now + closing, state
+        return now, state
 
-    def _manner_of(self, start: Start) -> Manner:
-        return Manner(
+    # Messages and closing
+
+    def _ready(self, engine: inputs.EngineReady) -> Ready:
+        audio = self._options.format
+        return Ready(
+            session_id=self.id,
+            voice_loaded=engine.voice_loaded,
+            capabilities=Capabilities(
+                languages=engine.languages,
+                encodings=ENCODINGS,
+                sample_rates=SAMPLE_RATES_HZ,
+                cloning=engine.cloning,
+                text_streaming=engine.text_streaming,
+            ),
+            engine=engine.engine,
+            model=engine.model,
+            protocol_version=PROTOCOL_VERSION,
+            limits=ReadyLimits.model_validate(self._limits, from_attributes=True),
+            sample_rate=audio.sample_rate_hz,
+            encoding=audio.encoding,
+            voice=engine.voice,
+        )
+
+    def _options_of(self, start: Start) -> SessionOptions:
+        return SessionOptions(
             format=start.format,
             transport=start.transport,
-            events=start.events or self._manner.events,
+            events=start.events or self._options.events,
             page=False,
-            voice=start.voice,
             language=start.language,
             text_cleaning=start.text_cleaning or self._limits.text_cleaning,
         )
 
+    def _start(self, event: Start) -> SessionStep:
+        self._options = self._options_of(event)
+        return [JoinContract(event.contract_id), LoadVoice(event.voice)], SessionState.STARTING
 
-def _due(deadline_ms: int | None, now_ms: int) -> bool:
-    return deadline_ms is not None and now_ms >= deadline_ms
+    def _stop_draining(self, now_ms: int) -> SessionStep:
+        failed = self._queue.fail_all(TtsUnavailable(_SHUTTING_DOWN), now_ms)
+        stopped, state = self._stop("draining", CLOSE_GOING_AWAY, now_ms)
+        return failed + stopped, state
+
+    def _stop(self, reason: str | None, code: int, now_ms: int) -> SessionStep:
+        effects = self._take_buffered() + self._queue.cancel_all(None, now_ms)
+        return [*effects, Send(Stopped(reason=reason)), Close(code)], SessionState.STOPPED
+
+    def _fail_all(self, error: TtsError, code: int, now_ms: int) -> SessionStep:
+        effects = self._take_buffered() + self._queue.fail_all(error, now_ms)
+        return [*effects, Send(ErrorMessage.of(error)), Close(code)], SessionState.STOPPED
+
+    def _invalid_message(self, why: str, now_ms: int) -> SessionStep:
+        self._invalid_messages += 1
+        answer: list[Effect] = [Send(ErrorMessage.of(InvalidMessage(why)))]
+        if self._invalid_messages < self._limits.max_invalid_messages:
+            return answer, self.state
+        return self._close_for_abuse(answer, now_ms)
+
+    def _close_for_abuse(self, effects: list[Effect], now_ms: int) -> SessionStep:
+        effects = [*self._take_buffered(), *effects, *self._queue.cancel_all(None, now_ms)]
+        return [*effects, Close(CLOSE_POLICY)], SessionState.STOPPED
+
+    def _take_buffered(self) -> list[Effect]:
+        replies, self._buffered_replies = self._buffered_replies, []
+        return replies
 
 
-_CELLS: dict[str, Callable[..., list[Effect]]] = {
-    cell.method: getattr(Session, cell.method) for row in SESSION_TABLE.values() for cell in row.values()
+SessionRow = dict[type, Cell[Session, SessionState]]
+
+
+def _row(*once_idle: SessionState) -> SessionRow:
+    """The cells of every state but STOPPED. ``once_idle``: where it goes when the last utterance ends."""
+    return (
+        on(Flush, Session.deliver)
+        | on(Cancel, Session.cancel, *once_idle)
+        | on(Ping, Session.pong)
+        | on(Stop, Session.stop, S.STOPPED)
+        | on(inputs.Malformed, Session.reject_malformed, S.STOPPED)
+        | on(inputs.Interrupt, Session.interrupt, *once_idle)
+        | on(inputs.Tick, Session.tick, S.STOPPED, *once_idle)
+        | on(inputs.Drain, Session.drain, S.STOPPED)
+        | on(inputs.Disconnected, Session.disconnect, S.STOPPED)
+        | on(inputs.EngineFailed, Session.fail_engine, S.STOPPED)
+    )
+
+
+# Replies are buffered, and too many of them stop the session.
+_LOADING_ROW = (
+    _row(S.STOPPED)
+    | on(Ping, Session.pong, S.STOPPED)
+    | on(Speak, Session.speak, S.STOPPED)
+    | on(inputs.EngineLoading, Session.send_loading)
+)
+_IDLE_ROW = _row() | on(Start, Session.start, S.STARTING) | on(Speak, Session.speak, S.SPEAKING, S.STOPPED)
+
+
+def _busy_row(*once_idle: SessionState) -> SessionRow:
+    return (
+        _row(*once_idle)
+        | on(inputs.AudioReady, Session.deliver)
+        | on(inputs.SpeechEnded, Session.deliver, *once_idle)
+        | on(inputs.SpeechFailed, Session.deliver, *once_idle)
+    )
+
+
+SESSION_TABLE: dict[SessionState, SessionRow] = {
+    S.LOADING: _LOADING_ROW
+    | on(Start, Session.defer_start, S.START_DEFERRED, S.STOPPED)
+    | on(inputs.EngineReady, Session.send_ready, S.READY, S.SPEAKING, S.DRAINING),
+    S.START_DEFERRED: _LOADING_ROW
+    | on(Start, Session.defer_start, S.STOPPED)
+    | on(inputs.EngineReady, Session.send_ready_and_start, S.STARTING),
+    S.READY: _IDLE_ROW,
+    S.STARTING: _row(S.STOPPED)
+    | on(Start, Session.start, S.STOPPED)
+    | on(Speak, Session.speak, S.STOPPED)
+    | on(inputs.VoiceLoaded, Session.send_started, S.STARTED, S.SPEAKING, S.DRAINING),
+    S.STARTED: _IDLE_ROW,
+    S.SPEAKING: _busy_row(*_IDLE)
+    | on(Start, Session.refuse_start, S.STOPPED)
+    | on(Speak, Session.speak, *_IDLE, S.STOPPED)
+    | on(inputs.Drain, Session.drain, S.DRAINING),
+    S.DRAINING: _busy_row(S.STOPPED)
+    | on(Start, Session.refuse_start)
+    | on(Speak, Session.speak, S.STOPPED)
+    | on(inputs.Drain, Session.drain),
+    S.STOPPED: {},
 }

@@ -1,6 +1,6 @@
-"""Who speaks next, and who has spoken.
+"""The queue of a session: pending utterances, and how recent ones ended.
 
-In: utterances and their inputs. Out: effects. Does not know: the session's states; what an utterance does.
+In: utterances and their inputs. Out: effects. Does not know: the session's states, how an utterance answers.
 
 High before normal before low, first come first served within one; a running utterance is never preempted.
 """
@@ -8,28 +8,29 @@ High before normal before low, first come first served within one; a running utt
 from collections import OrderedDict
 
 from makima_tts.errors import RateLimited, TtsError
+from makima_tts.protocol import Cancel
+from makima_tts.protocol.formats import PRIORITIES
 from makima_tts.session.effects import Effect
 from makima_tts.session.inputs import SpeechFailed
-from makima_tts.session.tables import Begin, Silence, UtteranceInput
-from makima_tts.session.utterances import Outcome, Utterance
+from makima_tts.session.utterance import Begin, Outcome, Utterance, UtteranceInput
 
 # Roughly how fast people speak.
 _S_PER_CHAR = 0.065
 
 
 class UtteranceQueue:
-    """``remembered``: how many ended utterances' ids are kept, to tell late text from new."""
+    """``remembered``: so many outcomes are kept, to tell late text of an ended utterance from new text."""
 
     def __init__(self, remembered: int) -> None:
         self.waiting: list[Utterance] = []
         self.speaking: Utterance | None = None
-        self._over: OrderedDict[str, Outcome] = OrderedDict()
+        self._outcomes: OrderedDict[str, Outcome] = OrderedDict()
         self._remembered = remembered
 
     @property
     def pending(self) -> list[Utterance]:
-        """What is speaking, then what waits, in the order it will be heard."""
-        waiting = sorted(self.waiting, key=lambda one: (one.priority, one.order))
+        """The utterance that is speaking, then the waiting ones in the order in which they will speak."""
+        waiting = sorted(self.waiting, key=lambda one: (PRIORITIES.index(one.request.priority), one.order))
         return [self.speaking, *waiting] if self.speaking else waiting
 
     def find(self, utterance_id: str | None) -> Utterance | None:
@@ -38,15 +39,15 @@ class UtteranceQueue:
 
     def outcome_of(self, utterance_id: str | None) -> Outcome | None:
         """How a remembered utterance ended."""
-        return None if utterance_id is None else self._over.get(utterance_id)
+        return None if utterance_id is None else self._outcomes.get(utterance_id)
 
     def remember(self, utterance_id: str, outcome: Outcome) -> None:
-        self._over[utterance_id] = outcome
-        while len(self._over) > self._remembered:
-            self._over.popitem(last=False)
+        self._outcomes[utterance_id] = outcome
+        while len(self._outcomes) > self._remembered:
+            self._outcomes.popitem(last=False)
 
-    def tell(self, utterance: Utterance | None, event: UtteranceInput, now_ms: int) -> list[Effect]:
-        """Pass an input on; an utterance that ends by it leaves the queue."""
+    def deliver(self, utterance: Utterance | None, event: UtteranceInput, now_ms: int) -> list[Effect]:
+        """Give an input to a pending utterance, if there is one; an utterance that ends leaves the queue."""
         if utterance is None:
             return []
         effects = utterance.receive(event, now_ms)
@@ -57,7 +58,7 @@ class UtteranceQueue:
         return effects
 
     def begin_next(self, now_ms: int) -> list[Effect]:
-        """Let the head speak, once nobody else does and there is something to say."""
+        """Begin the head of the queue, if nothing is speaking and the head has text to speak."""
         if self.speaking is not None:
             return []
         head, *others = self.pending
@@ -71,22 +72,22 @@ class UtteranceQueue:
         return head.receive(Begin(), now_ms)
 
     def full(self, limit: int) -> RateLimited:
-        """What to say when nobody more may wait; room comes when the shortest text has been spoken."""
+        """The error for a full queue; there is room again once the shortest text has been spoken."""
         chars = min(one.text_length for one in self.pending)
         return RateLimited(
             f"The queue is full ({limit} utterances); wait for one to end.",
             retry_after_s=max(1.0, chars * _S_PER_CHAR),
         )
 
-    def silence_all(self, played_ms: int | None, now_ms: int) -> list[Effect]:
-        """Cancel everything; ``played_ms`` is about the one that is speaking."""
+    def cancel_all(self, played_ms: int | None, now_ms: int) -> list[Effect]:
+        """Cancel everything; ``played_ms`` belongs to the utterance that is speaking."""
         effects: list[Effect] = []
         for one in self.pending:
-            effects += self.tell(one, Silence(played_ms if one.speaking else None), now_ms)
+            effects += self.deliver(one, Cancel(played_ms=played_ms if one.speaking else None), now_ms)
         return effects
 
     def fail_all(self, error: TtsError, now_ms: int) -> list[Effect]:
         effects: list[Effect] = []
         for one in self.pending:
-            effects += self.tell(one, SpeechFailed(one.id, error), now_ms)
+            effects += self.deliver(one, SpeechFailed(one.id, error), now_ms)
         return effects

@@ -1,23 +1,22 @@
-"""Pure text: cleaning, and the prefix-stable segmenter that cuts a growing text into pieces.
+"""Pure text: cleaning, the prefix-stable segmenter, and how long speech takes.
 
-In: text as received, in any split. Out: cleaned pieces with their offsets in the text as sent. Does not
-know: time, engines, sessions.
+In: text as received, in any split. Out: cleaned pieces with their positions in the text as received; seconds.
+Does not know: time, engines, sessions.
 """
 
-from makima_tts.text.cleaning import Spoken, TextCleaning, clean, is_speakable, why_silent
+from makima_tts.text.cleaning import NOTHING_SPOKEN, TextCleaning, clean, is_speakable, why_silent
 from makima_tts.text.durations import longest_speech_s, usual_speech_s
-from makima_tts.text.segmenter import Piece, Segmenter, pieces_of, spoken_of
+from makima_tts.text.segmenter import Piece, Segmenter, pieces_of
 
 __all__ = [
+    "NOTHING_SPOKEN",
     "Piece",
     "Segmenter",
-    "Spoken",
     "TextCleaning",
     "clean",
     "is_speakable",
     "longest_speech_s",
     "pieces_of",
-    "spoken_of",
     "usual_speech_s",
     "why_silent",
 ]

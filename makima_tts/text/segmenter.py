@@ -1,49 +1,74 @@
-"""Cuts a growing text into pieces, the same ones however the text arrives.
+"""Cuts a growing text into pieces, the same pieces however the text arrives.
 
-In: text as received, in any split; a flush; the end. Out: pieces of cleaned text with their offsets, and
-what is certain of the next one. Does not know: time (a cut never depends on when text came), engines.
+In: text as received, in any split; a flush; the end. Out: pieces of cleaned text with their positions in the
+text as received, and partial text of the next piece. Does not know: time (a cut never depends on when text
+arrives), engines.
 
-The text is cleaned first, and what is spoken of it is cut. Places are judged one after the other, one after
-a mark once LOOK_AHEAD_CHARS have followed or the text has ended, and by nothing that lies further on. Hence
-*prefix-stable*: feeding a text character by character, or at once, gives the same pieces. Only ``flush``
-adds a cut. Libraries that find sentences do not fit: they want the whole text, look ahead without bound, and
-keep no limit of length.
+Cleaning comes first; the text as spoken is cut. The segmenter examines positions one after the other, a
+position after a mark once LOOK_AHEAD_CHARS follow it or the text has ended, and decides by nothing further
+on. So it is *prefix-stable*: text fed character by character gives the pieces of the whole text. Only
+``flush`` adds a cut. Libraries for sentence segmentation do not fit: they need the whole text, look ahead
+without bound, and have no limit of length.
+
+The rules of boundaries are heuristics for the ten languages and the scripts beside them. The worst result of
+a wrong one is a pause too many or too few, so none of them is a table of exceptions.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
-from makima_tts.text.boundaries import (
-    LOOK_AHEAD_CHARS,
-    Boundary,
-    boundary,
-    ends_word,
-    is_within_character,
-    may_end,
-)
-from makima_tts.text.cleaning import Cleaner, PlainCleaner, Spoken, TextCleaning, clean, is_speakable
-from makima_tts.text.markdown import MarkdownCleaner
+from makima_tts.text.cleaning import SpokenText, TextCleaning, clean, is_speakable, without_controls
+from makima_tts.text.markdown import LINE_ENDS, MarkdownCleaner
 
-# A first piece that is a clause is heard sooner; later pieces are better whole sentences. Sixteen letters
-# are a second of speech: time enough to begin with the piece after it.
+# Past closing quotes and white space to the first letter of the next word.
+LOOK_AHEAD_CHARS = 8
+# A clause as first piece is heard sooner; later pieces are better whole sentences. Sixteen letters are a
+# second of speech: time enough to begin the next piece.
 FIRST_CLAUSE_CHARS = 16
-# From here on a clause's end will do; and from the hard limit on, any place.
+# From here on the end of a clause will do; and from the hard limit on, any position.
 SOFT_LIMIT_CHARS = 200
 HARD_LIMIT_CHARS = 300
-# Text that must be cut is not cut before this: tiny pieces sound chopped.
+# A forced cut is not before this: tiny pieces sound chopped.
 SHORTEST_FORCED_CHARS = 100
-# Fewer letters and digits than this ("OK.", "1.") are joined to what follows: very short prompts are a
-# model's weak spot.
+# Fewer letters and digits than this ("OK.", "1.") are joined to the following text: models speak very short
+# prompts badly.
 SHORTEST_SPOKEN_CHARS = 6
+
+# What ends at a position. A reader pauses longer after a sentence.
+Boundary = Literal["sentence", "clause"]
+
+# Narrow marks end something only where white space follows ("3.14", "12:30"); wide ones need none.
+_SENTENCE_MARKS = frozenset(".!?…।؟")
+_CLAUSE_MARKS = frozenset(",;:—،؛")
+_WIDE_SENTENCE_MARKS = frozenset("。！？")  # noqa: RUF001 - these are the wide ones
+_WIDE_CLAUSE_MARKS = frozenset("，、；：")  # noqa: RUF001
+_CLOSERS = "\"')]}»”」』）\N{RIGHT SINGLE QUOTATION MARK}"  # noqa: RUF001
+_NOT_YET = frozenset(_CLOSERS) | _SENTENCE_MARKS | _WIDE_SENTENCE_MARKS
+_ENDINGS = _NOT_YET | _CLAUSE_MARKS | _WIDE_CLAUSE_MARKS
+
+_LAST_WORD = re.compile(r"[\w.]*\w\Z")
+_LAST_WORD_CHARS = 16
+_TITLES = frozenset({"mr", "mrs", "ms", "dr", "prof", "st", "jr", "sr", "gen", "rev", "hon"})
+_ABBREVIATIONS = _TITLES | {"vs", "etc", "approx", "inc", "ltd"}
+# U.S, a.m, z.B, p.ej: letters with full stops between them.
+_DOTTED = re.compile(r"\w{1,2}(?:\.\w{1,2})+")
+
+# The combining class of the marks that join Indic consonants.
+_VIRAMA = 9
+_ZERO_WIDTH_JOINER = "\u200d"
+_HANGUL_VOWELS_AND_FINALS = ("\u1160", "\u11ff")
+_SKIN_TONES = ("\U0001f3fb", "\U0001f3ff")
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
     """``text`` is cleaned; ``start`` and ``end`` are code points into the utterance as received.
 
-    A piece starts where the one before it ended, so that they tile the text up to the last one's end; what
-    is left over after that holds no speech.
+    A piece starts where the one before it ended: they tile the text up to the last one's end, and what
+    follows holds no speech.
     """
 
     index: int
@@ -52,130 +77,196 @@ class Piece:
     end: int
 
 
-@dataclass(slots=True)
-class _Scan:
-    """What is known of the held text. Places are counted from its beginning; 0 is none."""
-
-    judged: int = 0
-    spoken: int = 0
-    clause: int = 0
-    space: int = 0
-
-
 class Segmenter:
-    """One utterance's text. ``feed``, ``flush`` and ``finish`` return the pieces that became certain."""
+    """Segments one utterance. ``feed``, ``flush`` and ``finish`` return the pieces that became certain."""
 
     def __init__(self, cleaning: TextCleaning = "markdown") -> None:
-        self._cleaner = _cleaner(cleaning)
+        self._cleaner = MarkdownCleaner() if cleaning == "markdown" else None
         self._received = 0
-        self._held = Spoken()
-        self._scan = _Scan()
         self._index = 0
         self._piece_start = 0
+        self._restart(SpokenText())
+
+    def _restart(self, buffered: SpokenText) -> None:
+        """Examine text from its beginning. Positions count from there; 0 is none."""
+        self._buffered = buffered
+        # Positions before this were examined, and are no cuts.
+        self._examined = 0
+        # Letters and digits, the last end of a clause and the last white space, up to there.
+        self._spoken_chars = 0
+        self._clause_end = 0
+        self._space_end = 0
 
     def feed(self, text: str) -> list[Piece]:
-        """Append text, on no boundary at all."""
+        """Append text, in any split."""
+        if self._cleaner is None:
+            self._buffered.extend(without_controls(text, self._received))
+        else:
+            self._buffered.extend(self._cleaner.feed(text))
         self._received += len(text)
-        self._hold(self._cleaner.feed(text))
         return list(self._certain_pieces(look_ahead=LOOK_AHEAD_CHARS))
 
     def flush(self) -> list[Piece]:
-        """Everything held so far, cut at its end; more may follow."""
-        self._hold(self._cleaner.flush())
-        return [*self._certain_pieces(look_ahead=1), *self._cut(len(self._held.text))]
+        """The rest of the text so far, cut at its end; more may follow."""
+        if self._cleaner is not None:
+            self._buffered.extend(self._cleaner.flush())
+        return [*self._certain_pieces(look_ahead=1), *self._cut(len(self._buffered.text))]
 
     def finish(self) -> list[Piece]:
-        """Everything held so far; the text has ended."""
+        """The rest of the text, which has ended."""
         return self.flush()
 
     @property
-    def growing(self) -> str:
-        """What the next piece begins with, whatever comes: whole words, before which no cut can fall.
+    def partial_text(self) -> str:
+        """The beginning of the next piece, as far as no later text can change it: whole words.
 
         Until that piece is cut it only grows.
         """
-        text = self._held.text[: SHORTEST_FORCED_CHARS + 1]
-        places = range(min(self._scan.judged, SHORTEST_FORCED_CHARS, len(text) - 1), 0, -1)
-        end = next((place for place in places if ends_word(text, place)), 0)
+        text = self._buffered.text[: SHORTEST_FORCED_CHARS + 1]
+        positions = range(min(self._examined, SHORTEST_FORCED_CHARS, len(text) - 1), 0, -1)
+        end = next((position for position in positions if ends_word(text, position)), 0)
         return unicodedata.normalize("NFC", text[:end].lstrip()) if is_speakable(text[:end]) else ""
 
-    def _hold(self, spoken: Spoken) -> None:
-        self._held.text += spoken.text
-        self._held.starts += spoken.starts
-
     def _certain_pieces(self, *, look_ahead: int) -> Iterator[Piece]:
-        """``look_ahead``: so many code points must follow a mark before the place after it is judged."""
-        while (place := self._next_cut(look_ahead)) is not None:
-            yield from self._cut(place)
+        """``look_ahead``: so many code points must follow a mark before the position after it is examined."""
+        while (position := self._next_cut(look_ahead)) is not None:
+            yield from self._cut(position)
 
     def _next_cut(self, look_ahead: int) -> int | None:
-        text, seen = self._held.text, len(self._held.text) - look_ahead
-        for end in range(self._scan.judged + 1, len(text)):
-            if end > seen and may_end(text[end - 1]):
+        text, seen = self._buffered.text, len(self._buffered.text) - look_ahead
+        for end in range(self._examined + 1, len(text)):
+            if end > seen and text[end - 1] in _ENDINGS:
                 return None
-            self._scan.judged = end
-            if (place := self._judge(end)) is not None:
-                return place
+            self._examined = end
+            if (position := self._examine(end)) is not None:
+                return position
         return None
 
-    def _judge(self, end: int) -> int | None:
-        """Where to cut, now that all places before ``end`` were judged and not cut at."""
-        if self._held.text[end - 1].isalnum():
-            self._scan.spoken += 1
+    def _examine(self, end: int) -> int | None:
+        """Where to cut, given that no position before ``end`` is a cut."""
+        if self._buffered.text[end - 1].isalnum():
+            self._spoken_chars += 1
         elif self._ends_piece(end):
             return end
         return self._forced_cut(end) if end >= SOFT_LIMIT_CHARS else None
 
     def _ends_piece(self, end: int) -> bool:
-        scan = self._scan
-        if self._held.text[end - 1].isspace():
-            scan.space = end
-        # Silence has no end to find.
-        found = boundary(self._held.text, end) if scan.spoken else Boundary.NONE
-        if found is Boundary.NONE:
+        if self._buffered.text[end - 1].isspace():
+            self._space_end = end
+        # Before the first letter there is nothing to end.
+        found = boundary(self._buffered.text, end) if self._spoken_chars else None
+        if found is None:
             return False
-        scan.clause = end
+        self._clause_end = end
         first_clause = self._index == 0 and end >= FIRST_CLAUSE_CHARS
-        return scan.spoken >= SHORTEST_SPOKEN_CHARS and (found is Boundary.SENTENCE or first_clause)
+        return self._spoken_chars >= SHORTEST_SPOKEN_CHARS and (found == "sentence" or first_clause)
 
     def _forced_cut(self, end: int) -> int | None:
-        """The best place behind us, once the text has grown over a limit."""
-        if self._scan.clause >= SHORTEST_FORCED_CHARS:
-            return self._scan.clause
+        """The best earlier position, once the text is longer than a limit."""
+        if self._clause_end >= SHORTEST_FORCED_CHARS:
+            return self._clause_end
         if end < HARD_LIMIT_CHARS:
             return None
-        if self._scan.space >= SHORTEST_FORCED_CHARS:
-            return self._scan.space
-        whole = (
-            place
-            for place in range(end, SHORTEST_FORCED_CHARS, -1)
-            if not is_within_character(self._held.text, place)
-        )
-        return next(whole, end)
+        if self._space_end >= SHORTEST_FORCED_CHARS:
+            return self._space_end
+        positions = range(end, SHORTEST_FORCED_CHARS, -1)
+        return next((at for at in positions if not _is_within_character(self._buffered.text, at)), end)
 
-    def _cut(self, place: int) -> Iterator[Piece]:
-        text, starts = self._held.text, self._held.starts
-        end = starts[place] if place < len(starts) else self._received
-        self._held = Spoken(text[place:], starts[place:])
-        self._scan = _Scan()
-        if is_speakable(text[:place]):
-            yield Piece(self._index, clean(text[:place]), self._piece_start, end)
+    def _cut(self, position: int) -> Iterator[Piece]:
+        text, starts = self._buffered.text, self._buffered.starts
+        end = starts[position] if position < len(starts) else self._received
+        self._restart(SpokenText(text[position:], starts[position:]))
+        if is_speakable(text[:position]):
+            yield Piece(self._index, clean(text[:position]), self._piece_start, end)
             self._index += 1
             self._piece_start = end
 
 
-def _cleaner(cleaning: TextCleaning) -> Cleaner:
-    return MarkdownCleaner() if cleaning == "markdown" else PlainCleaner()
-
-
-def spoken_of(text: str, cleaning: TextCleaning) -> Spoken:
-    """What of a whole text is spoken, uncut."""
-    cleaner = _cleaner(cleaning)
-    begun, rest = cleaner.feed(text), cleaner.flush()
-    return Spoken(begun.text + rest.text, begun.starts + rest.starts)
+def spoken_text(text: str, cleaning: TextCleaning) -> SpokenText:
+    """A whole text as spoken, not cut."""
+    if cleaning == "plain":
+        return without_controls(text, 0)
+    cleaner = MarkdownCleaner()
+    spoken = cleaner.feed(text)
+    spoken.extend(cleaner.flush())
+    return spoken
 
 
 def pieces_of(text: str, cleaning: TextCleaning = "markdown") -> list[Piece]:
-    """The pieces of a text that is whole."""
+    """The pieces of a whole text."""
     segmenter = Segmenter(cleaning)
     return [*segmenter.feed(text), *segmenter.finish()]
+
+
+def boundary(text: str, end: int) -> Boundary | None:
+    """What ends between ``text[end - 1]`` and ``text[end]``; both must exist."""
+    last, following = text[end - 1], text[end]
+    if last in LINE_ENDS:
+        return "sentence"
+    if last not in _ENDINGS or following in _NOT_YET:
+        return None
+    before_closers = text[:end].rstrip(_CLOSERS)
+    mark, quoted = before_closers[-1:], len(before_closers) < end
+    if mark in _WIDE_CLAUSE_MARKS:
+        return "clause"
+    if mark in _WIDE_SENTENCE_MARKS:
+        # A quotation is often followed by “he said”.
+        return "clause" if quoted and not following.isspace() else "sentence"
+    return _narrow_boundary(before_closers, text[end : end + LOOK_AHEAD_CHARS], quoted=quoted)
+
+
+def _narrow_boundary(text: str, following: str, *, quoted: bool) -> Boundary | None:
+    """``text`` ends with the mark, without its closing quotes and brackets."""
+    mark = text[-1:]
+    if not following[0].isspace():
+        return None
+    if mark in _CLAUSE_MARKS:
+        return "clause"
+    if mark not in _SENTENCE_MARKS or (mark == "." and _is_abbreviated(text)):
+        return None
+    next_word = following.lstrip()
+    if next_word[:1].isdigit() and mark == ".":  # "No. 5"
+        return None
+    # The sentence continues in "Wait... what" and "'Why?' she asked".
+    continues = next_word[:1].islower() and (quoted or mark in ".…")
+    return "clause" if continues else "sentence"
+
+
+def _is_abbreviated(text: str) -> bool:
+    """Whether the full stop at its end belongs to a title, an initial, an ordinal or the like."""
+    word = _LAST_WORD.search(text[-1 - _LAST_WORD_CHARS : -1])
+    if word is None:
+        return False
+    found = word.group().lower()
+    initial, ordinal = len(found) == 1 and found.isalpha(), len(found) <= 2 and found.isdigit()
+    return initial or ordinal or found in _ABBREVIATIONS or _DOTTED.fullmatch(found) is not None
+
+
+def ends_word(text: str, position: int) -> bool:
+    """Whether whole words stand before ``position``, for a tokenizer too; both sides must exist.
+
+    Tokenizers join a mark to the letters after it, and a line end to the mark before it. Scripts without
+    spaces end words at their marks alone: their tokens are words, not characters.
+    """
+    before, after = text[position - 1], text[position]
+    if before.isspace():
+        return False
+    return (after.isspace() and after not in "\r\n") or (
+        before.isalnum() and after in _WIDE_CLAUSE_MARKS | _WIDE_SENTENCE_MARKS
+    )
+
+
+def _is_within_character(text: str, position: int) -> bool:
+    """Whether a cut would split a visible character: marks, conjuncts, joined emoji, Hangul, CR LF.
+
+    These are the rules of Unicode's grapheme clusters that matter to speech, and to emoji on a screen.
+    """
+    before, after = text[position - 1], text[position]
+    return (
+        unicodedata.category(after)[0] == "M"
+        or unicodedata.combining(before) == _VIRAMA
+        or _ZERO_WIDTH_JOINER in (before, after)
+        or _HANGUL_VOWELS_AND_FINALS[0] <= after <= _HANGUL_VOWELS_AND_FINALS[1]
+        or _SKIN_TONES[0] <= after <= _SKIN_TONES[1]
+        or before + after == "\r\n"
+    )

@@ -1,18 +1,18 @@
 """One voice as it lies on disk.
 
-In: a folder that an operator or an upload made. Out: a :class:`VoiceFolder`, which says why when the voice
-cannot be used; its reference, for an engine. Does not know: which other voices there are, engines.
+In: a folder that an operator or an upload wrote. Out: a :class:`VoiceFolder`, which says why when the voice
+cannot be used; its reference, for an engine. Does not know: other voices, engines.
 
-A manifest is believed in nothing but words: the clip it names must be a plain file that really lies in the
-folder, and it is read within the bounds of :mod:`makima_tts.audio`.
+Manifests are not trusted: the clip that one names must be a plain file inside the folder, and it is read
+within the bounds of :mod:`makima_tts.audio`.
 """
 
 from dataclasses import dataclass, field, replace
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from pydantic import AliasChoices, BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from makima_tts.audio import check_header, read_clip, read_clip_as_it_is
 from makima_tts.errors import InvalidClip, VoiceNotFound
@@ -34,16 +34,10 @@ _NO_TRANSCRIPT = (
     "Cloning in mode icl needs a transcript: put what is said in the clip into {transcript}, or set mode to "
     "xvector in {manifest}."
 )
+_TRANSCRIPT_JSON: TypeAdapter[str | dict[str, Any]] = TypeAdapter(str | dict[str, Any])
 
-# Modification time, size and inode of everything that was read, or None for what is not there.
+# Modification time, size and inode of every file that was read; None for a missing file.
 Revision = tuple[tuple[int, int, int] | None, ...]
-
-
-class _TranscriptObject(BaseModel):
-    text: str = Field(validation_alias=AliasChoices("text", "transcript"))
-
-
-_TRANSCRIPT_JSON: TypeAdapter[str | _TranscriptObject] = TypeAdapter(str | _TranscriptObject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +58,16 @@ class VoiceFolder:
         return (self.manifest.name if self.manifest else "") or self.id
 
     def is_current(self) -> bool:
-        """Whether nothing of it has changed on disk since it was read."""
-        return stamp(self.watched) == self.revision
+        """Whether none of its files has changed on disk since it was read."""
+        return revision_of(self.watched) == self.revision
 
 
-def stamp(paths: tuple[Path, ...]) -> Revision:
-    """What tells one state of these files from another, without reading them."""
-    return tuple(_stamp(path) for path in paths)
+def revision_of(paths: tuple[Path, ...]) -> Revision:
+    """Differs whenever one of these files has changed; does not read them."""
+    return tuple(_stat(path) for path in paths)
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+def _stat(path: Path) -> tuple[int, int, int] | None:
     try:
         status = path.stat()
     except OSError:
@@ -82,51 +76,40 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def read_folder(path: Path, *, shipped: bool, described_by: Manifest | None = None) -> VoiceFolder:
-    """Never raises: what is wrong with a folder is its ``reason``.
+    """Never raises: ``reason`` says what is wrong with a folder.
 
     ``described_by`` stands in for a manifest of its own.
     """
     watched = (path, *(path / name for name in (*_MANIFESTS, *_TRANSCRIPTS)))
-    # Stamped before it is read: what changes in between is read again.
-    revision = stamp(watched)
-    stand_in = voice_id_of(path.name) or "voice"
-    unread = VoiceFolder(path, stand_in, shipped, None, None, None, watched, revision)
+    # Taken before the files are read, so that a change in between is noticed.
+    revision = revision_of(watched)
+    folder_id = voice_id_of(path.name) or "voice"
+    folder = VoiceFolder(path, folder_id, shipped, None, None, None, watched, revision)
     try:
         manifest = _read_manifest(path) or described_by
         if manifest is None:
             raise VoiceNotFound(f"{MANIFEST} is missing.")
-    except VoiceNotFound as fault:
-        return replace(unread, reason=fault.message)
-    clip = path / manifest.reference_audio
-    folder = replace(
-        unread,
-        id=manifest.id,
-        manifest=manifest,
-        watched=(*watched, clip),
-        revision=(*revision, _stamp(clip)),
-    )
-    return _examined(folder)
-
-
-def _examined(folder: VoiceFolder) -> VoiceFolder:
-    try:
-        folder = replace(folder, transcript=_read_transcript(folder))
+        clip = path / manifest.reference_audio
+        watched, revision = (*watched, clip), (*revision, _stat(clip))
+        folder = replace(folder, id=manifest.id, manifest=manifest, watched=watched, revision=revision)
+        folder = replace(folder, transcript=_read_transcript(path, manifest))
         with open_clip(folder) as file:
             check_header(file)
-        _check_mode(folder)
+        if manifest.mode == "icl" and not folder.transcript:
+            raise VoiceNotFound(_NO_TRANSCRIPT.format(transcript=TRANSCRIPT, manifest=MANIFEST))
     except (VoiceNotFound, InvalidClip) as fault:
         return replace(folder, reason=fault.message)
     return folder
 
 
 def open_clip(folder: VoiceFolder) -> BufferedReader:
-    """Raises VoiceNotFound when the clip is missing, no plain file, or not in the folder."""
+    """Raises VoiceNotFound when the clip is missing, not a plain file, or outside the folder."""
     manifest = manifest_of(folder)
     try:
         clip = (folder.path / manifest.reference_audio).resolve(strict=True)
         if not clip.is_relative_to(folder.path.resolve()):
             raise VoiceNotFound("reference_audio leads out of the voice's folder; put the clip itself there.")
-        # A pipe would wait for its writer for ever.
+        # Opening a pipe would block until a process writes to it.
         if not clip.is_file():
             raise VoiceNotFound("reference_audio is not a file.")
         return clip.open("rb")
@@ -140,7 +123,7 @@ def open_clip(folder: VoiceFolder) -> BufferedReader:
 def read_reference(folder: VoiceFolder, file: BinaryIO, *, as_it_is: bool = False) -> VoiceReference:
     """What an engine encodes, from the folder's open clip. Raises InvalidClip. Blocks.
 
-    ``as_it_is``: nothing about the clip is mended.
+    ``as_it_is``: the clip is not mended.
     """
     manifest = manifest_of(folder)
     clip = read_clip_as_it_is(file) if as_it_is else read_clip(file)[0]
@@ -160,11 +143,6 @@ def manifest_of(folder: VoiceFolder) -> Manifest:
     return folder.manifest
 
 
-def _check_mode(folder: VoiceFolder) -> None:
-    if manifest_of(folder).mode == "icl" and not folder.transcript:
-        raise VoiceNotFound(_NO_TRANSCRIPT.format(transcript=TRANSCRIPT, manifest=MANIFEST))
-
-
 def _read_manifest(path: Path) -> Manifest | None:
     for name in _MANIFESTS:
         if (text := _read_text(path / name)) is None:
@@ -176,23 +154,26 @@ def _read_manifest(path: Path) -> Manifest | None:
     return None
 
 
-def _read_transcript(folder: VoiceFolder) -> str | None:
-    """A file of its own wins over the manifest: it is what an operator drops in."""
-    text = manifest_of(folder).transcript
+def _read_transcript(path: Path, manifest: Manifest) -> str | None:
+    """Its own file wins over the manifest, since an operator adds that file by hand."""
+    text = manifest.transcript
     for name in reversed(_TRANSCRIPTS):
-        if (found := _read_text(folder.path / name)) is not None:
+        if (found := _read_text(path / name)) is not None:
             text = clean(_transcript_in_json(found) if name.endswith(".json") else found)
     if text and len(text) > MAX_TRANSCRIPT_CHARS:
         raise VoiceNotFound(f"The transcript is longer than {MAX_TRANSCRIPT_CHARS} characters.")
     return text or None
 
 
-def _transcript_in_json(text: str) -> str:
+def _transcript_in_json(content: str) -> str:
     try:
-        found = _TRANSCRIPT_JSON.validate_json(text)
+        found = _TRANSCRIPT_JSON.validate_json(content)
     except ValidationError:
-        raise VoiceNotFound('transcript.json holds neither a text nor {"text": …}.') from None
-    return found if isinstance(found, str) else found.text
+        found = {}
+    text = found.get("text", found.get("transcript")) if isinstance(found, dict) else found
+    if not isinstance(text, str):
+        raise VoiceNotFound('transcript.json holds neither a text nor {"text": …}.')
+    return text
 
 
 def _read_text(path: Path) -> str | None:

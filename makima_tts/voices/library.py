@@ -1,11 +1,11 @@
-"""Which voices there are: those that ship with the package, and the operator's, which win over them.
+"""The voices on disk: those that ship with the package, and the operator's, which override them.
 
 In: two folders of voice folders, and changes to the operator's. Out: :class:`VoiceFolder` by id. Does not
 know: engines, prompts, clients.
 
-Lookups go through an index; no path is made of an id that a client sent. A new voice is written to a hidden
-folder, synced and renamed, a deleted one renamed and then removed, so that a voice is there as a whole or
-not at all. Everything here blocks and may be called from any thread.
+Lookups go through an index; no path is built from an id that a client sent. A new voice is written to a
+hidden folder, synced and renamed; a deleted one is renamed, then removed. So a voice is complete or absent.
+Everything here blocks and may be called from any thread.
 """
 
 import os
@@ -13,7 +13,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain, count
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from makima_tts.audio import Clip, write_clip
 from makima_tts.errors import Conflict, Forbidden, TtsUnavailable, VoiceNotFound
-from makima_tts.voices.folders import MANIFEST, TRANSCRIPT, Revision, VoiceFolder, read_folder, stamp
+from makima_tts.voices.folders import MANIFEST, TRANSCRIPT, Revision, VoiceFolder, read_folder, revision_of
 from makima_tts.voices.manifest import Manifest, is_voice_id
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -33,7 +33,7 @@ _DELETED = ".deleted-"
 
 
 class VoiceLibrary:
-    """``voices_dir`` may be missing: the first voice that is added makes it."""
+    """``voices_dir`` may be missing: adding the first voice creates it."""
 
     def __init__(
         self,
@@ -50,12 +50,12 @@ class VoiceLibrary:
         self._lock = threading.RLock()
         self._known: dict[Path, VoiceFolder] = {}
         self._index: dict[str, VoiceFolder] = {}
-        self._roots = stamp(())
+        self._roots = revision_of(())
         self._scanned_s = 0.0
         self._incoming: set[Path] = set()
 
     def voices(self) -> list[VoiceFolder]:
-        """All of them as they are on disk now, by id; broken ones too."""
+        """All voices as they are on disk now, sorted by id; unusable ones too."""
         with self._lock:
             self._scan()
             return [self._index[voice_id] for voice_id in sorted(self._index)]
@@ -63,8 +63,7 @@ class VoiceLibrary:
     def find(self, voice_id: str) -> VoiceFolder | None:
         """As it is on disk now. None for an unknown or malformed id.
 
-        A manifest that takes on an id which no voice had is noticed within ``RESCAN_S``: until then, who
-        asks for what is not there makes nobody read every folder again.
+        A new id in an edited manifest is noticed within ``RESCAN_S``: not every unknown id may cause a scan.
         """
         if not is_voice_id(voice_id):
             return None
@@ -76,7 +75,7 @@ class VoiceLibrary:
             return self._index.get(voice_id)
 
     def require_room(self, voice_id: str) -> VoiceFolder | None:
-        """The shipped voice that a new one of this id would give a clip to, if any. Raises Conflict."""
+        """The shipped voice to which a new one of this id would add a clip, if any. Raises Conflict."""
         with self._lock:
             voice = self.find(voice_id)
             if voice is not None and not (voice.shipped and voice.reason):
@@ -100,47 +99,47 @@ class VoiceLibrary:
 
     def remove(self, voice_id: str) -> None:
         """Raises VoiceNotFound, Forbidden for what ships, TtsUnavailable when it cannot be written."""
-        doomed = self._voices_dir / f"{_DELETED}{secrets.token_hex(8)}"
+        deleted = self._voices_dir / f"{_DELETED}{secrets.token_hex(8)}"
         with _writing(), self._lock:
             voice = self.find(voice_id)
             if voice is None:
                 raise VoiceNotFound("There is no such voice; GET /api/v1/voices lists those there are.")
             if voice.shipped:
                 raise Forbidden("This voice comes with the service and cannot be deleted.")
-            voice.path.rename(doomed)
+            voice.path.rename(deleted)
             _sync(self._voices_dir)
             self._scan()
-        _discard(doomed)
+        _discard(deleted)
 
     def sweep(self) -> None:
-        """Remove what a process that died left half written or half deleted."""
+        """Remove the half written and half deleted folders of a process that died."""
         for prefix in (_INCOMING, _DELETED):
             for leftover in self._voices_dir.glob(f"{prefix}*"):
                 if leftover not in self._incoming:
                     _discard(leftover)
 
     def _current(self, voice_id: str) -> VoiceFolder | None:
-        """If nothing has changed. Without the lock: who asks for a known voice waits for no scan."""
+        """The indexed voice if nothing has changed. Takes no lock, so that a scan does not delay it."""
         voice = self._index.get(voice_id)
-        unchanged = voice is not None and voice.is_current() and self._roots == self._root_stamps()
+        unchanged = voice is not None and voice.is_current() and self._roots == self._root_revision()
         return voice if unchanged else None
 
     def _is_outdated(self, voice_id: str) -> bool:
         if voice_id in self._index:
             return self._current(voice_id) is None
-        return self._roots != self._root_stamps() or self._clock() - self._scanned_s >= RESCAN_S
+        return self._roots != self._root_revision() or self._clock() - self._scanned_s >= RESCAN_S
 
     def _scan(self) -> None:
-        roots = self._root_stamps()
+        roots = self._root_revision()
         shipped = [self._read(path, shipped=True) for path in _folders(self._shipped_dir)]
-        # In a checkout the operator's folder is, by default, the one that the shipped voices lie in.
-        places = {voice.path.resolve() for voice in shipped}
-        # A clip and its transcript under a shipped voice's name are enough: what it is has been said.
+        # In a checkout the shipped voices lie in the default voices_dir.
+        shipped_paths = {voice.path.resolve() for voice in shipped}
+        # A folder named after a shipped voice needs only a clip and its transcript.
         manifests = {voice.path.name: _without_clip(voice.manifest) for voice in shipped if voice.manifest}
         own = [
             self._read(path, shipped=False, described_by=manifests.get(path.name))
             for path in _folders(self._voices_dir)
-            if path.resolve() not in places
+            if path.resolve() not in shipped_paths
         ]
         self._known = {voice.path: voice for voice in (*shipped, *own)}
         self._index = {**_by_id(shipped), **_by_id(own)}
@@ -153,11 +152,11 @@ class VoiceLibrary:
             return known
         return read_folder(path, shipped=shipped, described_by=described_by)
 
-    def _root_stamps(self) -> Revision:
-        return stamp((self._shipped_dir, self._voices_dir))
+    def _root_revision(self) -> Revision:
+        return revision_of((self._shipped_dir, self._voices_dir))
 
     def _free_path(self, voice_id: str) -> Path:
-        """Named after the voice, for people; what counts is the id in the manifest."""
+        """A readable name that is free; the id in the manifest is what counts."""
         names = chain([voice_id], (f"{voice_id}-{number}" for number in count(2)))
         return next(path for name in names if not os.path.lexists(path := self._voices_dir / name))
 
@@ -174,7 +173,7 @@ class VoiceLibrary:
 
 
 def _folders(root: Path) -> list[Path]:
-    """Of voices: what begins with a dot is not one (yet, or any more)."""
+    """Voice folders; a name with a dot in front is being added or deleted."""
     try:
         return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     except OSError:
@@ -182,29 +181,19 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _without_clip(manifest: Manifest) -> Manifest:
-    """What a manifest says of a voice, and not of one recording."""
+    """The manifest without what describes one recording."""
     return manifest.model_copy(update=dict.fromkeys(("transcript", "consent", "notes", "sample_rate")))
 
 
 def _by_id(voices: Iterable[VoiceFolder]) -> dict[str, VoiceFolder]:
-    """Of folders with one id the first by name has it; the others are listed under ids near it."""
+    """If several folders have one id, the first by name keeps it; the others are listed under similar ids."""
     index: dict[str, VoiceFolder] = {}
-    others = []
-    for voice in sorted(voices, key=lambda voice: (voice.manifest is None, voice.path.name)):
-        if voice.id in index:
-            others.append(voice)
-        else:
-            index[voice.id] = voice
-    for voice in others:
+    ordered = sorted(voices, key=lambda voice: (voice.manifest is None, voice.path.name))
+    for voice in [voice for voice in ordered if index.setdefault(voice.id, voice) is not voice]:
         reason = voice.reason or f"Another folder has the id {voice.id}; give this one an id of its own."
-        free = _free_id(voice.id, index)
-        index[free] = replace(voice, id=free, reason=reason)
+        free_id = next(name for number in count(2) if (name := f"{voice.id[:56]}-{number}") not in index)
+        index[free_id] = replace(voice, id=free_id, reason=reason)
     return index
-
-
-def _free_id(voice_id: str, taken: Container[str]) -> str:
-    names = (f"{voice_id[:56]}-{number}" for number in count(2))
-    return next(name for name in names if name not in taken)
 
 
 @contextmanager
@@ -219,7 +208,7 @@ def _writing() -> Iterator[None]:
 
 
 def _write_voice(folder: Path, manifest: Manifest, clip: Clip, transcript: str | None) -> None:
-    """Everything is on the disk, not only on its way there, when this returns."""
+    """Syncs every file to the disk before it returns."""
     _write(folder / MANIFEST, manifest.model_dump_json(indent=2, exclude_defaults=True))
     if transcript is not None:
         _write(folder / TRANSCRIPT, transcript)
@@ -246,7 +235,7 @@ def _sync(folder: Path) -> None:
 
 
 def _discard(path: Path) -> None:
-    """Nothing is lost when this fails: the next sweep tries again."""
+    """May fail silently: the next sweep tries again."""
     if path.is_symlink():
         path.unlink()
     else:

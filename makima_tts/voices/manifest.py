@@ -1,12 +1,13 @@
-"""What a voice's folder says about it, and the ids that voices go by.
+"""The description of a voice: its manifest, its id, and the form in which a client uploads it.
 
-In: JSON that an operator wrote, fields that a client sent, names. Out: a :class:`Manifest`, ids, or
-InvalidMessage in words that the writer understands. Does not know: folders, clips, engines.
+In: JSON that an operator wrote, fields that a client sent. Out: a :class:`Manifest`, ids, or InvalidMessage.
+Does not know: folders, what clips hold, engines, HTTP.
 """
 
 import re
 import unicodedata
-from typing import Annotated, Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any, BinaryIO
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -19,12 +20,16 @@ MAX_ID_CHARS = 64
 MAX_NAME_CHARS = 64
 MAX_TRANSCRIPT_CHARS = 2000
 MAX_NOTE_CHARS = 500
+CLIP = "reference.wav"  # the name that an uploaded clip gets
+
+# What stays of the description of a shipped voice without a clip when an upload adds one.
+_DESCRIBED = ("name", "description", "language", "accent")
 
 _ID = re.compile(rf"[a-z0-9][a-z0-9_-]{{0,{MAX_ID_CHARS - 1}}}")
 
 
 def is_voice_id(text: str) -> bool:
-    """Whether ``text`` may be a voice's id at all."""
+    """Whether ``text`` has the form of a voice's id."""
     return _ID.fullmatch(text) is not None
 
 
@@ -87,18 +92,48 @@ class Manifest(BaseModel):
         return {name: value for name, value in fields.items() if value not in (None, "")}
 
 
-def manifest_from(fields: dict[str, object]) -> Manifest:
-    """Raises InvalidMessage."""
-    try:
-        return Manifest.model_validate(fields)
-    except ValidationError as error:
-        raise InvalidMessage(first_fault(error)) from None
-
-
 def first_fault(error: ValidationError) -> str:
-    """pydantic's first complaint without what was written: ``language: one of Chinese, English …``."""
+    """pydantic's first error without the input: ``language: one of Chinese, English …``."""
     fault = error.errors(include_input=False, include_url=False)[0]
-    field = ".".join(str(part) for part in fault["loc"]) or "all of it"
+    name = ".".join(map(str, fault["loc"])) or "all of it"
     if fault["type"] == "missing":
-        return f"{field} is missing."
-    return f"{field}: {fault['msg'].removeprefix('Value error, must be ').removeprefix('Value error, ')}."
+        return f"{name} is missing."
+    return f"{name}: {fault['msg'].removeprefix('Value error, must be ').removeprefix('Value error, ')}."
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceUpload:
+    """``audio`` is open, seekable and unchecked. A field that is None or "" was not sent.
+
+    ``mode`` is "icl", which needs the transcript, or "xvector".
+    """
+
+    audio: BinaryIO = field(repr=False)
+    name: str
+    transcript: str | None = field(default=None, repr=False)
+    language: str | None = None
+    description: str | None = None
+    mode: str | None = None
+    consent: str | None = field(default=None, repr=False)
+
+    def voice_id(self) -> str:
+        """The name in small Latin letters, digits and hyphens. Raises InvalidMessage if nothing is left."""
+        if voice_id := voice_id_of(self.name):
+            return voice_id
+        raise InvalidMessage("name: must hold a Latin letter or a digit, of which the voice's id is made.")
+
+    def manifest(self, described: Manifest | None) -> Manifest:
+        """``described``: the shipped voice to which this adds a clip. Raises InvalidMessage."""
+        described_fields = described.model_dump(include=set(_DESCRIBED)) if described else {}
+        names = ("name", "description", "language", "transcript", "mode", "consent")
+        sent_fields = {name: value for name in names if (value := getattr(self, name))}
+        own_fields = {"id": self.voice_id(), "reference_audio": CLIP, "format": "wav"}
+        try:
+            manifest = Manifest.model_validate({**described_fields, **sent_fields, **own_fields})
+        except ValidationError as error:
+            raise InvalidMessage(first_fault(error)) from None
+        if manifest.mode == "icl" and not manifest.transcript:
+            raise InvalidMessage(
+                "transcript: is needed in mode icl. Send what is said in the clip, or the mode xvector."
+            )
+        return manifest

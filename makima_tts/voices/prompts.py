@@ -1,59 +1,208 @@
-"""Encoded voices on disk, so that a restart encodes nothing.
+"""Encoded voices: an LRU cache in memory, files on disk, one encoding for concurrent requests.
 
-In: prompts and their keys. Out: the same, as long as the files are whole. Does not know: voices' ids, when
-anything is encoded.
+In: keys, and a coroutine that encodes what is missing. Out: prompts. Does not know: engines, what a key
+stands for, the time (a clock is passed in).
 
-A key is a digest over everything that a prompt depends on, so nothing here ever goes out of date. The
-folder may be deleted at any time, and may be impossible to write: then prompts are kept in memory only.
+The key of a file is a digest over everything that a prompt depends on, so a file never goes stale. The cache
+folder may be deleted at any time, and may be read-only: then prompts are kept in memory only.
 """
 
+import asyncio
 import hashlib
 import os
 import secrets
 import threading
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from io import BufferedIOBase
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import structlog
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from makima_tts.errors import TtsUnavailable
+from makima_tts.metrics import Metrics
 from makima_tts.speech import VoicePrompt
 
 MAX_BYTES = 2 * 1024**3
 
+Key = tuple[str, Hashable]
+Reason = Literal["count", "bytes", "ttl", "deleted"]
+
 _SUFFIX = ".safetensors"
 _FINGERPRINT = "fingerprint"
-# The last two for numbers that numpy has no type for: bfloat16, 8 bits and fewer.
+# The last two are raised for types that numpy does not have: bfloat16, 8 bits and fewer.
 _UNREADABLE = (OSError, SafetensorError, KeyError, TypeError, AttributeError)
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class CacheBounds:
+    """A prompt that was not used for ``ttl_s`` is evicted."""
+
+    max_count: int
+    max_bytes: int
+    ttl_s: float
+
+
+class PromptLru:
+    """Bounded by count, bytes and time since the last use; pure. ``on_evicted`` gets the reason each time.
+
+    Prompts grow while engines use them, so bytes are counted again at every use. A caller that holds a prompt
+    keeps it after its eviction.
+    """
+
+    def __init__(self, bounds: CacheBounds, on_evicted: Callable[[Reason], object]) -> None:
+        self._bounds = bounds
+        self._on_evicted = on_evicted
+        # Prompt and time of last use, least recently used first.
+        self._entries: OrderedDict[Key, tuple[VoicePrompt, float]] = OrderedDict()
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(prompt.size_bytes for prompt, _ in self._entries.values())
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: Key, now_s: float) -> VoicePrompt | None:
+        """Counts as a use."""
+        self._expire(now_s)
+        if key not in self._entries:
+            return None
+        prompt, _ = self._entries.pop(key)
+        self._append(key, prompt, now_s)
+        return prompt
+
+    def put(self, key: Key, prompt: VoicePrompt, now_s: float) -> None:
+        """Counts as a use. A prompt larger than the whole cache is not kept, and evicts no others."""
+        self._expire(now_s)
+        self._entries.pop(key, None)
+        if prompt.size_bytes > self._bounds.max_bytes:
+            self._on_evicted("bytes")
+        else:
+            self._append(key, prompt, now_s)
+
+    def discard(self, voice_id: str) -> None:
+        """Every prompt of this voice."""
+        for key in [key for key in self._entries if key[0] == voice_id]:
+            del self._entries[key]
+            self._on_evicted("deleted")
+
+    def _append(self, key: Key, prompt: VoicePrompt, now_s: float) -> None:
+        self._entries[key] = prompt, now_s
+        while len(self._entries) > self._bounds.max_count:
+            self._evict_oldest("count")
+        while self.size_bytes > self._bounds.max_bytes:
+            self._evict_oldest("bytes")
+
+    def _expire(self, now_s: float) -> None:
+        while self._entries and now_s - next(iter(self._entries.values()))[1] >= self._bounds.ttl_s:
+            self._evict_oldest("ttl")
+
+    def _evict_oldest(self, reason: Reason) -> None:
+        self._entries.popitem(last=False)
+        self._on_evicted(reason)
+
+
+class PromptCache:
+    """A :class:`PromptLru` that joins concurrent requests for one key. Event loop only."""
+
+    def __init__(self, bounds: CacheBounds, metrics: Metrics, clock: Callable[[], float]) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        evictions = metrics.voice_cache_evictions
+        self._lru = PromptLru(bounds, lambda reason: evictions.labels(reason=reason).inc())
+        self._encoding: dict[Key, asyncio.Task[VoicePrompt]] = {}
+        # Keys in ``_encoding`` of voices that were deleted since: their prompts are not kept.
+        self._deleted: set[Key] = set()
+
+    async def get(self, key: Key, encode: Callable[[], Awaitable[VoicePrompt]]) -> VoicePrompt:
+        """From memory, or encoded once for all concurrent callers; a cancelled caller does not stop it.
+
+        Raises, in every caller, what ``encode`` raises; a failure is not kept.
+        """
+        cached = self._lru.get(key, self._clock())
+        task = self._encoding.get(key)
+        result = "hit" if cached else "joined" if task else "miss"
+        self._metrics.voice_cache.labels(result=result).inc()
+        self._measure()
+        return cached or await _result_of(task or self._start(key, encode))
+
+    def discard(self, voice_id: str) -> None:
+        """Drop the prompts of a deleted voice, also those still being encoded."""
+        self._deleted.update(key for key in self._encoding if key[0] == voice_id)
+        self._lru.discard(voice_id)
+        self._measure()
+
+    async def close(self) -> None:
+        """Cancel the running encodings; their callers get TtsUnavailable."""
+        tasks = list(self._encoding.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start(self, key: Key, encode: Callable[[], Awaitable[VoicePrompt]]) -> asyncio.Task[VoicePrompt]:
+        task = self._encoding[key] = asyncio.create_task(self._encode(key, encode))
+        task.add_done_callback(partial(self._forget, key))
+        return task
+
+    async def _encode(self, key: Key, encode: Callable[[], Awaitable[VoicePrompt]]) -> VoicePrompt:
+        prompt = await encode()
+        if key not in self._deleted:
+            self._lru.put(key, prompt, self._clock())
+            self._measure()
+        return prompt
+
+    def _forget(self, key: Key, task: asyncio.Task[VoicePrompt]) -> None:
+        del self._encoding[key]
+        self._deleted.discard(key)
+        if not task.cancelled():
+            task.exception()  # retrieved, else asyncio logs a failure whose callers were all cancelled
+
+    def _measure(self) -> None:
+        self._metrics.voice_cache_bytes.set(self._lru.size_bytes)
+
+
+async def _result_of(task: asyncio.Task[VoicePrompt]) -> VoicePrompt:
+    """Shielded: cancelling one caller does not cancel the encoding for the others."""
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if task.cancelled():
+            raise TtsUnavailable("The service is shutting down.") from None
+        raise
+
+
 def prompt_key(clip: BufferedIOBase, *dependencies: str | None) -> str:
-    """sha256 over the clip's bytes and whatever else the prompt depends on. Leaves ``clip`` at its start."""
+    """sha256 over the clip's bytes and all else that the prompt depends on. Leaves ``clip`` at its start."""
     digest = hashlib.sha256(hashlib.file_digest(clip, "sha256").digest())
     clip.seek(0)
-    for part in dependencies:
-        # With its length, so that no two lists of parts run together into one.
-        encoded = b"-" if part is None else b"+" + part.encode()
+    for dependency in dependencies:
+        # Each with its length: otherwise two different lists could concatenate to the same bytes.
+        encoded = b"-" if dependency is None else b"+" + dependency.encode()
         digest.update(len(encoded).to_bytes(8) + encoded)
     return digest.hexdigest()
 
 
 class PromptStore:
-    """Blocks; may be called from any thread. ``max_bytes``: of files; the longest unused go first."""
+    """Prompts on disk, at most ``max_bytes``: the least recently used go. Blocks; any thread may call it."""
 
     def __init__(self, cache_dir: Path, *, max_bytes: int = MAX_BYTES) -> None:
         self._folder = cache_dir / "voices"
         self._max_bytes = max_bytes
         self._warned = False
-        # One writes at a time, so that what is unfinished while nobody writes is a leftover.
-        self._writing = threading.Lock()
+        # One writer at a time: an unfinished file that exists while this lock is free is a leftover.
+        self._write_lock = threading.Lock()
 
     def load(self, key: str, fingerprint: str) -> VoicePrompt | None:
-        """None when there is none, or none that can be read: then it is encoded anew and overwritten."""
+        """None if it is missing or unreadable: then the voice is encoded again and the file overwritten."""
         path = self._path(key)
         try:
             prompt = _read(path)
@@ -67,9 +216,9 @@ class PromptStore:
         return prompt if prompt.fingerprint == fingerprint else None
 
     def save(self, key: str, prompt: VoicePrompt) -> None:
-        """Whole or not at all. A folder that cannot be written is said once, and is no failure."""
+        """Atomic. A folder that cannot be written is logged once, and is not an error."""
         try:
-            with self._writing:
+            with self._write_lock:
                 self._write(key, prompt)
                 self._prune()
         except OSError as error:
@@ -78,12 +227,12 @@ class PromptStore:
             self._warned = True
 
     def discard(self, key: str) -> None:
-        with self._writing, suppress(OSError):
+        with self._write_lock, suppress(OSError):
             self._path(key).unlink()
 
     def sweep(self) -> None:
-        """Remove what a process that died left half written."""
-        with self._writing:
+        """Remove the unfinished files of a process that died."""
+        with self._write_lock:
             for leftover in self._folder.glob(".*"):
                 with suppress(OSError):
                     leftover.unlink()

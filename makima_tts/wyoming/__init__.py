@@ -1,7 +1,7 @@
-"""A bridge to Home Assistant: the tts part of the Wyoming protocol, spoken for a service of ours.
+"""A bridge to Home Assistant: the tts part of the Wyoming protocol.
 
-In: an address to listen on, the address of the service's WebSocket. Out: nothing but what its clients hear.
-Does not know: how anything is spoken; it is a client of the service like any other.
+In: an address to listen on, the address of the service's WebSocket. Out: audio and voices, for Wyoming
+clients. Does not know: how speech is generated; it is a client of the service like any other.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ from makima_tts.wyoming.peer import EventReader, Peer
 async def serve(uri: str, service_url: str, on_listening: Callable[[str, str], None]) -> None:
     """Bridges until it is cancelled. ``service_url`` is the address of the service's WebSocket.
 
-    Raises InvalidMessage for an address that is none, TtsUnavailable for one that cannot be had.
+    Raises InvalidMessage for a malformed address, TtsUnavailable if it cannot be listened on.
     """
     peers: set[asyncio.Task[None]] = set()
 
-    # Not itself the task of a connection: those, asyncio complains of when they are cancelled.
-    def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    # Tasks of our own: asyncio logs an error when a connection's own task is cancelled.
+    def on_connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = asyncio.create_task(Peer(reader, writer, service_url).serve())
         peers.add(peer)
         peer.add_done_callback(peers.discard)
@@ -30,7 +30,7 @@ async def serve(uri: str, service_url: str, on_listening: Callable[[str, str], N
     host, port = _address_of(uri)
     try:
         server = await loop.create_server(
-            lambda: asyncio.StreamReaderProtocol(EventReader(loop=loop), meet, loop=loop), host, port
+            lambda: asyncio.StreamReaderProtocol(EventReader(loop=loop), on_connected, loop=loop), host, port
         )
     except OSError as failure:
         raise TtsUnavailable(f"{uri} cannot be listened on: {failure.strerror}.") from None
@@ -43,7 +43,7 @@ async def serve(uri: str, service_url: str, on_listening: Callable[[str, str], N
 
 def _address_of(uri: str) -> tuple[str, int]:
     with suppress(ValueError):
-        where = urlsplit(uri)
-        if where.scheme == "tcp" and where.hostname and where.port is not None:
-            return where.hostname, where.port
+        address = urlsplit(uri)
+        if address.scheme == "tcp" and address.hostname and address.port is not None:
+            return address.hostname, address.port
     raise InvalidMessage("That is no address to listen on; try one such as tcp://127.0.0.1:10200.")

@@ -1,23 +1,26 @@
-"""One Wyoming client, and what it has spoken.
+"""One Wyoming client, and its session with the service.
 
 In: its events: Describe, Synthesize, and SynthesizeStart … SynthesizeStop. Out: Info, audio, errors. Does
 not know: other clients.
 
-It has a session of its own with the service, so that it waits for nobody; when it goes away the session ends,
-which frees its place. After an error the connection is closed: clients that know no error event would wait
-for ever.
+Each has a session of its own, so that none waits for another; the session ends with the client's connection.
+After an error the connection is closed: clients without support for the error event would wait for ever.
 """
 
 import asyncio
+import http.client
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
+from urllib.parse import urlsplit
 
+from pydantic import BaseModel, TypeAdapter
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.error import Error
 from wyoming.event import Event, Eventable, async_read_event, async_write_event
-from wyoming.info import Describe
+from wyoming.info import Attribution, Describe, Info, TtsProgram, TtsVoice
 from wyoming.tts import (
     Synthesize,
     SynthesizeChunk,
@@ -28,33 +31,31 @@ from wyoming.tts import (
     SynthesizeVoice,
 )
 
+from makima_tts import __version__
 from makima_tts.client import (
     ClientError,
     Reconnects,
     ServiceError,
+    ServiceUnreachable,
     SpeakOptions,
     SpeechClient,
 )
 from makima_tts.errors import InvalidMessage, ModelLoading, TtsUnavailable
-from makima_tts.protocol import AUTO, Start
-from makima_tts.wyoming.program import describe
+from makima_tts.protocol import AUTO, Ready, Start, language_tag
 
+_HTTP_TIMEOUT_S = 5.0
 _READY_TIMEOUT_S = 30.0
 _MAX_WAITING = 32
 _MAX_EVENT_BYTES = 256 * 1024
-# What the wyoming package, or its reader, raises for an event that is none.
-_NONSENSE = (ValueError, LookupError, TypeError, AttributeError, EOFError, asyncio.LimitOverrunError)
+# What the wyoming package, or its reader, raises for a malformed event.
+_MALFORMED = (ValueError, LookupError, TypeError, AttributeError, EOFError, asyncio.LimitOverrunError)
 
-_Asked = TypeVar("_Asked")
-
-
-class NotUnderstood(Exception):
-    """An event that cannot be meant; the message says what can."""
+_Parsed = TypeVar("_Parsed")
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """One text to speak, whole, or growing until its last part, which is None."""
+class _Request:
+    """One text to speak: whole, or in chunks that are still arriving."""
 
     text: str | AsyncIterator[str] = field(repr=False)
     voice: SynthesizeVoice | None
@@ -62,11 +63,11 @@ class _Wanted:
 
 
 class EventReader(asyncio.StreamReader):
-    """The wyoming package would wait for as many bytes as an event says that it has."""
+    """Bounds an event's payload; the wyoming package waits for any length that an event announces."""
 
     async def readexactly(self, n: int) -> bytes:
         if n > _MAX_EVENT_BYTES:
-            raise asyncio.LimitOverrunError("An event is larger than any that can be meant.", 0)
+            raise asyncio.LimitOverrunError("The event is too large.", 0)
         return await super().readexactly(n)
 
 
@@ -76,129 +77,162 @@ class Peer:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, service_url: str) -> None:
         self._reader, self._writer = reader, writer
         self._url = service_url
-        self._wanted: asyncio.Queue[_Wanted] = asyncio.Queue(_MAX_WAITING)
-        self._growing: asyncio.Queue[str | None] | None = None
+        self._requests: asyncio.Queue[_Request] = asyncio.Queue(_MAX_WAITING)
+        # The chunks of a streamed text that has not ended; None is its end.
+        self._chunks: asyncio.Queue[str | None] | None = None
 
     async def serve(self) -> None:
-        """Until it leaves, or there was an error."""
-        parts = [asyncio.create_task(part) for part in (self._listen(), self._speak())]
+        """Until the client disconnects, or an error."""
+        tasks = [asyncio.create_task(task) for task in (self._receive(), self._speak())]
         try:
-            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             with suppress(ConnectionError):
-                await self._explain(done.pop().exception())
+                await self._report(done.pop().exception())
         finally:
-            for part in parts:
-                part.cancel()
-            await asyncio.gather(*parts, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             self._writer.close()
 
-    async def _explain(self, failure: BaseException | None) -> None:
+    async def _report(self, failure: BaseException | None) -> None:
         match failure:
             case None | ConnectionError():
                 return
-            case ServiceError():
+            case ServiceError() | InvalidMessage():
                 await self._send(Error(failure.message, failure.code))
             case ClientError():
                 await self._send(Error(str(failure), TtsUnavailable.code))
             case TimeoutError():
                 await self._send(Error("The service is still loading; try again shortly.", ModelLoading.code))
-            case NotUnderstood():
-                await self._send(Error(str(failure), InvalidMessage.code))
             case _:
                 raise failure
 
     async def _send(self, event: Eventable) -> None:
         await async_write_event(event.event(), self._writer)
 
-    # What it says
-
-    async def _listen(self) -> None:
+    async def _receive(self) -> None:
         while (event := await self._next_event()) is not None:
-            await self._hear(event)
+            await self._on_event(event)
 
     async def _next_event(self) -> Event | None:
         try:
             return await async_read_event(self._reader)
-        except _NONSENSE:
-            raise NotUnderstood("That is no event of the Wyoming protocol.") from None
+        except _MALFORMED:
+            raise InvalidMessage("That is no event of the Wyoming protocol.") from None
 
-    async def _hear(self, event: Event) -> None:
+    async def _on_event(self, event: Event) -> None:
         if Describe.is_type(event.type):
             async with _session(self._url) as client:
-                await self._send(await describe(self._url, client.ready))
-        elif Synthesize.is_type(event.type) and self._growing is None:
-            # While a text grows, this event repeats it, for servers that take none that grows.
-            asked = _read(Synthesize.from_event, event)
-            await self._queue(_Wanted(_whole(asked.text), asked.voice), asked.text_format)
+                await self._send(await _describe(self._url, client.ready))
+        elif Synthesize.is_type(event.type) and self._chunks is None:
+            # During a streamed text this event repeats it, for servers without streaming.
+            whole = _parsed(Synthesize.from_event, event)
+            await self._enqueue(_Request(_valid(whole.text), whole.voice), whole.text_format)
         elif SynthesizeStart.is_type(event.type):
-            start = _read(SynthesizeStart.from_event, event)
-            self._growing = asyncio.Queue(_MAX_WAITING)
-            await self._queue(_Wanted(_parts_of(self._growing), start.voice, True), start.text_format)
-        elif SynthesizeChunk.is_type(event.type) and self._growing is not None:
-            await self._growing.put(_whole(_read(SynthesizeChunk.from_event, event).text))
-        elif SynthesizeStop.is_type(event.type) and self._growing is not None:
-            await self._growing.put(None)
-            self._growing = None
+            start = _parsed(SynthesizeStart.from_event, event)
+            self._chunks = asyncio.Queue(_MAX_WAITING)
+            await self._enqueue(_Request(_until_end(self._chunks), start.voice, True), start.text_format)
+        elif SynthesizeChunk.is_type(event.type) and self._chunks is not None:
+            await self._chunks.put(_valid(_parsed(SynthesizeChunk.from_event, event).text))
+        elif SynthesizeStop.is_type(event.type) and self._chunks is not None:
+            await self._chunks.put(None)
+            self._chunks = None
 
-    async def _queue(self, wanted: _Wanted, text_format: str | None) -> None:
+    async def _enqueue(self, request: _Request, text_format: str | None) -> None:
         if text_format == SynthesizeTextFormat.SSML:
-            raise NotUnderstood("SSML is not spoken here; send plain text.")
-        await self._wanted.put(wanted)
-
-    # What it hears
+            raise InvalidMessage("SSML is not spoken here; send plain text.")
+        await self._requests.put(request)
 
     async def _speak(self) -> None:
-        wanted = await self._wanted.get()
+        request = await self._requests.get()
         async with _session(self._url) as client:
             while True:
-                await self._speak_one(client, wanted)
-                wanted = await self._wanted.get()
+                await self._speak_one(client, request)
+                request = await self._requests.get()
 
-    async def _speak_one(self, client: SpeechClient, wanted: _Wanted) -> None:
+    async def _speak_one(self, client: SpeechClient, request: _Request) -> None:
         try:
-            speech = client.speak(wanted.text, **_options(wanted.voice))
+            speech = client.speak(request.text, **_options(request.voice))
         except ValueError:
-            raise NotUnderstood("The voice or language is none that this service knows.") from None
-        shape = (speech.audio_format.sample_rate_hz, speech.audio_format.bytes_per_sample, 1)
+            raise InvalidMessage("The voice or language is none that this service knows.") from None
+        pcm_format = (speech.audio_format.sample_rate_hz, speech.audio_format.bytes_per_sample, 1)
         chunk = await anext(speech, None)
-        await self._send(AudioStart(*shape))
+        await self._send(AudioStart(*pcm_format))
         while chunk is not None:
-            await self._send(AudioChunk(*shape, chunk.pcm))
+            await self._send(AudioChunk(*pcm_format, chunk.pcm))
             chunk = await anext(speech, None)
         await self._send(AudioStop())
-        if wanted.streams:
+        if request.streams:
             await self._send(SynthesizeStopped())
 
 
-def _read(parse: Callable[[Event], _Asked], event: Event) -> _Asked:
+def _parsed(parse: Callable[[Event], _Parsed], event: Event) -> _Parsed:
     try:
         return parse(event)
-    except _NONSENSE:
-        raise NotUnderstood("A field of that event is missing, or not what it should be.") from None
+    except _MALFORMED:
+        raise InvalidMessage("A field of that event is missing, or not what it should be.") from None
 
 
-def _whole(text: object) -> str:
-    """JSON may smuggle in halves of characters, which cannot be sent on."""
+def _valid(text: object) -> str:
+    """JSON may contain lone surrogates, which cannot be encoded."""
     try:
         return str(text).encode().decode()
     except UnicodeEncodeError:
-        raise NotUnderstood("The text holds half of a surrogate pair.") from None
+        raise InvalidMessage("The text holds half of a surrogate pair.") from None
 
 
-async def _parts_of(growing: "asyncio.Queue[str | None]") -> AsyncIterator[str]:
-    while (part := await growing.get()) is not None:
-        yield part
+async def _until_end(chunks: "asyncio.Queue[str | None]") -> AsyncIterator[str]:
+    while (chunk := await chunks.get()) is not None:
+        yield chunk
 
 
 def _options(voice: SynthesizeVoice | None) -> SpeakOptions:
     if voice is None:
         return {}
-    # A name says more than a language.
+    # A name is more specific than a language.
     return {"voice": voice.name} if voice.name else {"language": voice.language or AUTO}
 
 
 def _session(url: str) -> AbstractAsyncContextManager[SpeechClient]:
-    """Its loss is told; who asked decides whether to ask again."""
+    """Without reconnects: a lost session is reported, and the Wyoming client decides whether to try again."""
     return SpeechClient.connect(
         url, Start(language=AUTO), ready_timeout_s=_READY_TIMEOUT_S, reconnects=Reconnects(attempts=0)
     )
+
+
+class _Voice(BaseModel):
+    """Of ``GET /api/v1/voices``."""
+
+    id: str
+    name: str
+    available: bool
+
+
+_VOICES = TypeAdapter(list[_Voice])
+
+
+async def _describe(url: str, ready: Ready) -> Info:
+    """The service's voices and languages. Raises ServiceUnreachable."""
+    tags = [language_tag(name) for name in ready.capabilities.languages]
+    attribution = Attribution("makima-tts", "")
+    voices = [
+        TtsVoice(voice.id, attribution, True, voice.name, None, tags)
+        for voice in await asyncio.to_thread(_voices, url)
+        if voice.available
+    ]
+    description = f"Streaming speech by {ready.model}"
+    return Info(tts=[TtsProgram("makima-tts", attribution, True, description, __version__, voices, True)])
+
+
+def _voices(url: str) -> list[_Voice]:
+    address = urlsplit(url)
+    secure = address.scheme == "wss"
+    connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+    connection = connect(address.hostname or "", address.port, timeout=_HTTP_TIMEOUT_S)
+    try:
+        connection.request("GET", address.path.removesuffix("/speak") + "/voices")
+        return _VOICES.validate_python(json.loads(connection.getresponse().read())["voices"])
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as failure:
+        raise ServiceUnreachable("The service did not say which voices it has.") from failure
+    finally:
+        connection.close()

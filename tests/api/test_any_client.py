@@ -85,7 +85,7 @@ async def converse(service: RunningService, actions: list[tuple[dict[str, Any], 
         await client.send("start", contractId="c")
         for message, pause in actions:
             if message["type"] == "interrupt":
-                service.service.contracts.interrupt("c")
+                service.service.interrupt_contract("c")
             else:
                 await client.socket.send(json.dumps(message))
             if pause:

@@ -13,9 +13,9 @@ from weakref import ReferenceType, ref
 import httpx
 import pytest
 
-from makima_tts.api import spoken_utterance
 from makima_tts.audio import MEDIA_TYPES, OutputFormat, SpeechEncoder, open_encoder
 from makima_tts.engines import ScriptedEngine
+from makima_tts.speaking import stream as utterance_stream
 from tests.api.conftest import Run
 from tests.api.service import PATIENCE_S, RunningService
 from tests.transport.processes import ServerProcess, eventually
@@ -170,7 +170,7 @@ async def test_who_waits_for_events_is_told_that_the_connection_lives(run: Run, 
     encoded.set()
     async with run(ScriptedEngine(encode_gate=encoded)) as service, service.http() as http:
         await service.until_ready()
-        service.service.sign_of_life_s = 0.01
+        service.service.keep_alive_s = 0.01
         encoded.clear()
         async with http.stream("POST", URL, json=body) as answer:
             assert answer.status_code == 200
@@ -213,7 +213,7 @@ async def test_an_encoder_is_gone_with_its_listener(
         opened.append(ref(encoder))
         return encoder
 
-    monkeypatch.setattr(spoken_utterance, "open_encoder", noted)
+    monkeypatch.setattr(utterance_stream, "open_encoder", noted)
     body = {"input": "It {endless} goes on.", "response_format": "flac"}
     gc.collect()
     gc.disable()

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from makima_tts.api import pump
-from makima_tts.audio import Pcm, PcmEncoder
+from makima_tts.audio import Pcm, PcmEncoder, encoders
+from makima_tts.speaking import stream as utterance_stream
 from tests.api.conftest import Run
 from tests.api.service import RunningService
 from tests.audio.streams import decoded
@@ -95,7 +95,7 @@ async def test_others_are_not_kept_waiting_while_ffmpeg_is_loaded_and_stretches(
             on_the_loop.append(threading.current_thread() is threading.main_thread())
             return super().encode(pcm)
 
-    monkeypatch.setattr(pump, "PcmEncoder", Noted)
+    monkeypatch.setattr(encoders, "PcmEncoder", Noted)
     async with service.started(speed=speed) as client:
         await client.send("speak", text="A sentence.")
         await client.until("complete")
@@ -245,7 +245,7 @@ async def test_a_writer_who_pauses_makes_nobody_late(
         await client.send("ping")
         await client.until("pong")
         later = SimpleNamespace(monotonic=lambda: time.monotonic() + 60)
-        monkeypatch.setattr(pump, "time", later)  # the listener has run dry
+        monkeypatch.setattr(utterance_stream, "time", later)  # the listener has run dry
         await client.send("speak", utteranceId="a", text="And the rest of it.")
         await client.until("complete")
         assert service.service.metrics.underruns._value.get() == 0

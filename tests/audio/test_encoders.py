@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from makima_tts.audio import MEDIA_TYPES, OutputFormat, open_encoder, rate_of
-from makima_tts.audio.companding import G711Encoding, compand
+from makima_tts.audio.pcm import G711Encoding, compand
 from makima_tts.errors import InvalidMessage, SynthesisError
 from tests.audio.streams import ENGINE_RATE_HZ, FRAME_SAMPLES, Samples, decoded, encoded, frames_of
 

@@ -94,8 +94,8 @@ def test_precisions_are_compared_over_the_same_codes() -> None:
 def test_a_teacher_dictates() -> None:
     teacher = precision.Teacher(3, torch.tensor([2, 0]))
     logits = torch.tensor([[0.1, 0.9, 0.2, 5.0]]).expand(4, -1)
-    assert [teacher.first(logits).tolist() for _ in range(2)] == [[2] * 4, [0] * 4]
-    assert precision.Teacher(3).first(logits).tolist() == [1] * 4  # the fourth is no code
+    assert [teacher.sample_first(logits).tolist() for _ in range(2)] == [[2] * 4, [0] * 4]
+    assert precision.Teacher(3).sample_first(logits).tolist() == [1] * 4  # the fourth is no code
 
 
 def test_a_tenth_of_the_amplitude_is_twenty_decibels() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from makima_tts.client.heard import heard_of
+from makima_tts.client.speech import heard_of
 from makima_tts.protocol import Sentence
 
 TEXT = " One two three.  Four five six seven. Eight."

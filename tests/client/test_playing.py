@@ -19,7 +19,7 @@ STEP = 480
 async def until_waiting(player: Player, size_bytes: int) -> None:
     """The player has so much that the card may ask for."""
     async with asyncio.timeout(5):
-        while len(player._waiting) < size_bytes:  # noqa: ASYNC110
+        while len(player._buffered) < size_bytes:  # noqa: ASYNC110
             await asyncio.sleep(0)
 
 

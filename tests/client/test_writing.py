@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from makima_tts.client.writing import parts_of
+from makima_tts.client.writing import text_chunks
 
 ROOT = Path(__file__).parents[2]
 
 LEAVES_WHILE_A_TEXT_BLOCKS = """
 import asyncio, threading
-from makima_tts.client.writing import parts_of
+from makima_tts.client.writing import text_chunks
 
 async def main():
     loop, blocked = asyncio.get_running_loop(), asyncio.Event()
@@ -24,7 +24,7 @@ async def main():
         threading.Event().wait()
         yield ""
 
-    reading = asyncio.ensure_future(anext(parts_of(text(), 10)))
+    reading = asyncio.ensure_future(anext(text_chunks(text(), 10)))
     await blocked.wait()
 
 asyncio.run(main())
@@ -47,7 +47,7 @@ async def test_no_more_is_read_than_is_taken() -> None:
             read.append(number)
             yield str(number)
 
-    parts = parts_of(text(), 10)
+    parts = text_chunks(text(), 10)
     assert [await anext(parts) for _ in range(3)] == ["0", "1", "2"]
     assert read == [0, 1, 2]
 
@@ -56,4 +56,4 @@ async def test_it_is_read_beside_the_loop() -> None:
     def text() -> Iterator[str]:
         yield threading.current_thread().name
 
-    assert await anext(parts_of(text(), 99)) != threading.current_thread().name
+    assert await anext(text_chunks(text(), 99)) != threading.current_thread().name

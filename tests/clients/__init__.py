@@ -1,1 +1,1 @@
-"""Programs that people have speak through the service, unmodified, against a real server process."""
+"""Unmodified third-party clients against a real server process."""

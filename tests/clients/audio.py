@@ -1,7 +1,4 @@
-"""Audio as clients get it, decoded again, and what it should be.
-
-In: bytes in one of the service's formats. Out: float32 PCM and its rate. Does not know: who got them.
-"""
+"""Decodes audio of the service's formats to float32 PCM, and gives the expected durations."""
 
 import io
 
@@ -20,12 +17,12 @@ MEDIA = {
 TEXT = "The lamps are lit."
 # The scripted engine's 60 ms for each character, in whole frames of 80 ms.
 TEXT_MS = 1120
-# MP3 and AAC have no way to say, as a stream, that a block was not filled: 1152 and 1024 samples, and the
-# decoder's delay of one more.
+# As streams, MP3 and AAC cannot declare the padding of a block: 1152 and 1024 samples, and one more block of
+# decoder delay.
 BLOCKS_MS = {"mp3": 96, "aac": 86}
 
 Pcm = npt.NDArray[np.float32]
-# What has no header: FFmpeg's name of it, and its rate.
+# Formats without a header: FFmpeg's name and the sample rate.
 _RAW = {"pcm": ("s16le", 24_000), "mulaw": ("mulaw", 8_000), "alaw": ("alaw", 8_000)}
 
 

@@ -1,4 +1,4 @@
-"""The environment of the real clients, as the main one starts processes in it."""
+"""Starts processes in the environment of the third-party clients."""
 
 import json
 import os
@@ -24,7 +24,7 @@ RunClient = Callable[..., Seen]
 
 @pytest.fixture(scope="session")
 def service(scripted_service: ServerProcess) -> ServerProcess:
-    """It can speak: clients that ask before are told to wait, which is another matter."""
+    """A service that is ready; other tests cover requests before that."""
     return until_ready(scripted_service)
 
 
@@ -46,7 +46,7 @@ def required_or_skipped(remedy: str, lacking: str) -> None:
 
 @pytest.fixture(scope="session")
 def run_client() -> RunClient:
-    """Runs a module of this folder in the environment of pipecat and livekit; what it saw."""
+    """Runs a module of this folder in the environment of pipecat and livekit, and returns its output."""
     if not PYTHON.exists():
         required_or_skipped("make venv-real-clients", "pipecat and livekit are not installed")
 
@@ -58,7 +58,7 @@ def run_client() -> RunClient:
 
 
 def seen_by(command: list[str], folder: Path) -> Seen:
-    """What a process printed as JSON; it must end well."""
+    """The JSON output of a process; it must exit with 0."""
     ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert ran.returncode == 0, ran.stderr
     seen: Seen = json.loads(ran.stdout)

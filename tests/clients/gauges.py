@@ -1,7 +1,4 @@
-"""What a service says of itself, for whoever watches it from another process.
-
-In: an address. Out: gauges, now or once they are what they should be. Does not know: who speaks.
-"""
+"""Reads the gauges of a service from another process."""
 
 import asyncio
 import re
@@ -21,7 +18,7 @@ def gauge(host: str, name: str) -> float:
 
 
 def falls_silent(host: str) -> bool:
-    """Whether nothing is being spoken any more, in time."""
+    """Whether no utterance is active any more, within a time limit."""
     return eventually(lambda: gauge(host, "utterances_speaking") == 0, within_s=PATIENCE_S)
 
 

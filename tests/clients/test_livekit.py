@@ -1,4 +1,4 @@
-"""Livekit's own plugin for OpenAI, in both of its stream formats, and our plugin for livekit."""
+"""livekit's own OpenAI plugin, in both of its stream formats, and our plugin for livekit."""
 
 import pytest
 
@@ -9,8 +9,8 @@ pytestmark = pytest.mark.process
 
 # 60 ms for each character, in whole frames of 80 ms.
 TEXT_MS, GO_ON_MS, TWO_SENTENCES_MS = 1120, 400, 2320
-# Livekit marks the end of what it did not time itself with 10 ms of silence; its decoders, which resample,
-# keep a last fragment, and MP3 and AAC come in blocks of their own length.
+# livekit marks the end of audio that it did not time with 10 ms of silence; its decoders, which resample,
+# keep a last fragment, and MP3 and AAC have blocks of their own length.
 MARK_MS = 10
 DECODED_MS = 60
 
@@ -22,21 +22,21 @@ def seen(run_client: RunClient, service: ServerProcess) -> Seen:
 
 @pytest.mark.parametrize("form", ["audio", "sse"])
 @pytest.mark.parametrize("name", ["mp3", "opus", "aac", "flac", "wav", "pcm"])
-def test_livekits_openai_plugin_hears_every_format_in_full(seen: Seen, form: str, name: str) -> None:
+def test_livekits_openai_plugin_receives_every_format_in_full(seen: Seen, form: str, name: str) -> None:
     heard = seen[f"openai {form}"][name]
     assert heard["rate_hz"] == 24_000
     assert heard["audio_ms"] == pytest.approx(TEXT_MS, abs=DECODED_MS)
 
 
 @pytest.mark.parametrize("speaker", ["openai audio", "openai sse", "makima"])
-def test_who_closes_a_stream_frees_the_place_and_speaks_again(seen: Seen, speaker: str) -> None:
+def test_closing_a_stream_frees_the_slot_and_the_next_text_is_spoken(seen: Seen, speaker: str) -> None:
     closed = seen[f"{speaker} closed"]
     assert closed["speaking"] == 1
     assert closed["silenced"]
     assert closed["then"]["audio_ms"] == GO_ON_MS + MARK_MS
 
 
-def test_livekits_openai_plugin_is_told_of_an_unknown_voice(seen: Seen) -> None:
+def test_livekits_openai_plugin_reports_an_unknown_voice(seen: Seen) -> None:
     failure = seen["openai unknown voice"]
     assert (failure["kind"], failure["status"], failure["retryable"]) == ("APIStatusError", 404, False)
 
@@ -46,18 +46,18 @@ def test_our_plugin_speaks_a_whole_text(seen: Seen, speaking: str, rate_hz: int)
     assert seen[f"makima {speaking}"] == {"audio_ms": TEXT_MS + MARK_MS, "rate_hz": rate_hz}
 
 
-def test_a_turn_is_heard_while_it_is_written(seen: Seen) -> None:
+def test_a_turn_is_spoken_while_it_is_written(seen: Seen) -> None:
     assert seen["makima written"] == {"audio_ms": TWO_SENTENCES_MS, "rate_hz": 24_000, "final": True}
 
 
-def test_a_turn_that_is_interrupted_leaves_the_connection_for_the_next(seen: Seen) -> None:
+def test_an_interrupted_turn_keeps_the_connection_for_the_next_turn(seen: Seen) -> None:
     interrupted = seen["makima interrupted"]
     assert interrupted["silenced"]
     assert interrupted["then"]["audio_ms"] == GO_ON_MS
     assert (interrupted["connections"], interrupted["reused"]) == (1, True)
 
 
-def test_a_connection_is_made_before_the_first_turn(seen: Seen) -> None:
+def test_the_connection_is_opened_before_the_first_turn(seen: Seen) -> None:
     assert seen["makima prewarmed"] == {
         "heard": {"audio_ms": GO_ON_MS, "rate_hz": 24_000},
         "reused": [True],

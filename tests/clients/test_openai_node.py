@@ -1,4 +1,4 @@
-"""The openai package for Node, as it is, against a server process."""
+"""The unmodified openai package for Node against a server process."""
 
 import base64
 import shutil
@@ -37,7 +37,7 @@ def test_events_carry_the_same_audio(seen: Seen) -> None:
     assert audio == base64.b64decode(seen["formats"]["pcm"]["audio"])
 
 
-def test_a_voice_is_added_spoken_with_and_deleted(seen: Seen) -> None:
+def test_a_voice_is_added_used_and_deleted(seen: Seen) -> None:
     voice = seen["voice"]
     assert (voice["made"]["id"], voice["made"]["object"]) == ("nora", "audio.voice")
     assert voice["bytes"] > 0
@@ -62,6 +62,6 @@ def test_errors_are_the_packages_own(
     assert tuple(seen[case].values()) == failure
 
 
-def test_who_leaves_frees_the_place(seen: Seen, service: ServerProcess) -> None:
+def test_a_disconnect_frees_the_slot(seen: Seen, service: ServerProcess) -> None:
     assert seen["leaving"] > 0
     assert falls_silent(f"{service.host}:{service.port}")

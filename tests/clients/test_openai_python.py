@@ -1,4 +1,4 @@
-"""The openai package for Python, as it is, against a server process."""
+"""The unmodified openai package for Python against a server process."""
 
 import base64
 import json
@@ -39,7 +39,7 @@ def client(service: ServerProcess) -> Iterator[OpenAI]:
 
 @pytest.fixture(scope="module")
 def speaking_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAI]:
-    """Of a service that speaks English."""
+    """The client of a service that speaks English."""
     with service_process(tmp_path_factory.mktemp("preview"), engine="preview") as service:
         with client_of(until_ready(service.until_listening(), within_s=60)) as client:
             yield client
@@ -53,7 +53,7 @@ def streamed(client: OpenAI, text: str, name: str, **options: Any) -> tuple[byte
         return b"".join(answer.iter_bytes()), answer.headers["content-type"]
 
 
-def test_what_says_no_format_is_an_mp3(client: OpenAI, tmp_path: Path) -> None:
+def test_the_default_format_is_mp3(client: OpenAI, tmp_path: Path) -> None:
     spoken = client.audio.speech.create(model="gpt-4o-mini-tts", voice="nova", input=TEXT)
     spoken.write_to_file(tmp_path / "speech.mp3")
     assert decoded((tmp_path / "speech.mp3").read_bytes(), "mp3")[1] == 24_000
@@ -69,7 +69,7 @@ def test_every_format_is_streamed_in_full(client: OpenAI, name: str) -> None:
 
 @pytest.fixture(scope="module")
 def wav_error(speaking_client: OpenAI) -> float:
-    """The recognizer's own."""
+    """The recognizer's own error rate."""
     return error_of(speaking_client, "wav")
 
 
@@ -80,7 +80,7 @@ def error_of(client: OpenAI, name: str) -> float:
 
 @pytest.mark.parametrize("name", ["mp3", "opus", "aac", "flac", "pcm", *OURS])
 def test_every_format_carries_the_words(speaking_client: OpenAI, wav_error: float, name: str) -> None:
-    """A telephone's, of 8 kHz, may cost the recognizer more."""
+    """Telephone formats of 8 kHz may have a higher error rate."""
     assert error_of(speaking_client, name) <= wav_error + (0.10 if name in OURS else 0.05)
 
 
@@ -96,19 +96,19 @@ def test_events_carry_the_same_audio(client: OpenAI) -> None:
     assert b"".join(base64.b64decode(event["audio"]) for event in deltas) == streamed(client, TEXT, "pcm")[0]
 
 
-def test_every_answer_has_an_id_to_ask_about(client: OpenAI) -> None:
+def test_every_response_has_a_request_id(client: OpenAI) -> None:
     with client.audio.speech.with_streaming_response.create(
         model="tts-1", voice="alloy", input=TEXT
     ) as answer:
         assert answer.request_id is not None
 
 
-def test_speed_is_kept(client: OpenAI) -> None:
+def test_speed_changes_the_duration(client: OpenAI) -> None:
     body, _ = streamed(client, TEXT, "wav", speed=1.5)
     assert duration_ms(body, "wav") == pytest.approx(TEXT_MS / 1.5, rel=0.05)
 
 
-def test_a_voice_is_added_spoken_with_and_deleted(client: OpenAI) -> None:
+def test_a_voice_is_added_used_and_deleted(client: OpenAI) -> None:
     words = "A clip of the narrator."
     voice = client.audio.voices.create(
         audio_sample=CLIP, name="Anna", consent="cons_1234", extra_body={"ref_text": words}
@@ -153,8 +153,8 @@ def test_errors_are_the_packages_own(
     assert set(failure.value.body) == {"message", "type", "param", "code"}
 
 
-def test_who_must_wait_is_told_how_long(client: OpenAI, service: ServerProcess) -> None:
-    """Two who take their time over an upload keep a third one waiting."""
+def test_a_refused_client_gets_retry_after(client: OpenAI, service: ServerProcess) -> None:
+    """Two slow uploads make the service refuse a third."""
     head = b"POST /v1/audio/voices HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\nExpect: 100-continue\r\n"
     form = b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
     with ExitStack() as slow:
@@ -168,7 +168,7 @@ def test_who_must_wait_is_told_how_long(client: OpenAI, service: ServerProcess) 
 
 
 @pytest.mark.parametrize("form", ["audio", "sse"])
-def test_who_leaves_frees_the_place(
+def test_a_disconnect_frees_the_slot(
     client: OpenAI, service: ServerProcess, form: Literal["audio", "sse"]
 ) -> None:
     host = f"{service.host}:{service.port}"
@@ -185,6 +185,6 @@ def test_who_leaves_frees_the_place(
     assert falls_silent(host)
 
 
-def test_what_breaks_off_is_not_taken_for_the_whole(client: OpenAI) -> None:
+def test_an_incomplete_body_is_an_error_for_the_client(client: OpenAI) -> None:
     with pytest.raises(httpx2.RemoteProtocolError):
         streamed(client, "One {fail}", "pcm")

@@ -1,4 +1,4 @@
-"""Pipecat's own OpenAI service, and our service for pipecat, each in a real pipeline."""
+"""pipecat's own OpenAI service, and our service for pipecat, each in a real pipeline."""
 
 import pytest
 
@@ -28,11 +28,13 @@ def test_a_text_is_spoken_and_recorded(seen: Seen, whose: str) -> None:
 
 
 @pytest.mark.parametrize("whose", ["openai", "makima"])
-def test_who_interrupts_mid_speech_frees_the_place_and_is_then_spoken_to(seen: Seen, whose: str) -> None:
+def test_an_interruption_in_mid_speech_frees_the_slot_and_the_next_turn_is_spoken(
+    seen: Seen, whose: str
+) -> None:
     interrupted = seen[f"{whose} interrupted"]
     assert interrupted["speaking"] == 1
     assert interrupted["silenced"]
-    # what was cut off is in nobody's record, and is not heard after it
+    # the interrupted text is in no record, and is not spoken after the interruption
     assert interrupted["text"] == ["Go on."]
     assert interrupted["then_ms"] == GO_ON_MS
     assert interrupted["errors"] == []
@@ -42,14 +44,14 @@ def test_an_interruption_leaves_our_connection_open(seen: Seen) -> None:
     assert seen["makima interrupted"]["connections"] == 1
 
 
-def test_a_turn_is_heard_while_it_is_written(seen: Seen) -> None:
+def test_a_turn_is_spoken_while_it_is_written(seen: Seen) -> None:
     written = seen["makima written"]
     assert written["audio_ms"] == TWO_SENTENCES_MS
     assert written["text"] == ["The lamps are lit.", "The doors are open."]
     assert (written["started"], written["stopped"]) == (1, 1)
 
 
-def test_a_failure_costs_its_turn_alone(seen: Seen) -> None:
+def test_a_failure_affects_its_turn_only(seen: Seen) -> None:
     failing = seen["makima failing"]
     assert failing["audio_ms"] == ONE_MS + TWO_MS
     assert (failing["started"], failing["stopped"]) == (3, 3)
@@ -59,13 +61,13 @@ def test_a_failure_costs_its_turn_alone(seen: Seen) -> None:
     }
 
 
-def test_an_unknown_voice_is_a_wrong_setting(seen: Seen) -> None:
+def test_an_unknown_voice_is_an_invalid_setting(seen: Seen) -> None:
     [[message, category]] = seen["makima unknown voice"]["errors"]
     assert message.startswith("VOICE_NOT_FOUND: There is no voice nobody here")
     assert category == "invalid_request"
 
 
-def test_a_service_that_is_not_there_is_a_matter_of_connectivity_and_turns_end(seen: Seen) -> None:
+def test_an_unreachable_service_is_a_connectivity_error_and_turns_end(seen: Seen) -> None:
     absent = seen["makima nobody there"]
     assert (absent["audio_ms"], absent["stopped"]) == (0, 2)
     assert "connectivity" in {category for _, category in absent["errors"]}

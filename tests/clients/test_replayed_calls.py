@@ -1,6 +1,6 @@
-"""What Open WebUI, SillyTavern and LibreChat send, byte for byte, and what they need of the answer.
+"""Recorded requests of Open WebUI, SillyTavern and LibreChat, and what they need from the response.
 
-Tests do not run the programs: replayed/README.md says where their requests come from.
+Tests do not run the programs: replayed/README.md describes the origin of the requests.
 """
 
 import json
@@ -43,25 +43,25 @@ def replayed(name: str) -> bytes:
     "name", ["open-webui-speech", "sillytavern-speech", "librechat-openai", "librechat-localai"]
 )
 def test_speech_is_an_mp3_in_full(service: ServerProcess, name: str) -> None:
-    """Open WebUI keeps it as .mp3 unless the type says otherwise, the others pass it on as audio/mpeg."""
+    """Open WebUI stores it as .mp3 unless the type differs, the others forward it as audio/mpeg."""
     answer = answer_to(replayed(name), service)
     assert (answer.status, answer.media) == (200, "audio/mpeg")
     assert TEXT_MS <= duration_ms(answer.body, "mp3") <= TEXT_MS + BLOCKS_MS["mp3"]
 
 
-def test_open_webui_can_offer_the_voices(service: ServerProcess) -> None:
+def test_open_webui_lists_the_voices(service: ServerProcess) -> None:
     listed = json.loads(answer_to(replayed("open-webui-voices"), service).body)
     assert {voice["id"]: voice["name"] for voice in listed["voices"]}["narrator"] == "Narrator"
 
 
-def test_open_webui_can_offer_the_models(service: ServerProcess) -> None:
+def test_open_webui_lists_the_models(service: ServerProcess) -> None:
     listed = json.loads(answer_to(replayed("open-webui-models"), service).body)
     assert {"tts-1", "gpt-4o-mini-tts"} <= {model["id"] for model in listed["models"]}
 
 
 def test_an_unknown_voice_has_a_status_that_open_webui_shows(service: ServerProcess) -> None:
-    """It gives the status to its page, and not the body: that is gone when it looks for it."""
+    """Open WebUI passes the status to its page, not the body."""
     request = replayed("open-webui-speech").replace(
         b'"alloy"', b'"robot"'
-    )  # as long, so that the length holds
+    )  # of the same length, so that Content-Length stays valid
     assert answer_to(request, service).status == 404

@@ -1,7 +1,7 @@
-"""Agents of livekit's that speak, in the environment that has livekit-agents.
+"""Runs livekit speakers, in the environment with livekit-agents.
 
-In: the address of a service with the scripted engine. Out: what was seen of each stream, as JSON on stdout.
-Does not know: what is to be seen; the tests do, in an environment without livekit.
+In: the address of a service with the scripted engine. Out: observations of each stream, as JSON on stdout.
+Does not know: the expected values; the tests compare them, in an environment without livekit.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ HOST = sys.argv[1]
 ONCE = APIConnectOptions(max_retry=0, timeout=PATIENCE_S)
 TEXT = "The lamps are lit."
 LONG = "{slow 0.2}This would take very long. {endless}"
-# OpenAI's plugin asks the older models for audio, and all others for events.
+# The OpenAI plugin requests audio from the older models, and events from all others.
 MODELS = {"audio": "tts-1", "sse": "gpt-4o-mini-tts"}
 FORMATS = ("mp3", "opus", "aac", "flac", "wav", "pcm")
 Seen = dict[str, Any]
@@ -55,7 +55,7 @@ async def in_every_format(model: str) -> dict[str, Seen]:
 
 
 async def who_closes_a_stream_is_obeyed(speaker: tts.TTS[Any]) -> Seen:
-    """And then it speaks again."""
+    """Closes a stream, then speaks again."""
     async with speaker:
         stream = speaker.synthesize(LONG, conn_options=ONCE)
         await anext(stream)
@@ -99,7 +99,7 @@ async def written(speaker: makima_livekit.TTS, tokens: list[str]) -> Seen:
 
 
 async def a_turn_is_heard_while_it_is_written() -> Seen:
-    """The rest of the text is written once the beginning has been heard."""
+    """The rest of the text is written once audio of its beginning has arrived."""
     async with makima_tts() as speaker, speaker.stream(conn_options=ONCE) as stream:
         for token in ("The", " la", "mps are", " lit", ". The ", "doors", " are"):
             stream.push_text(token)

@@ -1,7 +1,7 @@
-"""Pipelines of pipecat that speak, in the environment that has pipecat.
+"""Runs pipecat pipelines that speak, in the environment with pipecat.
 
-In: the address of a service with the scripted engine. Out: what was seen of each pipeline, as JSON on stdout.
-Does not know: what is to be seen; the tests do, in an environment without pipecat.
+In: the address of a service with the scripted engine. Out: observations of each pipeline, as JSON on stdout.
+Does not know: the expected values; the tests compare them, in an environment without pipecat.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ Seen = dict[str, Any]
 
 
 class Ears(FrameProcessor):  # type: ignore[misc]  # not installed where types are checked
-    """Keeps what passes, and says when."""
+    """Records the frames that pass, with their times."""
 
     def __init__(self, direction: FrameDirection) -> None:
         super().__init__(enable_direct_mode=True)
@@ -63,7 +63,7 @@ class Ears(FrameProcessor):  # type: ignore[misc]  # not installed where types a
         return [frame for frame in self.frames if isinstance(frame, kind)]
 
     async def until(self, kind: type[Frame], count: int = 1) -> None:
-        """As many frames of this kind have passed."""
+        """Waits until as many frames of this class have passed."""
         async with asyncio.timeout(PATIENCE_S):
             while len(self.of(kind)) < count:
                 self._news.clear()
@@ -133,7 +133,7 @@ async def a_text_is_spoken(tts: TTSService) -> Seen:
 
 
 async def who_interrupts_is_obeyed(tts: TTSService) -> Seen:
-    """And then spoken to again."""
+    """Interrupts, then lets the next turn be spoken."""
     before = gauge(HOST, "sessions_opened_total")
     async with running(tts) as bot:
         await bot.take(TTSSpeakFrame("{slow 0.2}This would take very long. {endless}"))
@@ -156,7 +156,7 @@ async def who_interrupts_is_obeyed(tts: TTSService) -> Seen:
 
 
 async def a_turn_is_heard_while_it_is_written() -> Seen:
-    """The rest of the text is written once the beginning has been heard."""
+    """The rest of the text is written once audio of its beginning has arrived."""
     async with running(makima_service()) as bot:
         begun = ["The", " la", "mps are", " lit", ". The ", "doors", " are"]
         await bot.take(LLMFullResponseStartFrame(), *(LLMTextFrame(token) for token in begun))
@@ -182,7 +182,7 @@ async def an_unknown_voice_is_reported() -> Seen:
 
 
 async def a_service_that_is_not_there_is_reported() -> Seen:
-    """Port 9 is the one that nobody listens on."""
+    """No server listens on port 9."""
     async with running(makima_service(host="127.0.0.1:9")) as bot:
         await bot.take(TTSSpeakFrame("Is anybody there?"), TTSSpeakFrame("Nobody."))
         await bot.heard.until(TTSStoppedFrame, 2)

@@ -1,7 +1,4 @@
-"""The Dockerfile, read.
-
-In: the file. Out: its instructions' arguments. Does not know: what they should be.
-"""
+"""Parses the Dockerfile: arguments of instructions, copied paths, environment."""
 
 from pathlib import Path
 
@@ -11,12 +8,12 @@ STATEMENTS = [line for line in TEXT.replace("\\\n", " ").splitlines() if line an
 
 
 def arguments(instruction: str) -> list[str]:
-    """What follows every use of an instruction."""
+    """The arguments of every use of an instruction."""
     return [line.split(maxsplit=1)[1] for line in STATEMENTS if line.startswith(f"{instruction} ")]
 
 
 def copied() -> set[str]:
-    """What the build takes from this repository."""
+    """The paths of this repository that the build copies."""
     return {source for copy in arguments("COPY") if "--from" not in copy for source in copy.split()[:-1]}
 
 

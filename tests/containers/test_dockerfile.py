@@ -1,4 +1,4 @@
-"""What the Dockerfile promises, as far as reading it can tell."""
+"""The Dockerfile, checked without building it."""
 
 import re
 import subprocess
@@ -35,12 +35,12 @@ def test_the_process_is_not_root_and_has_group_0() -> None:
     assert arguments("USER") == ["10001:0", "0", "10001:0"]  # the second installs a compiler
 
 
-def test_the_process_hears_the_stop_signal() -> None:
+def test_the_process_receives_the_stop_signal() -> None:
     assert arguments("STOPSIGNAL") == ["SIGTERM"]
     assert arguments("ENTRYPOINT") == ['["makima-tts"]']
 
 
-def test_what_is_written_lies_outside_the_root() -> None:
+def test_written_folders_are_outside_the_read_only_root() -> None:
     assert arguments("VOLUME") == ['["/cache", "/models", "/voices"]']
     for setting, folder in {
         "HOME": "/cache",
@@ -64,7 +64,7 @@ def test_nothing_that_looks_like_a_secret_is_in_the_image() -> None:
     assert not re.search(r"(?i)token|password|secret|api_?key", TEXT)
 
 
-def test_the_context_holds_what_is_copied_and_nothing_private() -> None:
+def test_the_build_context_holds_the_copied_files_and_nothing_private() -> None:
     lines = (ROOT / ".dockerignore").read_text().split("\n")
     assert "*" in lines
     allowed = {line[1:].split("/")[0] for line in lines if line.startswith("!")}

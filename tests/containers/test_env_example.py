@@ -1,4 +1,4 @@
-"""The list of all settings that is shipped."""
+""".env.example lists every setting with its default."""
 
 import runpy
 from pathlib import Path
@@ -21,7 +21,7 @@ def test_every_setting_is_described() -> None:
     assert all(field.description for field in Settings.model_fields.values())
 
 
-def test_uncommented_it_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_uncommented_example_equals_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = [line[1:] for line in EXAMPLE.read_text().splitlines() if line.startswith(f"#{PREFIX}")]
     assert len(settings) == len(Settings.model_fields)
     (tmp_path / ".env").write_text("\n".join(settings))

@@ -1,4 +1,4 @@
-"""The container's health check, as the engine runs it, against a service that is played by the test."""
+"""The container's health check, run as the container engine runs it, against a fake service."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def service_that_answers(status: int) -> Iterator[int]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Says nothing."""
+            """Logs nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Answer) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -44,13 +44,13 @@ def check(port: int, **environment: str) -> int:
 
 @pytest.mark.process
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
-def test_healthy_is_what_is_ready(status: int, code: int) -> None:
+def test_a_container_is_healthy_when_it_is_ready(status: int, code: int) -> None:
     with service_that_answers(status) as port:
         assert check(port) == code
 
 
 @pytest.mark.process
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY"])
-def test_a_proxy_of_the_hosts_is_not_asked(name: str) -> None:
+def test_the_health_check_ignores_the_hosts_proxy(name: str) -> None:
     with service_that_answers(200) as port:
         assert check(port, **{name: "http://127.0.0.1:9"}) == 0

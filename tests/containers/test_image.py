@@ -1,7 +1,7 @@
-"""What a build would put into the CPU image, done here by the same scripts, in a clean folder, by nobody.
+"""The content of the CPU image, built by the same scripts in a clean folder, as an unprivileged user.
 
-No container engine is needed: the build's RUN steps are scripts, the image's environment is the
-Dockerfile's, and its read-only root is a tree without write permission.
+No container engine is needed: the RUN steps of the build are scripts, the environment comes from the
+Dockerfile, and the read-only root is a tree without write permission.
 """
 
 import json
@@ -29,7 +29,7 @@ NOBODY: dict[str, Any] = {"user": 65534, "group": 0, "extra_groups": []} if os.g
 
 @dataclass(frozen=True)
 class Machine:
-    """A folder that stands for the container's ``/``, and what was installed into it."""
+    """A folder that replaces the container's ``/``, with the installed files."""
 
     root: Path
 
@@ -38,7 +38,7 @@ class Machine:
         return self.root / "opt" / "makima-tts"
 
     def environment(self, **more: str) -> dict[str, str]:
-        """That of the Dockerfile, with this folder for ``/``."""
+        """The environment of the Dockerfile, with this folder as ``/``."""
         given = {
             name: value.replace("/", f"{self.root}/", 1) if value.startswith("/") else value
             for name, value in environment().items()
@@ -65,13 +65,13 @@ class Machine:
 
 
 def installer_environment(home: Path) -> dict[str, str]:
-    """Ours, as far as it says where packages come from; none of our Python."""
+    """The package index settings of this environment, without its Python."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("TTS_", "PYTHON"))}
     return {**ours, "HOME": str(home)}
 
 
 def copy_context(source: Path) -> None:
-    """What the Dockerfile copies, given to whoever builds."""
+    """Copies the files that the Dockerfile copies, and gives them to the build user."""
     tops = sorted({name.split("/")[0] for name in copied()})
     subprocess.run(["cp", "--recursive", *tops, source], cwd=ROOT, check=True)
 
@@ -117,7 +117,7 @@ def test_the_cuda_image_has_a_compiler() -> None:
 
 
 def port_of(process: subprocess.Popen[str]) -> int:
-    """Waits until the service says where it listens."""
+    """Waits until the service prints its address."""
     assert process.stdout is not None
     for line in process.stdout:
         if listens := re.search(r"http://127\.0\.0\.1:(\d+)", line):
@@ -126,13 +126,13 @@ def port_of(process: subprocess.Popen[str]) -> int:
 
 
 def voices_at(port: int) -> set[str]:
-    """The ids of what the service lists."""
+    """The ids of the listed voices."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/voices") as answer:
         return {voice["id"] for voice in json.load(answer)["voices"]}
 
 
 @pytest.mark.timeout(240)
-def test_the_folders_are_writable_by_whoever_has_the_group(machine: Machine) -> None:
+def test_the_folders_are_writable_by_the_group(machine: Machine) -> None:
     for folder in ("cache", "models", "voices"):
         mode = (machine.root / folder).stat().st_mode
         assert mode & stat.S_IWGRP
@@ -141,7 +141,7 @@ def test_the_folders_are_writable_by_whoever_has_the_group(machine: Machine) -> 
 
 @pytest.mark.process
 @pytest.mark.timeout(240)
-async def test_the_image_speaks_from_a_read_only_root_until_it_is_told_to_stop(machine: Machine) -> None:
+async def test_the_image_speaks_from_a_read_only_root_and_stops_on_a_signal(machine: Machine) -> None:
     installed = machine.installed()
     with machine.start() as process:
         try:

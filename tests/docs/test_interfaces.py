@@ -1,4 +1,4 @@
-"""What programs read of our interfaces is valid, and is what goes over the wire."""
+"""The machine-readable interface descriptions are valid and match the messages on the wire."""
 
 import json
 import os
@@ -21,7 +21,7 @@ NODE = Path(__file__).parent / "node"
 SOCKET = asyncapi_document(__version__)
 
 
-# What the makima server's own types read: these fields, of these kinds.
+# The fields, with their types, that the makima server's own message types read.
 MAKIMA_SERVER_READS: dict[str, dict[str, type]] = {
     "ready": {"voiceLoaded": bool, "capabilities": dict},
     "audioChunk": {"data": str, "isFinal": bool, "timestamp": float, "timestampMs": int},
@@ -33,7 +33,7 @@ MAKIMA_SERVER_READS: dict[str, dict[str, type]] = {
 
 
 def spoken(direction: str) -> list[dict[str, Any]]:
-    """Every message that was recorded from the client, or from the server."""
+    """Every recorded message of the client, or of the server."""
     lines: list[Line] = [line for path in sorted(CONVERSATIONS.glob("*.jsonl")) for line in read(path)]
     return [line[direction] for line in lines if direction in line]
 
@@ -71,13 +71,13 @@ def test_asyncapi_is_valid_to_its_own_parser() -> None:
     assert json.loads(told.stdout) == {"valid": True, "faults": []}
 
 
-def test_whatever_the_service_was_heard_to_say_is_as_described() -> None:
+def test_every_recorded_server_message_matches_its_schema() -> None:
     for message in spoken("server"):
         steady = {**message, "sessionId": "0"} if "sessionId" in message else message
         assert faults(steady) == [], message["type"]
 
 
-def test_what_the_makima_server_hears_fits_its_types() -> None:
+def test_the_makima_servers_conversations_match_its_types() -> None:
     lines = [line for path in sorted(CONVERSATIONS.glob("*-makima-server*")) for line in read(path)]
     heard = [line["server"] for line in lines if "server" in line]
     assert {message["type"] for message in heard} == set(MAKIMA_SERVER_READS)
@@ -97,10 +97,10 @@ def test_what_the_makima_server_hears_fits_its_types() -> None:
         ({"type": "start", "sampleRate": 12345}, False),
     ],
 )
-def test_what_clients_may_say_is_described(message: dict[str, Any], fits: bool) -> None:
+def test_the_schemas_accept_valid_client_messages_only(message: dict[str, Any], fits: bool) -> None:
     assert (faults(message) == []) is fits
 
 
-def test_every_message_that_clients_were_heard_to_say_is_as_described() -> None:
+def test_every_valid_recorded_client_message_matches_its_schema() -> None:
     refused = [message for message in spoken("client") if faults(message)]
     assert [message["type"] for message in refused] == ["dance", "start"]

@@ -1,4 +1,4 @@
-"""docs/protocol.md says what the code does."""
+"""docs/protocol.md matches the code."""
 
 import inspect
 import re
@@ -30,7 +30,7 @@ def test_every_server_message_is_documented() -> None:
     assert len(made) >= 11
 
 
-def test_every_wire_code_is_documented_as_it_is() -> None:
+def test_every_wire_code_is_documented_with_its_status() -> None:
     http_only = {errors.Forbidden, errors.Conflict, errors.InvalidClip, errors.PayloadTooLarge}
     for error in set(errors.TtsError.__subclasses__()) - http_only:
         row = f"| `{error.code}` | {error.http_status} | {'yes' if error.recoverable else 'no'} |"

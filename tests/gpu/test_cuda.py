@@ -128,7 +128,7 @@ def test_an_utterance_that_comes_and_speaks_never_makes_the_host_wait_for_the_de
     runner = new_runner(model)
     prompt = model.prompts.write(model.tokenizer.encode(TEXTS[0]), "English", VoiceRows())
     runner.prefill(runner.prefill_chunks(0, prompt)).wait()
-    constant, codec = runner.prefix(0, len(prompt.constant)), model.codec.new_state(1).row(0)
+    constant, codec = runner.prefix(0, len(prompt.voice_prefix)), model.codec.new_state(1).row(0)
     try:
         torch.cuda.set_sync_debug_mode("error")
         prompt = model.prompts.write(model.tokenizer.encode(TEXTS[0]), "English", VoiceRows())

@@ -4,18 +4,17 @@ In: names of shapes. Out: decoders, codes, states in the middle of sounds. Does 
 them.
 """
 
-from dataclasses import replace
 from functools import cache
 
 import torch
 from torch import Tensor
 
 from makima_tts.model.checkpoint.config import CODEC_CONFIG, CodecConfig
-from makima_tts.model.checkpoint.weights import weights_in_memory
 from makima_tts.model.codec import CodecDecoder, CodecState, LayerByLayer
 from makima_tts.model.codec_layers import WaveDecoder
 from makima_tts.model.triton.codec import fused
 from tests.checkpoints.models import checkpoint_folder
+from tests.model.memory_tensors import weights_in_memory
 from tests.model.small_codecs import codec_decoder, codec_weights
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -26,7 +25,7 @@ def eager(shape: str, dtype: torch.dtype = torch.float32) -> CodecDecoder:
     if DEVICE.type == "cpu":
         return codec_decoder(shape, dtype)
     config = CodecConfig.model_validate_json((checkpoint_folder(shape) / CODEC_CONFIG).read_text())
-    weights = replace(weights_in_memory(codec_weights(shape), dtype=dtype), device=DEVICE)
+    weights = weights_in_memory(codec_weights(shape), dtype, DEVICE)
     return CodecDecoder.load(config.decoder_config, weights.within("decoder"))
 
 

@@ -19,11 +19,10 @@ from torch import Tensor
 
 from makima_tts.model.checkpoint.config import TransformerConfig
 from makima_tts.model.layers import KeyValueCache, Layer, Rotation, Span, Transformer
-from makima_tts.model.sampling import RuleRows
+from makima_tts.model.sampling import FirstCodebook, RuleRows, SamplerState
 from makima_tts.model.triton.attention import TritonAttention
-from makima_tts.model.triton.choosing import FirstCodes, choose, choose_first
 from makima_tts.model.triton.products import GpuMatrix
-from makima_tts.model.triton.random_numbers import uniform
+from makima_tts.model.triton.sampler import TritonFrameSampler
 from makima_tts.model.triton.stack import GpuTransformer
 from tests.kernels.offline import Launch, launches_of
 
@@ -73,12 +72,13 @@ def frame(rows: int) -> None:
     slots, cache = _counts(rows), _tensor(1, SLOTS, 8, POSITIONS, 128)
     span = Span(_counts(rows, 1), POSITIONS, slots)
     hidden = _stack().run(_tensor(rows, 1, 1024), span, KeyValueCache(cache, cache))[:, 0]
-    numbers = uniform(_counts(SLOTS), _counts(SLOTS), slots, CODEBOOKS)
     rules = RuleRows(_flags(SLOTS), _floats(SLOTS), _counts(SLOTS), _floats(SLOTS))
-    first = FirstCodes(_flags(SLOTS, VOCABULARY), _floats(SLOTS), _counts(SLOTS), _flags(VOCABULARY), EOS)
+    counts = _counts(SLOTS)
+    state = SamplerState(counts, counts, counts, _flags(SLOTS, VOCABULARY), _floats(SLOTS), rules, rules)
+    sampler = TritonFrameSampler(FirstCodebook(EOS, _flags(VOCABULARY), _counts(CODEBOOKS)), state, slots)
     logits = GpuMatrix(_tensor(VOCABULARY, 1024), wide=True)(hidden)
-    choose_first(logits, rules, numbers[:, 0], slots, first)
-    choose(GpuMatrix(_tensor(CODES, 1024), wide=True)(hidden), rules, numbers[:, 1], slots)
+    sampler.sample_first(logits)
+    sampler.sample(GpuMatrix(_tensor(CODES, 1024), wide=True)(hidden), 1)
 
 
 def _compiled(launch: Launch, capability: int) -> dict[str, object]:

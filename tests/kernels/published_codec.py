@@ -8,13 +8,10 @@ Its tensors have no numbers, so that whatever would read one back fails.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from makima_tts.model.checkpoint.config import CodecDecoderConfig
-from makima_tts.model.checkpoint.weights import Weights
 from makima_tts.model.codec import CodecDecoder
 from makima_tts.model.codec_transformer import MAX_FRAMES
 from makima_tts.model.triton.codec import fused
@@ -23,32 +20,18 @@ from tests.checkpoints import PUBLISHED
 from tests.checkpoints.configuration import codec_config
 from tests.checkpoints.tensors import codec_sizes
 from tests.kernels.offline import Launch, launches_of
+from tests.model.memory_tensors import weights_in_memory
 
 _NOWHERE = torch.device("meta")
 _SLOTS, _RATE_HZ = 257, 24_000
 LARGEST_ROWS = 128
 
 
-@dataclass(frozen=True)
-class _Sizes:
-    """A TensorSource of nothing but sizes."""
-
-    sizes: dict[str, tuple[int, ...]]
-    label: str = "sizes"
-
-    def names(self) -> frozenset[str]:
-        return frozenset(self.sizes)
-
-    def shape(self, name: str) -> tuple[int, ...] | None:
-        return self.sizes.get(name)
-
-    def read(self, name: str) -> Tensor:
-        return torch.empty(self.sizes[name], device=_NOWHERE)
-
-
 def decoder() -> CodecDecoder:
     written = codec_config(PUBLISHED["0.6B"])
-    weights = Weights(_Sizes(dict(codec_sizes(written))), _NOWHERE, torch.bfloat16)
+    sizes = dict(codec_sizes(written))
+    tensors = {name: torch.empty(size, device=_NOWHERE) for name, size in sizes.items()}
+    weights = weights_in_memory(tensors, torch.bfloat16, _NOWHERE)
     config = CodecDecoderConfig.model_validate(written["decoder_config"])
     return fused(CodecDecoder.load(config, weights.within("decoder")))
 

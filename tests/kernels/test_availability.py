@@ -7,11 +7,11 @@ import pytest
 import torch
 from structlog.testing import capture_logs
 
-from makima_tts.model.choices import TorchChoosing
 from makima_tts.model.ops.table import ops_for
+from makima_tts.model.sampling import TorchFrameSampler
 from makima_tts.model.triton import availability
 from makima_tts.model.triton.availability import kernels_lack
-from makima_tts.model.triton.choices import GpuChoosing
+from makima_tts.model.triton.sampler import TritonFrameSampler
 
 CUDA = torch.device("cuda", 0)
 
@@ -29,7 +29,7 @@ def card() -> Iterator[mock.Mock]:
 @pytest.mark.usefixtures("card")
 def test_a_card_with_triton_and_a_compiler_runs_them() -> None:
     assert kernels_lack(CUDA) is None
-    assert ops_for(CUDA).sampler is GpuChoosing
+    assert ops_for(CUDA).sampler is TritonFrameSampler
 
 
 def test_a_cpu_does_not_and_an_old_card_does_not(card: mock.Mock) -> None:
@@ -49,6 +49,6 @@ def test_what_is_missing_is_named_in_the_log_and_torch_computes() -> None:
         mock.patch("shutil.which", return_value=None),
         capture_logs() as logs,
     ):
-        assert ops_for(CUDA).sampler is TorchChoosing
+        assert ops_for(CUDA).sampler is TorchFrameSampler
     assert [each["event"] for each in logs] == ["gpu_kernels_unavailable"]
     assert "gcc" in logs[0]["lacking"]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 PRODUCTS = {"_product", "_gated_product"}
-KERNELS = PRODUCTS | {"_add_and_norm", "_place_heads", "_attend", "_uniform", "_choose"}
+KERNELS = PRODUCTS | {"_add_and_norm", "_place_heads", "_attend", "_uniform_kernel", "_sample_kernel"}
 # Of one program, on the cards that have the least: GeForce 30 and 40.
 SHARED_BYTES = 99 * 1024
 

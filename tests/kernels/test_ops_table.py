@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from makima_tts.model.checkpoint.folder import Checkpoint
-from makima_tts.model.choices import TorchChoosing
 from makima_tts.model.code_predictor import CodePredictor
 from makima_tts.model.layers import Passage, Span, Transformer
 from makima_tts.model.native.kernels import QuantizedMatrix
 from makima_tts.model.ops.table import Ops, ops_for, torch_ops, triton_ops
+from makima_tts.model.sampling import TorchFrameSampler
 from makima_tts.model.talker import Talker
 from makima_tts.model.triton import products
-from makima_tts.model.triton.choices import GpuChoosing
+from makima_tts.model.triton.sampler import TritonFrameSampler
 from makima_tts.model.triton.stack import GpuTransformer
 from tests.checkpoints import QUICK, write_checkpoint
 from tests.kernels.places import DEVICE, numbers
@@ -24,10 +24,10 @@ POSITIONS = 16
 
 def test_kernels_are_for_cuda_devices_and_weights_as_they_are() -> None:
     for device in (torch.device("cpu"), torch.device("mps")):
-        assert ops_for(device).sampler is TorchChoosing
+        assert ops_for(device).sampler is TorchFrameSampler
     assert isinstance(ops_for(torch.device("cpu"), 8).logits(torch.ones(4, 4)), QuantizedMatrix)
     if DEVICE.type == "cuda":
-        assert ops_for(DEVICE).sampler is GpuChoosing
+        assert ops_for(DEVICE).sampler is TritonFrameSampler
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from makima_tts.model.checkpoint.config import CODEC_CONFIG, CODEC_WEIGHTS, CodecConfig
-from makima_tts.model.checkpoint.weights import weights_in_memory
 from makima_tts.model.codec import CodecDecoder
 from tests.checkpoints import SHAPES, write_checkpoint
+from tests.model.memory_tensors import weights_in_memory
 
 
 @cache

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from makima_tts.errors import TtsUnavailable
 from makima_tts.model.checkpoint.folder import Checkpoint, unexplained
-from makima_tts.model.checkpoint.tensor_files import TensorFiles
-from makima_tts.model.checkpoint.weights import Weights
+from makima_tts.model.checkpoint.tensors import TensorFiles, Weights
 from makima_tts.model.speech_model import SpeechModel
 from tests.checkpoints import SHAPES
 from tests.checkpoints.models import checkpoint_folder

@@ -4,7 +4,7 @@ B batch rows · F frames · Q codebooks.
 """
 
 from collections.abc import Iterable
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import pytest
 import torch
@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from makima_tts.model.checkpoint.weights import weights_in_memory
 from makima_tts.model.codec import CodecDecoder, CodecState
 from makima_tts.model.codec_layers import Snake
+from tests.model.memory_tensors import weights_in_memory
 from tests.model.small_codecs import codec_decoder, codec_weights, decoder_of
 
 LEAST_SNR_DB = 90.0
@@ -182,7 +182,7 @@ def test_a_state_is_a_few_tensors_with_a_row_for_every_slot() -> None:
 def test_decoding_never_asks_what_a_tensor_holds() -> None:
     # On this device there are shapes and no values, as in the capture of a CUDA graph: asking for one raises.
     device = torch.device("meta")
-    weights = replace(weights_in_memory(codec_weights("windowed")), device=device)
+    weights = weights_in_memory(codec_weights("windowed"), device=device)
     tried = CodecDecoder.load(decoder().config, weights.within("decoder"))
     state, who = tried.new_state(4), slots(2, 0).to(device)
     state.reset(who)

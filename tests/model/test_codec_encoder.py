@@ -1,4 +1,4 @@
-"""Laws of the codec's encoder: however a clip is sliced, whoever else is encoded, its codes are the same.
+"""Laws of the codec's encoder: however a clip is sliced, whatever else is encoded, its codes are the same.
 
 T frames · Q codebooks.
 """
@@ -13,9 +13,9 @@ from torch import Tensor
 
 from makima_tts.errors import InvalidClip
 from makima_tts.model.checkpoint.config import CodecEncoderConfig, load_config
-from makima_tts.model.checkpoint.weights import weights_in_memory
 from makima_tts.model.codec_encoder import CodecEncoder
 from tests.checkpoints.models import checkpoint_folder
+from tests.model.memory_tensors import weights_in_memory
 from tests.model.slices import finished, slices, taken_turns
 from tests.model.small_codecs import codec_weights
 from tests.parity.encoder_clips import ClipCase, make_clip
@@ -70,7 +70,7 @@ def test_any_slices_come_to_the_same_codes(
     assert torch.equal(codes_of(clip(), sliced), whole)
 
 
-def test_clips_that_are_encoded_in_turns_do_not_hear_each_other() -> None:
+def test_clips_that_are_encoded_in_turns_do_not_influence_each_other() -> None:
     by = replace(encoder(), wave_frames=1, code_frames=2, work_per_slice=1)
     clips = [clip(1), clip(2), clip(3, ClipCase("short", "chirp", 5000))]
     with torch.inference_mode():
@@ -79,7 +79,7 @@ def test_clips_that_are_encoded_in_turns_do_not_hear_each_other() -> None:
         assert torch.equal(codes, codes_of(pcm))
 
 
-def test_a_clip_that_is_given_up_leaves_nothing_behind(whole: Tensor) -> None:
+def test_an_abandoned_clip_leaves_no_state_behind(whole: Tensor) -> None:
     by = replace(encoder(), wave_frames=1)
     abandoned = by.encode(clip(9))
     with torch.inference_mode():
@@ -90,7 +90,7 @@ def test_a_clip_that_is_given_up_leaves_nothing_behind(whole: Tensor) -> None:
 
 
 @pytest.mark.parametrize("frames", [1, 3, 20])
-def test_what_comes_later_does_not_change_earlier_codes(whole: Tensor, frames: int) -> None:
+def test_later_samples_do_not_change_earlier_codes(whole: Tensor, frames: int) -> None:
     beginning = codes_of(clip()[: frames * FRAME_SAMPLES])
     assert torch.equal(beginning, whole[:frames])
 
@@ -99,7 +99,7 @@ def test_what_comes_later_does_not_change_earlier_codes(whole: Tensor, frames: i
     ("samples", "frames"),
     [(1, 1), (959, 1), (960, 1), (961, 1), (1919, 1), (1920, 1), (1921, 2), (3840, 2), (3841, 3)],
 )
-def test_a_frame_that_has_begun_is_a_frame(samples: int, frames: int) -> None:
+def test_an_incomplete_frame_counts_as_a_frame(samples: int, frames: int) -> None:
     codes = codes_of(clip()[:samples])
     assert codes.shape == (frames, 16)
     assert codes.dtype == torch.int64
@@ -119,7 +119,7 @@ def test_a_model_of_less_precision_has_the_same_codes(whole: Tensor) -> None:
     assert torch.equal(codes_of(clip(), encoder(dtype=torch.bfloat16)), whole)
 
 
-def test_others_are_let_in_at_least_once_a_frame_if_so_wanted() -> None:
+def test_it_yields_at_least_once_a_frame_when_slices_are_small() -> None:
     by = replace(encoder(), wave_frames=1, code_frames=1, work_per_slice=1)
     with torch.inference_mode():
         assert slices(by.encode(clip())) > 2 * 22

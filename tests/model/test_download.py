@@ -8,7 +8,8 @@ import pytest
 from huggingface_hub import snapshot_download
 
 from makima_tts.errors import TtsUnavailable
-from makima_tts.hub.download import download, find_on_disk, find_or_download
+from makima_tts.hub.cache import find_on_disk
+from makima_tts.hub.download import download, find_or_download
 from tests.model.conftest import PIECE, TOKEN
 from tests.model.stand_in_hub import (
     CHECKPOINT,

@@ -7,7 +7,7 @@ import pytest
 from huggingface_hub import constants
 
 from makima_tts.errors import TtsUnavailable
-from makima_tts.hub.cache import CachedModel, hub_cache
+from makima_tts.hub.cache import blob_path, hub_cache, snapshot_path
 from makima_tts.hub.download import find_or_download
 from tests.model.conftest import TOKEN
 from tests.model.stand_in_hub import CHECKPOINT, COMMIT, MODEL, WEIGHTS, Hub, fetch, hear_nothing, there
@@ -116,8 +116,8 @@ def test_a_disk_that_is_too_small_is_seen_before_anything_is_fetched(
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
 def test_a_disk_that_fills_up_is_said_in_words(hub: Hub) -> None:
     fetch()
-    digest = (CachedModel(MODEL).snapshot(COMMIT) / WEIGHTS).resolve().name
-    blob = CachedModel(MODEL).blob(digest)
+    digest = (snapshot_path(MODEL, COMMIT) / WEIGHTS).resolve().name
+    blob = blob_path(MODEL, digest)
     blob.unlink()
     blob.with_name(f"{digest}.incomplete").symlink_to("/dev/full")
     assert_refused("disk is full.*make room")

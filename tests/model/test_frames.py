@@ -135,7 +135,7 @@ def test_what_was_chosen_before_the_prompt_is_not_penalized(model: SpeechModel) 
 def test_what_depends_on_the_voice_may_be_read_once_for_all(model: SpeechModel) -> None:
     runner, written = new_runner(model), prompt(model, TEXTS[0])
     begin(runner, model, 0, TEXTS[0], 61)
-    constant = runner.prefix(0, len(written.constant))
+    constant = runner.prefix(0, len(written.voice_prefix))
     runner.begin(3, Sampling.of(model.config.generation), 61, {})
     runner.restore_prefix(3, constant)
     runner.prefill(runner.prefill_chunks(3, written, prefix_cached=True))
@@ -150,10 +150,10 @@ def test_text_that_grows_gives_the_same_codes_as_text_that_is_there(
     expected = alone(model, TEXTS[0], 71)
     maker, state = model.frames, model.frames.new_state(4, POSITIONS, POSITIONS)
     maker.begin_utterance(state, 0, Sampling.of(model.config.generation), 71)
-    begun = model.prompts.open(ids[:1], "English", VoiceRows(), ended=False)
+    begun = model.prompts.write_partial(ids[:1], "English", VoiceRows(), ended=False)
     maker.read(state, split_into_chunks(begun, 0, POSITIONS))
     slots = torch.tensor([0])
-    rows = model.prompts.further(ids[1:], ended=True)
+    rows = model.prompts.trailing_rows(ids[1:], ended=True)
     sizes, fed, codes = iter(split), 0, []
     for number in range(FRAMES):
         # Fed just in time: without a row for the next frame the stream would have to wait.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from makima_tts.model.checkpoint.folder import Checkpoint
-from makima_tts.model.checkpoint.weights import Weights
+from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.layers import Passage, Span, Transformer
 from makima_tts.model.packed_codec import packed
 from makima_tts.model.quantized import QuantizedTransformer

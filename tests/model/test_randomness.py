@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from makima_tts.model.randomness import philox, uniform
+from makima_tts.model.sampling import philox, uniform
 
 # The known-answer vectors for philox4x32-10 that come with Random123: counter, key, answer.
 KNOWN = (

@@ -7,17 +7,17 @@ import torch
 from torch import Tensor
 
 from makima_tts.model.checkpoint.config import GenerationConfig, TalkerConfig
-from makima_tts.model.randomness import uniform
 from makima_tts.model.sampling import (
+    FirstCodebook,
     RuleRows,
     Sampling,
     SamplingRule,
-    choose,
     draw,
     forbid,
     penalize,
     probabilities,
-    suppressed_ids,
+    sample,
+    uniform,
 )
 
 
@@ -70,7 +70,7 @@ def test_each_row_keeps_to_its_own_rules() -> None:
     together = probabilities(logits, rows)
     assert torch.equal(together[0], torch.tensor([0.0, 0.0, 1.0]))
     assert torch.allclose(together[1], (logits[1] * 2).softmax(0))
-    assert choose(logits, rows, torch.tensor([0.99, 0.0, 0.0]))[::2].tolist() == [2, 2]
+    assert sample(logits, rows, torch.tensor([0.99, 0.0, 0.0]))[::2].tolist() == [2, 2]
 
 
 def test_what_was_chosen_before_becomes_less_likely_whatever_its_sign() -> None:
@@ -83,7 +83,7 @@ def test_control_ids_are_never_chosen_and_the_end_not_before_two_frames() -> Non
     config = TalkerConfig(
         vocab_size=1030, codec_eos_token_id=1026, num_hidden_layers=1, num_key_value_heads=2
     )
-    suppressed = suppressed_ids(config, torch.device("cpu"))
+    suppressed = FirstCodebook.of(config, torch.device("cpu")).suppressed
     assert suppressed.nonzero().flatten().tolist() == [*range(6, 1026), *range(1027, 1030)]
     forbidden = forbid(torch.zeros(3, 1030), suppressed, torch.tensor([0, 1, 2]), 1026).isinf()
     assert forbidden[:, 1026].tolist() == [True, True, False]

@@ -13,11 +13,10 @@ from torch import Tensor
 
 from makima_tts.errors import InvalidClip, TtsUnavailable
 from makima_tts.model.checkpoint.config import MODEL_WEIGHTS, load_config
-from makima_tts.model.checkpoint.weights import weights_in_memory
-from makima_tts.model.mel_spectrogram import RATE_HZ, MelSpectrogram, mel_filters, mirrored
-from makima_tts.model.pace import Pace
-from makima_tts.model.speaker_encoder import SpeakerEncoder
+from makima_tts.model.reference_audio import RATE_HZ, SliceBudget
+from makima_tts.model.speaker_encoder import MelSpectrogram, SpeakerEncoder, mel_filters, reflect_pad
 from tests.checkpoints.models import checkpoint_folder, small_model
+from tests.model.memory_tensors import weights_in_memory
 from tests.model.slices import finished, slices, taken_turns
 from tests.parity.encoder_clips import ClipCase, make_clip
 
@@ -44,7 +43,7 @@ def test_slices_of_any_size_come_to_the_same_vector(work: int) -> None:
     torch.testing.assert_close(sliced, embedded(clip()), rtol=1e-5, atol=1e-5)
 
 
-def test_clips_that_are_encoded_in_turns_do_not_hear_each_other() -> None:
+def test_clips_that_are_encoded_in_turns_do_not_influence_each_other() -> None:
     by = replace(encoder(), work_per_slice=50_000)
     clips = [clip(1), clip(2), clip(3, ClipCase("short", "chirp", 5000))]
     with torch.inference_mode():
@@ -53,7 +52,7 @@ def test_clips_that_are_encoded_in_turns_do_not_hear_each_other() -> None:
         assert torch.equal(vector, embedded(pcm, by))
 
 
-def test_the_smaller_its_slices_the_more_often_others_are_let_in() -> None:
+def test_the_smaller_its_slices_the_more_often_it_yields() -> None:
     with torch.inference_mode():
         often, seldom, never = (
             slices(replace(encoder(), work_per_slice=work).embed(clip())) for work in (10**5, 10**6, 10**15)
@@ -66,18 +65,18 @@ def test_different_voices_have_different_vectors() -> None:
 
 
 def test_the_shortest_clip_that_is_taken_has_a_vector() -> None:
-    shortest = clip()[: encoder().least_samples]
+    shortest = clip()[: encoder().min_samples]
     assert embedded(shortest).isfinite().all()
 
 
 @pytest.mark.parametrize("missing", [1, 1000])
 def test_a_clip_that_is_too_short_is_refused(missing: int) -> None:
     with pytest.raises(InvalidClip, match="too short"):
-        embedded(clip()[: encoder().least_samples - missing])
+        embedded(clip()[: encoder().min_samples - missing])
 
 
 def test_the_published_encoder_takes_clips_from_53_ms_on() -> None:
-    assert encoder().least_samples == 1280
+    assert encoder().min_samples == 1280
 
 
 def test_it_is_exact_in_a_model_of_less_precision() -> None:
@@ -96,15 +95,15 @@ def test_tensors_that_do_not_fit_the_configuration_are_named() -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(before=st.integers(0, 4), after=st.integers(0, 4), length=st.integers(5, 9))
-def test_mirrored_ends_are_those_of_torch(before: int, after: int, length: int) -> None:
+def test_reflected_ends_are_those_of_torch(before: int, after: int, length: int) -> None:
     x = torch.arange(length * 2.0).view(length, 2)
     theirs = F.pad(x.T[None], (before, after), mode="reflect")[0].T
-    assert torch.equal(mirrored(x, before, after), theirs)
+    assert torch.equal(reflect_pad(x, before, after), theirs)
 
 
 def spectrogram(pcm: Tensor, bands: int = 128) -> Tensor:
     mel = MelSpectrogram.of(bands, torch.device("cpu"))
-    return finished(mel(pcm, Pace(10**6)))
+    return finished(mel(pcm, SliceBudget(10**6)))
 
 
 @pytest.mark.parametrize("samples", [1280, 1281, 5119, 5120])

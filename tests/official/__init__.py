@@ -1,1 +1,1 @@
-"""Tests of the qwen-tts backend, in the environment that has the package."""
+"""Tests of the qwen-tts engine, in the environment of its package."""

@@ -1,7 +1,6 @@
-"""The conformance suite for the qwen-tts backend, to be run in the environment of the qwen-tts package.
+"""The conformance suite with the qwen-tts engine, for the environment of the qwen-tts package.
 
-In: a checkpoint, named by MAKIMA_TTS_TEST_CHECKPOINT. Out: the laws of SpeechEngine. Does not know: how the
-tests of the suite look; it only says which engine they are about.
+MAKIMA_TTS_TEST_CHECKPOINT names the checkpoint.
 """
 
 import os
@@ -16,6 +15,6 @@ from tests.engines.test_conformance import *  # noqa: F403
 
 @pytest.fixture(scope="module")  # type: ignore[no-redef]
 def make_engine() -> Callable[[], SpeechEngine]:
-    """Takes the place of the suite's own, which makes the engines of the main environment."""
+    """Replaces the fixture of the suite, which creates the engines of the main environment."""
     checkpoint = os.environ["MAKIMA_TTS_TEST_CHECKPOINT"]
     return lambda: OfficialEngine(model_id=checkpoint, device="cpu", offline=True)

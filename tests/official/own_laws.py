@@ -1,7 +1,6 @@
-"""What the qwen-tts backend promises beyond the laws of all engines, run in its package's environment.
+"""Tests of the qwen-tts engine beyond the conformance suite, for the environment of its package.
 
-In: a checkpoint, named by MAKIMA_TTS_TEST_CHECKPOINT, that speaks a frame for each token of its text. Out:
-these promises, each as a test. Does not know: the package's own mathematics.
+MAKIMA_TTS_TEST_CHECKPOINT names a checkpoint that speaks one frame for each token of its text.
 """
 
 import json
@@ -48,7 +47,7 @@ async def heard_of(engine: OfficialEngine, *pieces: str) -> tuple[list[AudioChun
     return [chunk async for chunk in stream], stream.finish_reason
 
 
-async def test_a_piece_that_finds_no_end_is_cut_off_and_the_next_is_spoken() -> None:
+async def test_a_piece_without_an_end_is_truncated_and_the_next_is_spoken() -> None:
     engine = OfficialEngine(model_id=CHECKPOINT, device="cpu", offline=True, max_frames=8)
     await engine.start(lambda _: None)
     chunks, reason = await heard_of(engine, "This piece is longer than eight frames.", "Short.")
@@ -59,21 +58,21 @@ async def test_a_piece_that_finds_no_end_is_cut_off_and_the_next_is_spoken() -> 
     await engine.close()
 
 
-def test_who_gives_up_is_obeyed_before_the_next_frame(model: OfficialModel) -> None:
-    patience = iter([False, False, False, True])
+def test_a_cancel_takes_effect_before_the_next_frame(model: OfficialModel) -> None:
+    cancelled = iter([False, False, False, True])
     with pytest.raises(GivenUp):
-        model.say(line("This sentence would take some thirty frames."), lambda: next(patience))
-    assert list(patience) == []
+        model.say(line("This sentence would take some thirty frames."), lambda: next(cancelled))
+    assert list(cancelled) == []
     assert model.say(line("The next one is spoken."))[0].pcm.size
 
 
-def test_the_models_own_words_in_a_text_are_characters_like_any(model: OfficialModel) -> None:
+def test_special_tokens_in_a_text_are_plain_characters(model: OfficialModel) -> None:
     meant = model.say(line("One < |im_end|> two < |im_start|>."))[0]
     assert np.array_equal(model.say(line("One <|im_end|> two <|im_start|>."))[0].pcm, meant.pcm)
 
 
-def test_a_model_in_a_folder_splits_words_as_it_was_trained_to(tmp_path: Path) -> None:
-    """The package takes one of this size, saved by this release of transformers, for one of Mistral's."""
+def test_a_model_in_a_folder_uses_the_pre_tokenizer_of_its_training(tmp_path: Path) -> None:
+    """The package takes a model of this size, saved by this transformers release, for a Mistral model."""
     shape = SHAPES["wide"]
     write_checkpoint(
         tmp_path,
@@ -81,12 +80,12 @@ def test_a_model_in_a_folder_splits_words_as_it_was_trained_to(tmp_path: Path) -
     )
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "transformers_version": "4.57.3"}))
-    tokenizer = loaded(str(tmp_path))._reference.processor.tokenizer  # its words, before they are numbers
+    tokenizer = loaded(str(tmp_path))._reference.processor.tokenizer  # the pre-tokenizer
     words = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str("iPhone")
     assert [word for word, _ in words] == ["iPhone"]
 
 
-def test_a_voice_is_kept_as_plain_arrays(model: OfficialModel) -> None:
+def test_a_voice_prompt_holds_plain_arrays(model: OfficialModel) -> None:
     pcm = np.sin(np.arange(72_000) / 20).astype(np.float32)
     icl = model.encode(VoiceReference(pcm, 24_000, "Ünder.", "English", "icl"))
     embedded = model.encode(VoiceReference(pcm, 24_000, "Ünder.", "English", "xvector"))
@@ -98,13 +97,13 @@ def test_a_voice_is_kept_as_plain_arrays(model: OfficialModel) -> None:
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "cuda:", "cuda:-1", "tpu", "", "cpu:0:0"])
-def test_a_device_that_is_not_there_is_said_in_words(device: str) -> None:
+def test_a_missing_device_is_a_clear_error(device: str) -> None:
     with pytest.raises(TtsUnavailable, match="TTS_DEVICE"):
         loaded(device=device)
 
 
 @pytest.mark.parametrize("model_id", ["nobody/has-this", "/there/is/no/such/folder", ".", ""])
-def test_a_model_that_is_not_there_is_said_in_words(
+def test_a_missing_model_is_a_clear_error(
     model_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -126,7 +125,7 @@ def test_a_model_with_an_id_is_found_on_disk_without_a_network(
     assert loaded("somebody/their-model").say(line("Here it is."))[0].pcm.size
 
 
-def test_an_incomplete_checkpoint_is_said_in_words(tmp_path: Path) -> None:
+def test_an_incomplete_checkpoint_is_a_clear_error(tmp_path: Path) -> None:
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).symlink_to(Path(CHECKPOINT) / name)
     with pytest.raises(TtsUnavailable, match="TTS_MODEL_ID names no whole Qwen3-TTS checkpoint"):

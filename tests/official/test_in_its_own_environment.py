@@ -1,4 +1,4 @@
-"""The qwen-tts backend with its package, in the environment that has it."""
+"""The qwen-tts engine with its package, in the environment of the package."""
 
 import subprocess
 from collections.abc import Iterator
@@ -26,9 +26,9 @@ def services(
     environment_with: EnvironmentWith,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[dict[str, ServerProcess]]:
-    """``makima-tts serve`` with the tiny checkpoint, and with one that is nowhere.
+    """``makima-tts serve`` with the tiny checkpoint, and with a missing one.
 
-    Importing the package takes them as long as a test: both do it while the suite of laws runs.
+    Importing the package takes as long as a test: both import it while the conformance suite runs.
     """
     folder = tmp_path_factory.mktemp("services")
     with ExitStack() as running:
@@ -52,7 +52,7 @@ def url_of(service: ServerProcess) -> str:
 
 
 @pytest.mark.timeout(300)
-def test_it_keeps_the_laws_of_all_engines_and_its_own(
+def test_it_passes_the_conformance_suite_and_its_own_tests(
     python: Path, checkpoint: Path, environment_with: EnvironmentWith
 ) -> None:
     ran = subprocess.run(
@@ -84,7 +84,7 @@ async def test_a_cloned_voice_is_heard_over_the_socket(services: dict[str, Serve
         assert heard[0] == heard[1] != heard[2]
 
 
-async def test_a_checkpoint_that_is_not_there_is_said_and_the_service_lives(
+async def test_a_missing_checkpoint_is_reported_and_the_service_keeps_running(
     services: dict[str, ServerProcess],
 ) -> None:
     service = services["nowhere"].until_listening()

@@ -1,4 +1,4 @@
-"""The qwen-tts backend as it is before its package is looked for, and where there is none."""
+"""The qwen-tts engine before its package is imported, and without the package."""
 
 import os
 import subprocess
@@ -21,13 +21,13 @@ async def test_it_says_how_to_get_the_package(monkeypatch: pytest.MonkeyPatch) -
     await engine.close()
 
 
-def test_importing_it_is_light() -> None:
+def test_importing_the_engine_imports_neither_torch_nor_transformers() -> None:
     seen = "import sys, makima_tts.engines.official; print({'torch', 'transformers'} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True)
     assert ran.stdout == "set()\n"
 
 
-def test_clients_are_told_the_name_of_a_folder_and_not_its_path(tmp_path: Path) -> None:
+def test_clients_get_the_name_of_a_model_folder_and_not_its_path(tmp_path: Path) -> None:
     folder = tmp_path / "my-model"
     folder.mkdir()
     facts = OfficialEngine(model_id=str(folder)).facts
@@ -35,8 +35,8 @@ def test_clients_are_told_the_name_of_a_folder_and_not_its_path(tmp_path: Path) 
     assert str(tmp_path) not in facts.fingerprint
 
 
-def test_other_weights_in_the_same_folder_are_another_model(tmp_path: Path) -> None:
-    """Voices that were encoded with the old ones must not be spoken with."""
+def test_other_weights_in_the_same_folder_have_another_fingerprint(tmp_path: Path) -> None:
+    """Voice prompts that were encoded with the old weights must not be used."""
     (tmp_path / "config.json").write_text("{}")
     before = OfficialEngine(model_id=str(tmp_path)).facts.fingerprint
     assert OfficialEngine(model_id=str(tmp_path)).facts.fingerprint == before

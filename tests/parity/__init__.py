@@ -1,1 +1,1 @@
-"""Tests that our model computes what the reference package computes."""
+"""Tests that our model computes the same as the reference package."""

@@ -1,4 +1,4 @@
-"""The reference's own environment, for those who run it."""
+"""The environment of the reference package."""
 
 from tests.official.conftest import environment_with, python
 

@@ -1,7 +1,7 @@
-"""The clips that both sides encode: made from arithmetic that comes out the same on every machine.
+"""The clips that both sides encode, generated with the same result on every machine.
 
-In: a kind, a length, a seed. Out: samples of 24 kHz, rounded to 16 bits. Does not know: encoders. Imported in
-both environments.
+In: a case, a seed. Out: samples at 24 kHz, rounded to 16 bits. Does not know: encoders. Imported in both
+environments.
 """
 
 from collections.abc import Callable
@@ -18,15 +18,15 @@ Samples = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ClipCase:
-    """``name`` says what it is. ``samples`` is its length."""
+    """``name`` describes the clip. ``samples``: its length."""
 
     name: str
     kind: str
     samples: int
 
 
-# Whole frames; one sample over and one short of whole frames; half frames, which the encoder's last
-# convolution pads otherwise; and one longer than ten seconds, which is the encoder's published window.
+# Whole frames; one sample more and one less than whole frames; half frames, for which the encoder's last
+# convolution pads differently; and a clip of over ten seconds, the published window of the encoder.
 CASES = (
     ClipCase("vibrato_whole", "vibrato", 45 * FRAME_SAMPLES),
     ClipCase("bursts_one_over", "bursts", 40 * FRAME_SAMPLES + 1),
@@ -37,7 +37,7 @@ CASES = (
     ClipCase("bursts_whole", "bursts", 75 * FRAME_SAMPLES),
     ClipCase("vibrato_long", "vibrato", 11 * RATE_HZ + 1234),
 )
-# By their rate, as if that were what they are of.
+# By sample rate: the same samples, declared to have that rate.
 RESAMPLED = {
     8_000: ClipCase("from_8_khz", "bursts", 2_411),
     16_000: ClipCase("from_16_khz", "bursts", 4_801),
@@ -51,12 +51,12 @@ def make_clip(case: ClipCase, seed: int) -> npt.NDArray[np.float32]:
     draw = np.random.Generator(np.random.PCG64(seed))
     time_s = np.arange(case.samples) / RATE_HZ
     sound = _KINDS[case.kind](time_s, draw)
-    # Rounded to 16 bits, no last bit of a sine is left that could differ between two machines.
+    # Rounding to 16 bits removes last bits of a sine that could differ between machines.
     return (np.round(sound * 32767) / 32768).astype(np.float32)
 
 
 def _vibrato(time_s: Samples, draw: np.random.Generator) -> Samples:
-    """Notes of a few overtones that waver, each of its own pitch and loudness."""
+    """Notes with a few overtones and vibrato, each with its own pitch and loudness."""
     pitch_hz = 90 + 300 * _steps(time_s, draw, 0.16)
     loudness = 0.1 + 0.35 * _steps(time_s, draw, 0.11)
     phase = 2 * np.pi * np.cumsum(pitch_hz * (1 + 0.02 * np.sin(2 * np.pi * 5.5 * time_s))) / RATE_HZ
@@ -65,7 +65,7 @@ def _vibrato(time_s: Samples, draw: np.random.Generator) -> Samples:
 
 
 def _bursts(time_s: Samples, draw: np.random.Generator) -> Samples:
-    """Noise that comes and goes, with silence between."""
+    """Bursts of noise, with silence in between."""
     noise = draw.random(time_s.size) * 2 - 1
     darker = np.cumsum(noise - noise.mean()) / 40
     darkness = _steps(time_s, draw, 0.12)
@@ -74,7 +74,7 @@ def _bursts(time_s: Samples, draw: np.random.Generator) -> Samples:
 
 
 def _chirp(time_s: Samples, draw: np.random.Generator) -> Samples:
-    """Rises from 60 Hz to 9 kHz several times, louder and softer."""
+    """Rises from 60 Hz to 9 kHz several times, with changing loudness."""
     turns_s = 0.9 + 0.4 * draw.random()
     pitch_hz = 60 * 150 ** ((time_s % turns_s) / turns_s)
     loudness = 0.1 + 0.6 * _steps(time_s, draw, 0.14)
@@ -82,7 +82,7 @@ def _chirp(time_s: Samples, draw: np.random.Generator) -> Samples:
 
 
 def _steps(time_s: Samples, draw: np.random.Generator, length_s: float) -> Samples:
-    """A new value in 0…1 every so often."""
+    """A new value in 0…1 every ``length_s``."""
     levels = draw.random(int(time_s[-1] / length_s) + 1)
     return np.asarray(levels[(time_s / length_s).astype(np.int64)])
 

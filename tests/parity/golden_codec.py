@@ -1,7 +1,7 @@
-"""What the reference's codec makes of codes: the sound of its whole, unchunked decoding.
+"""The audio of the reference's codec for random codes, decoded whole, without chunks.
 
-In: a checkpoint. Out: random codes, and of their samples every so many. Runs in the reference's own
-environment. Does not know: our model.
+In: a checkpoint. Out: the codes, and every nth of their samples. Runs in the environment of the reference.
+Does not know: our model.
 """
 
 from pathlib import Path
@@ -10,20 +10,20 @@ import numpy as np
 import torch
 from qwen_tts.core.tokenizer_12hz.modeling_qwen3_tts_tokenizer_v2 import Qwen3TTSTokenizerV2Model
 
-# Long where a frame is 48 samples, beyond the real window of 72 frames where a frame is 1920.
+# Many frames where a frame has 48 samples; beyond the published window of 72 frames where it has 1920.
 FRAMES = {"windowed": 720, "deep": 100}
 _OTHERWISE = 24
-# Of long frames every seventh sample is kept: seven has no factor in common with an upsampling rate, so that
-# all phases of all of them are met.
+# Of long frames every seventh sample is kept: seven has no common factor with an upsampling rate, so all
+# phases of all rates occur.
 _KEPT_EVERY = 7
 _LONG_FRAME_SAMPLES = 1000
-# Below, a sample would only show how the clamp is set, and above, hardly anything of what was computed.
+# Louder audio would mainly show the clamp, fainter audio hardly any of the computation.
 _LOUDNESS = (0.02, 0.5)
 
 
 @torch.inference_mode()
 def make(checkpoint: Path, shape: str) -> dict[str, torch.Tensor]:
-    """Raises RuntimeError when the sound is too loud or too faint to compare."""
+    """Raises RuntimeError when the audio is too loud or too faint to compare."""
     decoder = Qwen3TTSTokenizerV2Model.from_pretrained(
         str(checkpoint / "speech_tokenizer"), dtype=torch.float32
     ).decoder

@@ -1,9 +1,9 @@
-"""What the reference makes of reference audio: codes, x-vectors, resampled clips, mel filters.
+"""The reference's encoders on reference audio: codes, x-vectors, resampled clips, mel filters.
 
-In: a checkpoint. Out: per clip the seed that it is drawn from, its codes and its x-vector. Runs in the
-reference's own environment. Does not know: our model.
+In: a checkpoint. Out: per clip its seed, its codes and its x-vector. Runs in the reference's environment.
+Does not know: our model.
 
-Clips are drawn anew until every code is clearly nearer than the second nearest.
+A clip is drawn again until every code is clearly nearer than the second nearest.
 """
 
 from collections.abc import Iterator
@@ -22,10 +22,11 @@ from transformers.models.mimi import modeling_mimi
 
 from tests.parity.encoder_clips import CASES, RATE_HZ, RESAMPLED, make_clip
 
-# A code is nearer by so much of its distances' spread, or another machine's rounding might decide otherwise.
+# The least margin of a code, in units of the spread of its distances: rounding on another machine must not
+# change the code.
 LEAST_MARGIN = 1e-4
 _ATTEMPTS = 60
-# What does not depend on the weights is kept once.
+# Results that do not depend on the weights are stored once.
 _SHAPE_OF_THE_REST = "odd"
 
 Clip = npt.NDArray[np.float32]
@@ -33,7 +34,7 @@ Clip = npt.NDArray[np.float32]
 
 @torch.inference_mode()
 def make(checkpoint: Path, shape: str) -> dict[str, torch.Tensor]:
-    """Raises RuntimeError when no draw of a clip has clear codes throughout."""
+    """Raises RuntimeError when no draw of a clip has clear margins for all codes."""
     model = Qwen3TTSForConditionalGeneration.from_pretrained(str(checkpoint), dtype=torch.float32)
     codec = Qwen3TTSTokenizerV2Model.from_pretrained(
         str(checkpoint / "speech_tokenizer"), dtype=torch.float32
@@ -71,7 +72,7 @@ def _codes(codec: Any, clip: Clip) -> torch.Tensor:
 
 @contextmanager
 def _watched(codebooks: int) -> Iterator[list[float]]:
-    """By how much the nearest vectors of the first codebooks were nearer, in spreads of the distances."""
+    """Records the margins of the first codebooks' nearest vectors, in units of the distances' spread."""
     margins: list[float] = []
 
     def watch_nearest(codebook: Any, left: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,9 @@
-"""What the reference makes of prompts: their rows, and the codes that it generates greedily.
+"""The reference's prompt rows, and the codes that it generates greedily.
 
-In: a checkpoint. Out: per case the inputs, the prompt's rows, the trailing text, the codes. Runs in the
-reference's own environment. Does not know: our model.
+In: a checkpoint. Out: per case the inputs, the prompt rows, the trailing text, the codes. Runs in the
+reference's environment. Does not know: our model.
 
-Ids and codes are drawn at random: the tokenizer and the encoders have goldens of their own.
+Ids and codes are drawn at random: the tokenizer and the encoders have their own golden files.
 """
 
 from collections.abc import Iterator
@@ -29,13 +29,14 @@ CASES = (
     ("icl_whole", True, False, "english", 11, 8),
     ("icl_whole_auto", True, False, "auto", 5, 8),
 )
-# A code wins by so much of its logits' spread, or another machine's rounding might decide otherwise.
+# The least margin of a code, in units of the spread of its logits: rounding on another machine must not
+# change the code.
 LEAST_MARGIN = 2e-5
 _ATTEMPTS = 40
 
 
 def make(checkpoint: Path, shape: str) -> dict[str, torch.Tensor]:
-    """Raises RuntimeError when no draw of a case has clear winners throughout."""
+    """Raises RuntimeError when no draw of a case has clear margins for all codes."""
     model = Qwen3TTSForConditionalGeneration.from_pretrained(str(checkpoint), dtype=torch.float32)
     tensors: dict[str, torch.Tensor] = {}
     for number, case in enumerate(CASES):
@@ -92,7 +93,7 @@ def _run(
 
 @contextmanager
 def _watched(model: Any) -> Iterator[tuple[list[dict[str, torch.Tensor]], list[float]]]:
-    """The talker's prompts, and by how much each winner won, in spreads of its logits."""
+    """Records the talker's prompts, and the margin of each code in units of the spread of its logits."""
     prompts: list[dict[str, torch.Tensor]] = []
     margins: list[float] = []
     generate, argmax = model.talker.generate, torch.argmax

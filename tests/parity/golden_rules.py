@@ -1,7 +1,7 @@
-"""What becomes of logits by the rules that the reference hands to ``transformers``' generate.
+"""Probabilities after the sampler rules that the reference passes to ``transformers``' generate.
 
-In: nothing of a checkpoint. Out: logits, what was chosen before, and the chances after all rules. Runs in the
-reference's own environment. Does not know: our model.
+In: no checkpoint. Out: logits, the previously sampled codes, the probabilities after all rules. Runs in the
+environment of the reference. Does not know: our model.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ from transformers.generation.logits_process import (
 )
 
 VOCABULARY, EOS = 1100, 1090
-# Temperature, top-k, top-p, repetition penalty, how many were chosen before. 0 and 1 leave a rule out.
+# Temperature, top-k, top-p, repetition penalty, number of previously sampled codes. 0 and 1 turn a rule off.
 RULES = (
     (0.9, 50, 1.0, 1.05, 9),
     (0.9, 50, 1.0, 1.05, 1),
@@ -39,7 +39,7 @@ _ROWS = 4
 
 
 def make(_checkpoint: Path, shape: str) -> dict[str, torch.Tensor]:
-    """Once for all shapes. ``rules`` is RULES, float64 [cases, 5]."""
+    """The same for all shapes. ``rules`` is RULES, float64 [cases, 5]."""
     if shape != "odd":
         return {}
     tensors = {"rules": torch.tensor(RULES, dtype=torch.float64)}
@@ -49,7 +49,7 @@ def make(_checkpoint: Path, shape: str) -> dict[str, torch.Tensor]:
         # The first row is crafted: ties at the edge of top-k, the end of speech far ahead, a wide gap.
         logits[0] = torch.arange(VOCABULARY) % 7 - 3.0
         logits[0, EOS] = 9.0
-        # The second is even: five codes that share all there is, at the very edge of some top-p.
+        # The second is uniform: five codes share all probability, at the edge of some top-p.
         logits[1] = -50.0
         logits[1, :5] = 1.0
         chosen = torch.from_numpy(draw.integers(0, VOCABULARY - 1024, (_ROWS, before)))

@@ -1,11 +1,11 @@
-"""What the reference makes of texts: their ids, with a small tokenizer and with Qwen's own.
+"""Token ids of texts by the reference, with a small tokenizer and with Qwen's own.
 
-In: a checkpoint, ``texts.jsonl``. Out: the ids of every text as it stands in the prompt's template, and as
-much of Qwen's vocabulary as these texts can come to be written in. Runs in the reference's own environment,
-and fetches the vocabulary (tests.checkpoints.qwen_tokenizer). Does not know: our tokenizer.
+In: a checkpoint, ``texts.jsonl``. Out: the ids of every text within the prompt template, and the part of
+Qwen's vocabulary that these texts can use. Runs in the reference's environment, and downloads the vocabulary
+(tests.checkpoints.qwen_tokenizer). Does not know: our tokenizer.
 
-A merge matters to a text only if the token that it makes is a part of one of the text's words: with all such
-merges and no other, these texts have the ids that they have with all 151,643 tokens.
+A merge affects a text only if its token is a substring of one of the text's words: with exactly these merges,
+the texts have the same ids as with all 151,643 tokens.
 """
 
 import json
@@ -24,14 +24,14 @@ from tests.checkpoints.qwen_tokenizer import fetch_ranks, vocabulary_and_merges
 from tests.checkpoints.tiny_tokenizer import byte_letters, write_tokenizer_files
 
 TEXTS = Path(__file__).parent / "texts.jsonl"
-# The tokenizers of all shapes are one.
+# All shapes have the same tokenizer.
 SHAPE = "odd"
-# What the reference cuts off: the role before the text; behind it the turn's end, and the next turn's role.
+# The reference removes the role before the text and, after it, the end of the turn and the next turn's role.
 _BEFORE, _BEHIND = 3, 5
 
 
 def make(checkpoint: Path, shape: str) -> dict[str, torch.Tensor]:
-    """Ids of all texts behind one another, int32, and how many each has; the vocabulary as JSON in bytes."""
+    """Concatenated ids of all texts, int32, and the length of each; the vocabulary as JSON in bytes."""
     if shape != SHAPE:
         return {}
     AutoConfig.register("qwen3_tts", Qwen3TTSConfig)
@@ -52,7 +52,7 @@ def _processor(folder: Path) -> Any:
 
 
 def _ids(processor: Any, texts: list[str], name: str) -> dict[str, torch.Tensor]:
-    """Raises ValueError unless the template's own ids are what the reference takes them for."""
+    """Raises ValueError unless the template's own ids are those that the reference assumes."""
     whole = [processor(text=_in_template(text), padding=True)["input_ids"][0] for text in texts]
     (empty,) = processor(text=_in_template(""), padding=True)["input_ids"]
     role, behind = empty[:_BEFORE], empty[_BEFORE:]
@@ -76,7 +76,7 @@ def _in_template(text: str) -> str:
 def _part_of(
     vocabulary: dict[str, int], merges: list[str], tokenizer: Any, texts: list[str]
 ) -> dict[str, Any]:
-    """The tokens, with their ids, and the merges that these texts can meet with."""
+    """The tokens, with their ids, and the merges that these texts can use."""
     backend = tokenizer.backend_tokenizer
     met = set(byte_letters())
     for text in texts:

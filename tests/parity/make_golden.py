@@ -1,7 +1,7 @@
-"""Writes the golden files: what the reference package computes.
+"""Writes the golden files: results of the reference package.
 
-In: the small checkpoints. Out: one file a part and shape, in ``golden/``. Does not know: our model. Runs in
-the environment of ``make venv-qwen-tts``:
+In: the small checkpoints. Out: one file per part of the model and shape, in ``golden/``. Does not know: our
+model. Runs in the environment of ``make venv-qwen-tts``:
 
     make golden                                                # all of them
     python -m tests.parity.make_golden --part codec --shape deep --into /tmp/golden

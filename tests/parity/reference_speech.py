@@ -1,8 +1,4 @@
-"""The reference package speaks, as its users call it. Runs in its own environment.
-
-In: a checkpoint's folder, a clip, its transcript, a text; a file to write. Out: for every mode the codes and
-the sound. Does not know: our model.
-"""
+"""Generates speech with the reference package's public API, in the environment of the reference."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,7 +32,7 @@ def speak(asked: Mapping[str, Any]) -> None:
                 non_streaming_mode=text_mode == "full",
                 do_sample=False,
                 subtalker_dosample=False,
-                # The last code that it draws is no frame yet.
+                # The last sampled code does not become a frame.
                 max_new_tokens=asked["frames"] + 1,
             )
             tensors[f"{clone_mode}.{text_mode}.codes"] = codes[-1].contiguous()

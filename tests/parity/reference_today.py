@@ -1,7 +1,6 @@
-"""What the reference package says and computes today, in one process: importing it takes longer than either.
+"""Generates speech and golden files with the reference package in one process, because importing it is slow.
 
-In: as JSON, what is to be said, and which golden files are to be written where. Out: those files. Does not
-know: our model. Runs in the environment of ``make venv-qwen-tts``.
+The request is JSON. Runs in the environment of ``make venv-qwen-tts``.
 """
 
 import json

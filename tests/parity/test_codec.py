@@ -1,4 +1,4 @@
-"""The codec's decoder computes what the reference package's computes."""
+"""The codec's decoder computes the same audio as the reference package."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ SLOT = torch.tensor([1])
 
 @dataclass(frozen=True)
 class Golden:
-    """``codes``: [F, Q]; ``samples``: of the reference's, those that are kept."""
+    """``codes``: [F, Q]; ``samples``: the stored samples of the reference."""
 
     decoder: CodecDecoder
     codes: Tensor
@@ -28,7 +28,7 @@ class Golden:
     kept_every: int
 
     def snr_db(self, ours: Tensor) -> float:
-        """How far below the reference's sound the difference lies. ``ours``: [1, all samples]."""
+        """Level of the reference's audio over the difference. ``ours``: [1, all samples]."""
         assert ours.shape == (1, self.sample_count)
         error = (ours[0, :: self.kept_every] - self.samples).double()
         return float(10 * torch.log10(self.samples.double().square().sum() / error.square().sum()))
@@ -36,7 +36,7 @@ class Golden:
 
 @pytest.fixture(scope="module", params=sorted(SHAPES))
 def golden(request: pytest.FixtureRequest) -> Golden:
-    """Ours of this shape, and the reference's sound."""
+    """Our codec of this shape, and the audio of the reference."""
     shape: str = request.param
     kept = load_file(GOLDEN / f"codec_{shape}.safetensors")
     sample_count, kept_every = int(kept["sample_count"]), int(kept["kept_every"])
@@ -44,7 +44,7 @@ def golden(request: pytest.FixtureRequest) -> Golden:
 
 
 def ramp(frames: int) -> list[int]:
-    """Sizes as an utterance is delivered: one frame first, then more and more."""
+    """Chunk sizes of an utterance: one frame first, then growing."""
     sizes = [1, 2, 4, 8]
     while sum(sizes) < frames:
         sizes.append(min(12, frames - sum(sizes)))
@@ -52,13 +52,13 @@ def ramp(frames: int) -> list[int]:
 
 
 @torch.inference_mode()
-def test_all_frames_at_once_are_the_sound_of_the_reference(golden: Golden) -> None:
+def test_all_frames_at_once_give_the_audio_of_the_reference(golden: Golden) -> None:
     ours = golden.decoder.decode(golden.codes[None], golden.decoder.new_state(2), SLOT)
     assert golden.snr_db(ours) > LEAST_SNR_DB
 
 
 @torch.inference_mode()
-def test_frames_that_come_bit_by_bit_are_the_sound_of_the_reference(golden: Golden) -> None:
+def test_frames_in_growing_chunks_give_the_audio_of_the_reference(golden: Golden) -> None:
     state = golden.decoder.new_state(2)
     chunks = torch.split(golden.codes[None], ramp(len(golden.codes)), dim=1)
     ours = torch.cat([golden.decoder.decode(chunk, state, SLOT) for chunk in chunks], dim=1)
@@ -66,7 +66,7 @@ def test_frames_that_come_bit_by_bit_are_the_sound_of_the_reference(golden: Gold
 
 
 @torch.inference_mode()
-def test_speech_that_goes_on_from_a_kept_state_is_what_the_reference_makes_of_all_codes(
+def test_speech_continued_from_a_saved_state_equals_the_reference_on_all_codes(
     golden: Golden,
 ) -> None:
     reference_frames = len(golden.codes) // 3

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from makima_tts.model.mel_spectrogram import mel_filters
 from makima_tts.model.reference_audio import prepare_reference
+from makima_tts.model.speaker_encoder import mel_filters
 from tests.checkpoints import SHAPES
 from tests.checkpoints.models import small_model
 from tests.parity.encoder_clips import CASES, RESAMPLED, ClipCase, make_clip

@@ -1,4 +1,4 @@
-"""Prompts and greedy codes, equal to the reference's; and codes that depend on nobody else in the batch."""
+"""Prompts and greedy codes equal the reference's, alone and in a batch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ CASES = {
 
 @dataclass(frozen=True)
 class Golden:
-    """What the reference was asked, and what it made of it."""
+    """Inputs and results of the reference."""
 
     text: Tensor
     transcript: Tensor
@@ -49,7 +49,7 @@ def golden(shape: str, case: str) -> Golden:
 
 
 def writer(shape: str) -> PromptWriter:
-    """With the role that the goldens were made with."""
+    """With the role of the golden files."""
     parts = small_model(shape)
     role = (parts.config.im_start_token_id, 77, 10)
     return PromptWriter(parts.config, parts.talker, parts.predictor, role)
@@ -92,7 +92,7 @@ def greedy_codes(shape: str, prompts: list[Prompt]) -> list[Tensor]:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @torch.inference_mode()
-def test_prompt_rows_and_trailing_text_are_the_references(shape: str) -> None:
+def test_prompt_rows_and_trailing_text_equal_the_references(shape: str) -> None:
     for case in CASES:
         expected = golden(shape, case)
         written = prompt(shape, case, expected)
@@ -104,14 +104,14 @@ def test_prompt_rows_and_trailing_text_are_the_references(shape: str) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @torch.inference_mode()
-def test_greedy_codes_are_the_references_to_the_end_or_a_hundred_frames(shape: str) -> None:
+def test_greedy_codes_equal_the_references_to_the_end_or_a_hundred_frames(shape: str) -> None:
     expected = {case: golden(shape, case) for case in CASES}
     ours = greedy_codes(shape, [prompt(shape, case, asked) for case, asked in expected.items()])
     for case, codes in zip(CASES, ours, strict=True):
         assert torch.equal(codes, expected[case].codes), case
 
 
-def test_goldens_end_by_themselves_as_well_as_at_the_limit() -> None:
+def test_some_golden_codes_reach_the_end_of_speech_and_some_the_limit() -> None:
     lengths = [len(golden(shape, case).codes) for shape in SHAPES for case in CASES]
     assert lengths.count(MAX_FRAMES) > 10
     assert sum(length < MAX_FRAMES for length in lengths) > 3

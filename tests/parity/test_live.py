@@ -1,4 +1,4 @@
-"""The reference package itself, run now: what it says, ``say --model --greedy --raw`` says."""
+"""``say --model --greedy --raw`` equals the reference package, which runs live."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
 def made_there(
     python: Path, environment_with: EnvironmentWith, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The folder with what the reference's environment made of all that is asked here."""
+    """The folder with all results of the reference's environment."""
     into = tmp_path_factory.mktemp("reference")
     speech = {
         "model": str(checkpoint_folder("wide")),
@@ -63,14 +63,14 @@ def reference(made_there: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(("clone_mode", "text_mode"), MODES)
-def test_we_say_what_the_reference_says(
+def test_codes_and_audio_equal_the_references(
     clone_mode: str,
     text_mode: str,
     reference: dict[str, torch.Tensor],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """From the clip and the text to codes that are equal and sound that is the same to 90 dB."""
+    """From the clip and the text: equal codes, and audio equal to 90 dB."""
     monkeypatch.chdir(tmp_path)
     wanted = Wanted(TEXT, tmp_path / "speech.wav", "narrator", "German", None)
     manner = Rendering(
@@ -91,7 +91,7 @@ def test_we_say_what_the_reference_says(
     assert 10 * np.log10((expected**2).sum() / ((sound - expected) ** 2).sum()) > 90
 
 
-def test_the_golden_files_are_what_the_reference_makes_today(made_there: Path) -> None:
+def test_the_golden_files_equal_the_references_results_today(made_there: Path) -> None:
     for part in PARTS:
         kept, made = (load_file(folder / f"{part}_odd.safetensors") for folder in (GOLDEN, made_there))
         assert kept.keys() == made.keys()

@@ -1,4 +1,4 @@
-"""Penalty, minimum frames, suppression, temperature, top-k, top-p: by the reference's own rules."""
+"""Sampler rules equal the reference's: penalty, minimum frames, suppression, temperature, top-k, top-p."""
 
 from pathlib import Path
 
@@ -8,22 +8,22 @@ from safetensors.torch import load_file
 
 from makima_tts.model.checkpoint.config import TalkerConfig
 from makima_tts.model.sampling import (
+    FirstCodebook,
     RuleRows,
     SamplingRule,
     forbid,
     penalize,
     probabilities,
-    suppressed_ids,
 )
 
 GOLDEN = load_file(Path(__file__).parent / "golden" / "rules_odd.safetensors")
 EOS = 1090
-# Temperature, top-k, top-p, repetition penalty, how many were chosen before.
+# Temperature, top-k, top-p, repetition penalty, number of previously sampled codes.
 RULES = GOLDEN["rules"].tolist()
 
 
 @pytest.mark.parametrize("number", range(len(RULES)))
-def test_chances_are_the_references(number: int) -> None:
+def test_probabilities_equal_the_references(number: int) -> None:
     temperature, top_k, top_p, penalty, chosen_before = RULES[number]
     before = int(chosen_before)
     logits, chosen, expected = (GOLDEN[f"{number}.{name}"] for name in ("logits", "chosen", "chances"))
@@ -37,13 +37,13 @@ def test_chances_are_the_references(number: int) -> None:
     for row in range(rows):
         rules.put(row, SamplingRule(False, temperature, int(top_k), top_p))
     ours = penalize(logits, was_chosen, torch.full((rows,), penalty))
-    ours = forbid(ours, suppressed_ids(config, logits.device), torch.full((rows,), before), EOS)
+    ours = forbid(ours, FirstCodebook.of(config, logits.device).suppressed, torch.full((rows,), before), EOS)
     ours = probabilities(ours, rules)
     assert torch.equal(ours > 0, expected > 0)
     assert (ours - expected).abs().max() <= 1e-6
 
 
-def test_every_rule_decides_somewhere() -> None:
+def test_every_rule_has_an_effect_in_some_case() -> None:
     supports = [(GOLDEN[f"{number}.chances"] > 0).sum(1).tolist() for number in range(len(RULES))]
     assert supports[3][2:] == [77, 77], "all codes and the end, where nothing is left out"
     assert supports[0][2:] == [50, 50], "top-k"

@@ -1,4 +1,4 @@
-"""Text in three hundred sentences becomes the ids that the reference makes of them."""
+"""Token ids of three hundred texts equal the reference's."""
 
 import json
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def texts() -> list[str]:
 def named(
     request: pytest.FixtureRequest, golden: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, TextTokenizer]:
-    """The tokenizer of the small checkpoints, and as much of Qwen's as the texts can meet with."""
+    """The tokenizer of the small checkpoints, and the part of Qwen's that the texts can use."""
     if request.param == "small":
         return "small", TextTokenizer.load(checkpoint_folder("odd"))
     folder = tmp_path_factory.mktemp("qwen")
@@ -42,7 +42,7 @@ def named(
     return "qwen", TextTokenizer.load(folder)
 
 
-def test_every_text_becomes_the_ids_of_the_reference(
+def test_every_text_has_the_ids_of_the_reference(
     named: tuple[str, TextTokenizer], golden: dict[str, Tensor], texts: list[str]
 ) -> None:
     name, tokenizer = named
@@ -53,26 +53,26 @@ def test_every_text_becomes_the_ids_of_the_reference(
     assert differ == []
 
 
-def test_every_text_has_the_same_ids_when_it_comes_word_by_word(
+def test_every_text_has_the_same_ids_when_it_arrives_word_by_word(
     named: tuple[str, TextTokenizer], texts: list[str]
 ) -> None:
     for text in map(clean, texts):
         assert ids_of_words(named[1], text) == named[1].encode(text)
 
 
-def test_the_role_is_that_of_the_reference(
+def test_the_role_has_the_ids_of_the_reference(
     named: tuple[str, TextTokenizer], golden: dict[str, Tensor]
 ) -> None:
     name, tokenizer = named
     role = golden[f"{name}.role"].tolist()
-    # Where special tokens begin is known from a whole vocabulary, and of Qwen's a part is here.
+    # Ids of special tokens follow from the whole vocabulary, and only a part of Qwen's is here.
     assert list(tokenizer.role_ids[1:]) == role[1:]
     if name == "small":
         assert tokenizer.role_ids[0] == role[0]
 
 
-def test_the_texts_meet_a_good_deal_of_the_vocabulary(golden: dict[str, Tensor]) -> None:
-    """Guards the guard: in bytes, or in a few tokens, any tokenizer would agree."""
+def test_the_texts_use_a_large_part_of_the_vocabulary(golden: dict[str, Tensor]) -> None:
+    """Checks the test data: on bytes, or on a few tokens, any tokenizer would agree."""
     assert len(set(golden["qwen.ids"].tolist())) > 1800
     assert golden["qwen.ids"].numel() < golden["small.ids"].numel() / 2
 

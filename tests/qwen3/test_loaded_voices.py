@@ -10,7 +10,7 @@ from makima_tts.engines.qwen3 import voices
 from makima_tts.engines.qwen3.voices import LoadedVoice
 from makima_tts.model.voice_encoding import voice_from
 from makima_tts.speech import VoicePrompt
-from makima_tts.voices.cache import CacheBounds, PromptLru, Reason
+from makima_tts.voices.prompts import CacheBounds, PromptLru, Reason
 from tests.checkpoints.models import ENDING, small_model
 from tests.qwen3.engines import begin, chunks_of, running, sound
 from tests.qwen3.test_chunks import reference
@@ -41,7 +41,7 @@ def bytes_on_device(prompt: VoicePrompt) -> int:
     model = small_model(ENDING)
     config = model.config.talker_config
     voice = voice_from(model, prompt.tensors)
-    rows = len(model.prompts.write(model.tokenizer.encode(TEXT), "English", voice.rows).constant)
+    rows = len(model.prompts.write(model.tokenizer.encode(TEXT), "English", voice.rows).voice_prefix)
     a_row = config.num_hidden_layers * config.num_key_value_heads * config.head_size * 2 * 4
     tensors = sum(tensor.nbytes for name, tensor in prompt.tensors.items() if name != "codes")
     return tensors + rows * a_row

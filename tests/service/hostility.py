@@ -1,6 +1,6 @@
-"""What a hostile client sends: frames that are wrong in every way that we know of.
+"""Generates hostile WebSocket frames: invalid in every known way.
 
-In: a seeded Random. Out: one WebSocket frame. Does not know: what the server makes of it.
+In: a seeded Random. Out: one WebSocket frame. Does not know: the reaction of the server.
 """
 
 import json
@@ -82,7 +82,7 @@ RAW = (
 
 
 def hostile_frame(random: Random) -> bytes:
-    """Mostly messages, some frames that no message is in, now and then one that ends the connection."""
+    """Mostly messages, some frames without a message, and occasionally one that ends the connection."""
     kinds = (_message, _message, _message, _speak, _speak, _raw, _binary, _fragmented, _control, _breaking)
     weights = (20, 20, 20, 20, 20, 10, 5, 5, 5, 1)
     return random.choices(kinds, weights)[0](random)

@@ -1,4 +1,4 @@
-"""The service itself under bad peers: speaking ends, places are free again, nobody else notices."""
+"""Misbehaving clients: their utterances end, slots are released, other clients are not affected."""
 
 import json
 import re
@@ -27,8 +27,8 @@ MESSAGES, PER_SESSION = 20_000, 25
 
 @pytest.fixture(scope="module")
 def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """Ready to speak to one bad peer after the other; it must end well after all of them, and without a
-    traceback, a warning or a word of what was said.
+    """Serves one misbehaving client after another. Afterwards it must stop cleanly, without a traceback, a
+    warning or user text in the log.
     """
     folder = tmp_path_factory.mktemp("service")
     with service_process(folder, stall_timeout_s=STALL_S, drain_timeout_s=60) as server:
@@ -43,7 +43,7 @@ def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerP
 
 @pytest.fixture
 def service(shared_service: ServerProcess) -> Iterator[ServerProcess]:
-    """The shared one; whatever a test did to it, every connection must be gone afterwards."""
+    """The shared service; every connection must be closed after a test."""
     before_files = shared_service.open_files
     yield shared_service
     # fewer when the last test's connection was still closing before
@@ -80,7 +80,7 @@ def assert_speaks(server: ServerProcess) -> None:
         assert session.hear("complete")["finishReason"] == "stop"
 
 
-def test_a_listener_that_stalls_releases_its_place(service: ServerProcess) -> None:
+def test_a_stalled_listener_releases_its_slot(service: ServerProcess) -> None:
     with open_session(service, window_bytes=4096) as session:
         session.say(type="speak", text="{endless}")
         assert eventually(lambda: gauge(service, "utterances_speaking") == 1, within_s=MARGIN_S)
@@ -88,7 +88,7 @@ def test_a_listener_that_stalls_releases_its_place(service: ServerProcess) -> No
         assert session.ends(within_s=MARGIN_S)
 
 
-def test_a_client_that_asks_and_never_reads_releases_its_place(service: ServerProcess) -> None:
+def test_a_client_that_sends_and_never_reads_releases_its_slot(service: ServerProcess) -> None:
     with open_session(service, window_bytes=4096) as session:
         ping = frame(Opcode.TEXT, json.dumps({"type": "ping", "id": "p" * 60}).encode()) * 500
         while not session.ends(within_s=0):
@@ -96,7 +96,7 @@ def test_a_client_that_asks_and_never_reads_releases_its_place(service: ServerPr
         assert_all_released(service, STALL_S + MARGIN_S)
 
 
-def test_an_http_listener_that_stalls_releases_its_place(service: ServerProcess) -> None:
+def test_a_stalled_http_listener_releases_its_slot(service: ServerProcess) -> None:
     body = json.dumps({"text": "{endless}"}).encode()
     with Wire(service.host, service.port, window_bytes=4096) as client:
         client.send(b"POST /api/v1/tts HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n")
@@ -105,7 +105,7 @@ def test_an_http_listener_that_stalls_releases_its_place(service: ServerProcess)
     assert_all_released(service, MARGIN_S)
 
 
-def test_a_disconnect_mid_utterance_releases_its_place(service: ServerProcess) -> None:
+def test_a_disconnect_in_mid_utterance_releases_its_slot(service: ServerProcess) -> None:
     with open_session(service) as session:
         session.say(type="speak", text="{slow 1}{endless}")
         assert session.read_frame()[0] is Opcode.BINARY
@@ -113,7 +113,7 @@ def test_a_disconnect_mid_utterance_releases_its_place(service: ServerProcess) -
     assert_all_released(service, MARGIN_S)
 
 
-def test_a_listener_that_vanished_from_the_network_releases_its_place(serve: Serve) -> None:
+def test_a_half_open_connection_releases_its_slot(serve: Serve) -> None:
     with network_namespace() as far:
         server = serve(host=SERVER_ADDRESS, stall_timeout_s=STALL_S)
         speak = json.dumps({"type": "speak", "text": "{slow 1}{endless}"})
@@ -125,7 +125,7 @@ def test_a_listener_that_vanished_from_the_network_releases_its_place(serve: Ser
 
 @pytest.mark.parametrize("signals", [1, 2])
 def test_sigterm_under_load(serve: Serve, signals: int) -> None:
-    """One lets every utterance finish; a second stops at once."""
+    """One signal lets every utterance finish; a second stops at once."""
     server = serve(drain_timeout_s=60)
     text = "{slow 1}" + ("Twelve chars" if signals == 1 else "{endless}")
     with ExitStack() as opened:
@@ -148,7 +148,7 @@ def test_sigterm_under_load(serve: Serve, signals: int) -> None:
     assert "Traceback" not in server.complaints
 
 
-def test_a_draining_service_answers_and_takes_no_new_sessions(serve: Serve) -> None:
+def test_a_draining_service_replies_and_refuses_new_sessions(serve: Serve) -> None:
     server = serve(drain_timeout_s=60)
     with open_session(server) as session:
         session.say(type="speak", text="{slow 1}{endless}")
@@ -164,7 +164,7 @@ def test_a_draining_service_answers_and_takes_no_new_sessions(serve: Serve) -> N
     assert server.wait(5) == 0
 
 
-def test_a_thousand_idle_sessions_are_cheap(service: ServerProcess) -> None:
+def test_a_thousand_idle_sessions_use_little_memory(service: ServerProcess) -> None:
     before_bytes = service.resident_bytes
     with ExitStack() as running:
         for _ in range(4):
@@ -185,7 +185,7 @@ def test_a_port_in_use_ends_the_command_with_one_line(service: ServerProcess, se
         serve(port=service.port)
 
 
-def test_twenty_thousand_hostile_messages_leave_the_service_as_it_was(service: ServerProcess) -> None:
+def test_twenty_thousand_hostile_messages_do_not_change_the_service(service: ServerProcess) -> None:
     assert_speaks(service)
     before_bytes, before_files = service.resident_bytes, service.open_files
     sent = 0

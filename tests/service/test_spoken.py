@@ -1,4 +1,4 @@
-"""Ten sentences through a real server process and its socket, heard by a recognizer."""
+"""Ten sentences through a real server process and its socket, checked by speech recognition."""
 
 from collections.abc import Iterator
 
@@ -16,14 +16,14 @@ RATE_HZ = 16_000
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Of a server with the embedded engine, which waits for no listener's clock: nobody listens here."""
+    """The URL of a server with the embedded engine and without a rate limit, because no one listens."""
     with service_process(tmp_path_factory.mktemp("service"), engine="preview", max_ahead_s=60) as server:
         server.until_listening()
         yield f"ws://{server.host}:{server.port}/api/v1/speak"
 
 
 @pytest.mark.process
-async def test_what_is_asked_for_is_what_is_heard(url: str) -> None:
+async def test_the_recognized_words_are_those_of_the_text(url: str) -> None:
     errors = 0
     async with SpeechClient.connect(url, Start(sample_rate=RATE_HZ)) as client:
         assert client.ready.engine == "preview"
@@ -36,7 +36,7 @@ async def test_what_is_asked_for_is_what_is_heard(url: str) -> None:
 
 
 @pytest.mark.process
-async def test_text_that_the_stand_in_cannot_speak_is_refused_also_mid_utterance(url: str) -> None:
+async def test_text_that_the_preview_engine_cannot_speak_is_refused_also_in_mid_utterance(url: str) -> None:
     async with SpeechClient.connect(url) as client:
         speech = client.speak("This part is English and is spoken. \u042d\u0442\u043e \u043d\u0435\u0442.")
         first = await anext(speech)

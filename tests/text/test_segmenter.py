@@ -10,10 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from makima_tts.text import Piece, Segmenter, TextCleaning, clean, is_speakable
-from makima_tts.text.boundaries import LOOK_AHEAD_CHARS
 from makima_tts.text.segmenter import (
     FIRST_CLAUSE_CHARS,
     HARD_LIMIT_CHARS,
+    LOOK_AHEAD_CHARS,
     SHORTEST_FORCED_CHARS,
     SOFT_LIMIT_CHARS,
 )
@@ -142,8 +142,8 @@ def test_what_is_certain_of_a_piece_only_grows_until_it_is_the_piece(text: str, 
         pieces += fresh
         if fresh:
             assert fresh[0].text.startswith(growing)
-        assert segmenter.growing.startswith("" if fresh else growing)
-        growing = segmenter.growing
+        assert segmenter.partial_text.startswith("" if fresh else growing)
+        growing = segmenter.partial_text
     rest = segmenter.finish()
     assert not growing or rest[0].text.startswith(growing)
     assert pieces + rest == pieces_of(text, cleaning="markdown")
@@ -172,7 +172,7 @@ def test_what_is_certain_of_a_piece_only_grows_until_it_is_the_piece(text: str, 
 def test_a_word_is_certain_once_the_space_after_it_is_there(text: str, certain: str) -> None:
     segmenter = Segmenter()
     assert segmenter.feed(text) == []
-    assert segmenter.growing == certain
+    assert segmenter.partial_text == certain
 
 
 def test_a_sentence_is_certain_once_the_look_ahead_has_arrived() -> None:

@@ -8,7 +8,7 @@ import pytest
 from makima_tts.errors import SynthesisError, TtsUnavailable
 from makima_tts.metrics import Metrics
 from makima_tts.speech import VoicePrompt
-from makima_tts.voices.cache import CacheBounds, PromptCache
+from makima_tts.voices.prompts import CacheBounds, PromptCache
 
 KEY = ("anna", 1)
 PROMPT = VoicePrompt("f", {"x": np.zeros(8, np.uint8)})

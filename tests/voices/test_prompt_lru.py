@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from makima_tts.speech import VoicePrompt
-from makima_tts.voices.cache import CacheBounds, PromptLru, Reason
+from makima_tts.voices.prompts import CacheBounds, PromptLru, Reason
 
 KEYS = [("a", 1), ("a", 2), ("b", 1), ("c", 1)]
 BOUNDS = CacheBounds(max_count=3, max_bytes=100, ttl_s=10.0)

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from makima_tts.api.failures import install_failures
 from makima_tts.api.guards import BodyLimit
-from makima_tts.api.native.voices import voices_router
+from makima_tts.api.native.routes import voices_router
 from makima_tts.voices import VoiceManager
 from tests.voices.clips import TRANSCRIPT, good_clip, silence, sound_file
 from tests.voices.conftest import Place, WatchedEngine, make_voice

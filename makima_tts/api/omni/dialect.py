@@ -1,17 +1,22 @@
-"""vLLM-Omni's WebSocket for speech from growing text, as a way to speak to a session.
+"""vLLM-Omni's WebSocket for speech from growing text, as a dialect of a session.
 
 In: session.config, input.text, input.done, session.close; a session's messages and audio. Out: inputs of a
 session; audio.start, binary audio, audio.done, session.done, error. Does not know: sockets, engines.
 
-A *flush* is all text up to an input.done, and an utterance of the session. Their server answers one message
-after the other; here the next flush may be written while one is spoken.
+A *flush* is all text up to an input.done, and an utterance of the session. vLLM-Omni's server answers one
+flush after the other; here the next flush may be written while one is spoken. The *sentences* of a flush are
+the pieces of its utterance; with ``split_granularity`` none, the whole flush is one.
 """
 
+import io
+import json
+import wave
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any
 
-from makima_tts.api.native.dialects import NOT_TEXT
-from makima_tts.api.native.outbox import Frame
-from makima_tts.api.omni.flush import OmniFlush, answer
+from fastapi import APIRouter, WebSocket
+
+from makima_tts.api.connection import NOT_TEXT, serve_websocket
 from makima_tts.api.omni.messages import (
     InputDone,
     InputText,
@@ -20,8 +25,11 @@ from makima_tts.api.omni.messages import (
     SessionConfig,
     parse_omni_message,
 )
+from makima_tts.api.outbox import AnswerFrame, AudioFrame, Frame
+from makima_tts.api.service import Service
 from makima_tts.errors import InvalidMessage
 from makima_tts.protocol import (
+    AudioFormat,
     Complete,
     ErrorMessage,
     Limits,
@@ -42,31 +50,170 @@ _TOO_LONG_AS_ONE = (
     f"Audio in one piece is for at most {MAX_WHOLE_CHARS} characters; set split_granularity to sentence, or "
     "stream_audio to true."
 )
+_FORMAT = AudioFormat()
+
+
+def omni_router(service: Service, library_voice: Callable[[str | None], Awaitable[str | None]]) -> APIRouter:
+    """``/v1/audio/speech/stream``. ``library_voice``: see OmniDialect."""
+    router = APIRouter()
+
+    @router.websocket("/v1/audio/speech/stream")
+    async def speak(websocket: WebSocket) -> None:
+        rate_hz = service.engine.facts.sample_rate_hz
+        dialect = OmniDialect(library_voice, limits=service.limits, engine_rate_hz=rate_hz)
+        await serve_websocket(websocket, service, dialect)
+
+    return router
+
+
+def answer(type_: str, **fields: Any) -> AnswerFrame:
+    return AnswerFrame(json.dumps({"type": type_, **fields}, ensure_ascii=False))
+
+
+class OmniFlush:
+    """The frames around the audio of one flush.
+
+    ``utterance_id`` None: the session does not have it yet, or its utterance has ended. ``text``: that of a
+    flush that is spoken as one, until it is finished.
+    """
+
+    def __init__(self, index: int, config: SessionConfig, *, engine_rate_hz: int) -> None:
+        self.index = index
+        self.config = config
+        self.utterance_id: str | None = None
+        self.text = ""
+        self.finished = False
+        self.failed = False
+        # Stretching and resampling hold some samples back: they may be sent when the next piece begins.
+        self._holds_back = config.speed != 1.0 or engine_rate_hz != _FORMAT.sample_rate_hz
+        self._pieces: list[str] = []
+        self._open_piece = ""
+        self._sentence = 0
+        self._piece_ended = False
+        self._started = False
+        self._held = bytearray()
+        self._sent_bytes = 0
+
+    @property
+    def as_one(self) -> bool:
+        return self.config.split_granularity == "none"
+
+    @property
+    def streams(self) -> bool:
+        return self.config.stream_audio
+
+    @property
+    def done(self) -> bool:
+        return self.finished and self.utterance_id is None
+
+    def add_text(self, text: str, *, ends_piece: bool) -> str | None:
+        """A part of a piece. Returns the piece, once it is whole."""
+        self._open_piece += text
+        if not ends_piece:
+            return None
+        piece, self._open_piece = self._open_piece, ""
+        self._pieces.append(piece)
+        return piece
+
+    def add_audio(self, data: bytes) -> Iterator[Frame]:
+        if self._piece_ended and len(self._pieces) > self._sentence + 1:
+            yield from self._end_sentence(error=False)
+        if not self.streams:
+            self._held += data
+            return
+        yield from self._start()
+        self._sent_bytes += len(data)
+        yield AudioFrame(data)
+
+    def end_piece(self) -> Iterator[Frame]:
+        if self.as_one:
+            return
+        self._piece_ended = True
+        if not self._holds_back:
+            yield from self._end_sentence(error=False)
+
+    def end(self) -> Iterator[Frame]:
+        """Its utterance is complete. Text that comes later begins another."""
+        if self._has_audio:
+            yield from self._end_sentence(error=False)
+        del self._pieces[self._sentence :]
+
+    def fail(self, message: str, code: str) -> Iterator[Frame]:
+        partial = {"partial_audio": True, "action": "discard"} if self._sent_bytes else {}
+        yield answer("error", message=message, code=code, **partial)
+        self._held.clear()
+        if self._has_audio:
+            yield from self._end_sentence(error=True)
+
+    def done_message(self) -> Frame:
+        return answer("session.done", utterance_index=self.index, total_sentences=self._sentence)
+
+    @property
+    def _has_audio(self) -> bool:
+        return self._started or bool(self._held)
+
+    def _start(self) -> Iterator[Frame]:
+        if self._started:
+            return
+        self._started = True
+        shape = {"sample_rate": _FORMAT.sample_rate_hz, "channels": 1}
+        yield answer(
+            "audio.start",
+            **self._indices(),
+            sentence_text=self.text if self.as_one else self._pieces[self._sentence],
+            format=self.config.response_format,
+            **(shape if self.config.response_format == "pcm" else {}),
+        )
+
+    def _end_sentence(self, *, error: bool) -> Iterator[Frame]:
+        yield from self._start()
+        if self._held:
+            audio = bytes(self._held) if self.config.response_format == "pcm" else _wav(self._held)
+            self._sent_bytes = len(audio)
+            yield AudioFrame(audio)
+        yield answer("audio.done", **self._indices(), total_bytes=self._sent_bytes, error=error)
+        self._sentence += 1
+        self._piece_ended = self._started = False
+        self._held = bytearray()
+        self._sent_bytes = 0
+
+    def _indices(self) -> dict[str, int]:
+        return {"utterance_index": self.index, "sentence_index": self._sentence}
+
+
+def _wav(pcm: bytearray) -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setnchannels(1)
+        writer.setsampwidth(_FORMAT.bytes_per_sample)
+        writer.setframerate(_FORMAT.sample_rate_hz)
+        writer.writeframes(pcm)
+    return file.getvalue()
 
 
 class OmniDialect:
-    """``find_voice``: whom a client means by a name. ``limits``: the session's."""
+    """``library_voice``: the id of the voice that a client names. ``limits``: the session's."""
 
     events = True
 
     def __init__(
         self,
-        find_voice: Callable[[str | None], Awaitable[str | None]],
+        library_voice: Callable[[str | None], Awaitable[str | None]],
         *,
         limits: Limits,
         engine_rate_hz: int,
     ) -> None:
-        self._find_voice = find_voice
+        self._library_voice = library_voice
         self._limits = limits
         self._engine_rate_hz = engine_rate_hz
         self._config: SessionConfig | None = None
-        # Those that have no session.done yet. The first is the one that is heard, the last may be unwritten.
+        # Flushes without a session.done. The session speaks the first; the last may still grow.
         self._flushes: list[OmniFlush] = []
         self._flush_count = 0
         self._utterance_count = 0
 
     @property
-    def listens(self) -> bool:
+    def plays_live(self) -> bool:
         return self._config is not None and self._config.stream_audio
 
     def read(self, text: str | None) -> Iterable[SessionInput | Frame]:
@@ -76,25 +223,25 @@ class OmniDialect:
             message = parse_omni_message(text)
         except InvalidMessage as error:
             return [Malformed(error.message), *([Stop()] if self._config is None else [])]
-        return self._obey(message)
+        return self._apply(message)
 
     def write(self, effect: Send | SendAudio) -> Iterable[Frame]:
         if isinstance(effect, SendAudio):
-            return self._flushes[0].hear(effect.data)
-        return self._told(effect.message)
+            return self._flushes[0].add_audio(effect.data)
+        return self._translate(effect.message)
 
     def feed(self, effect: FeedPiece) -> FeedPiece | None:
-        """A sentence's text goes before its audio, so it is spoken once it is whole."""
-        flush = self._spoken_as(effect.utterance_id)
-        piece = flush.add(effect.text, ends_piece=effect.ends_piece) if flush else None
+        """A sentence's text is sent before its audio, so a piece is spoken once it is whole."""
+        flush = self._flush_of(effect.utterance_id)
+        piece = flush.add_text(effect.text, ends_piece=effect.ends_piece) if flush else None
         return None if piece is None else FeedPiece(effect.utterance_id, piece)
 
     async def library_voice(self, asked: str | None) -> str | None:
-        return await self._find_voice(asked)
+        return await self._library_voice(asked)
 
     # The client
 
-    def _obey(self, message: OmniMessage) -> Iterator[SessionInput | Frame]:
+    def _apply(self, message: OmniMessage) -> Iterator[SessionInput | Frame]:
         match message:
             case SessionConfig():
                 yield from self._configure(message)
@@ -104,11 +251,11 @@ class OmniDialect:
                 yield Malformed("The first message must be session.config.")
                 yield Stop()
             case _ if self._begins_flush and len(self._flushes) >= MAX_FLUSHES:
-                yield Malformed("Too many flushes wait to be heard; wait for session.done.")
+                yield Malformed("Too many flushes wait to be spoken; wait for session.done.")
             case InputText():
-                yield from self._add_text(self._written_flush(self._config), message.text)
+                yield from self._add_text(self._open_flush(self._config), message.text)
             case InputDone():
-                yield from self._end_text(self._written_flush(self._config))
+                yield from self._end_text(self._open_flush(self._config))
 
     def _configure(self, config: SessionConfig) -> Iterator[SessionInput]:
         if self._flushes:
@@ -119,9 +266,9 @@ class OmniDialect:
 
     @property
     def _begins_flush(self) -> bool:
-        return not self._flushes or self._flushes[-1].written
+        return not self._flushes or self._flushes[-1].finished
 
-    def _written_flush(self, config: SessionConfig) -> OmniFlush:
+    def _open_flush(self, config: SessionConfig) -> OmniFlush:
         if self._begins_flush:
             self._flushes.append(OmniFlush(self._flush_count, config, engine_rate_hz=self._engine_rate_hz))
             self._flush_count += 1
@@ -140,7 +287,7 @@ class OmniDialect:
             yield answer("error", message=too_long)
 
     def _too_long_as_one(self, flush: OmniFlush) -> str | None:
-        """It is held until it is written."""
+        """A flush that is spoken as one is held until its text is finished."""
         limit_chars = self._limits.max_utterance_chars
         if not flush.streams and len(flush.text) > MAX_WHOLE_CHARS:
             return _TOO_LONG_AS_ONE
@@ -149,7 +296,7 @@ class OmniDialect:
         return None
 
     def _end_text(self, flush: OmniFlush) -> Iterator[SessionInput | Frame]:
-        flush.written = True
+        flush.finished = True
         if not flush.failed and (flush.text or flush.utterance_id is not None):
             yield from self._speak(flush, flush.text, final=True)
         else:
@@ -172,7 +319,7 @@ class OmniDialect:
 
     # The session
 
-    def _told(self, message: ServerMessage) -> Iterator[Frame]:
+    def _translate(self, message: ServerMessage) -> Iterator[Frame]:
         match message:
             case Sentence():
                 yield from self._flushes[0].end_piece()
@@ -187,7 +334,7 @@ class OmniDialect:
                 yield answer("error", message="Idle timeout: no message received")
 
     def _fail(self, message: ErrorMessage) -> Iterator[Frame]:
-        flush = self._spoken_as(message.utterance_id)
+        flush = self._flush_of(message.utterance_id)
         if flush is None:
             yield answer("error", message=message.message, code=message.code)
             return
@@ -197,8 +344,8 @@ class OmniDialect:
 
     def _done(self) -> Iterator[Frame]:
         """In the order of the flushes, however they ended."""
-        while self._flushes and self._flushes[0].over:
-            yield self._flushes.pop(0).done()
+        while self._flushes and self._flushes[0].done:
+            yield self._flushes.pop(0).done_message()
 
-    def _spoken_as(self, utterance_id: str | None) -> OmniFlush | None:
+    def _flush_of(self, utterance_id: str | None) -> OmniFlush | None:
         return next((one for one in self._flushes if utterance_id and one.utterance_id == utterance_id), None)

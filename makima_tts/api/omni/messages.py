@@ -1,6 +1,6 @@
-"""What clients of vLLM-Omni's WebSocket say.
+"""Messages of clients of vLLM-Omni's WebSocket.
 
-In: one text frame. Out: one typed message, or InvalidMessage whose words hold nothing of the frame. Does not
+In: one text frame. Out: one typed message, or InvalidMessage, which holds nothing of the frame. Does not
 know: sessions, how the messages are answered.
 """
 
@@ -18,7 +18,7 @@ _NO_VOICE_OF_ITS_OWN = (
 
 
 class _Fields(ClientFields):
-    """snake_case, as they write it. What only tunes their engine is ignored."""
+    """Names in snake_case. Fields that only tune vLLM-Omni's engine are ignored."""
 
     model_config = ConfigDict(alias_generator=None)
 
@@ -49,7 +49,7 @@ class SessionConfig(_Fields):
 
 
 class InputText(_Fields):
-    """More text, on no boundary at all."""
+    """More text, split anywhere."""
 
     type: Literal["input.text"]
     text: str = Field(repr=False)

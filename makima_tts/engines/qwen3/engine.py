@@ -148,9 +148,9 @@ class Qwen3Engine:
 
     async def similarity(self, voice: VoicePrompt, pcm: npt.NDArray[np.float32]) -> float:
         """How much ``pcm`` (float32 [samples] at 24 kHz) sounds like the voice: cosine of x-vectors."""
-        from makima_tts.model.voice_encoding import hear_speaker, similarity, x_vector_of  # noqa: PLC0415
+        from makima_tts.model.voice_encoding import embed_speaker, similarity, x_vector_of  # noqa: PLC0415
 
-        x_vector = await asyncio.wrap_future(self._running().run(lambda model: hear_speaker(model, pcm)))
+        x_vector = await asyncio.wrap_future(self._running().run(lambda model: embed_speaker(model, pcm)))
         return similarity(x_vector_of(voice.tensors), x_vector)
 
     def open(self, request: UtteranceRequest) -> SpeechStream:

@@ -47,7 +47,7 @@ class Prompts:
         text, rows = "".join(piece.unwritten), 0
         piece.unwritten.clear()
         if piece.prompt_rows:
-            rows = self._append(utterance, self._model.tokenizer.encode_further(text))
+            rows = self._append(utterance, self._model.tokenizer.encode_continuation(text))
         elif ids := self._model.tokenizer.encode(text):
             rows = self._begin_prompt(utterance, ids)
         elif not piece.is_open:
@@ -64,19 +64,19 @@ class Prompts:
         # Each piece that ended before has used up a frame number for its end.
         frame, cached = utterance.frames + piece.index, prefix is not None
         chunks = self._runner.prefill_chunks(slot, prompt, frame=frame, prefix_cached=cached)
-        utterance.begin_prefill(Prefilling(deque(chunks), 0 if cached else len(prompt.constant)))
+        utterance.begin_prefill(Prefilling(deque(chunks), 0 if cached else len(prompt.voice_prefix)))
         piece.text_rows = len(prompt.trailing)
-        piece.prompt_rows = len(prompt.constant) + len(prompt.rest)
+        piece.prompt_rows = len(prompt.voice_prefix) + len(prompt.remainder)
         return piece.text_rows + 1
 
     def _prompt(self, utterance: EngineUtterance, ids: list[int]) -> Prompt:
-        voice, language = self._voice_of(utterance).encoded.rows, utterance.request.language
+        prompts, language = self._model.prompts, utterance.request.language
+        voice, text_streams = self._voice_of(utterance).encoded.rows, self._options.text_streams
         if utterance.streams_text:
-            prompt = self._model.prompts.open(ids, language, voice, ended=not utterance.piece.is_open)
+            prompt = prompts.write_partial(ids, language, voice, ended=not utterance.piece.is_open)
         else:
-            text_streams = self._options.text_streams
-            prompt = self._model.prompts.write(ids, language, voice, text_streams=text_streams)
-        rows = len(prompt.constant) + len(prompt.rest)
+            prompt = prompts.write(ids, language, voice, text_streams=text_streams)
+        rows = len(prompt.voice_prefix) + len(prompt.remainder)
         if rows + 1 >= self._runner.positions or len(prompt.trailing) > self._runner.text_rows:
             raise InvalidText(_TOO_LONG)
         return prompt
@@ -84,7 +84,7 @@ class Prompts:
     def _append(self, utterance: EngineUtterance, ids: list[int]) -> int:
         """Returns the text rows that it has added."""
         piece, chunks = utterance.piece, utterance.chunks
-        rows = self._model.prompts.further(ids, ended=not piece.is_open)
+        rows = self._model.prompts.trailing_rows(ids, ended=not piece.is_open)
         if piece.text_rows + len(rows) > self._runner.text_rows:
             raise InvalidText(_TOO_LONG)
         if chunks:

@@ -1,4 +1,4 @@
-"""What a checkpoint's config files say: every dimension and every special id.
+"""A checkpoint's configuration: every dimension and every special id.
 
 In: ``config.json``, ``generation_config.json`` and ``speech_tokenizer/config.json`` of a folder. Out: one
 frozen ModelConfig. Does not know: weights, devices.
@@ -23,7 +23,7 @@ MODEL_WEIGHTS = "model.safetensors"
 MODEL_INDEX = "model.safetensors.index.json"
 CODEC_WEIGHTS = "speech_tokenizer/model.safetensors"
 
-# At the end of the talker's vocabulary; of them, only the end of speech may ever be chosen.
+# At the end of the talker's vocabulary; of them, only the end of speech may be sampled.
 CONTROL_IDS = 1024
 
 Size = Annotated[int, Field(gt=0)]
@@ -33,18 +33,18 @@ Activation = Literal["silu", "gelu"]
 _Config = TypeVar("_Config", bound=BaseModel)
 
 
-class _Part(BaseModel):
+class _ConfigSection(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
-class _RopeScaling(_Part):
+class _RopeScaling(_ConfigSection):
     """Only plain RoPE: mRoPE's three rows are equal for speech, which makes it plain."""
 
     # Where both are there, the older name wins, as in the reference.
     rope_type: Literal["default"] = Field("default", validation_alias=AliasChoices("type", "rope_type"))
 
 
-class TransformerConfig(_Part):
+class TransformerConfig(_ConfigSection):
     """A decoder-only transformer: grouped-query attention, RoPE, a gated MLP."""
 
     hidden_size: Size = 1024
@@ -145,7 +145,7 @@ class TalkerConfig(TransformerConfig):
         return self
 
 
-class SpeakerEncoderConfig(_Part):
+class SpeakerEncoderConfig(_ConfigSection):
     """ECAPA-TDNN. ``enc_dim`` is the size of the x-vector, the talker's hidden size."""
 
     mel_dim: Size = 128
@@ -176,7 +176,7 @@ class CodecDecoderConfig(TransformerConfig):
     decoder_dim: Size = 1536
 
 
-class CodecEncoderConfig(_Part):
+class CodecEncoderConfig(_ConfigSection):
     """The codec's encoder: Mimi's, of which the decoder half is absent."""
 
     sampling_rate: Size = 24000
@@ -214,7 +214,7 @@ class CodecEncoderConfig(_Part):
         return self.head_dim or self.hidden_size // self.num_attention_heads
 
 
-class CodecConfig(_Part):
+class CodecConfig(_ConfigSection):
     """The codec. ``decode_upsample_rate``: samples in a frame."""
 
     model_type: Literal["qwen3_tts_tokenizer_12hz"]
@@ -236,8 +236,8 @@ class CodecConfig(_Part):
         return self
 
 
-class GenerationConfig(_Part):
-    """How the checkpoint wants to be sampled; the ``subtalker`` is the code predictor."""
+class GenerationConfig(_ConfigSection):
+    """The checkpoint's default sampling; the ``subtalker`` is the code predictor."""
 
     do_sample: bool = True
     top_k: int = Field(50, ge=0)
@@ -250,8 +250,8 @@ class GenerationConfig(_Part):
     subtalker_temperature: float = Field(0.9, gt=0)
 
 
-class ModelConfig(_Part):
-    """All of it. Text ids are of the BPE vocabulary, codec ids are the talker's."""
+class ModelConfig(_ConfigSection):
+    """The whole model. Text ids are of the BPE vocabulary, codec ids are the talker's."""
 
     model_type: Literal["qwen3_tts"]
     tts_model_type: Literal["base"]
@@ -270,7 +270,7 @@ class ModelConfig(_Part):
         return self.talker_config.code_predictor_config
 
     @model_validator(mode="after")
-    def _parts_fit(self) -> Self:
+    def _sections_fit(self) -> Self:
         talker, decoder = self.talker_config, self.codec.decoder_config
         if self.speaker_encoder_config.enc_dim != talker.hidden_size:
             raise ValueError("enc_dim of the speaker encoder is not the talker's hidden_size")
@@ -286,7 +286,7 @@ class ModelConfig(_Part):
 
 
 def load_config(folder: Path) -> ModelConfig:
-    """Read the three files. Raises TtsUnavailable with the file, the field and what is wrong with it."""
+    """Read the three files. Raises TtsUnavailable with the file, the field and the reason."""
     codec = _validate(CodecConfig, _read(folder, CODEC_CONFIG), CODEC_CONFIG)
     generation = _validate(GenerationConfig, _read(folder, GENERATION_CONFIG), GENERATION_CONFIG)
     fields = {**_read(folder, MODEL_CONFIG), "codec": codec, "generation": generation}
@@ -307,14 +307,14 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
     return fields
 
 
-def _validate(kind: type[_Config], fields: dict[str, Any], name: str) -> _Config:
+def _validate(section: type[_Config], fields: dict[str, Any], name: str) -> _Config:
     try:
-        return kind.model_validate(fields)
+        return section.model_validate(fields)
     except ValidationError as error:
         fault = error.errors(include_input=False, include_url=False)[0]
         field = ".".join(map(str, fault["loc"])) or "all of it"
-        what = fault["msg"].removeprefix("Value error, ")
+        reason = fault["msg"].removeprefix("Value error, ")
         raise TtsUnavailable(
-            f"The checkpoint's {name} is not of a Qwen3-TTS-12Hz Base model: {field}: {what}. "
+            f"The checkpoint's {name} is not of a Qwen3-TTS-12Hz Base model: {field}: {reason}. "
             "Set TTS_MODEL_ID to one, such as Qwen/Qwen3-TTS-12Hz-0.6B-Base."
         ) from None

@@ -27,16 +27,15 @@ from makima_tts.model.checkpoint.config import (
     ModelConfig,
     load_config,
 )
-from makima_tts.model.checkpoint.tensor_files import REMEDY, TensorFiles, stored_tensors
-from makima_tts.model.checkpoint.weights import Weights
+from makima_tts.model.checkpoint.tensors import REMEDY, TensorFiles, Weights, stored_tensors
 from makima_tts.model.tokenizer import MERGES, TOKENIZER_CONFIG, VOCABULARY, TextTokenizer
 
 _TEXT_FILES = (MODEL_CONFIG, GENERATION_CONFIG, CODEC_CONFIG, TOKENIZER_CONFIG, VOCABULARY, MERGES)
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 # Of every tensor, from its beginning and from its middle.
 _DIGESTED_BYTES = 512
-# What training leaves behind, and what codes are made without: the way back from codebooks, and those of
-# which the talker knows nothing. How many it knows, the configuration says; the encoder takes these.
+# Left over from training, or not needed for codes: projections back from codebooks, and codebooks that the
+# talker does not use. The encoder takes those that the configuration counts.
 _NOT_NEEDED = re.compile(
     r".*\.initialized|.*\.inv_freq"
     r"|encoder\.(decoder|decoder_transformer|upsample)\..*"
@@ -82,12 +81,12 @@ class Checkpoint:
 
 
 def unexplained(*weights: Weights) -> list[str]:
-    """Tensors that nobody took and that no model of this kind has: it may be one of another kind."""
-    return [name for part in weights for name in part.untaken() if not _NOT_NEEDED.fullmatch(name)]
+    """Untaken tensors that no checkpoint of this model type has: it may be of another type."""
+    return [name for group in weights for name in group.untaken() if not _NOT_NEEDED.fullmatch(name)]
 
 
 def _demand_same_ids(config: ModelConfig, tokenizer: TextTokenizer) -> None:
-    """Ids that the embedding has no row for would be read from beyond it."""
+    """An id without a row in the embedding would index beyond it."""
     rows = config.talker_config.text_vocab_size
     special = (
         config.im_start_token_id,
@@ -123,7 +122,9 @@ def _shards(folder: Path) -> tuple[str, ...]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise TtsUnavailable(f"The checkpoint's {MODEL_INDEX} cannot be read; {REMEDY}.") from None
     if not all(isinstance(name, str) and re.fullmatch(r"[\w.-]+\.safetensors", name) for name in names):
-        raise TtsUnavailable(f"The checkpoint's {MODEL_INDEX} names what is no safetensors file beside it.")
+        raise TtsUnavailable(
+            f"The checkpoint's {MODEL_INDEX} names a file that is not a safetensors file beside it."
+        )
     return tuple(names)
 
 
@@ -151,10 +152,10 @@ def _fingerprint(folder: Path) -> str:
 
 
 def _samples(folder: Path, name: str) -> Iterator[bytes]:
-    """Some bytes of every tensor, so that none can differ unseen as a whole; reading all takes seconds."""
+    """Some bytes of every tensor, so that another tensor changes the digest; reading all takes seconds."""
     with (folder / name).open("rb") as file:
         for tensor in stored_tensors(folder, name):
-            yield repr((tensor.name, tensor.kind, tensor.shape)).encode()
-            for place in (tensor.begin, (tensor.begin + tensor.end) // 2):
-                file.seek(place)
-                yield file.read(min(_DIGESTED_BYTES, tensor.end - place))
+            yield repr((tensor.name, tensor.dtype, tensor.shape)).encode()
+            for start in (tensor.begin, (tensor.begin + tensor.end) // 2):
+                file.seek(start)
+                yield file.read(min(_DIGESTED_BYTES, tensor.end - start))

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from makima_tts.model import codec_output
-from makima_tts.model.checkpoint.config import TalkerConfig, TransformerConfig
-from makima_tts.model.checkpoint.weights import Weights
-from makima_tts.model.choices import Choosing, TorchChoosing
+from makima_tts.model.checkpoint.config import TransformerConfig
+from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.codec import CodecDecoder
 from makima_tts.model.layers import LayerStack, Matrix, Product, Transformer
+from makima_tts.model.sampling import FirstCodebook, FrameSampler, SamplerState, TorchFrameSampler
 from makima_tts.model.triton.availability import kernels_lack
 
 # Heads decide about codes and are a tenth of the weights: they never have fewer bits.
@@ -55,7 +55,7 @@ class Ops:
     transformer: LoadTransformer
     linear: Callable[[Tensor, Tensor | None], Product]
     logits: Callable[[Tensor], Product]
-    sampler: Callable[[TalkerConfig, torch.device], Choosing]
+    sampler: Callable[[FirstCodebook, SamplerState, Tensor], FrameSampler]
     codec: Callable[[CodecDecoder], CodecDecoder]
     finish: Finish
 
@@ -81,7 +81,7 @@ def torch_ops() -> Ops:
         transformer=Transformer.load,
         linear=Matrix,
         logits=Matrix,
-        sampler=TorchChoosing,
+        sampler=TorchFrameSampler,
         codec=lambda decoder: decoder,
         finish=codec_output.finish,
     )
@@ -96,24 +96,24 @@ def native_ops(bits: int) -> Ops:
         transformer=partial(QuantizedTransformer.load, bits=bits),
         linear=lambda weight, bias: QuantizedMatrix.pack(weight, _HEAD_BITS, bias),
         logits=lambda weight: QuantizedMatrix.pack(weight, _HEAD_BITS),
-        sampler=TorchChoosing,
+        sampler=TorchFrameSampler,
         codec=packed,
         finish=codec_output.finish,
     )
 
 
 def triton_ops() -> Ops:
-    from makima_tts.model.triton.choices import GpuChoosing  # noqa: PLC0415 - needs Triton
-    from makima_tts.model.triton.codec import fastest_codec, fused  # noqa: PLC0415
+    from makima_tts.model.triton.codec import fastest_codec, fused  # noqa: PLC0415 - needs Triton
     from makima_tts.model.triton.finishing import finish  # noqa: PLC0415
     from makima_tts.model.triton.products import GpuMatrix  # noqa: PLC0415
+    from makima_tts.model.triton.sampler import TritonFrameSampler  # noqa: PLC0415
     from makima_tts.model.triton.stack import GpuTransformer  # noqa: PLC0415
 
     return Ops(
         transformer=GpuTransformer.load,
         linear=GpuMatrix,
         logits=lambda weight: GpuMatrix(weight, wide=True),
-        sampler=GpuChoosing,
+        sampler=TritonFrameSampler,
         codec=lambda decoder: fastest_codec([fused(decoder), decoder]),
         finish=finish,
     )

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from makima_tts.model.checkpoint.config import TransformerConfig
-from makima_tts.model.checkpoint.weights import Weights
+from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.layers import KeyValueCache, Layer, Passage, Rotation, Span, Transformer
 from makima_tts.model.triton.attention import Attention, Example, fastest_attention, lawful
 from makima_tts.model.triton.products import gated_product, parts_of_sum, product, product_parts

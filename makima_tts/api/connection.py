@@ -1,0 +1,339 @@
+"""One WebSocket: a reader, a writer and a task for each utterance; performs the session's effects.
+
+In: frames of the socket; reports of the engine. Out: frames, in the order of the session's effects. Does
+not know: the conversation (the session does), how audio is made, how a dialect words its frames.
+
+A task is always in ``receive()``: nothing is spoken in the receive loop.
+"""
+
+import asyncio
+import itertools
+import math
+import uuid
+from collections.abc import Callable, Iterable
+from contextlib import aclosing, suppress
+from functools import partial
+from typing import Any, Protocol
+
+import structlog
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from makima_tts.api.outbox import AnswerFrame, AudioFrame, CloseFrame, Frame, Outbox
+from makima_tts.api.service import Service
+from makima_tts.errors import Fault, RateLimited, SynthesisError, TtsError
+from makima_tts.protocol import SUBPROTOCOL, ErrorMessage, serialize
+from makima_tts.session import (
+    AudioReady,
+    CancelSpeech,
+    Close,
+    Disconnected,
+    Drain,
+    EngineFailed,
+    FeedPiece,
+    FinishText,
+    Interrupt,
+    JoinContract,
+    LoadVoice,
+    Malformed,
+    Send,
+    SendAudio,
+    Session,
+    SessionInput,
+    SpeechEnded,
+    SpeechFailed,
+    StartSpeech,
+    Tick,
+    UtteranceEnded,
+    VoiceLoaded,
+    WakeAt,
+)
+from makima_tts.speaking.stream import AudioOutput, EncodedChunk, UtteranceStream
+from makima_tts.speech import ListenerClock, UtteranceRequest, VoicePrompt
+
+NOT_TEXT = Malformed("Binary frames mean nothing here; send JSON in text frames.")
+_RETRY_AFTER_S = 5.0
+_CLOSE_NO_CAPACITY = 1013
+_CLOSE_TOO_OFTEN = 4429
+_log = structlog.get_logger(__name__)
+
+
+class Dialect(Protocol):
+    """The protocol of one connection: it translates between a client's frames and a session.
+
+    ``events``: whether the session sends the extended set. ``plays_live``: whether the client plays audio as
+    it arrives, so that it needs none long before.
+    """
+
+    events: bool
+
+    @property
+    def plays_live(self) -> bool: ...
+
+    def read(self, text: str | None) -> Iterable[SessionInput | Frame]:
+        """A client's frame (None: a binary one) as inputs of the session, and as immediate answers."""
+        ...
+
+    def write(self, effect: Send | SendAudio) -> Iterable[Frame]:
+        """The frames of one effect."""
+        ...
+
+    def feed(self, effect: FeedPiece) -> FeedPiece | None:
+        """The text that the engine is given now."""
+        ...
+
+    async def library_voice(self, asked: str | None) -> str | None:
+        """The id of the voice that a client asks for; None is the session's voice. Raises TtsError."""
+        ...
+
+
+def accepted_subprotocol(websocket: WebSocket) -> str | None:
+    """The service's, if the client offers it: a browser that offers one fails an answer without."""
+    return SUBPROTOCOL if SUBPROTOCOL in websocket.scope.get("subprotocols", ()) else None
+
+
+async def serve_websocket(websocket: WebSocket, service: Service, dialect: Dialect) -> None:
+    """Serve one connection until it is closed, or turn it away."""
+    address = websocket.client.host if websocket.client else ""
+    if not service.allow_connection(address):
+        await _turn_away(websocket, service, "too_often", _CLOSE_TOO_OFTEN)
+    elif service.full:
+        await _turn_away(websocket, service, "full", _CLOSE_NO_CAPACITY)
+    else:
+        await SpeakConnection(websocket, service, dialect).run()
+
+
+async def _turn_away(websocket: WebSocket, service: Service, reason: str, code: int) -> None:
+    """A close that says why needs an accepted connection; a bare 403 would tell a browser nothing."""
+    service.metrics.rejected.labels(reason=reason).inc()
+    message = ErrorMessage(
+        code=RateLimited.code,
+        message="No room for another connection now; try again shortly.",
+        recoverable=RateLimited.recoverable,
+        retry_after_ms=round(_RETRY_AFTER_S * 1000),
+    )
+    with suppress(WebSocketDisconnect):
+        await websocket.accept(subprotocol=accepted_subprotocol(websocket))
+        await websocket.send_text(serialize(message))
+        await websocket.close(code)
+
+
+class SpeakConnection:
+    """``run`` returns once the socket is closed, by either side, with everything released."""
+
+    def __init__(self, websocket: WebSocket, service: Service, dialect: Dialect) -> None:
+        self._websocket = websocket
+        self._service = service
+        self._loop = asyncio.get_running_loop()
+        session_id = uuid.uuid4().hex
+        ids = (f"u{number}" for number in itertools.count(1))
+        self._dialect = dialect
+        self._session = Session(session_id, service.limits, ids, now_ms=self._now_ms(), events=dialect.events)
+        self._outbox = Outbox()
+        # One client plays all utterances of the connection, one after the other.
+        self._listener = ListenerClock()
+        self.contract_id: str | None = None
+        self._voice: str | None = None
+        self._utterances: dict[str, tuple[UtteranceStream, asyncio.Task[None]]] = {}
+        self._resolving: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks = asyncio.TaskGroup()
+        self._perform: dict[type, Callable[[Any], None]] = {
+            Send: self._put_frames,
+            SendAudio: self._put_frames,
+            LoadVoice: self._load_voice,
+            StartSpeech: self._start_speech,
+            FeedPiece: self._feed_piece,
+            FinishText: lambda effect: self._utterances[effect.utterance_id][0].finish(),
+            CancelSpeech: self._cancel_speech,
+            JoinContract: self._join_contract,
+            WakeAt: self._wake_at,
+            UtteranceEnded: self._measure,
+            Close: lambda effect: self._outbox.put(CloseFrame(effect.code)),
+        }
+
+    async def run(self) -> None:
+        await self._websocket.accept(subprotocol=accepted_subprotocol(self._websocket))
+        self._service.enter(self)
+        # Clients choose the ids of utterances. This id is the service's own, on each log line of the session.
+        with structlog.contextvars.bound_contextvars(session_id=self._session.id):
+            _log.info("session_opened")
+            try:
+                await self._converse()
+            finally:
+                self._release()
+                _log.info("session_closed")
+
+    async def _converse(self) -> None:
+        async with self._tasks:
+            writer = self._tasks.create_task(self._write())
+            self._service.engine_status.watch(self.receive)
+            if self._service.draining_until_s is not None:
+                self.drain(self._service.draining_until_s)
+            await self._read()
+            self.receive(Disconnected())
+            writer.cancel()
+            if self._resolving is not None:
+                self._resolving.cancel()
+
+    def receive(self, event: SessionInput) -> None:
+        """Pass an input to the session and perform its effects."""
+        for effect in self._session.receive(event, self._now_ms()):
+            self._perform[type(effect)](effect)
+
+    def interrupt(self) -> int:
+        """Cancel everything; returns how many utterances were pending."""
+        pending = self._session.pending_count
+        self.receive(Interrupt())
+        return pending
+
+    def drain(self, until_s: float) -> None:
+        """Take no new utterances; end when the pending ones have, or at ``until_s`` (loop time)."""
+        self.receive(Drain(round(until_s * 1000)))
+
+    # The socket
+
+    async def _read(self) -> None:
+        """Until the client is gone, or the service's own close is sent."""
+        while True:
+            message = await self._websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            for item in self._dialect.read(message.get("text")):
+                if isinstance(item, AudioFrame | AnswerFrame | CloseFrame):
+                    self._outbox.put(item)
+                else:
+                    self.receive(item)
+            await self._outbox.answers_written()
+            # Thousands of small messages may be ready: the writer and other sessions get to run in between.
+            await asyncio.sleep(0)
+
+    async def _write(self) -> None:
+        """The only writer. After the close, or once the client is gone, nothing more is written."""
+        frame: Frame | None = None
+        with suppress(WebSocketDisconnect):
+            while not isinstance(frame, CloseFrame):
+                frame = await self._outbox.take()
+                await self._send(frame)
+                await self._outbox.written(frame)
+        await self._outbox.abandon()
+
+    async def _send(self, frame: Frame) -> None:
+        if isinstance(frame, CloseFrame):
+            await self._websocket.close(frame.code)
+        elif isinstance(frame.content, bytes):
+            await self._websocket.send_bytes(frame.content)
+        else:
+            await self._websocket.send_text(frame.content)
+
+    # Effects
+
+    def _put_frames(self, effect: Send | SendAudio) -> None:
+        for frame in self._dialect.write(effect):
+            self._outbox.put(frame)
+
+    def _load_voice(self, effect: LoadVoice) -> None:
+        if self._resolving is not None:
+            self._resolving.cancel()
+        self._resolving = self._tasks.create_task(self._resolve_voice(effect.voice))
+
+    async def _resolve_voice(self, asked: str | None) -> None:
+        try:
+            voice = await self._service.voices.resolve(asked)
+        except TtsError as error:
+            self.receive(EngineFailed(error.message))
+        except Exception:
+            _log.exception("voice_failed")
+            self.receive(EngineFailed("The voice could not be loaded; the server's log says why."))
+        else:
+            self._voice = voice.id
+            self.receive(VoiceLoaded(voice.id, voice.warning))
+
+    def _start_speech(self, effect: StartSpeech) -> None:
+        audio = effect.format
+        stream = UtteranceStream(
+            self._service.engine,
+            UtteranceRequest(effect.utterance_id, effect.language, seed=effect.seed),
+            AudioOutput(audio.encoding, audio.sample_rate_hz, audio.speed),
+            self._service.metrics,
+            find_voice=partial(self._find_voice, effect.voice),
+            listener=self._listener,
+            max_ahead_s=self._service.limits.max_ahead_ms / 1000 if self._dialect.plays_live else math.inf,
+        )
+        task = self._tasks.create_task(self._speak(effect, stream))
+        self._utterances[effect.utterance_id] = (stream, task)
+        task.add_done_callback(lambda _: self._utterances.pop(effect.utterance_id))
+
+    async def _find_voice(self, asked: str | None) -> VoicePrompt | None:
+        """The voice named in ``speak``, or VoiceNotFound; else the session's, or a usable one instead."""
+        voice_id = await self._dialect.library_voice(asked)
+        voices = self._service.voices
+        return (await (voices.resolve(self._voice) if voice_id is None else voices.get(voice_id))).prompt
+
+    async def _speak(self, effect: StartSpeech, stream: UtteranceStream) -> None:
+        """Report an utterance to the session, chunk by chunk; nothing after a cancel."""
+        utterance_id = effect.utterance_id
+        end: SpeechEnded | SpeechFailed
+        try:
+            async with aclosing(stream.chunks()) as chunks:
+                async for chunk in chunks:
+                    self.receive(_audio_ready(effect, chunk))
+                    # One chunk at most waits for the socket: a cancel is never far behind audio.
+                    await self._outbox.audio_written()
+            end = SpeechEnded(utterance_id, stream.finish_reason)
+        except TtsError as error:
+            if error.fault is Fault.SERVER:
+                _log.warning("utterance_failed", code=error.code)
+            end = SpeechFailed(utterance_id, error)
+        except Exception:
+            _log.exception("utterance_failed")
+            end = SpeechFailed(utterance_id, SynthesisError("The utterance failed; try again."))
+        if not stream.cancelled:
+            self.receive(end)
+
+    def _feed_piece(self, effect: FeedPiece) -> None:
+        if fed := self._dialect.feed(effect):
+            self._utterances[effect.utterance_id][0].feed(fed.text, ends_piece=fed.ends_piece)
+
+    def _cancel_speech(self, effect: CancelSpeech) -> None:
+        if found := self._utterances.get(effect.utterance_id):
+            stream, task = found
+            stream.cancel()
+            task.cancel()
+
+    def _join_contract(self, effect: JoinContract) -> None:
+        self.contract_id = effect.contract_id
+
+    def _wake_at(self, effect: WakeAt) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(effect.at_ms / 1000, self.receive, Tick())
+
+    def _measure(self, effect: UtteranceEnded) -> None:
+        self._service.metrics.count_utterance(
+            effect.outcome,
+            queue_s=None if effect.queue_ms is None else effect.queue_ms / 1000,
+            ttfa_s=None if effect.ttfa_ms is None else effect.ttfa_ms / 1000,
+            rtf=effect.rtf if effect.outcome == "complete" else None,
+        )
+
+    def _release(self) -> None:
+        self._service.engine_status.unwatch(self.receive)
+        self._service.leave(self)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _now_ms(self) -> int:
+        # Rounded up, so that a Tick asked for at t never finds a clock that reads t - 1.
+        return -int(-self._loop.time() * 1000 // 1)
+
+
+def _audio_ready(effect: StartSpeech, chunk: EncodedChunk) -> AudioReady:
+    return AudioReady(
+        utterance_id=effect.utterance_id,
+        data=chunk.data,
+        samples=len(chunk.data) // effect.format.bytes_per_sample,
+        source_ms=chunk.duration_ms,
+        piece_index=chunk.piece_index,
+        ends_piece=chunk.ends_piece,
+        synthesis_s=chunk.synthesis_s,
+    )

@@ -1,0 +1,316 @@
+"""OpenAI's audio API under /v1: speech, models and voices, in the shapes that its clients read.
+
+In: OpenAI's JSON and forms, ids. Out: audio, server-sent events, listings. Does not know: how speech is
+generated, where voices are stored.
+"""
+
+import asyncio
+import base64
+import json
+import math
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, File, Form, Response, UploadFile
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from makima_tts.api.failures import openai_body_of, openai_error_body, openai_failures
+from makima_tts.api.service import Service
+from makima_tts.api.speech_response import AudioBody, SpeakableText, SpeechResponse
+from makima_tts.audio import MEDIA_TYPES, OutputFormat, rate_of
+from makima_tts.errors import TtsError, VoiceNotFound
+from makima_tts.protocol import AUTO
+from makima_tts.protocol.client_messages import MAX_SEED, ClientFields, Language, SampleRate, Speed
+from makima_tts.voices import VoiceListing, VoiceManager, VoiceUpload
+from makima_tts.voices.manifest import MAX_NAME_CHARS, MAX_NOTE_CHARS, MAX_TRANSCRIPT_CHARS
+
+# Clients look for one of these before they speak. The model that is named when speaking may be any.
+_OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
+_OWNER = "makima-tts"
+_EVENT_STREAM = "text/event-stream"
+_FRAME_S = 0.08
+
+
+class OpenAIVoices:
+    """OpenAI's names for voices, which clients use without asking what there is.
+
+    ``spoken_by``: each name with the voice that the operator chose for it, or None. A voice of the library
+    that has such a name is itself.
+    """
+
+    def __init__(self, voices: VoiceManager, spoken_by: Mapping[str, str | None]) -> None:
+        self._voices = voices
+        self._spoken_by = spoken_by
+
+    async def library_name(self, asked: str | None) -> str | None:
+        """None is the default voice. Raises VoiceNotFound for what the operator chose and is not there."""
+        if asked is None or asked not in self._spoken_by or await self._has(asked):
+            return asked
+        chosen = self._spoken_by[asked]
+        if chosen is not None and not await self._has(chosen):
+            raise VoiceNotFound(
+                f"TTS_OPENAI_VOICES has {asked} spoken by {chosen}, and there is no voice {chosen}. "
+                "The operator must add it, or choose one that GET /v1/audio/voices lists."
+            )
+        return chosen
+
+    async def _has(self, voice_id: str) -> bool:
+        with suppress(VoiceNotFound):
+            await asyncio.to_thread(self._voices.describe, voice_id)
+            return True
+        return False
+
+
+class EventBody(AudioBody):
+    """Server-sent events: ``speech.audio.delta`` with audio, then ``speech.audio.done``, or ``error``.
+
+    An event is named by ``type`` in its data and by nothing else, as OpenAI's are: a client that reads only
+    the data sees every one of them.
+    """
+
+    headers: Mapping[str, str] = {"Cache-Control": "no-cache, no-transform"}
+    keep_alive = b": speaking in a moment\n\n"
+
+    def __init__(self) -> None:
+        super().__init__(_EVENT_STREAM)
+
+    def part(self, audio: bytes) -> bytes:
+        return _event("speech.audio.delta", audio=base64.b64encode(audio).decode())
+
+    def ending(self, *, text_chars: int, audio_s: float) -> bytes:
+        """Characters, and frames of 80 ms: nothing else of an utterance is counted alike by every engine."""
+        frames = math.ceil(round(audio_s / _FRAME_S, 6))
+        usage = {"input_tokens": text_chars, "output_tokens": frames, "total_tokens": text_chars + frames}
+        return _event("speech.audio.done", usage=usage)
+
+    def failure(self, error: TtsError) -> bytes:
+        return _event("error", **openai_body_of(error).model_dump())
+
+
+def _event(type_: str, **fields: object) -> bytes:
+    return f"data: {json.dumps({'type': type_, **fields}, separators=(',', ':'))}\n\n".encode()
+
+
+class VoiceById(ClientFields):
+    """OpenAI's way of naming a voice that was added."""
+
+    model_config = ConfigDict(title="VoiceReference")
+    __qualname__ = "VoiceReference"  # its name in /openapi.json
+
+    id: str
+
+
+class SpeechRequest(ClientFields):
+    """``input`` is bounded by TTS_MAX_UTTERANCE_CHARS code points."""
+
+    model_config = ConfigDict(alias_generator=None)
+
+    input: SpeakableText
+    model: str | None = Field(None, description="Any: there is one model", examples=["tts-1"])
+    voice: str | VoiceById | None = Field(
+        None, description="A voice's id, or a name of OpenAI's", examples=["alloy"]
+    )
+    response_format: OutputFormat = "mp3"
+    stream_format: Literal["audio", "sse"] = "audio"
+    speed: Speed = 1.0
+    instructions: str | None = Field(None, repr=False, description="Ignored: no model here can follow them")
+    language: Language = AUTO
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
+    sample_rate: SampleRate | None = Field(
+        None, description="None is the format's own: 24000; 8000 for G.711"
+    )
+
+    @property
+    def voice_name(self) -> str | None:
+        return self.voice.id if isinstance(self.voice, VoiceById) else self.voice
+
+    @property
+    def ignored(self) -> dict[str, str]:
+        """The header that says what had no effect."""
+        return {"X-Ignored-Parameters": "instructions"} if self.instructions else {}
+
+
+class Model(BaseModel):
+    """A model, as OpenAI describes one. ``created``: when this service was started."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = _OWNER
+
+
+class Models(BaseModel):
+    """The engine's own model first, then the names by which OpenAI's clients look for one."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class AudioModel(BaseModel):
+    """A model, as Open WebUI reads one."""
+
+    id: str
+    name: str
+
+
+class AudioModels(BaseModel):
+    """What Open WebUI offers to choose from."""
+
+    models: list[AudioModel]
+
+
+def openai_router(service: Service, voices: OpenAIVoices) -> APIRouter:
+    """``/v1/audio/speech``, ``/v1/models`` and ``/v1/audio/models``."""
+    router = APIRouter(prefix="/v1", tags=["OpenAI"])
+    _add_speech(router, service, voices)
+    _add_models(router, service)
+    return router
+
+
+def _add_speech(router: APIRouter, service: Service, voices: OpenAIVoices) -> None:
+    bodies: dict[str, object] = {media: {} for media in (*MEDIA_TYPES.values(), _EVENT_STREAM)}
+    spoken: dict[int | str, dict[str, Any]] = {200: {"content": bodies, "description": "Mono audio"}}
+
+    @router.post(
+        "/audio/speech",
+        response_class=Response,
+        responses=spoken | openai_failures(400, 403, 404, 408, 413, 429, 500, 503),
+    )
+    async def create_speech(request: SpeechRequest) -> SpeechResponse:
+        """Speak ``input``, streamed as it is made. Errors before the first byte have a status."""
+        return SpeechResponse(
+            service,
+            request.input,
+            voice=await voices.library_name(request.voice_name),
+            language=request.language,
+            seed=request.seed,
+            audio_format=request.response_format,
+            sample_rate_hz=rate_of(request.response_format, request.sample_rate),
+            speed=request.speed,
+            form=EventBody() if request.stream_format == "sse" else None,
+            headers=request.ignored,
+        )
+
+
+def _add_models(router: APIRouter, service: Service) -> None:
+    started = int(time.time())
+
+    def names() -> list[str]:
+        return [service.engine.facts.model, *_OPENAI_MODELS]
+
+    @router.get("/models")
+    def list_models() -> Models:
+        return Models(data=[Model(id=name, created=started) for name in names()])
+
+    # Ours may be a Hugging Face id, which has a slash.
+    @router.get("/models/{model_id:path}", response_model=Model, responses=openai_failures(404))
+    def get_model(model_id: str) -> Model | JSONResponse:
+        if model_id in names():
+            return Model(id=model_id, created=started)
+        message = "There is no such model; GET /v1/models lists those there are."
+        body = openai_error_body(404, "model_not_found", message, "model")
+        return JSONResponse(body.model_dump(), 404)
+
+    @router.get("/audio/models")
+    def list_audio_models() -> AudioModels:
+        """The models once more, in the shape that Open WebUI reads."""
+        return AudioModels(models=[AudioModel(id=name, name=name) for name in names()])
+
+
+class NamedVoice(BaseModel):
+    """A voice, as Open WebUI reads one."""
+
+    id: str
+    name: str
+
+
+class AudioVoice(BaseModel):
+    """A voice, as OpenAI describes one, and whether it can speak now."""
+
+    id: str
+    object: Literal["audio.voice"] = "audio.voice"
+    name: str
+    type: Literal["audio_sample"] = "audio_sample"
+    language: str = Field(description="English name of what its clip speaks, or Auto")
+    available: bool
+    reason: str | None = Field(None, description="Why it is not available, and what to do")
+
+
+class CreatedVoice(AudioVoice):
+    """``created_at``: now, in Unix seconds."""
+
+    created_at: int
+
+
+class DeletedVoice(BaseModel):
+    """What OpenAI's clients wait for."""
+
+    id: str
+    object: Literal["audio.voice.deleted"] = "audio.voice.deleted"
+    deleted: Literal[True] = True
+
+
+class AudioVoices(BaseModel):
+    """``voices``: those that can speak now, as Open WebUI offers them. ``data``: all, those first."""
+
+    object: Literal["list"] = "list"
+    voices: list[NamedVoice]
+    data: list[AudioVoice]
+
+
+def openai_voices_router(voices: VoiceManager) -> APIRouter:
+    """``/v1/audio/voices``. Routes that are not ``async`` run in a worker thread: they look at the disk."""
+    router = APIRouter(prefix="/v1/audio/voices", tags=["OpenAI"])
+
+    @router.get("")
+    def list_audio_voices() -> AudioVoices:
+        """The voices of the library. OpenAI's names are not among them: they are other names for these."""
+        listings = sorted(voices.list(), key=lambda listing: not listing.available)
+        usable = [NamedVoice(id=listing.id, name=listing.name) for listing in listings if listing.available]
+        return AudioVoices(voices=usable, data=[AudioVoice(**_described(listing)) for listing in listings])
+
+    @router.post("", responses=openai_failures(400, 403, 409, 413, 422, 429, 503))
+    async def create_audio_voice(
+        *,
+        kind: Annotated[
+            Literal["audio_sample"],
+            Form(alias="type", description="No voice here is made of a description"),
+        ] = "audio_sample",
+        audio_sample: Annotated[
+            UploadFile, File(description="WAV, FLAC, OGG or MP3 of 3 to 60 s; 5 to 15 s are best")
+        ],
+        name: Annotated[
+            str, Form(max_length=MAX_NAME_CHARS, description="Its id is made of it", examples=["Anna"])
+        ],
+        consent: Annotated[
+            str, Form(max_length=MAX_NOTE_CHARS, description="Any note of the speaker's consent; it is kept")
+        ],
+        ref_text: Annotated[
+            str,
+            Form(
+                max_length=MAX_TRANSCRIPT_CHARS,
+                description="Every word that is said in the clip. Without it the voice goes by sound alone",
+            ),
+        ] = "",
+        language: Annotated[str, Form(max_length=35, description="A name or tag", examples=["en"])] = "",
+    ) -> CreatedVoice:
+        """Add a voice from a recording of one person. Get the speaker's consent first, and note it."""
+        mode = "icl" if ref_text.strip() else "xvector"
+        upload = VoiceUpload(audio_sample.file, name, ref_text, language, mode=mode, consent=consent)
+        listing, _ = await voices.add(upload)
+        return CreatedVoice(**_described(listing), created_at=int(time.time()))
+
+    @router.delete("/{voice_id}", responses=openai_failures(403, 404, 503))
+    async def delete_audio_voice(voice_id: str) -> DeletedVoice:
+        """Delete a voice that was added. Who is speaking with it finishes."""
+        await voices.delete(voice_id)
+        return DeletedVoice(id=voice_id)
+
+    return router
+
+
+def _described(listing: VoiceListing) -> dict[str, Any]:
+    return listing.model_dump(include=set(AudioVoice.model_fields))

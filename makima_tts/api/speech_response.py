@@ -1,0 +1,228 @@
+"""One utterance as the body of an HTTP answer, streamed while it is generated.
+
+In: a text, the voice and format to speak it in, the form of the body. Out: the answer; metrics of the
+utterance. Does not know: routes, JSON of requests, how speech is generated.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import aclosing
+from typing import Annotated
+
+import structlog
+from fastapi import Response
+from pydantic import AfterValidator, Field
+from starlette.types import Receive, Scope, Send
+
+from makima_tts.api.failures import error_response
+from makima_tts.api.service import Service
+from makima_tts.audio import MEDIA_TYPES, OutputFormat
+from makima_tts.errors import Cancelled, Fault, InvalidText, TtsError, TtsUnavailable
+from makima_tts.speaking.stream import AudioOutput, UtteranceStream
+from makima_tts.speech import UtteranceRequest, VoicePrompt
+from makima_tts.text import NOTHING_SPOKEN, clean, pieces_of, why_silent
+
+# A proxy that buffers a whole body before it passes it on would delay the first audio to the end.
+_UNBUFFERED = {"X-Accel-Buffering": "no"}
+_log = structlog.get_logger(__name__)
+
+
+def _without_surrogates(text: str) -> str:
+    """JSON may hold halves of surrogate pairs, which no tokenizer takes."""
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise ValueError("must be text: it holds half of a surrogate pair")
+    return text
+
+
+SpeakableText = Annotated[
+    str, Field(repr=False, examples=["Good evening. I am listening."]), AfterValidator(_without_surrogates)
+]
+
+
+class AudioBody:
+    """A body of audio and nothing else, and the defaults of other forms.
+
+    ``keep_alive`` is sent while there is no audio yet; None where the form has no such bytes.
+    """
+
+    media_type: str
+    headers: Mapping[str, str] = {}
+    keep_alive: bytes | None = None
+
+    def __init__(self, media_type: str) -> None:
+        self.media_type = media_type
+
+    def part(self, audio: bytes) -> bytes:
+        return audio
+
+    def ending(self, *, text_chars: int, audio_s: float) -> bytes:
+        """``audio_s``: at the engine's own speed."""
+        return b""
+
+    def failure(self, error: TtsError) -> bytes | None:
+        """The end of a body that fails halfway; None leaves it unfinished, which clients notice."""
+        return None
+
+
+class SpeechResponse(Response):
+    """Before the first byte, an error has its status; after it, the form of the body says how it ends.
+
+    ``voice`` None is the default voice. The engine is freed when the body ends, fails, or the client
+    disconnects, even before the first byte.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        text: str,
+        *,
+        voice: str | None,
+        language: str,
+        seed: int | None,
+        audio_format: OutputFormat,
+        sample_rate_hz: int,
+        speed: float,
+        form: AudioBody | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self._service = service
+        self._text = text
+        self._text_chars = 0
+        self._voice = voice
+        self._speed = speed
+        self._form = form or AudioBody(MEDIA_TYPES[audio_format])
+        self._id = f"http-{uuid.uuid4().hex}"
+        self._stream = UtteranceStream(
+            service.engine,
+            UtteranceRequest(self._id, language, seed=seed),
+            AudioOutput(audio_format, sample_rate_hz, speed),
+            service.metrics,
+            find_voice=self._find_voice,
+            chunk_timeout_s=service.limits.utterance_timeout_ms / 1000,
+        )
+        named = {**_UNBUFFERED, "X-Request-Id": self._id}
+        super().__init__(
+            headers={**named, **self._form.headers, **(headers or {})}, media_type=self._form.media_type
+        )
+        del self.headers["content-length"]  # it is not known yet
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = _Body(send, self.raw_headers)
+        # On every log line of the request: a client that has the answer can ask about it.
+        with structlog.contextvars.bound_contextvars(request_id=self._id):
+            # One group, none within another: a cancel that passed through one would be kept, and with it
+            # every frame on its way, until the garbage collector runs (Python before 3.13).
+            async with asyncio.TaskGroup() as tasks:
+                waiting = tasks.create_task(
+                    body.keep_alive(self._form.keep_alive, self._service.keep_alive_s)
+                )
+                answering = tasks.create_task(self._answer(scope, receive, send, body, waiting))
+                leaving = tasks.create_task(_disconnect(receive))
+                answering.add_done_callback(lambda _: (waiting.cancel(), leaving.cancel()))
+                leaving.add_done_callback(lambda _: answering.cancel())
+
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, body: "_Body", waiting: asyncio.Task[None]
+    ) -> None:
+        error = await self._speak(body)
+        waiting.cancel()
+        if error is None:
+            audio_s = self._stream.audio_s * self._speed
+            await body.end(self._form.ending(text_chars=self._text_chars, audio_s=audio_s))
+        elif not body.begun:
+            await self._refusal(error, scope)(scope, receive, send)
+        else:  # too late for a status
+            _log.warning("stream_broke_off", code=error.code)
+            if ending := self._form.failure(error):
+                await body.end(ending)
+
+    def _refusal(self, error: TtsError, scope: Scope) -> Response:
+        if error.fault is Fault.SERVER:
+            _log.warning("utterance_failed", code=error.code)
+        response = error_response(error, scope)
+        response.headers["X-Request-Id"] = self._id
+        return response
+
+    async def _speak(self, body: "_Body") -> TtsError | None:
+        stream, outcome = self._stream, Cancelled.code
+        try:
+            self._feed()
+            await self._write_audio(body)
+            outcome = "complete"
+        except TtsError as error:
+            outcome = error.code
+            return error
+        finally:
+            rtf = stream.synthesis_s / stream.audio_s if outcome == "complete" and stream.audio_s else None
+            self._service.metrics.count_utterance(outcome, ttfa_s=stream.ttfa_s, rtf=rtf)
+        return None
+
+    def _feed(self) -> None:
+        """Raises what refuses the utterance before any voice is loaded for it."""
+        if self._service.draining_until_s is not None:
+            raise TtsUnavailable("The service is shutting down; try again in a moment.", retry_after_s=5.0)
+        self._service.engine_status.require_ready()
+        limits = self._service.limits
+        self._text_chars = len(clean(self._text))
+        if self._text_chars > limits.max_utterance_chars:
+            raise InvalidText(f"The text is too long; send at most {limits.max_utterance_chars} characters.")
+        pieces = pieces_of(self._text, limits.text_cleaning)
+        if not pieces:
+            raise InvalidText(why_silent(self._text))
+        for piece in pieces:
+            self._stream.feed(piece.text)
+        self._stream.finish()
+
+    async def _find_voice(self) -> VoicePrompt | None:
+        voices = self._service.voices
+        return (await (voices.resolve(None) if self._voice is None else voices.get(self._voice))).prompt
+
+    async def _write_audio(self, body: "_Body") -> None:
+        self._service.begin_stream()
+        try:
+            async with aclosing(self._stream.chunks()) as chunks:
+                async for chunk in chunks:
+                    if chunk.data:
+                        await body.write(self._form.part(chunk.data))
+        finally:
+            self._service.end_stream()
+        if self._stream.ttfa_s is None:
+            raise InvalidText(NOTHING_SPOKEN)
+
+
+class _Body:
+    """Begins with its first bytes. Writers take turns, and write whole parts."""
+
+    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+        self._send = send
+        self._headers = headers
+        self._lock = asyncio.Lock()
+        self._wrote_s = time.monotonic()
+        self.begun = False
+
+    async def write(self, data: bytes, *, more: bool = True) -> None:
+        async with self._lock:
+            if not self.begun:
+                await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
+                self.begun = True
+            await self._send({"type": "http.response.body", "body": data, "more_body": more})
+            self._wrote_s = time.monotonic()
+
+    async def end(self, data: bytes) -> None:
+        await self.write(data, more=False)
+
+    async def keep_alive(self, data: bytes | None, period_s: float) -> None:
+        """Never silent for longer than ``period_s``; returns at once when there is nothing to send."""
+        while data is not None:
+            silent_s = time.monotonic() - self._wrote_s
+            if silent_s < period_s:
+                await asyncio.sleep(period_s - silent_s)
+            else:
+                await self.write(data)
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

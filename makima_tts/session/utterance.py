@@ -1,0 +1,404 @@
+"""One utterance, from its first text to its one terminal message.
+
+In: text, cancels, the time, reports of the engine. Out: effects. Does not know: the queue, other utterances.
+"""
+
+import base64
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal, NamedTuple
+
+from makima_tts.errors import Cancelled, InvalidText, TtsError, UtteranceTimeout
+from makima_tts.protocol import (
+    AudioChunkMessage,
+    AudioEnd,
+    AudioFormat,
+    Cancel,
+    Complete,
+    ErrorMessage,
+    Flush,
+    Limits,
+    Sentence,
+    Speak,
+    Speaking,
+    Transport,
+)
+from makima_tts.protocol.formats import TextCleaning
+from makima_tts.session.effects import (
+    CancelSpeech,
+    Effect,
+    FeedPiece,
+    FinishText,
+    Send,
+    SendAudio,
+    StartSpeech,
+    UtteranceEnded,
+)
+from makima_tts.session.inputs import AudioReady, SpeechEnded, SpeechFailed, Tick
+from makima_tts.session.playback import SentAudio, text_position
+from makima_tts.session.tables import Cell, Step, on
+from makima_tts.text import NOTHING_SPOKEN, clean, why_silent
+from makima_tts.text.segmenter import Piece, Segmenter, spoken_text
+
+
+class UtteranceState(StrEnum):
+    """OPEN and CLOSED wait in the queue; text may still be appended to an open one."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    SPEAKING_OPEN = "speaking open"
+    SPEAKING_CLOSED = "speaking closed"
+    ENDED = "ended"
+
+
+class Begin(NamedTuple):
+    """The utterance is the head of the queue, and nothing else is speaking."""
+
+
+UtteranceInput = Speak | Flush | Cancel | Begin | Tick | AudioReady | SpeechEnded | SpeechFailed
+UtteranceStep = Step[UtteranceState]
+Outcome = Literal["complete", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """What ``start`` sets, or its defaults; fixed while an utterance is pending. ``page``: no ``start``."""
+
+    format: AudioFormat = field(default_factory=AudioFormat)
+    transport: Transport = "binary"
+    events: bool = False
+    page: bool = True
+    language: str = "English"
+    text_cleaning: TextCleaning = "markdown"
+
+
+@dataclass(slots=True)
+class Utterance:
+    """``request`` is its first message; ``order`` counts utterances, for the queue."""
+
+    id: str
+    request: Speak
+    options: SessionOptions
+    limits: Limits
+    order: int
+    accepted_ms: int
+    state: UtteranceState = UtteranceState.OPEN
+    outcome: Outcome | None = None
+    # When it became the head of the queue; the time to first audio counts from here.
+    head_ms: int | None = None
+    _text: str = field(default="", repr=False)
+    _segmenter: Segmenter = field(init=False, repr=False)
+    _pieces: list[Piece] = field(default_factory=list, repr=False)
+    # Given to the engine: so many whole pieces, and so many characters of the next one.
+    _fed: int = 0
+    _fed_chars: int = 0
+    _last_text_ms: int = 0
+    # Since when the engine has text and sends no audio.
+    _waits_since_ms: int = 0
+    _sent: SentAudio = field(default_factory=SentAudio)
+
+    def __post_init__(self) -> None:
+        self._segmenter = Segmenter(self.options.text_cleaning)
+
+    def receive(self, event: UtteranceInput, now_ms: int) -> list[Effect]:
+        """Effects of one input, in order."""
+        cell = UTTERANCE_TABLE[self.state].get(type(event))
+        if cell is None:
+            return []
+        effects, following = cell.method(self, event, now_ms)
+        self.state = cell.check(self.state, following)
+        return effects
+
+    @property
+    def accepts_text(self) -> bool:
+        return Speak in UTTERANCE_TABLE[self.state]
+
+    @property
+    def text_length(self) -> int:
+        return len(self._text)
+
+    @property
+    def speaking(self) -> bool:
+        return self.state in (UtteranceState.SPEAKING_OPEN, UtteranceState.SPEAKING_CLOSED)
+
+    @property
+    def has_speech(self) -> bool:
+        """Whether there is a piece, or the beginning of one, for the engine."""
+        return bool(self._pieces or self._segmenter.partial_text)
+
+    @property
+    def language(self) -> str:
+        return self.request.language or self.options.language
+
+    def reach_head(self, now_ms: int) -> None:
+        """It is the head of the queue from now on, or still."""
+        if self.head_ms is None:
+            self.head_ms = now_ms
+
+    def leave_head(self) -> None:
+        """An utterance of higher priority came before it began."""
+        self.head_ms = None
+
+    def stall_at_ms(self) -> int | None:
+        """When the text is closed if none follows; None once it is closed."""
+        return self._last_text_ms + self.limits.max_text_stall_ms if self.accepts_text else None
+
+    def timeout_at_ms(self) -> int | None:
+        """When a piece that the engine has waited for audio too long; None if none waits.
+
+        A piece whose text is not finished may wait: that is what maxTextStallMs is for.
+        """
+        if not self.speaking or len(self._sent.piece_ends_ms) >= self._fed:
+            return None
+        return self._waits_since_ms + self.limits.utterance_timeout_ms
+
+    # Methods of cells, in the order of a life
+
+    def append(self, event: Speak, now_ms: int) -> UtteranceStep:
+        self._last_text_ms = now_ms
+        if self._is_too_long(event.text):
+            return self._reject(f"A message may hold {self.limits.max_text_chars} characters; send less.")
+        if len(self._text) + len(event.text) > self.limits.max_utterance_chars:
+            return self._reject(
+                f"An utterance may hold {self.limits.max_utterance_chars} characters; begin a new one."
+            )
+        self._text += event.text
+        self._pieces += self._segmenter.feed(event.text)
+        return self._close(now_ms) if event.final else (self._feed_if_speaking(now_ms), self.state)
+
+    def flush(self, event: Flush, now_ms: int) -> UtteranceStep:
+        self._pieces += self._segmenter.flush()
+        return self._feed_if_speaking(now_ms), self.state
+
+    def begin(self, event: Begin, now_ms: int) -> UtteranceStep:
+        closed = self.state is UtteranceState.CLOSED
+        request = self.request
+        start = StartSpeech(self.id, request.voice, self.language, request.seed, self.options.format)
+        effects = [start, *self._feed(now_ms), *([FinishText(self.id)] if closed else [])]
+        return effects, UtteranceState.SPEAKING_CLOSED if closed else UtteranceState.SPEAKING_OPEN
+
+    def send_audio(self, event: AudioReady, now_ms: int) -> UtteranceStep:
+        sent = self._sent
+        effects = self._send(event.data, now_ms) if event.samples else []
+        sent.samples += event.samples
+        sent.source_ms += event.source_ms
+        sent.synthesis_s += event.synthesis_s
+        self._waits_since_ms = now_ms
+        if event.samples:
+            sent.last_ms = now_ms
+        return effects + (self._end_piece(event.piece_index) if event.ends_piece else []), self.state
+
+    def tick(self, event: Tick, now_ms: int) -> UtteranceStep:
+        effects, state = self._close(now_ms) if due(self.stall_at_ms(), now_ms) else ([], self.state)
+        if not due(self.timeout_at_ms(), now_ms):
+            return effects, state
+        failed, state = self._fail(UtteranceTimeout())
+        return effects + failed, state
+
+    def complete(self, event: SpeechEnded, now_ms: int) -> UtteranceStep:
+        if self._sent.first_ms is None:
+            return self._reject(NOTHING_SPOKEN)
+        effects: list[Effect] = []
+        if self.options.transport == "json":
+            effects.append(self._audio(b"", is_final=True))
+        effects.append(Send(self._completion(event.reason)))
+        if self.options.page:
+            effects.append(self._audio_end())
+        return effects + self._end("complete", "complete"), UtteranceState.ENDED
+
+    def cancel(self, event: Cancel, now_ms: int) -> UtteranceStep:
+        effects: list[Effect] = [CancelSpeech(self.id)] if self.speaking else []
+        if self.options.page:
+            effects.append(self._audio_end())
+        else:
+            message = ErrorMessage.of(Cancelled("The utterance was cancelled."), self.id)
+            figures = {"audio_ms": self._audio_ms(), "played_ms": event.played_ms}
+            effects.append(Send(message.model_copy(update=figures | self._texts_played(event.played_ms))))
+        return effects + self._end("cancelled", Cancelled.code), UtteranceState.ENDED
+
+    def fail(self, event: SpeechFailed, now_ms: int) -> UtteranceStep:
+        return self._fail(event.error)
+
+    # Steps that several cells share
+
+    def _is_too_long(self, message: str) -> bool:
+        """Marks that are not spoken do not count, if the message alone shows that they are marks."""
+        limit = self.limits.max_text_chars
+        if len(clean(message)) <= limit:
+            return False
+        return len(clean(spoken_text(message, self.options.text_cleaning).text)) > limit
+
+    def _close(self, now_ms: int) -> UtteranceStep:
+        self._pieces += self._segmenter.finish()
+        if not self._pieces:
+            return self._reject(why_silent(self._text))
+        if self.speaking:
+            return [*self._feed(now_ms), FinishText(self.id)], UtteranceState.SPEAKING_CLOSED
+        return [], UtteranceState.CLOSED
+
+    def _reject(self, why: str) -> UtteranceStep:
+        return self._fail(InvalidText(why))
+
+    def _fail(self, error: TtsError) -> UtteranceStep:
+        effects: list[Effect] = [CancelSpeech(self.id)] if self.speaking else []
+        effects.append(Send(ErrorMessage.of(error, self.id)))
+        return effects + self._end("failed", error.code), UtteranceState.ENDED
+
+    def _end(self, outcome: Outcome, reported: str) -> list[Effect]:
+        self.outcome = outcome
+        queue_ms = None if self.head_ms is None else self._queue_ms()
+        return [UtteranceEnded(reported, self._audio_ms(), queue_ms, self._ttfa_ms(), self._sent.rtf())]
+
+    # Text to the engine
+
+    def _feed_if_speaking(self, now_ms: int) -> list[Effect]:
+        return self._feed(now_ms) if self.speaking else []
+
+    def _feed(self, now_ms: int) -> list[Effect]:
+        """Text that no later text can change: whole pieces, then the beginning of the next one."""
+        fresh = self._pieces[self._fed :]
+        if fresh and len(self._sent.piece_ends_ms) >= self._fed:
+            self._waits_since_ms = now_ms
+        self._fed = len(self._pieces)
+        effects: list[Effect] = []
+        for piece in fresh:
+            effects.append(FeedPiece(self.id, piece.text[self._fed_chars :]))
+            self._fed_chars = 0
+        partial = self._segmenter.partial_text[self._fed_chars :]
+        self._fed_chars += len(partial)
+        return [*effects, FeedPiece(self.id, partial, ends_piece=False)] if partial else effects
+
+    # Audio and messages to the client
+
+    def _send(self, data: bytes, now_ms: int) -> list[Effect]:
+        effects: list[Effect] = []
+        if self._sent.first_ms is None:
+            self._sent.first_ms = now_ms
+            effects += self._announce()
+        effects.append(self._audio(data, is_final=False))
+        self._sent.chunks += 1
+        return effects
+
+    def _announce(self) -> list[Effect]:
+        if not self.options.events:
+            return []
+        audio = self.options.format
+        return [
+            Send(
+                Speaking(
+                    utterance_id=self.id,
+                    sample_rate=audio.sample_rate_hz,
+                    encoding=audio.encoding,
+                    queue_ms=self._queue_ms(),
+                )
+            )
+        ]
+
+    def _audio(self, data: bytes, *, is_final: bool) -> Effect:
+        if self.options.transport == "binary":
+            return SendAudio(data)
+        position_ms = self._sent.samples * 1000 / self.options.format.sample_rate_hz
+        return Send(
+            AudioChunkMessage(
+                utterance_id=self.id,
+                data=base64.b64encode(data).decode(),
+                sequence_number=self._sent.chunks + 1,
+                is_final=is_final,
+                timestamp_ms=round(position_ms),
+                timestamp=round(position_ms / 1000, 6),
+            )
+        )
+
+    def _end_piece(self, index: int) -> list[Effect]:
+        ends_ms, piece = self._sent.piece_ends_ms, self._pieces[index]
+        start_ms = ends_ms[-1] if ends_ms else 0.0
+        ends_ms.append(self._sent.source_ms)
+        if not self.options.events:
+            return []
+        return [
+            Send(
+                Sentence(
+                    utterance_id=self.id,
+                    index=index,
+                    text=self._text[piece.start : piece.end].strip(),
+                    start_ms=round(start_ms),
+                    end_ms=round(ends_ms[-1]),
+                )
+            )
+        ]
+
+    def _completion(self, reason: Literal["stop", "length"]) -> Complete:
+        sent, ended = self._sent, len(self._sent.piece_ends_ms)
+        chars_ended = self._pieces[ended - 1].end if ended else 0
+        return Complete(
+            utterance_id=self.id,
+            duration_ms=sent.last_ms - self.accepted_ms,
+            audio_length_ms=self._audio_ms(),
+            characters_processed=len(self._text) if reason == "stop" else chars_ended,
+            text_length=len(self._text),
+            total_chunks=sent.chunks,
+            ttfa_ms=self._ttfa_ms() or 0,
+            queue_ms=self._queue_ms(),
+            rtf=sent.rtf() or 0.0,
+            finish_reason=reason,
+        )
+
+    def _texts_played(self, played_ms: int | None) -> dict[str, str]:
+        """For clients with events: the text that was played, and the rest."""
+        if not self.options.events:
+            return {}
+        position = text_position(
+            spoken_text(self._text, self.options.text_cleaning),
+            [*self._pieces, *self._partial_piece()],
+            self._sent,
+            played_ms=played_ms,
+            speed=self.options.format.speed,
+            language=self.language,
+        )
+        return {"text_spoken": self._text[:position], "text_remaining": self._text[position:]}
+
+    def _partial_piece(self) -> list[Piece]:
+        """What the engine has of a piece whose text is not finished."""
+        begin = self._pieces[-1].end if self._pieces else 0
+        text = self._segmenter.partial_text[: self._fed_chars]
+        return [Piece(len(self._pieces), text, begin, len(self._text))] if text else []
+
+    def _audio_end(self) -> Effect:
+        return Send(AudioEnd(sample_rate=self.options.format.sample_rate_hz))
+
+    def _audio_ms(self) -> int:
+        return self.options.format.duration_ms(self._sent.samples)
+
+    def _queue_ms(self) -> int:
+        return 0 if self.head_ms is None else self.head_ms - self.accepted_ms
+
+    def _ttfa_ms(self) -> int | None:
+        if self._sent.first_ms is None or self.head_ms is None:
+            return None
+        return self._sent.first_ms - self.head_ms
+
+
+def due(deadline_ms: int | None, now_ms: int) -> bool:
+    """Whether there is a deadline and it has come."""
+    return deadline_ms is not None and now_ms >= deadline_ms
+
+
+U = UtteranceState
+UtteranceRow = dict[type, Cell[Utterance, UtteranceState]]
+_ROW: UtteranceRow = on(Cancel, Utterance.cancel, U.ENDED) | on(SpeechFailed, Utterance.fail, U.ENDED)
+_OPEN_ROW = _ROW | on(Flush, Utterance.flush)
+_SPEAKING_ROW = on(AudioReady, Utterance.send_audio) | on(SpeechEnded, Utterance.complete, U.ENDED)
+
+UTTERANCE_TABLE: dict[UtteranceState, UtteranceRow] = {
+    U.OPEN: _OPEN_ROW
+    | on(Speak, Utterance.append, U.CLOSED, U.ENDED)
+    | on(Tick, Utterance.tick, U.CLOSED, U.ENDED)
+    | on(Begin, Utterance.begin, U.SPEAKING_OPEN),
+    U.CLOSED: _ROW | on(Begin, Utterance.begin, U.SPEAKING_CLOSED),
+    U.SPEAKING_OPEN: _OPEN_ROW
+    | _SPEAKING_ROW
+    | on(Speak, Utterance.append, U.SPEAKING_CLOSED, U.ENDED)
+    | on(Tick, Utterance.tick, U.SPEAKING_CLOSED, U.ENDED),
+    U.SPEAKING_CLOSED: _ROW | _SPEAKING_ROW | on(Tick, Utterance.tick, U.ENDED),
+    U.ENDED: {},
+}
