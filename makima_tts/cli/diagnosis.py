@@ -16,7 +16,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from makima_tts import __version__, factory
-from makima_tts.engines.qwen3_needs import qwen3_lacks
+from makima_tts.engines.availability import qwen3_lacks
 from makima_tts.errors import TtsError
 from makima_tts.hub.cache import find_on_disk
 from makima_tts.metrics import Metrics
