@@ -1,116 +1,213 @@
 """Ours and the reference package side by side: the same checkpoint, texts and voice, in one run.
 
-In: a checkpoint; with random weights, one is written if there is none. Out: Markdown tables, JSON and plots:
-a stream through a real server, how many live ones it bears, who comes and goes, voices, prompts, steps by
-batch, start and memory; ratios of medians over runs, with the load average before and after. Does not know:
-how any of it is done.
+In: a checkpoint; without one, it is written with random weights. Out: Markdown tables, JSON and plots: a
+stream through a real server, how many live ones it bears, underruns while others come and go, voices,
+prompts, steps by batch, start and memory; ratios of medians over runs, with the load average before and
+after. Does not know: how any of it is measured.
 
     python -m bench.compare --checkpoint FOLDER --precisions fp32 bf16 int8 int4 --json out.json --plots docs
     python -m bench.compare --only model --profile          # no server; where a frame's time goes
     python -m bench.compare --device cuda --precisions bf16
 
-All sides are processes of their own that are asked in turn, so that what else the machine does meets all of
-them. The reference runs in the environment of ``make venv-qwen-tts``; without it, its columns are empty.
+Each side is a process of its own. They are asked in turn, so that other work on the machine meets all of
+them. The reference runs in the environment of ``make venv-qwen-tts``; without it, its columns are missing.
 """
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from bench import children
-from bench.children import Child, Found
-from bench.comparison import rows_of, sections, step_rows
-from bench.live_streams import Level, level_rows
-from bench.processes import thread_count
-from bench.report import circumstances, table
-from bench.served_precisions import PRECISIONS
-from bench.service_side import measure_service
+from bench.load import ConcurrencyLevel, level_rows
+from bench.report import circumstances, facts, percentiles, plot_load, plot_steps, table
+from bench.served import measure_service
+from bench.server import PRECISIONS, ROOT, line_of, running, thread_count, threads
 from tests.checkpoints import checkpoint_in
 
-# What happens to one utterance at a time; then what happens to many, or to much.
-_ONCE = ("voice", "prompt", "first", "engine")
+REFERENCE_PYTHON = ROOT / ".venvs" / "qwen-tts" / "bin" / "python"
+_REFERENCE_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "PYTHONPATH": str(ROOT / "tests" / "official" / "stubs"),
+}
+_ENDING_S = 20.0
+# What happens to one utterance at a time; then what depends on a size.
+_WITHOUT_SIZE = ("voice", "prompt", "first", "engine")
 _PREFILL_ROWS = (10, 25, 50, 100, 200, 400)
+# A title, and how the names of its figures begin.
+_SECTIONS = {
+    "One stream through the server": ("RTF, one stream", "TTFA, one stream", "audio, one stream"),
+    "Live streams": ("live streams", "streams beside", "underruns", "longest gap"),
+    "A place that becomes free": ("cancel", "disconnect"),
+    "Voices and prompts": ("voice", "prompt", "text to first chunk"),
+    "Prefill, by rows": ("prefill",),
+    "A frame of each, by batch": ("whole step", "talker", "code predictor", "codec"),
+    "Where a frame's time goes": ("a frame's", "operator"),
+    "Start and memory": ("",),
+}
+_STEP = "whole step, ms"
+
+Row = dict[str, Any]
+# A figure's name, and its size if it has one → a value for each run.
+Found = dict[tuple[str, int | None], list[float]]
 
 
-def measure(given: argparse.Namespace) -> tuple[dict[str, Found], dict[str, list[Level]]]:
-    """Columns, ours first; the levels of load by precision."""
-    with ExitStack() as stack:
-        options = (
-            "--device",
-            given.device,
-            "--frames",
-            str(given.frames),
-            "--slots",
-            str(max(given.batches)),
+class Side:
+    """One side, in a process of its own (``bench.sides``), which has begun to load."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._began_s = time.monotonic()
+        self.found: Found = {}
+
+    def await_ready(self) -> None:
+        line_of(self._process)
+        self.found["process, imports, weights, s", None] = [time.monotonic() - self._began_s]
+
+    def end(self) -> None:
+        """It ends by itself when stdin is closed, and deletes its files."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_ENDING_S)
+
+    def measure(self, what: str, size: int | None) -> None:
+        print(json.dumps({"what": what, "size": size or 1}), file=self._process.stdin, flush=True)
+        answer: dict[str, float] = json.loads(line_of(self._process))
+        for name, value in answer.items():
+            self.found.setdefault((name, size), []).append(value)
+
+
+@contextmanager
+def _side(options: argparse.Namespace, precision: str, *, reference: bool = False) -> Iterator[Side]:
+    arguments = [str(options.checkpoint), "--precision", precision, "--device", options.device]
+    arguments += ["--frames", str(options.frames), "--slots", str(max(options.batches))]
+    environment = threads(options.threads)
+    if reference:
+        started = running(
+            "bench.reference",
+            *arguments,
+            python=REFERENCE_PYTHON,
+            environment=environment | _REFERENCE_ENVIRONMENT,
         )
-        others = {}
-        if children.REFERENCE_PYTHON.exists():
-            precision = given.reference_precision
-            their = children.reference(given.checkpoint, precision, given.threads, *options)
-            others[f"reference {precision}"] = stack.enter_context(their)
-            _ask(others.values(), "warm-up")
-        columns: dict[str, Found] = {f"ours {precision}": {} for precision in given.precisions}
-        levels: dict[str, list[Level]] = {}
-        if given.only != "service":
-            _measure_models(given, columns, list(others.values()), options)
-        if given.only != "model":
-            levels = _measure_services(given, columns, list(others.values()))
-        columns |= {name: child.found for name, child in others.items()}
+    else:
+        started = running("bench.ours", *arguments, environment=environment)
+    with started as process:
+        side = Side(process)
+        side.await_ready()
+        yield side
+        side.end()
+
+
+def measure(options: argparse.Namespace) -> tuple[dict[str, Found], dict[str, list[ConcurrencyLevel]]]:
+    """Columns, ours first; the levels of concurrency by precision."""
+    with ExitStack() as stack:
+        references: dict[str, Side] = {}
+        if REFERENCE_PYTHON.exists():
+            precision = options.reference_precision
+            side = stack.enter_context(_side(options, precision, reference=True))
+            references[f"reference {precision}"] = side
+            _ask([side], "warm-up")
+        columns: dict[str, Found] = {f"ours {precision}": {} for precision in options.precisions}
+        levels: dict[str, list[ConcurrencyLevel]] = {}
+        if options.only != "service":
+            _measure_models(options, columns, list(references.values()))
+        if options.only != "model":
+            levels = _measure_services(options, columns, list(references.values()))
+        columns |= {name: side.found for name, side in references.items()}
         return columns, levels
 
 
 def _measure_models(
-    given: argparse.Namespace, columns: dict[str, Found], others: Sequence[Child], options: Sequence[str]
+    options: argparse.Namespace, columns: dict[str, Found], references: Sequence[Side]
 ) -> None:
     with ExitStack() as stack:
-        ours = []
-        for precision in given.precisions:
-            ours.append(
-                stack.enter_context(children.ours(given.checkpoint, precision, given.threads, *options))
-            )
-            columns[f"ours {precision}"] = ours[-1].found
+        ours = [stack.enter_context(_side(options, precision)) for precision in options.precisions]
+        for precision, side in zip(options.precisions, ours, strict=True):
+            columns[f"ours {precision}"] = side.found
         _ask(ours, "warm-up")
-        for part, size in _plan(given):
-            _ask([*ours, *others], part, size)
+        for what, size in _plan(options):
+            _ask([*ours, *references], what, size)
 
 
 def _measure_services(
-    given: argparse.Namespace, columns: dict[str, Found], others: Sequence[Child]
-) -> dict[str, list[Level]]:
+    options: argparse.Namespace, columns: dict[str, Found], references: Sequence[Side]
+) -> dict[str, list[ConcurrencyLevel]]:
     levels = {}
-    for precision in given.precisions:
+    for precision in options.precisions:
         figures, levels[precision] = measure_service(
-            given, precision, beside=lambda: _ask(others, "speech"), say=_say
+            options, precision, after_each=lambda: _ask(references, "speech"), log=_log
         )
         for name, values in figures.items():
             columns[f"ours {precision}"][name, None] = values
     return levels
 
 
-def _plan(given: argparse.Namespace) -> Iterator[tuple[str, int | None]]:
-    for _ in range(given.runs):
-        yield from ((part, None) for part in _ONCE)
+def _plan(options: argparse.Namespace) -> Iterator[tuple[str, int | None]]:
+    for _ in range(options.runs):
+        yield from ((what, None) for what in _WITHOUT_SIZE)
         yield from (("prefill", rows) for rows in _PREFILL_ROWS)
-        yield from (("step", batch) for batch in given.batches)
-    if given.profile:
+        yield from (("step", batch) for batch in options.batches)
+    if options.profile:
         yield "profile", 1
     yield "memory", None
 
 
-def _ask(asked: Any, part: str, size: int | None = None) -> None:
-    if asked:
-        _say(f"{part}{f', {size}' if size else ''} …")
-    for child in asked:
-        child.measure(part, size)
+def _ask(sides: Sequence[Side], what: str, size: int | None = None) -> None:
+    if sides:
+        _log(f"{what}{f', {size}' if size else ''} …")
+    for side in sides:
+        side.measure(what, size)
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(line, file=sys.stderr)
+
+
+def rows_of(columns: Mapping[str, Found]) -> list[Row]:
+    """A row for every figure of ours: the median of each side, and the reference's divided by ours."""
+    names = dict.fromkeys(name for side, found in columns.items() if _is_ours(side) for name in found)
+    return [_row(columns, name, size) for name, size in names]
+
+
+def _row(columns: Mapping[str, Found], name: str, size: int | None) -> Row:
+    medians = {side: percentiles(found.get((name, size), []), 50)["p50"] for side, found in columns.items()}
+    reference = next((value for side, value in medians.items() if not _is_ours(side)), None)
+    ratios = {
+        f"reference ÷ {side}": reference / ours if reference and ours else None
+        for side, ours in medians.items()
+        if _is_ours(side)
+    }
+    return {"what": name, "size": size, **medians, **ratios}
+
+
+def _is_ours(side: str) -> bool:
+    return side.startswith("ours")
+
+
+def sections(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows by subject, without columns that are empty there."""
+    by_title: dict[str, list[Row]] = {title: [] for title in _SECTIONS}
+    for row in rows:
+        title = next(title for title, prefixes in _SECTIONS.items() if row["what"].startswith(prefixes))
+        by_title[title].append(row)
+    return {title: _without_empty(some) for title, some in by_title.items() if some}
+
+
+def _without_empty(rows: list[Row]) -> list[Row]:
+    kept = [name for name in rows[0] if any(row[name] is not None for row in rows)]
+    return [{name: row[name] for name in kept} for row in rows]
+
+
+def step_rows(rows: Sequence[Row]) -> list[Row]:
+    """The whole steps, a row for each batch size."""
+    return sorted((row for row in rows if row["what"] == _STEP), key=lambda row: int(row["size"]))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -119,57 +216,54 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--precisions", choices=PRECISIONS, nargs="+", default=["fp32", "bf16"], help="ours")
     parser.add_argument("--reference-precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
-    parser.add_argument("--threads", type=int, help="of a CPU; else as many as it has cores")
+    parser.add_argument("--threads", type=int, help="of a CPU; default: one per core")
     parser.add_argument("--only", choices=("model", "service"), help="one half of it")
-    parser.add_argument("--runs", type=int, default=3, help="of which medians are taken")
+    parser.add_argument("--runs", type=int, default=3, help="medians are taken of so many")
     parser.add_argument("--frames", type=int, default=24, help="steps in a run of one, fewer of more")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
-    parser.add_argument("--most", type=int, default=8, help="live streams that are tried, at most")
+    parser.add_argument("--most", type=int, default=8, help="the largest number of live streams to try")
     parser.add_argument("--listen", type=float, default=20.0, help="seconds at each number of live streams")
     parser.add_argument("--profile", action="store_true", help="where a frame's time goes, too")
-    parser.add_argument("--checkpoint", type=Path, help="a folder; else one with random weights is written")
-    parser.add_argument("--cache", type=Path, help="where that is kept; else nowhere (2.5 GB and more)")
+    parser.add_argument("--checkpoint", type=Path, help="a folder; default: one is written, random weights")
+    parser.add_argument("--cache", type=Path, help="where that is kept; default: nowhere (2.5 GB and more)")
     parser.add_argument("--json", type=Path, help="a file to write")
     parser.add_argument("--plots", type=Path, help="a folder for load.png and steps.png")
     return parser
 
 
-def report(given: argparse.Namespace, about: dict[str, Any], found: dict[str, Any]) -> None:
+def report(options: argparse.Namespace, about: dict[str, Any], found: dict[str, Any]) -> None:
     """Tables for docs/benchmarks.md, and files."""
-    print("\n".join(f"{name}: {value}" for name, value in about.items()))
+    print(facts(about))
     for title, rows in sections(found["rows"]).items():
         print(f"\n### {title}\n\n{table(rows)}")
     for precision, rows in found["levels"].items():
         print(f"\n### Live streams, {precision}\n\n{table(rows)}")
-    if given.json:
-        given.json.write_text(json.dumps({**about, **found}, indent=2))
-    if given.plots:
-        from bench.plots import plot_load, plot_steps  # noqa: PLC0415, matplotlib takes a second
-
-        if found["levels"]:
-            plot_load(found["levels"], given.plots / "load.png")
-        if steps := step_rows(found["rows"]):
-            plot_steps(steps, found["sides"], given.plots / "steps.png")
+    if options.json:
+        options.json.write_text(json.dumps({**about, **found}, indent=2))
+    if options.plots and found["levels"]:
+        plot_load(found["levels"], options.plots / "load.png")
+    if options.plots and (steps := step_rows(found["rows"])):
+        plot_steps(steps, found["sides"], options.plots / "steps.png")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    given = parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="makima-tts-bench-") as folder:
-        given.checkpoint = given.checkpoint or checkpoint_in(given.cache or Path(folder), given.size)
+        options.checkpoint = options.checkpoint or checkpoint_in(options.cache or Path(folder), options.size)
         about = circumstances()
-        columns, levels = measure(given)
+        columns, levels = measure(options)
     about |= {
         "load average after": circumstances()["load average"],
-        "model": f"{given.checkpoint.name}, random weights unless they are yours, on {given.device}",
-        "threads": str(thread_count(given.threads)),
-        "medians of": f"{given.runs} runs",
+        "model": f"{options.checkpoint.name}, random weights unless they are yours, on {options.device}",
+        "threads": str(thread_count(options.threads)),
+        "medians of": f"{options.runs} runs",
     }
     found = {
         "sides": list(columns),
         "rows": rows_of(columns),
         "levels": {name: level_rows(tried) for name, tried in levels.items()},
     }
-    report(given, about, found)
+    report(options, about, found)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
-from bench.sides import LANGUAGE, TEXT, Clock, Figures
-from bench.voices import VOICE, write_voice
+from bench.sides import Clock, Figures
+from bench.voice import LANGUAGE, TEXT, VOICE, write_voice
 from makima_tts.engines.qwen3 import ModelChoice, Qwen3Engine
 from makima_tts.engines.qwen3.runner import FrameBatch, PendingResult, Runner
 from makima_tts.engines.qwen3.utterance import Lease, Slots

@@ -21,13 +21,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.audience import Audience, audience
-from bench.gpu_findings import FIVE_SECONDS, TRANSCRIPT, TWENTY_SECONDS
-from bench.gpu_served import audio_a_second, met
-from bench.hearing import Heard
+from bench.listeners import ListenerPool, audio_per_second, listener_pool, row_of
 from bench.paced_device import LATENESS, PACE
 from bench.report import circumstances, percentiles, table
-from bench.running_server import Choice, Server, home, serving
+from bench.server import Server, ServerOptions, cpu_s, home, serving
+from bench.voice import FIVE_SECONDS, LONG_TRANSCRIPT, TWENTY_SECONDS
 from tests.checkpoints import write_ending_checkpoint
 
 FRAMES_A_SECOND = 12.5
@@ -40,9 +38,7 @@ def thread_s(pid: int) -> dict[str, float]:
     """Processor time so far: of the engine's thread, and of the one that the process began with."""
     spent = {_LOOP: 0.0, _ENGINE: 0.0}
     for folder in Path(f"/proc/{pid}/task").iterdir():
-        fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        spent[_LOOP if int(folder.name) == pid else _ENGINE] += seconds
+        spent[_LOOP if int(folder.name) == pid else _ENGINE] += cpu_s(folder)
     return spent
 
 
@@ -59,28 +55,30 @@ def late_ms(server: Server, folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def paced(checkpoint: Path, streams: int, scale: float) -> Iterator[Server]:
-    choice = Choice(checkpoint, "fp32", threads=1, streams=streams, module="bench.paced_server")
+    choice = ServerOptions(checkpoint, "fp32", threads=1, streams=streams, module="bench.paced_server")
     os.environ[PACE], os.environ[LATENESS] = str(scale), str(checkpoint.parent / "lateness")
-    with home(TRANSCRIPT) as folder, serving(choice, folder) as server:
+    with home(LONG_TRANSCRIPT) as folder, serving(choice, folder) as server:
         yield server
 
 
-def stay(server: Server, listeners: Audience, streams: int, seconds: float, *, plays: bool) -> dict[str, Any]:
+def stay(
+    server: Server, listeners: ListenerPool, streams: int, seconds: float, *, plays: bool
+) -> dict[str, Any]:
     """So many, all the time: each says the next when it has heard (``plays``) or received the last."""
     text = TWENTY_SECONDS if plays else FIVE_SECONDS
     before = thread_s(server.pid)
-    heard = listeners.stay(
+    heard = listeners.closed_load(
         server.url, {"text": text}, streams, seconds + _SPREAD_S, spread_s=_SPREAD_S, plays=plays
     )
     spent = {name: after - before.get(name, 0.0) for name, after in thread_s(server.pid).items()}
     frames = sum(each.audio_s for each in heard) * FRAMES_A_SECOND
-    row = {"streams": streams, **met(heard), **_per_frame(spent, frames)}
-    return row if plays else row | {"audio s/s": audio_a_second(heard, _SPREAD_S, seconds)}
+    row = {"streams": streams, **row_of(heard), **_per_frame(spent, frames)}
+    return row if plays else row | {"audio s/s": audio_per_second(heard, _SPREAD_S, seconds)}
 
 
-def come(server: Server, listeners: Audience, rate_hz: float, seconds: float) -> dict[str, Any]:
-    heard: list[Heard] = listeners.come(server.url, {"text": FIVE_SECONDS}, rate_hz, seconds)
-    return {"a second": rate_hz, **met(heard)}
+def come(server: Server, listeners: ListenerPool, rate_hz: float, seconds: float) -> dict[str, Any]:
+    heard = listeners.open_load(server.url, {"text": FIVE_SECONDS}, rate_hz, seconds)
+    return {"a second": rate_hz, **row_of(heard)}
 
 
 def _per_frame(spent_s: dict[str, float], frames: float) -> dict[str, float]:
@@ -100,7 +98,7 @@ def main() -> None:
     rows: dict[str, list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory(prefix="makima-tts-bench-") as folder:
         checkpoint = write_ending_checkpoint(Path(folder) / "checkpoint")
-        with audience(options.processes) as listeners:
+        with listener_pool(options.processes) as listeners:
             for streams in options.streams:
                 with paced(checkpoint, streams, 1.0) as server:
                     live = stay(server, listeners, streams, options.seconds, plays=True)

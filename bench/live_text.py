@@ -24,9 +24,8 @@ from typing import Any
 
 from bench.paced_device import FRAMES_PER_ROW, LATENESS
 from bench.report import circumstances, table
-from bench.running_server import Choice, Server, home, serving
-from bench.spoken import LANGUAGE
-from bench.voices import VOICE, write_voice
+from bench.server import Server, ServerOptions, home, serving
+from bench.voice import LANGUAGE, VOICE, write_voice
 from makima_tts.client import SpeechClient, Text
 from makima_tts.protocol import Start
 from makima_tts.speech import ListenerClock
@@ -61,7 +60,9 @@ def server() -> Iterator[Server]:
         write_voice(voices / "voices", EMBEDDING, _TRANSCRIPT, mode="xvector")
         os.environ[FRAMES_PER_ROW] = str(_WORD_FRAMES)
         os.environ[LATENESS] = str(Path(folder) / "lateness")
-        with serving(Choice(checkpoint, "fp32", threads=1, module="bench.paced_server"), voices) as server:
+        with serving(
+            ServerOptions(checkpoint, "fp32", threads=1, module="bench.paced_server"), voices
+        ) as server:
             yield server
 
 

@@ -1,53 +1,151 @@
-"""Our model, measured part by part as the engine runs it.
+"""Our model, measured module by module as the engine runs it.
 
-In: requests of ``bench.compare``. Out: milliseconds. Does not know: the reference package, the service.
+In: requests of ``bench.compare``, or calls of the GPU's measurements. Out: milliseconds. Does not know: the
+reference package, the service.
 """
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+from unittest import mock
+
+import torch
+from torch.profiler import ProfilerActivity, profile
 
 from bench import sides
 from bench.engine_alone import EngineAlone
-from bench.frame_time import top_operators, where_time_goes
-from bench.loading import load_model
-from bench.sides import CHUNK_FRAMES, LANGUAGE, TEXT, Clock, Figures, frames_of, median
+from bench.server import ANYWHERE
+from bench.sides import CHUNK_FRAMES, Clock, Figures, frames_of
+from bench.voice import LANGUAGE, SAMPLE_RATE_HZ, TEXT, TRANSCRIPT, clip
 from makima_tts.engines.qwen3 import SynthesisOptions
 from makima_tts.engines.qwen3.executors import bytes_in
 from makima_tts.engines.qwen3.runner import Runner
+from makima_tts.model import CpuPrecision, sampling
+from makima_tts.model.checkpoint.folder import Checkpoint
+from makima_tts.model.devices import arithmetic_of, device_of
 from makima_tts.model.prompt import Prompt
 from makima_tts.model.sampling import Sampling
+from makima_tts.model.speech_model import SpeechModel
 from makima_tts.model.voice_encoding import Arrays, encode_voice, voice_from
 from makima_tts.speech import VoiceReference
 
 POSITIONS = 512
+WARM_UP_FRAMES = 4
+TOP_OPERATORS = 10
+_REST = "the rest"
+_SAMPLING = ("sample", "penalize", "forbid", "uniform")
 
 
-@dataclass(slots=True)
-class _Parts:
-    """The milliseconds of every call."""
+def load_model(folder: Path, device: str, precision: CpuPrecision, *, positions: int) -> SpeechModel:
+    place = device_of(device)
+    how = arithmetic_of(place, ANYWHERE.get(precision, "auto"), precision)
+    return SpeechModel.load(
+        Checkpoint.open(folder),
+        place,
+        how.dtype,
+        positions=positions,
+        weight_bits=how.weight_bits,
+    )
 
-    talker: list[float]
-    predictor: list[float]
-    codec: list[float]
+
+def encode(model: SpeechModel) -> tuple[Arrays, list[float]]:
+    """The measured voice, and the milliseconds of each slice of its encoding."""
+    reference = VoiceReference(clip(), SAMPLE_RATE_HZ, TRANSCRIPT, LANGUAGE, mode="icl")
+    slices = encode_voice(model, reference, appended_silence_s=0.0)
+    clock, slices_ms = Clock(model.device), list[float]()
+    while True:
+        began_ms = clock.now_ms()
+        try:
+            next(slices)
+        except StopIteration as end:
+            arrays: Arrays = end.value
+            return arrays, slices_ms
+        finally:
+            slices_ms.append(clock.now_ms() - began_ms)
+
+
+class Ledger:
+    """Charges time to the innermost part that runs: a part within another is not charged to the other."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self._running = [_REST]
+        self._since_ms = clock.now_ms()
+        self.spent_ms: defaultdict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def running(self, part: str) -> Iterator[None]:
+        self.charge()
+        self._running.append(part)
+        try:
+            yield
+        finally:
+            self.charge()
+            self._running.pop()
+
+    def charge(self) -> None:
+        now_ms = self.clock.now_ms()
+        self.spent_ms[self._running[-1]] += now_ms - self._since_ms
+        self._since_ms = now_ms
+
+    def charging(self, owner: Any, name: str, part: str) -> Any:
+        """A context in which every call of this function is charged to ``part``."""
+        function = getattr(owner, name)
+
+        def charged(*arguments: Any, **named: Any) -> Any:
+            with self.running(part):
+                return function(*arguments, **named)
+
+        return mock.patch.object(owner, name, charged)
+
+
+def _functions_of_parts(model: SpeechModel) -> Iterator[tuple[Any, str, str]]:
+    yield type(model.talker), "step", "talker"
+    yield type(model.talker), "logits", "talker"
+    yield type(model.predictor), "predict", "code predictor"
+    yield type(model.codec), "decode", "codec"
+    for name in _SAMPLING:
+        yield sampling, name, "sampling"
+
+
+def profiled(run: Callable[[], object]) -> Any:
+    """Torch's profile of a call."""
+    activities = [ProfilerActivity.CPU]
+    if torch.cuda.is_available():
+        activities.append(ProfilerActivity.CUDA)
+    with profile(activities=activities) as found:
+        run()
+    return found.key_averages()
+
+
+def top(events: Sequence[Any], count: int) -> list[tuple[str, float, int]]:
+    """Operators or kernels: name, own milliseconds, calls; those that take most first."""
+    own_us = {each.key: float(each.self_device_time_total or each.self_cpu_time_total) for each in events}
+    calls = {each.key: each.count for each in events}
+    longest = sorted(own_us, key=lambda name: -own_us[name])[:count]
+    return [(name, own_us[name] / 1e3, calls[name]) for name in longest]
 
 
 class Ours:
-    """A side. ``warm-up`` comes before everything else: a voice is encoded, and everything is done once."""
+    """``warm-up`` comes first: it encodes a voice, and does everything once."""
 
-    def __init__(self, given: argparse.Namespace) -> None:
-        self._model = load_model(given.checkpoint, given.device, given.precision, positions=POSITIONS)
-        self._clock = Clock(self._model.device)
-        self._frames = given.frames
-        self._runner = Runner(self._model, slots=given.slots, positions=POSITIONS, text_rows=POSITIONS)
-        self._engine = EngineAlone(self._model, given.checkpoint, self._runner)
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._model = load_model(options.checkpoint, options.device, options.precision, positions=POSITIONS)
+        self.clock = Clock(self._model.device)
+        self._frames = options.frames
+        self.runner = Runner(self._model, slots=options.slots, positions=POSITIONS, text_rows=POSITIONS)
+        self._engine = EngineAlone(self._model, options.checkpoint, self.runner)
         self._sampling = Sampling.of(self._model.config.generation)
 
-    def measure(self, part: str, size: int) -> Figures:
-        parts: dict[str, Callable[[], Figures]] = {
+    def measure(self, what: str, size: int) -> Figures:
+        measurements: dict[str, Callable[[], Figures]] = {
             "warm-up": self._warm_up,
             "voice": self._measure_voice,
             "prompt": self._measure_prompt,
@@ -55,142 +153,136 @@ class Ours:
             "first": self._measure_first,
             "step": partial(self._measure_step, size),
             "engine": self._engine.measure,
-            "profile": partial(self._profile, size),
+            "profile": partial(self._measure_profile, size),
             "memory": self._measure_memory,
         }
-        return parts[part]() if part in parts else {}
+        return measurements[what]() if what in measurements else {}
 
     def _warm_up(self) -> Figures:
-        arrays, _ = self._encoded()
+        arrays, _ = encode(self._model)
         self._voice = voice_from(self._model, arrays)
         self._begin(0)
         prompt = self._prompt()
-        self._runner.prefill(self._runner.prefill_chunks(0, prompt)).wait()
-        self._constant = self._runner.prefix(0, len(prompt.voice_prefix))
-        self._speak(self._fill(1), 2)
+        self.runner.prefill(self.runner.prefill_chunks(0, prompt)).wait()
+        self._constant = self.runner.prefix(0, len(prompt.voice_prefix))
+        self.speak(self.fill(1), 2)
         return {}
 
     def _measure_voice(self) -> Figures:
-        """With the codec's state after the clip, which the reference makes anew for every utterance."""
-        with self._clock.watching(type(self._model.codec), "decode") as decode_ms:
-            _, slices_ms = self._encoded()
+        """With the codec's state after the clip, which the reference computes again for every utterance."""
+        with self.clock.timing(type(self._model.codec), "decode") as decode_ms:
+            _, slices_ms = encode(self._model)
         return {
             "voice encoding, ms": sum(slices_ms),
             "voice encoding, codes and x-vector, ms": sum(slices_ms) - sum(decode_ms),
             "voice encoding, longest slice, ms": max(slices_ms),
         }
 
-    def _encoded(self) -> tuple[Arrays, list[float]]:
-        """The voice, and how long each slice of the work took."""
-        reference = VoiceReference(sides.clip(), sides.SAMPLE_RATE_HZ, sides.TRANSCRIPT, LANGUAGE, mode="icl")
-        slices = encode_voice(self._model, reference, appended_silence_s=0.0)
-        slices_ms: list[float] = []
-        while True:
-            began_ms = self._clock.now_ms()
-            try:
-                next(slices)
-            except StopIteration as end:
-                arrays: Arrays = end.value
-                return arrays, slices_ms
-            finally:
-                slices_ms.append(self._clock.now_ms() - began_ms)
-
     def _measure_prompt(self) -> Figures:
-        """Reading it when the voice has never spoken, and when it has."""
+        """Its prefill for a new voice, and with the voice prefix cached."""
         prompt = self._prompt()
-        began_ms = self._clock.now_ms()
-        self._runner.prefill(self._runner.prefill_chunks(0, prompt)).wait()
-        first_ms = self._clock.now_ms()
-        self._read(0)
-        ended_ms = self._clock.now_ms()
+        began_ms = self.clock.now_ms()
+        self.runner.prefill(self.runner.prefill_chunks(0, prompt)).wait()
+        first_ms = self.clock.now_ms()
+        self._prefill(0)
+        ended_ms = self.clock.now_ms()
         return {
             "prompt, a voice's first, ms": first_ms - began_ms,
             "prompt, the voice has spoken, ms": ended_ms - first_ms,
         }
 
     def _measure_prefill(self, rows: int) -> Figures:
-        """So many rows, none of them known before."""
+        """Of so many rows, none of them cached."""
         some = self._prompt().rows
         prompt = Prompt(some[:0], some.repeat(-(-rows // len(some)), 1)[:rows], some[:1])
-        began_ms = self._clock.now_ms()
-        self._runner.prefill(self._runner.prefill_chunks(0, prompt, prefix_cached=True)).wait()
-        return {"prefill, ms": self._clock.now_ms() - began_ms}
+        began_ms = self.clock.now_ms()
+        self.runner.prefill(self.runner.prefill_chunks(0, prompt, prefix_cached=True)).wait()
+        return {"prefill, ms": self.clock.now_ms() - began_ms}
 
     def _measure_first(self) -> Figures:
         """From a text to the samples of its first frame, in the host's memory."""
-        began_ms = self._clock.now_ms()
+        began_ms = self.clock.now_ms()
         self._begin(0)
-        furthest = self._read(0)
-        self._runner.generate_frames([0], [], furthest, [0]).wait()
-        self._runner.decode([0], 1).wait()
-        return {"text to first chunk, ms": self._clock.now_ms() - began_ms}
+        position = self._prefill(0)
+        self.runner.generate_frames([0], [], position, [0]).wait()
+        self.runner.decode([0], 1).wait()
+        return {"text to first chunk, ms": self.clock.now_ms() - began_ms}
 
     def _measure_step(self, batch: int) -> Figures:
-        frames = frames_of(batch, self._frames)
-        steps_ms = self._speak(at := self._fill(batch), frames)
-        with self._parts() as parts:
-            self._speak(at, frames)
-        began_ms = self._clock.now_ms()
-        self._runner.decode(range(batch), CHUNK_FRAMES).wait()
-        chunk_ms = self._clock.now_ms() - began_ms
+        frames, model = frames_of(batch, self._frames), self._model
+        steps_ms = self.speak(utterances := self.fill(batch), frames)
+        with (
+            self.clock.timing(type(model.talker), "step") as talker_ms,
+            self.clock.timing(type(model.predictor), "predict") as predictor_ms,
+            self.clock.timing(type(model.codec), "decode") as codec_ms,
+        ):
+            self.speak(utterances, frames)
         return {
             "whole step, ms": median(steps_ms),
-            "talker, ms": median(parts.talker),
-            "code predictor, ms": median(parts.predictor),
-            "codec, ms": median(parts.codec),
-            f"codec, a frame of {CHUNK_FRAMES} at once, ms": chunk_ms / CHUNK_FRAMES,
+            "talker, ms": median(talker_ms),
+            "code predictor, ms": median(predictor_ms),
+            "codec, ms": median(codec_ms),
+            f"codec, a frame of {CHUNK_FRAMES} at once, ms": self.decode_ms(batch) / CHUNK_FRAMES,
         }
 
-    @contextmanager
-    def _parts(self) -> Iterator[_Parts]:
-        model, watching = self._model, self._clock.watching
-        with (
-            watching(type(model.talker), "step") as talker_ms,
-            watching(type(model.predictor), "predict") as predictor_ms,
-            watching(type(model.codec), "decode") as codec_ms,
-        ):
-            yield _Parts(talker_ms, predictor_ms, codec_ms)
-
-    def _profile(self, batch: int) -> Figures:
-        """Parts of a whole step, which add up to it, and the operators that take most of the time."""
-        frames, at = frames_of(batch, self._frames), self._fill(batch)
-        shares = where_time_goes(self._clock, self._model, lambda: self._speak(at, frames), frames)
-        return shares | top_operators(lambda: self._speak(at, frames), frames)
+    def _measure_profile(self, batch: int) -> Figures:
+        """The parts of a whole step, which add up to it, and the operators that take most of the time."""
+        frames, utterances, ledger = frames_of(batch, self._frames), self.fill(batch), Ledger(self.clock)
+        with ExitStack() as stack:
+            for owner, name, part in _functions_of_parts(self._model):
+                stack.enter_context(ledger.charging(owner, name, part))
+            ledger.charge()
+            ledger.spent_ms.clear()
+            self.speak(utterances, frames)
+            ledger.charge()
+        parts = {f"a frame's {part}, ms": ms / frames for part, ms in ledger.spent_ms.items()}
+        operators = top(profiled(lambda: self.speak(utterances, frames)), TOP_OPERATORS)
+        return parts | {f"operator {name}, ms": ms / frames for name, ms, _calls in operators}
 
     def _measure_memory(self) -> Figures:
-        """``a stream``: what its slot in an engine may hold; a CPU gives it memory as it is used."""
+        """``a stream``: the state of a slot; a CPU allocates it as it is used."""
         positions = SynthesisOptions().positions
         state = self._model.frames.new_state(1, positions, positions)
-        taken = bytes_in(state) + bytes_in(self._model.codec.new_state(1))
-        return {"memory of a stream, at most, MiB": taken / 2**20, "peak memory, MiB": self._clock.peak_mib()}
+        state_bytes = bytes_in(state) + bytes_in(self._model.codec.new_state(1))
+        return {
+            "memory of a stream, at most, MiB": state_bytes / 2**20,
+            "peak memory, MiB": self.clock.peak_mib(),
+        }
 
-    def _fill(self, batch: int) -> "Places":
-        """So many utterances, whose prompts are read."""
+    def fill(self, batch: int) -> "Utterances":
+        """So many utterances whose prompts are prefilled."""
         for slot in range(batch):
             self._begin(slot)
-            furthest = self._read(slot)
-        return Places(batch, furthest)
+            position = self._prefill(slot)
+        return Utterances(batch, position)
 
-    def _speak(self, at: "Places", frames: int) -> list[float]:
-        """All of them speak on: the milliseconds of each step but for a first frame."""
-        slots, steps_ms = range(at.batch), list[float]()
-        for _ in range(frames + at.fresh):
+    def speak(self, utterances: "Utterances", frames: int) -> list[float]:
+        """Generate and decode so many frames of each: the milliseconds of each step but for a first frame."""
+        slots, steps_ms = range(utterances.batch), list[float]()
+        for _ in range(frames + utterances.is_new):
             began_ms = time.perf_counter() * 1e3
-            self._runner.generate_frames(slots, [] if at.fresh else slots, at.furthest, [0] * at.batch).wait()
-            self._runner.decode(slots, 1).wait()
-            if not at.fresh:
+            stepped = [] if utterances.is_new else slots
+            self.runner.generate_frames(slots, stepped, utterances.position, [0] * utterances.batch).wait()
+            self.runner.decode(slots, 1).wait()
+            if not utterances.is_new:
                 steps_ms.append(time.perf_counter() * 1e3 - began_ms)
-            at.advance()
+            utterances.advance()
         return steps_ms
 
-    def _begin(self, slot: int) -> None:
-        self._runner.begin(slot, self._sampling, slot, self._voice.codec)
+    def decode_ms(self, batch: int) -> float:
+        """The time to decode the largest chunk of each."""
+        began_ms = self.clock.now_ms()
+        self.runner.decode(range(batch), CHUNK_FRAMES).wait()
+        return self.clock.now_ms() - began_ms
 
-    def _read(self, slot: int) -> int:
+    def _begin(self, slot: int) -> None:
+        self.runner.begin(slot, self._sampling, slot, self._voice.codec)
+
+    def _prefill(self, slot: int) -> int:
         """The position after the prompt."""
         prompt = self._prompt()
-        self._runner.restore_prefix(slot, self._constant)
-        self._runner.prefill(self._runner.prefill_chunks(slot, prompt, prefix_cached=True)).wait()
+        self.runner.restore_prefix(slot, self._constant)
+        self.runner.prefill(self.runner.prefill_chunks(slot, prompt, prefix_cached=True)).wait()
         return len(prompt.rows)
 
     def _prompt(self) -> Prompt:
@@ -198,16 +290,16 @@ class Ours:
 
 
 @dataclass(slots=True)
-class Places:
-    """Where a batch of utterances stands. ``fresh``: the next frame is their first."""
+class Utterances:
+    """A batch in the same state. ``position``: of the next frame. ``is_new``: no frame was generated yet."""
 
     batch: int
-    furthest: int
-    fresh: bool = True
+    position: int
+    is_new: bool = True
 
     def advance(self) -> None:
-        self.fresh = False
-        self.furthest += 1
+        self.is_new = False
+        self.position += 1
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from makima_tts.engines.qwen3.runner import FrameBatch, PendingResult, Runner, Sound
 from makima_tts.model.frames import PrefillChunk, split_into_chunks
-from makima_tts.model.layers import KeyValueCache
 from makima_tts.model.prompt import Prompt
 from makima_tts.model.speech_model import SpeechModel
+from makima_tts.model.transformer import KeyValueCache
 
 PACE, LATENESS = "MAKIMA_BENCH_PACE", "MAKIMA_BENCH_LATENESS"
 FRAMES_PER_ROW = "MAKIMA_BENCH_FRAMES_PER_ROW"

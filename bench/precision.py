@@ -1,14 +1,13 @@
-"""What a precision changes: the same codes, read in fp32 and in others.
+"""The errors of a precision: the same codes, read in fp32 and in others.
 
-In: a checkpoint; with random weights, one is written if there is none. Out: how far logits lie from those of
-fp32, how often both would choose the same code, and how far the codec's sound lies apart. Does not know: how
-fast anything is.
+In: a checkpoint; without one, it is written with random weights. Out: the distance of logits from those of
+fp32, how often the likeliest code is the same, and the noise in the codec's sound. Does not know: speed.
 
     python -m bench.precision --checkpoint FOLDER --precisions bf16 int8 int4
 
-A text is spoken greedily in fp32, on a CPU. Then all precisions read its codes, whatever they would have
-chosen themselves (teacher forcing): so that one different choice does not count again in every frame after
-it.
+A text is spoken greedily in fp32, on a CPU. Then all precisions read its codes, whichever codes they would
+have sampled themselves (teacher forcing), so that one different code does not count again in every frame
+after it.
 """
 
 import argparse
@@ -22,66 +21,51 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench import sides
-from bench.loading import PRECISIONS, load_model
-from bench.report import circumstances, table
+from bench.ours import encode, load_model
+from bench.report import circumstances, facts, table
+from bench.server import PRECISIONS
+from bench.voice import LANGUAGE, TEXT
 from makima_tts.model import CpuPrecision
 from makima_tts.model.checkpoint.config import CONTROL_IDS
 from makima_tts.model.frames import FrameMaker, split_into_chunks
 from makima_tts.model.sampling import FirstCodebook, FrameSampler, SamplerState, Sampling
 from makima_tts.model.speech_model import SpeechModel
-from makima_tts.model.voice_encoding import Arrays, encode_voice, voice_from
-from makima_tts.speech import VoiceReference
+from makima_tts.model.voice_encoding import Arrays, voice_from
 from tests.checkpoints import checkpoint_in
 
 MARGIN_ROWS = 64
-PART_ROWS = 32
 POSITIONS = 1024
 
 
 class Teacher:
-    """Samples every frame: dictates codes [frames * Q], or without any takes the likeliest."""
+    """A sampler: returns the given codes [frames * Q], else the likeliest ones."""
 
-    def __init__(self, choices: int, codes: Tensor | None = None) -> None:
-        self._choices = choices
-        self._codes = codes
+    def __init__(self, codebook_size: int, dictated: Tensor | None = None) -> None:
+        self._codebook_size = codebook_size
+        self._dictated = dictated
         self.logits: list[Tensor] = []
-        self.chosen: list[int] = []
+        self.codes: list[int] = []
         self.broken = torch.zeros(1, dtype=torch.bool)
 
     def begin(self, _first: FirstCodebook, _state: SamplerState, _slots: Tensor) -> FrameSampler:
         return self
 
     def sample_first(self, logits: Tensor) -> Tensor:
-        """[B, V] → the same code for all, int64 [B]. The end of speech is none."""
-        heard = logits[0, : self._choices].float()
-        code = int(heard.argmax() if self._codes is None else self._codes[len(self.chosen)])
-        self.logits.append(heard.cpu())
-        self.chosen.append(code)
+        """[B, V] → the same code for all, int64 [B]. The end of speech is no code."""
+        of_codes = logits[0, : self._codebook_size].float()
+        code = int(of_codes.argmax() if self._dictated is None else self._dictated[len(self.codes)])
+        self.logits.append(of_codes.cpu())
+        self.codes.append(code)
         return torch.full((len(logits),), code, device=logits.device)
 
     def sample(self, logits: Tensor, _codebook: int) -> Tensor:
         return self.sample_first(logits)
 
 
-def encoded(model: SpeechModel) -> Arrays:
-    """The voice that speaks."""
-    reference = VoiceReference(
-        sides.clip(), sides.SAMPLE_RATE_HZ, sides.TRANSCRIPT, sides.LANGUAGE, mode="icl"
-    )
-    slices = encode_voice(model, reference)
-    while True:
-        try:
-            next(slices)
-        except StopIteration as end:
-            arrays: Arrays = end.value
-            return arrays
-
-
-def read(model: SpeechModel, arrays: Arrays, frames: int, codes: Tensor | None = None) -> Teacher:
-    """Speak, or be dictated, so many frames."""
+def teach(model: SpeechModel, arrays: Arrays, frames: int, codes: Tensor | None = None) -> Teacher:
+    """So many frames: the likeliest codes, or the given ones [frames * Q]."""
     voice = voice_from(model, arrays)
-    prompt = model.prompts.write(model.tokenizer.encode(sides.TEXT), sides.LANGUAGE, voice.rows)
+    prompt = model.prompts.write(model.tokenizer.encode(TEXT), LANGUAGE, voice.rows)
     positions = len(prompt.rows) + frames + MARGIN_ROWS
     talker = model.config.talker_config
     teacher = Teacher(talker.vocab_size - CONTROL_IDS, codes)
@@ -113,16 +97,16 @@ def logit_rows(exact: Teacher, coarse: Teacher, codebooks: int) -> list[dict[str
 
 def _row(name: str, pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Any]:
     exact, coarse = (torch.stack(side) for side in zip(*pairs, strict=True))  # [n, V] each
-    # What is added to all logits alike changes no chance.
+    # A constant added to all logits changes no probability.
     exact, coarse = (logits - logits.mean(dim=1, keepdim=True) for logits in (exact, coarse))
     agree = exact.argmax(dim=1) == coarse.argmax(dim=1)
-    chances, others = exact.softmax(dim=1), coarse.softmax(dim=1)
+    probabilities, others = exact.softmax(dim=1), coarse.softmax(dim=1)
     return {
         "logits of": name,
         "choices": len(exact),
         "relative RMS error": float((coarse - exact).pow(2).mean().sqrt() / exact.pow(2).mean().sqrt()),
         "same first choice": float(agree.float().mean()),
-        "total variation": float((chances - others).abs().sum(dim=1).mean() / 2),
+        "total variation": float((probabilities - others).abs().sum(dim=1).mean() / 2),
     }
 
 
@@ -134,22 +118,19 @@ def signal_to_noise_db(exact: Tensor, coarse: Tensor) -> float:
 def compare(
     folder: Path, device: str, frames: int, precisions: Sequence[CpuPrecision]
 ) -> list[dict[str, Any]]:
-    """Two rows of each precision: codebook 0, the others. A codec that is as exact has no noise: None.
-
-    What they are compared with is computed on a CPU.
-    """
+    """Two rows of each precision beside fp32 on a CPU: codebook 0, the others. No noise: None."""
     exact = load_model(folder, "cpu", "fp32", positions=POSITIONS)
     codebooks = exact.config.talker_config.num_code_groups
-    arrays = encoded(exact)
-    spoken = read(exact, arrays, frames)
-    codes = torch.tensor(spoken.chosen)
+    arrays, _ = encode(exact)
+    taught = teach(exact, arrays, frames)
+    codes = torch.tensor(taught.codes)
     exact_sound = sound(exact, codes.view(frames, codebooks))
     rows = []
     for precision in precisions:
         coarse = load_model(folder, device, precision, positions=POSITIONS)
-        dictated = read(coarse, arrays, frames, codes)
+        dictated = teach(coarse, arrays, frames, codes)
         ratio_db = signal_to_noise_db(exact_sound, sound(coarse, codes.view(frames, codebooks)))
-        rows += [{"precision": precision, **row} for row in logit_rows(spoken, dictated, codebooks)]
+        rows += [{"precision": precision, **row} for row in logit_rows(taught, dictated, codebooks)]
         rows[-1]["codec SNR, dB"] = rows[-2]["codec SNR, dB"] = ratio_db if isfinite(ratio_db) else None
     return rows
 
@@ -163,15 +144,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--checkpoint", type=Path, help="a folder; else one with random weights is written")
     parser.add_argument("--cache", type=Path, help="where that is kept; else nowhere (2.5 GB and more)")
     parser.add_argument("--json", type=Path, help="a file to write")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="makima-tts-bench-") as folder:
-        checkpoint = given.checkpoint or checkpoint_in(given.cache or Path(folder), given.size)
-        rows = compare(checkpoint, given.device, given.frames, given.precisions)
-    about = circumstances() | {"frames": str(given.frames)}
-    print("\n".join(f"{name}: {value}" for name, value in about.items()))
-    print(f"\n{table(rows)}")
-    if given.json:
-        given.json.write_text(json.dumps({**about, "rows": rows}, indent=2))
+        checkpoint = options.checkpoint or checkpoint_in(options.cache or Path(folder), options.size)
+        rows = compare(checkpoint, options.device, options.frames, options.precisions)
+    about = circumstances() | {"frames": str(options.frames)}
+    print(f"{facts(about)}\n\n{table(rows)}")
+    if options.json:
+        options.json.write_text(json.dumps({**about, "rows": rows}, indent=2))
 
 
 if __name__ == "__main__":

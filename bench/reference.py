@@ -1,10 +1,10 @@
-"""The reference package, measured part by part as it runs itself.
+"""The reference package, measured module by module as it runs by itself.
 
 In: requests of ``bench.compare``. Out: milliseconds. Does not know: our model. Runs in the environment of
 ``make venv-qwen-tts``, with tests/official/stubs on PYTHONPATH.
 
-It makes no sound before the last frame, decodes the voice's frames along with the utterance's, and decodes
-them all at once: a frame's share of that is what is measured, as if it could be had frame by frame.
+It returns sound after the last frame: it decodes the voice's frames and the utterance's all at once. A
+frame's share of that is measured, as if it decoded frame by frame.
 """
 
 import argparse
@@ -12,20 +12,22 @@ from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from itertools import pairwise
+from statistics import median
 from typing import Any
 from unittest import mock
 
 import torch
 
 from bench import sides
-from bench.sides import CHUNK_FRAMES, FRAME_MS, LANGUAGE, TEXT, Clock, Figures, frames_of, median
+from bench.sides import CHUNK_FRAMES, FRAME_MS, Clock, Figures, frames_of
+from bench.voice import LANGUAGE, SAMPLE_RATE_HZ, TEXT, TRANSCRIPT, clip
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _SPEECH_FRAMES = 63
 
 
 class Reference:
-    """A side. ``warm-up`` comes before everything else: a voice is encoded, and everything is done once."""
+    """``warm-up`` comes first: it encodes a voice, and does everything once."""
 
     def __init__(self, given: argparse.Namespace) -> None:
         self._device = torch.device(given.device)
@@ -43,8 +45,8 @@ class Reference:
         self._speak(1, 2)
         return {}
 
-    def measure(self, part: str, size: int) -> Figures:
-        parts: dict[str, Callable[[], Figures]] = {
+    def measure(self, what: str, size: int) -> Figures:
+        measurements: dict[str, Callable[[], Figures]] = {
             "warm-up": self._warm_up,
             "voice": self._measure_voice,
             "prompt": self._measure_prompt,
@@ -54,10 +56,10 @@ class Reference:
             "speech": self._measure_speech,
             "memory": lambda: {"peak memory, MiB": self._clock.peak_mib()},
         }
-        return parts[part]() if part in parts else {}
+        return measurements[what]() if what in measurements else {}
 
     def _encoded(self) -> Any:
-        return self._tts.create_voice_clone_prompt((sides.clip(), sides.SAMPLE_RATE_HZ), sides.TRANSCRIPT)
+        return self._tts.create_voice_clone_prompt((clip(), SAMPLE_RATE_HZ), TRANSCRIPT)
 
     def _measure_voice(self) -> Figures:
         began_ms = self._clock.now_ms()
@@ -70,8 +72,8 @@ class Reference:
         }
 
     def _measure_prompt(self) -> Figures:
-        """It reads the whole prompt whenever a voice speaks."""
-        with self._clock.watching(self._talker.model, "forward") as forward_ms:
+        """It prefills the whole prompt for every utterance."""
+        with self._clock.timing(self._talker.model, "forward") as forward_ms:
             self._speak(1, 1)
         return {
             "prompt, a voice's first, ms": forward_ms[0],
@@ -79,7 +81,7 @@ class Reference:
         }
 
     def _measure_first(self) -> Figures:
-        """The shortest that there is to wait for: an utterance of two frames."""
+        """The shortest utterance: two frames."""
         began_ms = self._clock.now_ms()
         self._speak(1, 1, sound=True)
         return {"text to first chunk, ms": self._clock.now_ms() - began_ms}
@@ -92,7 +94,7 @@ class Reference:
         return {"prefill, ms": self._clock.now_ms() - began_ms}
 
     def _measure_speech(self) -> Figures:
-        """Five seconds, by the listener's clock: there is no sound before all of it is there."""
+        """Five seconds of speech: there is no sound before all of it is generated."""
         began_ms = self._clock.now_ms()
         self._speak(1, _SPEECH_FRAMES, sound=True)
         took_ms = self._clock.now_ms() - began_ms
@@ -101,8 +103,8 @@ class Reference:
     def _measure_step(self, batch: int) -> Figures:
         frames = frames_of(batch, self._frames)
         with (
-            self._clock.watching(self._talker.model, "forward") as talker_ms,
-            self._clock.watching(self._talker.code_predictor, "generate") as predictor_ms,
+            self._clock.timing(self._talker.model, "forward") as talker_ms,
+            self._clock.timing(self._talker.code_predictor, "generate") as predictor_ms,
         ):
             self._speak(batch, frames)
         codec_ms = self._codec_ms(batch)
@@ -115,7 +117,7 @@ class Reference:
         }
 
     def _between_steps_ms(self, batch: int, frames: int) -> float:
-        """From one code predictor's beginning to the next one's."""
+        """From the beginning of one code predictor's call to that of the next."""
         began_ms: list[float] = []
         generate = self._talker.code_predictor.generate
 
@@ -128,7 +130,7 @@ class Reference:
         return median([after - before for before, after in pairwise(began_ms)])
 
     def _codec_ms(self, batch: int) -> float:
-        """A frame's share of decoding as many as we decode in a chunk, without the reference's."""
+        """A frame's share of decoding a chunk as large as our largest, without the voice's frames."""
         codebooks = self._codec.config.num_quantizers
         codes = torch.randint(
             self._codec.config.codebook_size, (batch, codebooks, CHUNK_FRAMES), device=self._device
@@ -140,7 +142,7 @@ class Reference:
     def _speak(self, batch: int, frames: int, *, sound: bool = False) -> None:
         """So many utterances together; without ``sound``, nothing is decoded."""
         torch.manual_seed(0)
-        silent = ([torch.zeros(1)] * batch, sides.SAMPLE_RATE_HZ)
+        silent = ([torch.zeros(1)] * batch, SAMPLE_RATE_HZ)
         decode = self._tts.model.speech_tokenizer.decode
         with mock.patch.object(
             self._tts.model.speech_tokenizer, "decode", decode if sound else lambda _codes: silent

@@ -2,115 +2,305 @@
 
 In: nothing but the machine. Out: a table and, with --json, a file: the overhead from an engine's chunk to
 the client's socket at several numbers of speaking sessions, the memory of an idle connection, connections
-per second. Does not know: any model. Server and clients are processes of their own on this one machine, so
-the clients' own work is in the overhead too.
+per second. Does not know: any model.
+
+The engine sends silence in real time, from a thread of its own as an engine on a GPU does, and writes into
+each chunk the time at which it was made. Its utterances are not in step with each other. Server and clients
+are processes of their own on this one machine, so the clients' own work is in the overhead too.
 """
 
 import argparse
+import asyncio
+import heapq
+import itertools
 import json
-import subprocess
+import multiprocessing
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bench.processes import cpu_s, line_of, resident_kib, running
-from bench.report import circumstances, percentiles, table
+import numpy as np
+import numpy.typing as npt
 
-CLIENT_PROCESSES = 4
+from bench.report import circumstances, facts, percentiles, table
+from bench.server import cpu_s, resident_kib
+from makima_tts import factory, logs
+from makima_tts.client import SpeechClient
+from makima_tts.errors import VoiceNotFound
+from makima_tts.protocol import LANGUAGES, Start
+from makima_tts.server import process as server_process
+from makima_tts.settings import Settings
+from makima_tts.speech import (
+    AudioChunk,
+    EngineFacts,
+    EngineHealth,
+    LoadProgress,
+    ProgressReport,
+    SpeechSink,
+    SpeechStream,
+    UtteranceRequest,
+    VoicePrompt,
+    VoiceReference,
+)
+
 SPEAKING = (1, 100, 500)
 IDLE = 1000
+SAMPLE_RATE_HZ = 24_000
+FRAME_SAMPLES = 1920
+CLIENT_PROCESSES = 4
+# Each client process opens so many connections at a time; more would measure the accept queue.
+CONNECTING = 16
+# Sessions begin over this long, so that their chunks are spread as those of independent speakers are.
+SPREAD_S = 1.0
+WARM_UP_S = 2.0
+_TIMEOUT_S = 600.0
+_SPAWN = multiprocessing.get_context("spawn")
+
+STAMP_SAMPLES = 4
+_DIGIT = 1 << 16
 
 
-class Server:
-    """A stamping server in a process of its own. ``url`` is its WebSocket."""
+def write_stamp(pcm: npt.NDArray[np.float32], time_ns: int) -> None:
+    """Overwrites the first samples of float32 [n] with ``time_ns``, 16 bits in each.
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.pid = process.pid
-        self.url = f"{line_of(process).replace('http', 'ws', 1)}/api/v1/speak"
-
-
-class Crowd:
-    """Listeners in several processes, which take each step together."""
-
-    def __init__(self, processes: list[subprocess.Popen[str]]) -> None:
-        self._processes = processes
-        self.answers()
-
-    def answers(self) -> list[str]:
-        """One line of each, once it has it."""
-        return [line_of(process) for process in self._processes]
-
-    def step(self) -> list[str]:
-        """All take their next step; what they answer once it is done."""
-        for process in self._processes:
-            print(file=process.stdin, flush=True)
-        return self.answers()
+    They come through pcm32f at the engine's own rate unchanged.
+    """
+    for index in range(STAMP_SAMPLES):
+        pcm[index] = (time_ns >> (16 * index)) % _DIGIT / _DIGIT
 
 
-@contextmanager
-def serving(chunk_frames: int) -> Iterator[Server]:
-    with (
-        TemporaryDirectory() as folder,
-        running(
-            "bench.stamping_server",
-            "--frames",
-            str(chunk_frames),
-            environment={
-                "TTS_PORT": "0",
-                "TTS_MAX_CONNECTIONS": "2000",
-                "TTS_LOG_LEVEL": "error",
-                "TTS_VOICES_DIR": f"{folder}/voices",
-                "TTS_CACHE_DIR": f"{folder}/cache",
-            },
-        ) as process,
-    ):
-        yield Server(process)
+def read_stamp(pcm: bytes) -> int:
+    """The nanoseconds in the first samples of little-endian pcm32f."""
+    digits = np.frombuffer(pcm, "<f4", STAMP_SAMPLES) * _DIGIT
+    return sum(int(digit) << (16 * index) for index, digit in enumerate(digits))
 
 
-@contextmanager
-def crowd(url: str, count: int, seconds: float = 0.0) -> Iterator[Crowd]:
-    """So many listeners, not yet connected, spread over several processes."""
-    shares = [len(range(first, count, CLIENT_PROCESSES)) for first in range(CLIENT_PROCESSES)]
-    with ExitStack() as stack:
-        yield Crowd(
-            [
-                stack.enter_context(running("bench.listeners", url, str(share), str(seconds)))
-                for share in shares
-                if share
-            ]
+class StampingEngine:
+    """A SpeechEngine whose every utterance goes on until it is cancelled."""
+
+    def __init__(self, chunk_frames: int) -> None:
+        self._chunk_samples = chunk_frames * FRAME_SAMPLES
+        self._changed = threading.Condition()
+        self._due: list[tuple[float, int, SpeechSink]] = []
+        self._order = itertools.count()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="stamping", daemon=True)
+
+    @property
+    def facts(self) -> EngineFacts:
+        return EngineFacts(
+            name="stamping",
+            model="stamped silence",
+            fingerprint="stamping-1",
+            sample_rate_hz=SAMPLE_RATE_HZ,
+            languages=LANGUAGES,
+            cloning=False,
+            text_streaming=True,
+            note="Silence that holds the time at which it was made.",
         )
+
+    async def start(self, report: ProgressReport) -> None:
+        self._thread.start()
+        report(LoadProgress("nothing to load", 1.0))
+
+    async def encode_voice(self, reference: VoiceReference) -> VoicePrompt:
+        raise VoiceNotFound("This engine cannot clone voices.")
+
+    def open(self, request: UtteranceRequest) -> SpeechStream:
+        stream, sink = SpeechStream.create(buffer_samples=SAMPLE_RATE_HZ * 10)
+        with self._changed:
+            heapq.heappush(self._due, (time.monotonic(), next(self._order), sink))
+            self._changed.notify()
+        return stream
+
+    def health(self) -> EngineHealth:
+        return EngineHealth(alive=self._thread.is_alive(), active=len(self._due))
+
+    async def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while (task := self._next()) is not None:
+            due_s, order, sink = task
+            if sink.cancelled:
+                continue
+            if sink.has_credit:
+                self._put(sink)
+            with self._changed:
+                heapq.heappush(self._due, (due_s + self._chunk_samples / SAMPLE_RATE_HZ, order, sink))
+
+    def _next(self) -> tuple[float, int, SpeechSink] | None:
+        """Waits until a chunk of some utterance is due; None once closed."""
+        with self._changed:
+            while not self._closed:
+                wait_s = self._due[0][0] - time.monotonic() if self._due else None
+                if wait_s is not None and wait_s <= 0:
+                    return heapq.heappop(self._due)
+                self._changed.wait(wait_s)
+        return None
+
+    def _put(self, sink: SpeechSink) -> None:
+        while sink.take_piece() is not None:
+            pass
+        pcm = np.zeros(self._chunk_samples, np.float32)
+        write_stamp(pcm, time.monotonic_ns())
+        sink.put(AudioChunk(pcm, piece_index=0))
+
+
+def _serve(chunk_frames: int, folder: str, addresses: "Queue[str]") -> None:
+    """The real service, in this process; its address goes into the queue."""
+    settings = Settings(
+        port=0,
+        max_connections=2000,
+        log_level="error",
+        voices_dir=Path(folder) / "voices",
+        cache_dir=Path(folder) / "cache",
+    )
+    logs.configure(settings.log_level, settings.log_format)
+    service = factory.build_service(settings, StampingEngine(chunk_frames))
+    server_process.run(
+        factory.build_app(settings, service),
+        service,
+        host=settings.host,
+        port=settings.port,
+        stall_timeout_s=settings.stall_timeout_s,
+        drain_timeout_s=settings.drain_timeout_s,
+        on_listening=addresses.put,
+    )
+
+
+@contextmanager
+def serving(chunk_frames: int) -> Iterator[tuple[int, str]]:
+    """The process id of a server with a StampingEngine, and the URL of its WebSocket."""
+    addresses: Queue[str] = _SPAWN.Queue()
+    with TemporaryDirectory() as folder:
+        process = _SPAWN.Process(target=_serve, args=(chunk_frames, folder, addresses), daemon=True)
+        process.start()
+        try:
+            assert process.pid is not None
+            yield process.pid, f"{addresses.get(timeout=_TIMEOUT_S).replace('http', 'ws', 1)}/api/v1/speak"
+        finally:
+            process.kill()
+            process.join()
+
+
+async def _connect(stack: AsyncExitStack, url: str, count: int) -> list[SpeechClient]:
+    """Sessions that have started, closed with the stack."""
+    limit = asyncio.Semaphore(CONNECTING)
+
+    async def connect() -> SpeechClient:
+        async with limit:
+            return await stack.enter_async_context(SpeechClient.connect(url, Start(encoding="pcm32f")))
+
+    return await asyncio.gather(*(connect() for _ in range(count)))
+
+
+async def _listen(client: SpeechClient, delay_s: float, from_s: float, until_s: float) -> list[float]:
+    """The overhead, in ms, of each chunk received between two times of ``time.monotonic``."""
+    await asyncio.sleep(delay_s)
+    speech = client.speak("Go on.")
+    overhead_ms: list[float] = []
+    async for chunk in speech:
+        if chunk.received_s >= until_s:
+            await speech.cancel()
+            return overhead_ms
+        if chunk.received_s >= from_s:
+            overhead_ms.append(chunk.received_s * 1e3 - read_stamp(chunk.pcm) / 1e6)
+    return overhead_ms
+
+
+async def _run_clients(
+    url: str, count: int, seconds: float, steps: Barrier, overheads_ms: "Queue[list[float]]"
+) -> None:
+    async with AsyncExitStack() as stack:
+        await asyncio.to_thread(steps.wait)
+        clients = await _connect(stack, url, count)
+        await asyncio.to_thread(steps.wait)
+        await asyncio.to_thread(steps.wait)
+        from_s = time.monotonic() + SPREAD_S + WARM_UP_S
+        listening = (
+            _listen(client, SPREAD_S * number / count, from_s, from_s + seconds)
+            for number, client in enumerate(clients)
+        )
+        overheads_ms.put([ms for each in await asyncio.gather(*listening) for ms in each])
+
+
+def _client_process(*arguments: Any) -> None:
+    asyncio.run(_run_clients(*arguments))
+
+
+class Clients:
+    """Processes that take each of three steps together: they can connect, are connected, listen."""
+
+    def __init__(self, url: str, count: int, seconds: float) -> None:
+        shares = [len(range(first, count, CLIENT_PROCESSES)) for first in range(CLIENT_PROCESSES)]
+        shares = [share for share in shares if share]
+        self._steps = _SPAWN.Barrier(len(shares) + 1, timeout=_TIMEOUT_S)
+        self._overheads_ms: Queue[list[float]] = _SPAWN.Queue()
+        arguments = (seconds, self._steps, self._overheads_ms)
+        self._processes = [
+            _SPAWN.Process(target=_client_process, args=(url, share, *arguments), daemon=True)
+            for share in shares
+        ]
+
+    def __enter__(self) -> "Clients":
+        for process in self._processes:
+            process.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.kill()
+            process.join()
+
+    def next_step(self) -> None:
+        """Returns when every process has reached it."""
+        self._steps.wait()
+
+    def overheads_ms(self) -> list[float]:
+        """Of all chunks that were received while listening."""
+        return [ms for _ in self._processes for ms in self._overheads_ms.get(timeout=_TIMEOUT_S)]
 
 
 def overhead(count: int, chunk_frames: int, seconds: float) -> dict[str, Any]:
-    """Milliseconds from a chunk's making to its arrival, while ``count`` sessions are speaking."""
-    with serving(chunk_frames) as server, crowd(server.url, count, seconds) as listeners:
-        listeners.step()
-        began_s, began_cpu_s = time.monotonic(), cpu_s(server.pid)
-        took_ms = [ms for answer in listeners.step() for ms in json.loads(answer)]
-        cpu = (cpu_s(server.pid) - began_cpu_s) / (time.monotonic() - began_s)
+    """Milliseconds from the making of a chunk to its arrival, while ``count`` sessions are speaking."""
+    with serving(chunk_frames) as (pid, url), Clients(url, count, seconds) as clients:
+        for _ in range(3):
+            clients.next_step()
+        process = Path(f"/proc/{pid}")
+        began_s, began_cpu_s = time.monotonic(), cpu_s(process)
+        took_ms = clients.overheads_ms()
+        cores = (cpu_s(process) - began_cpu_s) / (time.monotonic() - began_s)
     return {
         "speaking": count,
         "chunk ms": chunk_frames * 80,
         "chunks": len(took_ms),
         **{f"{rank} ms": value for rank, value in percentiles(took_ms, 50, 99).items()},
         "max ms": round(max(took_ms), 3),
-        "server CPU, cores": round(cpu, 2),
+        "server CPU, cores": round(cores, 2),
     }
 
 
 def connections(count: int) -> dict[str, Any]:
-    """How fast ``count`` sessions start, and what each costs while it is idle."""
-    with serving(1) as server:
-        with crowd(server.url, 2 * CLIENT_PROCESSES) as warm_up:
-            warm_up.step()
-        with crowd(server.url, count) as listeners:
-            before_kib, began_s = resident_kib(server.pid), time.monotonic()
-            listeners.step()
+    """How fast ``count`` sessions start, and the memory of each while it is idle."""
+    with serving(1) as (pid, url):
+        with Clients(url, 2 * CLIENT_PROCESSES, 0.0) as warm_up:
+            warm_up.next_step()
+            warm_up.next_step()
+        with Clients(url, count, 0.0) as clients:
+            clients.next_step()
+            before_kib, began_s = resident_kib(pid), time.monotonic()
+            clients.next_step()
             took_s = time.monotonic() - began_s
-            each_kib = (resident_kib(server.pid) - before_kib) / count
+            each_kib = (resident_kib(pid) - before_kib) / count
     return {
         "idle connections": count,
         "KiB each": round(each_kib, 1),
@@ -122,14 +312,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10.0, help="of listening, for each row")
     parser.add_argument("--json", type=Path, help="a file to write")
-    given = parser.parse_args()
+    options = parser.parse_args()
     about = circumstances()
-    overheads = [overhead(count, frames, given.seconds) for frames in (1, 4) for count in SPEAKING]
+    overheads = [overhead(count, frames, options.seconds) for frames in (1, 4) for count in SPEAKING]
     idle = connections(IDLE)
-    print("\n".join(f"{name}: {value}" for name, value in about.items()))
-    print(f"\n{table(overheads)}\n\n{table([idle])}")
-    if given.json:
-        given.json.write_text(json.dumps({**about, "overhead": overheads, "connections": idle}, indent=2))
+    print(f"{facts(about)}\n\n{table(overheads)}\n\n{table([idle])}")
+    if options.json:
+        options.json.write_text(json.dumps({**about, "overhead": overheads, "connections": idle}, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Every way in which speaking can go wrong: one tree, each class with its wire code.
+"""The errors of the service: one tree, each class with its wire code.
 
-In: nothing. Out: exceptions that any layer may raise and that the edges (session, HTTP) turn into a
-message. Does not know: the wire format, HTTP frameworks, logging.
+In: nothing. Out: exceptions that any layer may raise; session and HTTP turn them into messages. Does not
+know: the wire format, HTTP frameworks, logging.
 
-A message is written for the person at the other end: what was wrong, what is allowed, what to do. It
-never contains text, transcripts, tokens or paths that a client or an operator supplied.
+A message says what was wrong, what is allowed, what to do. It never contains text, transcripts, tokens or
+paths that a client or an operator supplied.
 """
 
 from enum import StrEnum
@@ -12,7 +12,7 @@ from typing import ClassVar
 
 
 class Fault(StrEnum):
-    """Whose doing it was. The server's is logged; a client's is only told to the client."""
+    """The cause. Errors of the server are logged; a client's are only reported to the client."""
 
     CLIENT = "client"
     SERVER = "server"
@@ -98,7 +98,7 @@ class SynthesisError(TtsError):
 
 
 class GpuOutOfMemory(TtsError):
-    """This utterance did not fit into the device's memory, after caches were dropped."""
+    """This utterance did not fit into the device's memory, even with empty caches."""
 
     code = "GPU_OUT_OF_MEMORY"
     fault = Fault.CAPACITY
@@ -106,7 +106,7 @@ class GpuOutOfMemory(TtsError):
 
 
 class UtteranceTimeout(TtsError):
-    """Speakable text at the head of the queue waited too long for audio."""
+    """Text at the head of the queue waited too long for audio."""
 
     code = "TIMEOUT"
     http_status = 408
@@ -116,7 +116,7 @@ class UtteranceTimeout(TtsError):
 
 
 class RateLimited(TtsError):
-    """No room: the queue is full, or no capacity for one more real-time stream. Always says when to retry."""
+    """The queue is full, or there is no capacity for one more real-time stream."""
 
     code = "RATE_LIMITED"
     fault = Fault.CAPACITY
@@ -127,7 +127,7 @@ class RateLimited(TtsError):
 
 
 class Forbidden(TtsError):
-    """HTTP only: a page of a foreign origin, or a change to what ships read-only."""
+    """HTTP only: a page of a foreign origin, or a change to a shipped voice."""
 
     code = "FORBIDDEN"
     fault = Fault.CLIENT

@@ -4,7 +4,7 @@ In: Settings. Out: the engine that was chosen and why, and the app around it. Do
 sockets, the command line.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -137,7 +137,7 @@ def build_service(settings: Settings, engine: SpeechEngine) -> Service:
         limits=limits_of(settings),
         metrics=metrics,
         drain_timeout_s=settings.drain_timeout_s,
-        allow_connection=_ConnectionQuota(settings.connects_per_minute).allow,
+        allow_connection=_connection_limit(settings.connects_per_minute),
     )
 
 
@@ -172,12 +172,10 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-class _ConnectionQuota:
-    """So many connections a minute from one address; 0 is no limit."""
-
-    def __init__(self, per_minute: int) -> None:
-        self._limit = RateLimitItemPerMinute(per_minute) if per_minute else None
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
-
-    def allow(self, address: str) -> bool:
-        return self._limit is None or self._limiter.hit(self._limit, address)
+def _connection_limit(per_minute: int) -> Callable[[str], bool]:
+    """Whether one more connection from an address is within the limit; 0 is no limit."""
+    if not per_minute:
+        return lambda _address: True
+    limit = RateLimitItemPerMinute(per_minute)
+    limiter = MovingWindowRateLimiter(MemoryStorage())
+    return lambda address: limiter.hit(limit, address)

@@ -1,6 +1,6 @@
-"""Every knob, once.
+"""All settings.
 
-In: the environment and ``.env``. Out: one frozen Settings. Does not know: what any value is used for.
+In: the environment and ``.env``. Out: one frozen Settings. Does not know: what the values are used for.
 """
 
 import os
@@ -67,34 +67,34 @@ class Settings(BaseSettings):
         description="Where Qwen3-TTS runs: auto (a GPU if there is one), cpu, cuda, cuda:N, mps or metal",
     )
     precision: Precision = Field(
-        "auto", description="How precisely it reckons on a GPU. auto: bf16 if it is fast at it, else fp32"
+        "auto", description="Precision on a GPU. auto: bf16 if the GPU is fast at it, else fp32"
     )
     cpu_precision: CpuPrecision = Field(
         "auto",
-        description="On a CPU: fp32, bf16, int8 or int4. auto: int8 with AVX2 and a C compiler, else as "
-        "on a GPU",
+        description="Precision on a CPU: fp32, bf16, int8 or int4. auto: int8 with AVX2 and a C compiler, "
+        "else as on a GPU",
     )
     max_streams: int = Field(
         0,
         ge=0,
-        description="Utterances that Qwen3-TTS speaks at once, a batch row each; more are RATE_LIMITED. 0: "
-        "as many as a GPU has memory for, up to 256; 8 without one",
+        description="Utterances that Qwen3-TTS speaks at once, a batch row each; more are RATE_LIMITED. "
+        "0: as many as a GPU has memory for, up to 256; 8 without one",
     )
     admission: AdmissionRule = Field(
         "realtime",
-        description="realtime: more utterances are RATE_LIMITED than can be spoken without stuttering, as "
-        "measured. slots: as many as TTS_MAX_STREAMS, however slowly",
+        description="realtime: utterances that would make others stutter, as measured, are RATE_LIMITED. "
+        "slots: TTS_MAX_STREAMS are admitted, however slow",
     )
     voices_dir: Path = Field(Path("voices"), description="Your voices; uploads go here")
     cache_dir: Path = Field(Path(".cache"), description="Encoded voices; may be deleted at any time")
-    default_voice: str = Field("makima", description="The voice of clients that ask for none")
+    default_voice: str = Field("makima", description="The voice of clients that request none")
     openai_voices: Annotated[tuple[tuple[OpenAIName, LibraryName], ...], NoDecode] = Field(
         (),
-        description="Who speaks for OpenAI's names of voices, as in alloy=anna,nova=makima; for all others "
-        "the default voice does",
+        description="Voices for OpenAI's voice names, as in alloy=anna,nova=makima; all others mean the "
+        "default voice",
     )
 
-    host: str = Field("127.0.0.1", description="Address to listen on; localhost unless you say otherwise")
+    host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8001, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Browser origins besides the same origin and localhost, comma-separated; * is any"
@@ -107,7 +107,8 @@ class Settings(BaseSettings):
     max_text_chars: Count = Field(1000, description="Longest text of one speak message, code points")
     max_utterance_chars: Count = Field(20_000, description="Longest utterance, code points")
     text_cleaning: TextCleaning = Field(
-        "markdown", description="markdown: marks, links, code and emoji are not read out. plain: as sent"
+        "markdown",
+        description="markdown: marks, links, code and emoji are not spoken. plain: text is spoken as sent",
     )
     max_queued_utterances: Count = Field(32, description="Utterances that one session may have waiting")
     max_connections: Count = Field(1000, description="WebSocket connections at once")
@@ -119,7 +120,7 @@ class Settings(BaseSettings):
 
     idle_timeout_s: Seconds = Field(120.0, description="A session without an utterance ends after this")
     max_session_s: Seconds = Field(3600.0, description="Any session ends after this")
-    text_stall_s: Seconds = Field(30.0, description="A live text that falls silent is closed after this")
+    text_stall_s: Seconds = Field(30.0, description="A live text without new text is closed after this")
     utterance_timeout_s: Seconds = Field(30.0, description="Text waits this long for its first audio")
     load_timeout_s: Seconds = Field(600.0, description="Clients wait this long for the model")
     stall_timeout_s: Seconds = Field(10.0, description="A client that reads nothing is dropped after this")
@@ -163,7 +164,7 @@ class Settings(BaseSettings):
 
 
 class UnknownSettings(Exception):
-    """``TTS_*`` names that mean nothing; a misspelt limit must not be a silent default."""
+    """Unknown ``TTS_*`` names; a misspelt limit must not silently be the default."""
 
     def __init__(self, names: list[str]) -> None:
         known = ", ".join(sorted(f"{PREFIX}{name.upper()}" for name in Settings.model_fields))
@@ -172,7 +173,7 @@ class UnknownSettings(Exception):
 
 
 def explain(error: ValidationError) -> str:
-    """What Settings refused, for the operator: which variables, and what each must be."""
+    """For the operator: which variables are invalid, and what each must be."""
     faults = (
         f"{PREFIX}{'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}"
         for fault in error.errors(include_input=False)

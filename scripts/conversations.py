@@ -1,7 +1,7 @@
 """Writes docs/conversations/*.jsonl: conversations with the real service, for the docs and for the tests.
 
-In: what each client says, and when. Out: the files. Does not know: what the server will answer; that is
-recorded. Run by `make docs`; a test plays every file against the service and expects the same.
+In: the messages of each client, in order. Out: the files. Does not know: the replies of the server, which are
+recorded. Run by `make docs`; a test replays every file against the service and expects the same.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ def client(type_: str, **fields: Any) -> Line:
 
 
 def audio(frames: int) -> Line:
-    """So many frames of the scripted engine: 60 ms a character, rounded up to 80 ms a piece."""
+    """This many frames of the scripted engine: 60 ms a character, each piece rounded up to 80 ms."""
     return {"audioBytes": frames * 3840}
 
 
@@ -69,7 +69,7 @@ SCRIPTS: dict[str, list[Line]] = {
         ANSWER,
     ],
     "04-live-text": [
-        {"title": "Live text: tokens on no boundary at all; late ones after a cancel are dropped"},
+        {"title": "Live text: tokens split anywhere; late tokens after a cancel are dropped"},
         ANSWER,
         client("start"),
         ANSWER,
@@ -89,7 +89,7 @@ SCRIPTS: dict[str, list[Line]] = {
         ANSWER,
     ],
     "05-queue": [
-        {"title": "A queue: high before normal, and one is cancelled before its turn"},
+        {"title": "A queue: high before normal; one utterance is cancelled before it begins"},
         ANSWER,
         client("start"),
         ANSWER,
@@ -108,7 +108,7 @@ SCRIPTS: dict[str, list[Line]] = {
         ANSWER,
     ],
     "06-json-transport": [
-        {"title": "Audio as base64: a last, empty chunk says that it was the last"},
+        {"title": "Audio as base64: an empty chunk marks the end"},
         ANSWER,
         client("start", transport="json", sampleRate=8000),
         ANSWER,
@@ -116,7 +116,7 @@ SCRIPTS: dict[str, list[Line]] = {
         *[ANSWER] * 6,
     ],
     "07-errors": [
-        {"title": "Bad input gets a clear error and loses nothing"},
+        {"title": "Invalid input gets an error; the session continues"},
         ANSWER,
         client("start"),
         ANSWER,
@@ -136,7 +136,7 @@ SCRIPTS: dict[str, list[Line]] = {
         ANSWER,
     ],
     "08-stop": [
-        {"title": "`stop` is valid at any moment: each pending utterance hears its end first"},
+        {"title": "`stop` is valid at any time: each pending utterance gets its terminal message first"},
         ANSWER,
         client("start"),
         ANSWER,
@@ -150,7 +150,7 @@ SCRIPTS: dict[str, list[Line]] = {
         CLOSE,
     ],
     "09-makima-server": [
-        {"title": "The makima server's proxy, in its own message types"},
+        {"title": "The makima server's proxy, with its own message types"},
         ANSWER,
         client("start", sampleRate=24000, encoding="pcm16", voice="narrator", language="en"),
         ANSWER,
@@ -162,7 +162,7 @@ SCRIPTS: dict[str, list[Line]] = {
         CLOSE,
     ],
     "10-makima-server-json": [
-        {"title": "The same with sound in `audioChunk`"},
+        {"title": "The same with audio in `audioChunk`"},
         ANSWER,
         client(
             "start", sampleRate=24000, encoding="pcm16", voice="narrator", language="en", transport="json"
@@ -175,7 +175,7 @@ SCRIPTS: dict[str, list[Line]] = {
         CLOSE,
     ],
     "11-makima-server-errors": [
-        {"title": "The same when something is wrong: the session goes on"},
+        {"title": "The same with errors: the session continues"},
         ANSWER,
         client("start", sampleRate=24000, encoding="pcm16", voice="nobody", language="en"),
         ANSWER,
@@ -192,8 +192,8 @@ SCRIPTS: dict[str, list[Line]] = {
         ANSWER,
         CLOSE,
     ],
-    "12-what-was-heard": [
-        {"title": "A cancel, and how far its listener had come", "subprotocols": ["makima.tts.v1"]},
+    "12-played-text": [
+        {"title": "A cancel, with the text that was played", "subprotocols": ["makima.tts.v1"]},
         ANSWER,
         client("start"),
         ANSWER,

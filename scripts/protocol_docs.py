@@ -1,8 +1,8 @@
-"""Writes the generated parts of docs/protocol.md: the state diagrams, and the recorded conversations.
+"""Writes the generated sections of docs/protocol.md: the state diagrams, and the recorded conversations.
 
-In: the session's tables, docs/conversations/*.jsonl. Out: the document, with what stands between its
-``<!-- generated: … -->`` and ``<!-- end -->`` marks made anew. Does not know: the rest of the text. Run by
-`make docs`; a test compares.
+In: the session's tables, docs/conversations/*.jsonl. Out: the document, with new text between its
+``<!-- generated: … -->`` and ``<!-- end -->`` marks. Does not know: the rest of the document. Run by `make
+docs`; a test compares.
 """
 
 import json
@@ -13,8 +13,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from makima_tts.session import SESSION_TABLE, UTTERANCE_TABLE
+from makima_tts.session.machine import SESSION_TABLE
 from makima_tts.session.tables import Cell
+from makima_tts.session.utterance import UTTERANCE_TABLE
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "protocol.md"
@@ -22,7 +23,7 @@ _MARKED = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTAL
 
 
 def diagram(table: Mapping[Any, Mapping[type, Cell[Any, Any]]]) -> str:
-    """A state diagram in Mermaid: an edge for every pair of states, with the inputs that may take it."""
+    """A state diagram in Mermaid: one edge for each pair of states, with the inputs that may take it."""
     inputs: defaultdict[tuple[StrEnum, StrEnum], list[str]] = defaultdict(list)
     for state, row in table.items():
         for event, cell in row.items():
@@ -48,13 +49,13 @@ def conversations() -> str:
 
 
 def rendered(document: str) -> str:
-    """The document with its generated parts made anew."""
-    make: dict[str, Callable[[], str]] = {
+    """The document with its sections generated again."""
+    generate: dict[str, Callable[[], str]] = {
         "session": lambda: diagram(SESSION_TABLE),
         "utterance": lambda: diagram(UTTERANCE_TABLE),
         "conversations": conversations,
     }
-    return _MARKED.sub(lambda found: f"{found[1]}{make[found[2]]()}{found[3]}", document)
+    return _MARKED.sub(lambda found: f"{found[1]}{generate[found[2]]()}{found[3]}", document)
 
 
 def _name(state: StrEnum) -> str:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from makima_tts.model.checkpoint.config import PredictorConfig
 from makima_tts.model.checkpoint.tensors import Weights
-from makima_tts.model.layers import KeyValueCache, LayerStack, Product, Span
-from makima_tts.model.ops.table import Ops
+from makima_tts.model.ops.table import Linear, Ops
+from makima_tts.model.transformer import KeyValueCache, RowPositions, Transformer
 
 # Logits [B, V] of a codebook → the sampled ids, int64 [B].
 Sample = Callable[[Tensor, int], Tensor]
@@ -26,10 +26,10 @@ class CodePredictor:
     """``embeddings``: [Q - 1, V, E]; ``heads``: Q - 1 from P to V; ``projection``: E → P, if they differ."""
 
     config: PredictorConfig
-    transformer: LayerStack
+    transformer: Transformer
     embeddings: Tensor
-    heads: tuple[Product, ...]
-    projection: Product | None
+    heads: tuple[Linear, ...]
+    projection: Linear | None
 
     @classmethod
     def load(cls, config: PredictorConfig, talker_hidden: int, weights: Weights, ops: Ops) -> "CodePredictor":
@@ -42,7 +42,7 @@ class CodePredictor:
             projection = ops.linear(part.take("weight", hidden, talker_hidden), part.take("bias", hidden))
         return cls(
             config,
-            ops.transformer(config, model, config.window_of, config.num_code_groups),
+            Transformer.load(config, model, config.window_of, config.num_code_groups, ops.layers),
             torch.stack(
                 [model.take(f"codec_embedding.{i}.weight", vocabulary, talker_hidden) for i in indices]
             ),
@@ -84,4 +84,4 @@ class CodePredictor:
         """[B, N, E] at ``positions`` [B, N] → the last row's hidden state, [B, P]."""
         if self.projection is not None:
             rows = self.projection(rows)  # [B, N, P]
-        return self.transformer.run(rows, Span(positions, limit), cache)[:, -1]
+        return self.transformer.run(rows, RowPositions(positions, limit), cache)[:, -1]

@@ -29,8 +29,8 @@ from torch import Tensor
 from makima_tts.errors import InvalidClip
 from makima_tts.model.checkpoint.config import CodecEncoderConfig
 from makima_tts.model.checkpoint.tensors import Weights
-from makima_tts.model.layers import ACTIVATIONS, Rotation
 from makima_tts.model.reference_audio import SliceBudget
+from makima_tts.model.transformer import ACTIVATIONS, RotaryEmbedding
 
 # By the name of a convolution: its last inputs, [K', C]. Empty at the beginning of a clip.
 ConvStates = dict[str, Tensor]
@@ -285,7 +285,7 @@ class EncoderTransformer:
         positions = torch.arange(cache.position + len(x), device=x.device)  # [N + T]
         own = positions[-len(x) :]
         mask = positions <= own[:, None]  # [T, N + T]
-        rotation = Rotation.of(own, self.config.rope_theta, self.config.head_size)
+        rotation = RotaryEmbedding.of(own, self.config.rope_theta, self.config.head_size)
         # Multiply-adds for one pair of positions: scores, and the weighted sum.
         work_per_pair = 2 * self.config.num_attention_heads * self.config.head_size
         for index, layer in enumerate(self.layers):
@@ -298,7 +298,7 @@ class EncoderTransformer:
         return x
 
     def _attention(
-        self, layer: EncoderLayer, x: Tensor, cached: Tensor, rotation: Rotation, mask: Tensor
+        self, layer: EncoderLayer, x: Tensor, cached: Tensor, rotation: RotaryEmbedding, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """[T, E], and ``cached`` [2, G, N, D] → [T, E], and with these positions [2, G, N + T, D]."""
         config = self.config
@@ -306,10 +306,10 @@ class EncoderTransformer:
         heads = F.linear(normed, layer.qkv, layer.qkv_bias).view(len(x), -1, config.head_size)
         shares = [config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads]
         query, key, value = torch.split(heads.transpose(0, 1), shares)  # [H, T, D], [G, T, D] twice
-        own = torch.stack((rotation.turn(key), value))  # [2, G, T, D]
+        own = torch.stack((rotation.rotate(key), value))  # [2, G, T, D]
         keys_values = torch.cat((cached, own), dim=2)  # [2, G, N + T, D]
         attended = F.scaled_dot_product_attention(
-            rotation.turn(query),
+            rotation.rotate(query),
             keys_values[0],
             keys_values[1],
             attn_mask=mask,

@@ -17,7 +17,7 @@ from torch import Tensor
 from makima_tts.model.checkpoint.config import CodecDecoderConfig
 from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.codec_state import CodecState
-from makima_tts.model.layers import ACTIVATIONS
+from makima_tts.model.transformer import ACTIVATIONS
 
 # How many frames a call may bring: their keys are written to the ring before any of them looks back.
 MAX_FRAMES = 8

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from makima_tts.model.checkpoint.config import TalkerConfig
 from makima_tts.model.code_predictor import CodePredictor
-from makima_tts.model.layers import KeyValueCache, Passage, Span
 from makima_tts.model.prompt import Prompt
 from makima_tts.model.sampling import FirstCodebook, FrameSampler, SamplerState, Sampling
 from makima_tts.model.talker import Talker
+from makima_tts.model.transformer import KeyValueCache, PromptRows, RowPositions
 
 # Begins to sample one frame of some slots, int64 [B].
 MakeFrameSampler = Callable[[FirstCodebook, SamplerState, Tensor], FrameSampler]
@@ -159,8 +159,8 @@ class FrameMaker:
 
         After a prompt's last part the next frame is its first.
         """
-        passages = [Passage(part.rows, part.slot, part.start) for part in parts]
-        self.were_read(state, parts, self._talker.prefill(passages, state.cache))
+        rows = [PromptRows(part.rows, part.slot, part.start) for part in parts]
+        self.were_read(state, parts, self._talker.prefill(rows, state.cache))
 
     def read_rows(
         self, state: FrameState, rows: Tensor, slots: Tensor, positions: Tensor, limit: int
@@ -170,7 +170,7 @@ class FrameMaker:
         As ``read``, but that a row more or less changes no shape when rows of a spare slot fill up; the
         caller says with ``were_read`` what it came to.
         """
-        return self._talker.step(rows, Span(positions.unsqueeze(1), limit, slots), state.cache)
+        return self._talker.step(rows, RowPositions(positions.unsqueeze(1), limit, slots), state.cache)
 
     def were_read(self, state: FrameState, parts: Sequence[PrefillChunk], last: Tensor) -> None:
         """``last``: the hidden state of each part's last row, [parts, E]."""
@@ -199,8 +199,8 @@ class FrameMaker:
         ``limit`` lies beyond every position of them all.
         """
         position = state.position[slots]
-        span = Span(position.unsqueeze(1), limit, slots)
-        state.hidden[slots] = self._talker.step(state.row[slots], span, state.cache)
+        at = RowPositions(position.unsqueeze(1), limit, slots)
+        state.hidden[slots] = self._talker.step(state.row[slots], at, state.cache)
         state.position[slots] = position + state.advance[slots]
 
     def make(self, state: FrameState, slots: Tensor) -> Frames:

@@ -25,9 +25,9 @@ from makima_tts.model.codec_layers import (
     WaveDecoder,
 )
 from makima_tts.model.codec_transformer import CodecTransformer, Layer
-from makima_tts.model.layers import Rotation
 from makima_tts.model.native.convolutions import Mixing, PackedConvolution, SnakeFactors, gelu_
 from makima_tts.model.native.kernels import Places, QuantizedLayer, QuantizedMatrix, QuantizedStack
+from makima_tts.model.transformer import RotaryEmbedding
 
 _BITS = 16
 
@@ -45,7 +45,7 @@ class PackedTransformer:
         batch, frames, _ = x.shape
         rows = self.inward(x).flatten(0, 1)  # [B * F, E]
         here = state.position[slots][:, None] + torch.arange(frames)  # [B, F]
-        turned = Rotation.of(here.flatten(), self.config.rope_theta, self.config.head_size)
+        turned = RotaryEmbedding.of(here.flatten(), self.config.rope_theta, self.config.head_size)
         places = Places(
             slots.repeat_interleave(frames), here.flatten(), turned.cos, turned.sin, torch.arange(len(rows))
         )

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from makima_tts.model.checkpoint.config import TalkerConfig
 from makima_tts.model.checkpoint.tensors import Weights
-from makima_tts.model.layers import ACTIVATIONS, KeyValueCache, LayerStack, Passage, Product, Span
-from makima_tts.model.ops.table import Ops
+from makima_tts.model.ops.table import Linear, Ops
 from makima_tts.model.transfers import sent
+from makima_tts.model.transformer import ACTIVATIONS, KeyValueCache, PromptRows, RowPositions, Transformer
 
 # Of text rows in one product. Always as many: how many there are decides the last bits, and a text has the
 # same rows however much of it comes at a time.
@@ -67,10 +67,10 @@ class Talker:
     """``embedding``: [V, E], of codes and control ids; ``head``: E → V."""
 
     config: TalkerConfig
-    transformer: LayerStack
+    transformer: Transformer
     text: TextProjection
     embedding: Tensor
-    head: Product
+    head: Linear
 
     @classmethod
     def load(cls, config: TalkerConfig, weights: Weights, positions: int, ops: Ops) -> "Talker":
@@ -79,7 +79,7 @@ class Talker:
         model = weights.within("model")
         return cls(
             config,
-            ops.transformer(config, model, lambda _layer: config.window, positions),
+            Transformer.load(config, model, lambda _layer: config.window, positions, ops.layers),
             TextProjection.load(config, weights),
             model.take("codec_embedding.weight", *size),
             ops.logits(weights.take("codec_head.weight", *size)),
@@ -96,16 +96,13 @@ class Talker:
     def new_cache(self, rows: int, positions: int) -> KeyValueCache:
         return self.transformer.new_cache(rows, positions)
 
-    def prefill(self, passages: Sequence[Passage], cache: KeyValueCache) -> Tensor:
-        """Prompt rows, of several streams or of one → the hidden state of each passage's last, [passages, E].
+    def prefill(self, prompts: Sequence[PromptRows], cache: KeyValueCache) -> Tensor:
+        """See ``Transformer.prefill``."""
+        return self.transformer.prefill(prompts, cache)
 
-        The cache must hold everything before a passage, or an earlier one be it.
-        """
-        return self.transformer.read(passages, cache)
-
-    def step(self, rows: Tensor, span: Span, cache: KeyValueCache) -> Tensor:
+    def step(self, rows: Tensor, at: RowPositions, cache: KeyValueCache) -> Tensor:
         """One row for each stream: [B, E] at positions [B, 1] → hidden, [B, E]."""
-        return self.transformer.run(rows.unsqueeze(1), span, cache)[:, 0]
+        return self.transformer.run(rows.unsqueeze(1), at, cache)[:, 0]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[B, E] → float32 [B, V]."""

@@ -1,7 +1,7 @@
-"""The language on the wire: messages, their limits, parse and serialize.
+"""The protocol on the wire, as docs/protocol.md specifies it: messages, their limits, parse and serialize.
 
-In: text frames. Out: typed client messages; typed server messages and their JSON. Does not know:
-sessions, engines, sockets, clocks. ``docs/protocol.md`` is the contract that this package spells out.
+In: text frames. Out: typed client messages; typed server messages and their JSON. Does not know: sessions,
+engines, sockets, clocks.
 """
 
 from makima_tts.protocol.asyncapi import asyncapi_document
@@ -19,11 +19,11 @@ from makima_tts.protocol.formats import (
     SAMPLE_RATES_HZ,
     AudioFormat,
     Encoding,
+    Limits,
     PriorityName,
     Transport,
 )
 from makima_tts.protocol.languages import AUTO, LANGUAGES, language_name, language_tag
-from makima_tts.protocol.limits import Limits
 from makima_tts.protocol.server_messages import (
     AudioChunkMessage,
     AudioEnd,

@@ -1,9 +1,9 @@
-"""The WebSocket as an AsyncAPI document, made of the very models that parse and write its messages.
+"""The WebSocket as an AsyncAPI document, generated from the models that parse and write its messages.
 
-In: the version to name. Out: the document as plain values. Does not know: where it is served.
+In: the version of the service. Out: the document as plain values. Does not know: where it is served.
 
 AsyncAPI 3 (https://www.asyncapi.com/docs/reference/specification/v3.0.0) describes an application: ours
-*receives* what clients say and *sends* what the server says.
+*receives* messages from clients and *sends* messages from the server.
 """
 
 from collections.abc import Iterable
@@ -22,19 +22,20 @@ _CHANNEL = "#/channels/speak"
 _CLIENT: tuple[type[BaseModel], ...] = get_args(ClientMessage)
 _BASE: tuple[type[BaseModel], ...] = get_args(BaseMessage)
 _EXTENDED: tuple[type[BaseModel], ...] = get_args(ExtendedMessage)
+_ALL = (*_CLIENT, *_BASE, *_EXTENDED)
 _AUDIO = "audio"
 
 _DESCRIPTION = (
-    "Text in, speech out while it is still being made. JSON text frames are control, binary frames are "
+    "Text in, speech out while it is still being generated. JSON text frames are control, binary frames are "
     "audio. Fields are camelCase, null means absent, unknown fields are ignored. docs/protocol.md in the "
-    "source says in full what is answered when."
+    "source specifies every reply."
 )
 _EXTENDED_SET = "For clients that offer the subprotocol makima.tts.v1 or send `start` with `events: true`."
 
 
 def asyncapi_document(version: str) -> dict[str, Any]:
-    """``version`` is the service's own."""
-    names = [*map(_name, (*_CLIENT, *_BASE, *_EXTENDED)), _AUDIO]
+    """``version`` is that of the service."""
+    names = [*map(_name, _ALL), _AUDIO]
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -53,7 +54,7 @@ def asyncapi_document(version: str) -> dict[str, Any]:
             }
         },
         "operations": {
-            "hear": _operation("receive", "What clients say.", map(_name, _CLIENT)),
+            "hear": _operation("receive", "Messages from clients.", map(_name, _CLIENT)),
             "answer": _operation("send", "The base set.", [*map(_name, _BASE), _AUDIO]),
             "tell": _operation("send", _EXTENDED_SET, map(_name, _EXTENDED)),
         },
@@ -62,7 +63,7 @@ def asyncapi_document(version: str) -> dict[str, Any]:
 
 
 def _name(message: type[BaseModel]) -> str:
-    """What its ``type`` says."""
+    """Its ``type``."""
     return str(message.model_fields["type"].default)
 
 
@@ -78,7 +79,7 @@ def _messages() -> dict[str, Any]:
             "summary": (message.__doc__ or "").strip(),
             "payload": {"$ref": f"{_SCHEMAS}{message.__name__}"},
         }
-        for message in (*_CLIENT, *_BASE, *_EXTENDED)
+        for message in _ALL
     }
     return {
         **described,
@@ -92,28 +93,27 @@ def _messages() -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    clients: list[tuple[type[BaseModel], JsonSchemaMode]] = [(message, "validation") for message in _CLIENT]
-    server: list[tuple[type[BaseModel], JsonSchemaMode]] = [
-        (message, "serialization") for message in (*_BASE, *_EXTENDED)
+    modes: list[tuple[type[BaseModel], JsonSchemaMode]] = [
+        (message, "validation" if message in _CLIENT else "serialization") for message in _ALL
     ]
-    _, made = models_json_schema([*clients, *server], by_alias=True, ref_template=_SCHEMAS + "{model}")
-    schemas: dict[str, Any] = made["$defs"]
-    for message in (*_CLIENT, *_BASE, *_EXTENDED):
+    _, generated = models_json_schema(modes, by_alias=True, ref_template=_SCHEMAS + "{model}")
+    schemas: dict[str, Any] = generated["$defs"]
+    for message in _ALL:
         schemas[message.__name__]["required"] = _required(message)
     for message in _CLIENT:
-        _let_be_null(schemas[message.__name__])
+        _allow_null(schemas[message.__name__])
     return schemas
 
 
 def _required(message: type[BaseModel]) -> list[str]:
-    """``type`` tells messages apart, so it is never left out, though a program of ours may."""
+    """``type`` is always required: it tells messages apart, though our models have a default for it."""
     fields = message.model_fields.items()
     return ["type", *(field.alias or name for name, field in fields if field.is_required())]
 
 
-def _let_be_null(schema: dict[str, Any]) -> None:
-    """From a client, null says what leaving the field out does."""
+def _allow_null(schema: dict[str, Any]) -> None:
+    """From a client, null means absent."""
     for name, field in schema["properties"].items():
         if name not in schema["required"] and "anyOf" not in field:
-            kind = {key: field.pop(key) for key in tuple(field) if key not in ("default", "title")}
-            field["anyOf"] = [kind, {"type": "null"}]
+            variant = {key: field.pop(key) for key in tuple(field) if key not in ("default", "title")}
+            field["anyOf"] = [variant, {"type": "null"}]

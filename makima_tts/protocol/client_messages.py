@@ -1,7 +1,7 @@
-"""What clients say.
+"""Messages from clients.
 
-In: one text frame. Out: one typed, frozen message, or :class:`~makima_tts.errors.InvalidMessage` whose
-words hold nothing of the input. Does not know: what a session does with it.
+In: one text frame. Out: one typed, frozen message, or :class:`~makima_tts.errors.InvalidMessage`, whose text
+holds nothing of the input. Does not know: what a session does with it.
 """
 
 from typing import Annotated, Any, Literal
@@ -19,8 +19,6 @@ from pydantic.alias_generators import to_camel
 
 from makima_tts.errors import InvalidMessage
 from makima_tts.protocol.formats import (
-    MAX_SPEED,
-    MIN_SPEED,
     SAMPLE_RATES_HZ,
     AudioFormat,
     Encoding,
@@ -31,27 +29,27 @@ from makima_tts.protocol.formats import (
 )
 from makima_tts.protocol.languages import AUTO, LANGUAGES, language_name
 
-UTTERANCE_ID_PATTERN = r"^[A-Za-z0-9_.:-]{1,64}$"
+MIN_SPEED, MAX_SPEED = 0.5, 2.0
 MAX_SEED = 2**63 - 1
 
 
-def _known_language(wanted: str) -> str:
-    name = language_name(wanted)
+def _known_language(requested: str) -> str:
+    name = language_name(requested)
     if name is None:
         raise ValueError(f"must be one of {', '.join((*LANGUAGES, AUTO))}, or a BCP-47 tag of one of them")
     return name
 
 
-def _known_sample_rate(wanted: int) -> int:
-    if wanted not in SAMPLE_RATES_HZ:
+def _known_sample_rate(requested: int) -> int:
+    if requested not in SAMPLE_RATES_HZ:
         raise ValueError(f"must be one of {', '.join(map(str, SAMPLE_RATES_HZ))}")
-    return wanted
+    return requested
 
 
-def _possible_speed(wanted: float) -> float:
-    if not MIN_SPEED <= wanted <= MAX_SPEED:
+def _possible_speed(requested: float) -> float:
+    if not MIN_SPEED <= requested <= MAX_SPEED:
         raise ValueError(f"must be from {MIN_SPEED} to {MAX_SPEED}")
-    return wanted
+    return requested
 
 
 Language = Annotated[str, Field(max_length=35), AfterValidator(_known_language)]
@@ -63,13 +61,13 @@ Speed = Annotated[
     AfterValidator(_possible_speed),
     Field(json_schema_extra={"minimum": MIN_SPEED, "maximum": MAX_SPEED}),
 ]
-UtteranceId = Annotated[str, Field(pattern=UTTERANCE_ID_PATTERN)]
+UtteranceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 # A voice that is malformed is VOICE_NOT_FOUND, not INVALID_MESSAGE: nothing is checked here.
 VoiceId = str
 
 
 class ClientFields(BaseModel):
-    """What clients send: camelCase, strict, null means absent, unknown fields are ignored."""
+    """The fields of a request: camelCase, strict; null means absent, unknown fields are ignored."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -111,7 +109,7 @@ class Start(ClientFields):
 
     @property
     def format(self) -> AudioFormat:
-        """How its session's audio is to look."""
+        """The format of the session's audio."""
         return AudioFormat(rate_of_encoding(self.encoding, self.sample_rate), self.encoding, self.speed)
 
 
@@ -135,14 +133,14 @@ class Speak(ClientFields):
 
 
 class Flush(ClientFields):
-    """Speak the text held so far."""
+    """Speak the text so far, whole sentence or not."""
 
     type: Literal["flush"] = "flush"
     utterance_id: UtteranceId
 
 
 class Cancel(ClientFields):
-    """Silence one utterance, or (without ``utteranceId``) everything in this session."""
+    """Cancel one utterance, or (without ``utteranceId``) everything in this session."""
 
     type: Literal["cancel"] = "cancel"
     utterance_id: UtteranceId | None = None
@@ -175,21 +173,18 @@ def parse_client_message(text: str) -> ClientMessage:
     except ValidationError as error:
         raise InvalidMessage(_explain(error)) from None
     except (ValueError, RecursionError):
-        raise InvalidMessage(
-            "Not JSON that this service reads; send one JSON object per text frame."
-        ) from None
+        why = "Not JSON that this service can parse; send one JSON object per text frame."
+        raise InvalidMessage(why) from None
 
 
 def _explain(error: ValidationError) -> str:
-    """The first fault in words, without any of the input (an unknown tag or key is input too)."""
+    """A sentence about the first error, without any of the input (an unknown tag or key is input too)."""
     first = error.errors(include_input=False, include_url=False)[0]
     if first["type"] == "json_invalid":
         return "Not JSON; send one JSON object per text frame."
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         return f"`type` must be {_TYPES}."
-    where = [str(part) for part in first["loc"]]
-    if len(where) == 1:
-        return f"In `{where[0]}`: {first['msg'].removeprefix('Value error, ')}."
-    if len(where) >= 2:
-        return f"In `{where[0]}`: `{where[1]}`: {first['msg'].removeprefix('Value error, ')}."
-    return "A message is one JSON object with a `type`."
+    if not first["loc"]:
+        return "A message is one JSON object with a `type`."
+    field = ": ".join(f"`{name}`" for name in first["loc"][:2])
+    return f"In {field}: {first['msg'].removeprefix('Value error, ')}."

@@ -1,8 +1,4 @@
-"""The languages a client may ask for, by English name or BCP-47 tag.
-
-In: what a client wrote. Out: an English name from :data:`LANGUAGES`, or :data:`AUTO`; and its tag. Does
-not know: which of them an engine speaks.
-"""
+"""The languages that a client may request, by English name or BCP-47 tag."""
 
 AUTO = "Auto"
 
@@ -24,12 +20,12 @@ _TAGS = {name: tag for tag, name in _BY_SUBTAG.items()}
 _BY_NAME = {name.lower(): name for name in (*LANGUAGES, AUTO)}
 
 
-def language_name(wanted: str) -> str | None:
-    """``"english"``, ``"en"``, ``"en-GB"`` → ``"English"``; any case; ``None`` if it is none of ours."""
-    key = wanted.strip().lower()
+def language_name(requested: str) -> str | None:
+    """``"english"``, ``"en"``, ``"en-GB"`` → ``"English"``; any case; None for any other language."""
+    key = requested.strip().lower()
     return _BY_NAME.get(key) or _BY_SUBTAG.get(key.replace("_", "-").split("-")[0])
 
 
 def language_tag(name: str) -> str:
-    """``"English"`` → ``"en"``, for clients that speak in tags. ``name`` is one of :data:`LANGUAGES`."""
+    """``"English"`` → ``"en"``. ``name`` is one of :data:`LANGUAGES`."""
     return _TAGS[name]

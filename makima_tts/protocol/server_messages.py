@@ -1,9 +1,9 @@
-"""What the server says.
+"""Messages from the server.
 
-In: values from the session. Out: typed messages and their JSON; and, for clients, the way back. Does not
-know: who listens.
+In: values from the session. Out: typed messages and their JSON; for clients, the reverse. Does not know: who
+receives them.
 
-The base set is closed: a client that did not ask for events never meets a ``type`` outside it.
+The base set is closed: a client that did not ask for events never receives a ``type`` outside it.
 """
 
 from typing import Annotated, Literal, Self
@@ -21,7 +21,7 @@ class _Message(BaseModel):
 
 
 class Capabilities(_Message):
-    """What the engine behind this session can do."""
+    """What the engine can do."""
 
     streaming: bool = True
     languages: tuple[str, ...]
@@ -32,7 +32,7 @@ class Capabilities(_Message):
 
 
 class ReadyLimits(_Message):
-    """The limits a client should know."""
+    """The limits that a client should know."""
 
     max_text_chars: int
     max_queued_utterances: int
@@ -58,7 +58,7 @@ class Ready(_Message):
 
 
 class Started(_Message):
-    """Answers ``start`` once the voice is loaded; ``warning`` says why it is not the one asked for."""
+    """Answers ``start`` once the voice is loaded; ``warning`` says why it is not the requested voice."""
 
     type: Literal["started"] = "started"
     sample_rate: int
@@ -147,7 +147,7 @@ class Pong(_Message):
 
 
 class Loading(_Message):
-    """Extended set: how far the engine has come; ``progress`` in 0…1."""
+    """Extended set: the engine is loading; ``progress`` in 0…1."""
 
     type: Literal["loading"] = "loading"
     stage: str
@@ -166,7 +166,7 @@ class Speaking(_Message):
 
 
 class Sentence(_Message):
-    """Extended set: one piece of the text, as sent, and where it lies in the audio."""
+    """Extended set: one piece of the text, as sent, and its position in the audio."""
 
     type: Literal["sentence"] = "sentence"
     utterance_id: str
@@ -177,9 +177,9 @@ class Sentence(_Message):
 
 
 class Interrupted(_Message):
-    """Extended set: somebody silenced this session's contract: what waits to be heard is not wanted any more.
+    """Extended set: the session's contract was interrupted: drop all audio that was not played yet.
 
-    Also what was sent to its end before, of which no utterance is pending that could hear CANCELLED.
+    That includes audio of complete utterances, for which no CANCELLED is sent.
     """
 
     type: Literal["interrupted"] = "interrupted"
@@ -194,14 +194,14 @@ _ADAPTER: TypeAdapter[ServerMessage] = TypeAdapter(Annotated[ServerMessage, Fiel
 
 
 def serialize(message: ServerMessage | ClientMessage) -> str:
-    """JSON, camelCase; absent fields are left out."""
+    """JSON, camelCase, without absent fields."""
     return message.model_dump_json(by_alias=True, exclude_none=True)
 
 
 def parse_server_message(text: str) -> ServerMessage | None:
     """One text frame → one message; None for a ``type`` that this version does not know.
 
-    Raises InvalidMessage, without any of the input, for what is not a message.
+    Raises InvalidMessage, without any of the input, for anything else.
     """
     try:
         return _ADAPTER.validate_json(text)

@@ -1,7 +1,7 @@
-"""The bootstrap: the process around the app.
+"""The process: sockets, signals, drain, exit.
 
-In: an ASGI app, its Lifecycle, where to listen. Out: a server that drains on the first signal and stops on
-the second. Does not know: sessions, engines, settings, what the app answers.
+In: an ASGI app, its Lifecycle, an address. Out: a server that drains on the first signal and stops on the
+second. Does not know: sessions, engines, settings, the app's responses.
 """
 
 import asyncio
@@ -22,19 +22,15 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Lifecycle(Protocol):
-    """What the bootstrap asks of the app when the process is told to end."""
+    """The app's part of a shutdown."""
 
     def begin_drain(self) -> None:
-        """Turn ``/ready`` to 503, refuse new work, tell every session. Returns at once."""
+        """Turn ``/ready`` to 503, refuse new work, notify every session. Returns at once."""
         ...
 
     async def drained(self) -> None:
         """Return when no utterance is pending and every session has closed. May be cancelled."""
         ...
-
-
-class CannotStart(Exception):
-    """The app did not start; the message is one line for the operator."""
 
 
 def run(
@@ -47,52 +43,29 @@ def run(
     drain_timeout_s: float,
     on_listening: Callable[[str], None],
 ) -> None:
-    """``serve`` in a loop of its own. If it cannot start: one line on stderr and exit code 1."""
-    serving = serve(
-        app,
-        lifecycle,
-        host=host,
-        port=port,
-        stall_timeout_s=stall_timeout_s,
-        drain_timeout_s=drain_timeout_s,
-        on_listening=on_listening,
-    )
-    try:
-        asyncio.run(serving)
-    except (CannotListen, CannotStart) as failure:
-        sys.exit(str(failure))
+    """Serve until SIGINT or SIGTERM. Main thread only, since it installs signal handlers.
 
-
-async def serve(
-    app: ASGIApp,
-    lifecycle: Lifecycle,
-    *,
-    host: str,
-    port: int,
-    stall_timeout_s: float,
-    drain_timeout_s: float,
-    on_listening: Callable[[str], None],
-) -> None:
-    """Serve until SIGINT or SIGTERM has been obeyed. Main thread only: it owns the signals.
-
-    host: a name or an address; port: 0 takes a free one. stall_timeout_s: a peer that takes nothing for this
-    long is dropped. drain_timeout_s: after the first signal utterances may finish for this long; a second
-    signal stops at once, a third kills. on_listening: told the URL as soon as it answers.
-    Raises CannotListen, CannotStart.
+    host: a name or an address; port: 0 takes a free one. stall_timeout_s: a client that reads nothing for
+    this long is dropped. drain_timeout_s: after the first signal utterances may finish for this long; a
+    second signal stops at once, a third kills. on_listening: gets the URL once it is served. If it cannot
+    start: one line on stderr and exit code 1.
     """
     raise_open_files_limit()
     with ExitStack() as opened:
-        sockets = listen_on(host, port, stall_timeout_s=stall_timeout_s)
+        try:
+            sockets = listen_on(host, port, stall_timeout_s=stall_timeout_s)
+        except CannotListen as failure:
+            sys.exit(str(failure))
         for listener in sockets:
             opened.enter_context(closing(listener))
         url = url_of(host, sockets[0].getsockname()[1])
         config = TransportConfig(app, stall_timeout_s=stall_timeout_s)
         server = _DrainingServer(config, lifecycle, drain_timeout_s, lambda: on_listening(url))
-        await server.serve(sockets)
+        asyncio.run(server.serve(sockets))
 
 
 class _DrainingServer(uvicorn.Server):
-    """Stock uvicorn answers a signal by closing every WebSocket, mid-word; this one lets them finish."""
+    """Stock uvicorn closes every WebSocket on a signal, mid-word; this one lets utterances finish."""
 
     def __init__(
         self,
@@ -105,12 +78,12 @@ class _DrainingServer(uvicorn.Server):
         self._lifecycle = lifecycle
         self._drain_timeout_s = drain_timeout_s
         self._on_started = on_started
-        self._told_to_end = asyncio.Event()
+        self._signalled = asyncio.Event()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # loop.add_signal_handler would be told by a byte in the pipe that also wakes the loop for engine
-        # threads: while they have filled it, a signal is lost. This way it is only as late as the loop.
+        # Not loop.add_signal_handler: it needs a byte in the loop's wake-up pipe, and a signal is lost while
+        # engine threads have filled that.
         loop = asyncio.get_running_loop()
         before = {
             number: signal.signal(number, lambda *_: loop.call_soon_threadsafe(self._on_signal))
@@ -123,17 +96,17 @@ class _DrainingServer(uvicorn.Server):
                 signal.signal(number, handler)
 
     def _on_signal(self) -> None:
-        if self._told_to_end.is_set():
+        if self._signalled.is_set():
             self.should_exit = True
-            for number in _SIGNALS:  # whatever hangs from here on, a third signal ends it
+            for number in _SIGNALS:  # if the shutdown hangs, a third signal kills the process
                 signal.signal(number, signal.SIG_DFL)
-        self._told_to_end.set()
+        self._signalled.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         try:
             await super().startup(sockets)
-        except SystemExit:  # uvicorn's way to say that the app's lifespan failed; it has logged why
-            raise CannotStart("The service could not start; the log says why.") from None
+        except SystemExit:  # raised by uvicorn when the app's lifespan failed, which it has logged
+            raise SystemExit("The service could not start; the log says why.") from None
         self._on_started()
 
     async def main_loop(self) -> None:
@@ -143,8 +116,8 @@ class _DrainingServer(uvicorn.Server):
             draining.cancel()
 
     async def _drain(self) -> None:
-        """Listening goes on meanwhile: ``/health`` and ``/ready`` answer, new sessions hear why not."""
-        await self._told_to_end.wait()
+        """The socket stays open meanwhile: health checks are answered, new sessions get the reason."""
+        await self._signalled.wait()
         self._lifecycle.begin_drain()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._drain_timeout_s):

@@ -1,7 +1,7 @@
-"""Where the server listens: sockets with the options that a stream of speech needs.
+"""Listening sockets, with the options that a stream of speech needs.
 
-In: a host, a port, how long a peer may take nothing. Out: bound sockets and the URL to tell. Does not know:
-HTTP, WebSockets, uvicorn.
+In: a host, a port, a stall timeout. Out: bound sockets and their URL. Does not know: HTTP,
+WebSockets, uvicorn.
 """
 
 import errno
@@ -10,18 +10,18 @@ import socket
 import sys
 from contextlib import ExitStack, closing, suppress
 
-# The kernel's own choice holds 82 s of 24 kHz speech: a dead listener would look alive for as long
+# The kernel's default holds 82 s of 24 kHz speech: a dead client would look alive for as long.
 SEND_BUFFER_BYTES = 64 * 1024
-# The system's own two hours are for another age.
+# The system's default is two hours.
 KEEPALIVE_IDLE_S = 60
 
 _ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (where a wildcard is reached)
-_DARWIN_OPEN_FILES = 10_240  # macOS refuses more, also where it calls its hard limit infinite
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+_DARWIN_OPEN_FILES = 10_240  # macOS refuses more, even if its hard limit is infinite
 
 
 class CannotListen(Exception):
-    """The address cannot be had; the message is one line for the operator: why, and what to do."""
+    """The message is one line for the operator: why, and what to do."""
 
 
 def listen_on(host: str, port: int, *, stall_timeout_s: float) -> list[socket.socket]:
@@ -32,7 +32,7 @@ def listen_on(host: str, port: int, *, stall_timeout_s: float) -> list[socket.so
             try:
                 listener = opened.enter_context(closing(socket.socket(family, socket.SOCK_STREAM)))
                 _set_options(listener, stall_timeout_s)
-                # the first address settles port 0: localhost is one place, on IPv4 and on IPv6
+                # the first address settles port 0, so that localhost has one port on IPv4 and IPv6
                 listener.bind((address, sockets[0].getsockname()[1] if sockets else port))
                 sockets.append(listener)
             except OSError as failure:
@@ -45,7 +45,7 @@ def listen_on(host: str, port: int, *, stall_timeout_s: float) -> list[socket.so
 
 
 def url_of(host: str, port: int) -> str:
-    """Where this machine finds what listens on ``host``; a wildcard is reached as the loopback."""
+    """The URL on this machine; a wildcard address is reached as the loopback."""
     reachable = _WILDCARDS.get(host, host)
     name = f"[{reachable}]" if ":" in reachable else reachable
     return f"http://{name}:{port}"
@@ -54,11 +54,11 @@ def url_of(host: str, port: int) -> str:
 def raise_open_files_limit() -> None:
     """Every connection is an open file, and the usual soft limit of 1024 is below our own."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = min(hard, _DARWIN_OPEN_FILES) if sys.platform == "darwin" else hard
-    if wanted > soft:
-        # a system that refuses leaves the limit as it was: fewer connections are no reason not to start
+    limit = min(hard, _DARWIN_OPEN_FILES) if sys.platform == "darwin" else hard
+    if limit > soft:
+        # if the system refuses, the server starts all the same, with fewer connections
         with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
@@ -71,18 +71,18 @@ def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
 
 def _set_options(listener: socket.socket, stall_timeout_s: float) -> None:
     """Accepted sockets inherit these."""
-    # Else a small chunk waits until what was sent before it is acknowledged, which peers delay for 40 ms.
-    # asyncio sets it only where a socket says that its protocol is TCP, and those of socket.socket do not.
+    # Else a small chunk waits for the acknowledgement of the one before, which peers delay by 40 ms. asyncio
+    # sets it only on sockets whose ``proto`` is TCP, and that of socket.socket is 0.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-    # A peer that vanishes while it is its turn to speak is found by asking.
+    # Keepalive finds a client that vanished while the server waits for its next message.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_KEEPIDLE"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: also ends a peer that vanished without a word
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: drops a client that vanished while data is sent
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(stall_timeout_s * 1000))
-    if listener.family == socket.AF_INET6:  # else "localhost" collides with its own IPv4 address
+    if listener.family == socket.AF_INET6:  # else binding localhost on IPv6 conflicts with its IPv4 socket
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
 
 

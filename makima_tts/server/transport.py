@@ -1,11 +1,11 @@
-"""Connections that end: uvicorn's two protocols, with a bound on what a silent or noisy peer may cost.
+"""uvicorn's HTTP and WebSocket protocols, with deadlines and limits.
 
-In: bytes from sockets, uvicorn's calls. Out: the same ASGI messages; besides, a peer that takes nothing,
-sends half a request or floods is dropped in bounded time and memory. Does not know: what is said.
+In: bytes from sockets, uvicorn's calls. Out: the same ASGI messages; a peer that reads nothing, sends half a
+request or floods is dropped in bounded time and memory. Does not know: the content of messages.
 
-One rule bounds everything written: the transport's high-water mark is zero, so ``pause_writing`` comes with
-the first byte that the kernel refuses and ``resume_writing`` once none is left. Between the two a deadline
-runs, and it aborts: ``transport.close()``, all that stock uvicorn calls, waits for ever for a peer to read.
+One rule bounds all writes: the transport's high-water mark is zero, so ``pause_writing`` is called for the
+first byte that the kernel does not accept, and ``resume_writing`` when the buffer is empty. Between the two a
+deadline runs, and it aborts: ``transport.close()``, all that stock uvicorn calls, waits for ever for a peer.
 """
 
 import asyncio
@@ -27,13 +27,13 @@ BODY_TIMEOUT_S = 300.0  # the largest upload, 32 MiB, over 1 Mbit/s takes 268 s
 KEEP_ALIVE_S = 75  # above the 60 s of common proxies, or they meet a connection that has just closed
 STOP_GRACE_S = 1.0
 MESSAGE_BYTES = 64 * 1024
-FRAGMENTS = 1024  # of one message: empty ones weigh nothing on the wire and 1 KiB each in memory
-CONTROL_FRAMES = 100  # pings and pongs within CONTROL_WINDOW_S: one read of them holds the loop for 0.1 s
+FRAGMENTS = 1024  # of one message: empty ones cost nothing on the wire and 1 KiB each in memory
+CONTROL_FRAMES = 100  # pings and pongs within CONTROL_WINDOW_S: a read full of them blocks the loop for 0.1 s
 CONTROL_WINDOW_S = 10.0
 
 
 class TransportConfig(uvicorn.Config):
-    """uvicorn's configuration with our protocols, and the one limit that theirs has no name for."""
+    """uvicorn's configuration with the protocols of this module, and ``stall_timeout_s``."""
 
     def __init__(self, app: ASGIApp, *, stall_timeout_s: float) -> None:
         super().__init__(
@@ -52,17 +52,17 @@ class TransportConfig(uvicorn.Config):
             server_header=False,
             access_log=False,
             log_config=None,
-            log_level="error",  # clients can fill WARNING, INFO has query strings, DEBUG what users say
+            log_level="error",  # clients can flood WARNING, INFO has query strings, DEBUG has messages
         )
         self.stall_timeout_s = stall_timeout_s
 
 
 class Deadline:
-    """One timer: acts unless it is disarmed, or armed anew, in time."""
+    """One timer, which calls ``on_expired`` unless it is disarmed or armed again in time."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_expired: Callable[[], None]) -> None:
         self._loop = loop
-        self._act = act
+        self._on_expired = on_expired
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -80,13 +80,13 @@ class Deadline:
 
     def _fire(self) -> None:
         self._timer = None
-        self._act()
+        self._on_expired()
 
 
 class HttpConnection(H11Protocol):
-    """A request must arrive in time, and its answer must be taken in time.
+    """A request must arrive in time, and its response must be read in time.
 
-    A browser may open a connection ahead of need: one that says nothing is closed as quietly.
+    Browsers open connections in advance: one that sends nothing is closed without a response.
     """
 
     def __init__(
@@ -98,49 +98,51 @@ class HttpConnection(H11Protocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._stall_timeout_s = config.stall_timeout_s
-        self._unread = Deadline(self.loop, self._abort)
-        self._unsent = Deadline(self.loop, self._give_up_request)
+        self._write_deadline = Deadline(self.loop, self._abort)
+        self._request_deadline = Deadline(self.loop, self._give_up_request)
         self._body_ends_at_s: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=0)
-        self._unsent.arm(self._stall_timeout_s)
+        self._request_deadline.arm(self._stall_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._unread.disarm()
-        self._unsent.disarm()
+        self._write_deadline.disarm()
+        self._request_deadline.disarm()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._unread.arm(self._stall_timeout_s)
+        self._write_deadline.arm(self._stall_timeout_s)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._unread.disarm()
+        self._write_deadline.disarm()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.transport.get_protocol() is self:  # else a WebSocket has taken over
+        if self.transport.get_protocol() is self:  # else the connection was upgraded to a WebSocket
             self._watch_request()
 
     def _watch_request(self) -> None:
-        """Headers have one deadline for all of them; a body must keep coming, and come to its end."""
+        """All headers share one deadline; a body must keep arriving, and end before BODY_TIMEOUT_S."""
         if self.conn.their_state is h11.SEND_BODY:
             now_s = self.loop.time()
             self._body_ends_at_s = self._body_ends_at_s or now_s + BODY_TIMEOUT_S
-            self._unsent.arm(min(self._stall_timeout_s, self._body_ends_at_s - now_s))
+            self._request_deadline.arm(min(self._stall_timeout_s, self._body_ends_at_s - now_s))
             return
         self._body_ends_at_s = None
         if self.conn.their_state is not h11.IDLE:
-            self._unsent.disarm()
-        elif not self._unsent.armed:
-            self._unsent.arm(self._stall_timeout_s)
+            self._request_deadline.disarm()
+        elif not self._request_deadline.armed:
+            self._request_deadline.arm(self._stall_timeout_s)
 
     def _give_up_request(self) -> None:
-        if self.flow.read_paused or self.conn.they_are_waiting_for_100_continue:  # the app is the slow one
-            self._unsent.arm(self._stall_timeout_s)
+        if (
+            self.flow.read_paused or self.conn.they_are_waiting_for_100_continue
+        ):  # the app is slow, not the client
+            self._request_deadline.arm(self._stall_timeout_s)
         elif self.conn.our_state is h11.IDLE and self.conn.trailing_data[0]:
             self._answer_request_timeout()
         else:
@@ -155,11 +157,11 @@ class HttpConnection(H11Protocol):
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         super().handle_websocket_upgrade(event)
-        self._unread.disarm()
-        self._unsent.disarm()
+        self._write_deadline.disarm()
+        self._request_deadline.disarm()
         successor = self.transport.get_protocol()
         if self.flow.write_paused and isinstance(successor, WebSocketConnection):
-            successor.pause_writing()  # the transport says so once, and it has told this protocol
+            successor.pause_writing()  # the transport calls this once, and has called it on this protocol
 
     def _abort(self) -> None:
         _reset(self.transport)
@@ -170,7 +172,7 @@ class HttpConnection(H11Protocol):
 
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
-    """What is sent must be taken in time; floods of frames that carry no message are refused."""
+    """Messages must be read in time; floods of control frames and fragments are refused."""
 
     def __init__(
         self,
@@ -181,32 +183,32 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._stall_timeout_s = config.stall_timeout_s
-        self._unread = Deadline(self.loop, self._abort)
+        self._write_deadline = Deadline(self.loop, self._abort)
         self.close_timeout = config.stall_timeout_s
         self._control_frames = 0
         self._control_window_ends_at_s = 0.0
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._unread.disarm()
+        self._write_deadline.disarm()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._unread.arm(self._stall_timeout_s)
+        self._write_deadline.arm(self._stall_timeout_s)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._unread.disarm()
+        self._write_deadline.disarm()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.transport.is_closing():
-            # Stock neither sends the refusal that websockets has written (129 headers will do) nor closes.
+            # Stock uvicorn neither sends the refusal of websockets (for example of 129 headers) nor closes.
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.transport.close()
 
     def handle_parser_exception(self) -> None:
-        if self.conn.close_sent is None:  # before the handshake's answer there is no way to say why
+        if self.conn.close_sent is None:  # before the handshake ends there is no close frame
             self._abort()
         else:
             super().handle_parser_exception()
@@ -235,14 +237,14 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             self._refuse(CloseCode.MESSAGE_TOO_BIG, f"over {FRAGMENTS} fragments")
 
     def send_receive_event_to_app(self) -> None:
-        # Stock logs a traceback here, and fails if a close frame came in the same read.
+        # Stock uvicorn logs a traceback here, and fails if a close frame came in the same read.
         if self.curr_msg_data_type == "text" and not _is_utf8(b"".join(self.frames)):
             self._refuse(CloseCode.INVALID_DATA, "invalid UTF-8")
         else:
             super().send_receive_event_to_app()
 
     def send_500_response(self) -> None:
-        """What uvicorn calls when the app has crashed: too late for a status, not for a close code."""
+        """uvicorn calls this when the app has crashed: too late for a status, not for a close code."""
         if self.handshake_complete:
             self._refuse(CloseCode.INTERNAL_ERROR, "")
         else:
@@ -266,7 +268,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
 
 def _reset(transport: asyncio.Transport) -> None:
-    """Abort, and have the kernel forget what it still holds for the peer, for which it would linger too."""
+    """Abort, and discard the kernel's send buffer, which would otherwise keep the connection open."""
     connection = transport.get_extra_info("socket")
     if connection.fileno() >= 0:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

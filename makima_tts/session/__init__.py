@@ -33,12 +33,9 @@ from makima_tts.session.inputs import (
     Tick,
     VoiceLoaded,
 )
-from makima_tts.session.machine import SESSION_TABLE, Session, SessionState
-from makima_tts.session.utterance import UTTERANCE_TABLE, UtteranceState
+from makima_tts.session.machine import Session, SessionState
 
 __all__ = [
-    "SESSION_TABLE",
-    "UTTERANCE_TABLE",
     "AudioReady",
     "CancelSpeech",
     "Close",
@@ -64,7 +61,6 @@ __all__ = [
     "StartSpeech",
     "Tick",
     "UtteranceEnded",
-    "UtteranceState",
     "VoiceLoaded",
     "WakeAt",
 ]

@@ -67,12 +67,8 @@ _MAX_BUFFERED_REPLIES = 100
 _SHUTTING_DOWN = "The service is shutting down; connect again in a moment."
 _LOADING_PERIOD_MS = 1000
 
-CLOSE_NORMAL = 1000
-CLOSE_GOING_AWAY = 1001
-CLOSE_POLICY = 1008
-CLOSE_INTERNAL = 1011
-CLOSE_TRY_LATER = 1013
-CLOSE_IDLE = 4408
+CLOSE_NORMAL, CLOSE_GOING_AWAY, CLOSE_POLICY = 1000, 1001, 1008
+CLOSE_INTERNAL, CLOSE_TRY_LATER, CLOSE_IDLE = 1011, 1013, 4408
 
 
 class Session:
@@ -82,7 +78,7 @@ class Session:
         self, session_id: str, limits: Limits, ids: Iterator[str], *, now_ms: int, events: bool
     ) -> None:
         self.id = session_id
-        self.state = SessionState.LOADING
+        self.state = S.LOADING
         self._limits = limits
         self._ids = ids
         self._options = SessionOptions(events=events, text_cleaning=limits.text_cleaning)
@@ -128,12 +124,11 @@ class Session:
             return self.refuse_start(event, now_ms)
         self._deferred_start = event
         self._options = self._options_of(event)
-        return [JoinContract(event.contract_id)], SessionState.START_DEFERRED
+        return [JoinContract(event.contract_id)], S.START_DEFERRED
 
     def send_ready(self, event: inputs.EngineReady, now_ms: int) -> SessionStep:
         self._active_ms = now_ms
-        replies, self._buffered_replies = self._buffered_replies, []
-        return [Send(self._ready(event)), *replies], SessionState.READY
+        return [Send(self._ready(event)), *self._take_buffered()], S.READY
 
     def send_ready_and_start(self, event: inputs.EngineReady, now_ms: int) -> SessionStep:
         ready, _ = self.send_ready(event, now_ms)
@@ -157,7 +152,7 @@ class Session:
             language=options.language,
             warning=event.warning,
         )
-        return [Send(started)], SessionState.STARTED
+        return [Send(started)], S.STARTED
 
     # Speaking
 
@@ -167,7 +162,7 @@ class Session:
         if utterance is not None and not utterance.accepts_text:
             return self._invalid_message("The text of this utteranceId is closed; use a new one.", now_ms)
         if utterance is not None:
-            return self._queue.deliver(utterance, event, now_ms), self.state
+            return self._queue.deliver(utterance.id, event, now_ms), self.state
         if outcome == "complete":
             return self._invalid_message("This utteranceId is complete; use a new one.", now_ms)
         if outcome is not None:
@@ -175,16 +170,14 @@ class Session:
         return self._accept_or_refuse(event, now_ms), self.state
 
     def deliver(
-        self,
-        event: Flush | inputs.AudioReady | inputs.SpeechEnded | inputs.SpeechFailed,
-        now_ms: int,
+        self, event: Flush | inputs.AudioReady | inputs.SpeechEnded | inputs.SpeechFailed, now_ms: int
     ) -> SessionStep:
-        return self._queue.deliver(self._queue.find(event.utterance_id), event, now_ms), self.state
+        return self._queue.deliver(event.utterance_id, event, now_ms), self.state
 
     def cancel(self, event: Cancel, now_ms: int) -> SessionStep:
         if event.utterance_id is None:
             return self._queue.cancel_all(event.played_ms, now_ms), self.state
-        return self._queue.deliver(self._queue.find(event.utterance_id), event, now_ms), self.state
+        return self._queue.deliver(event.utterance_id, event, now_ms), self.state
 
     def interrupt(self, event: inputs.Interrupt, now_ms: int) -> SessionStep:
         """``interrupted`` is about complete utterances too: seconds of their audio may wait in the client."""
@@ -207,7 +200,7 @@ class Session:
 
     def disconnect(self, event: inputs.Disconnected, now_ms: int) -> SessionStep:
         effects = self._queue.cancel_all(None, now_ms)
-        return [one for one in effects if not isinstance(one, Send)], SessionState.STOPPED
+        return [one for one in effects if not isinstance(one, Send)], S.STOPPED
 
     def fail_engine(self, event: inputs.EngineFailed, now_ms: int) -> SessionStep:
         return self._fail_all(TtsUnavailable(event.reason), CLOSE_INTERNAL, now_ms)
@@ -220,7 +213,7 @@ class Session:
     def tick(self, event: inputs.Tick, now_ms: int) -> SessionStep:
         self._wake_ms = None
         effects = [
-            effect for one in self._queue.pending for effect in self._queue.deliver(one, event, now_ms)
+            effect for one in self._queue.pending for effect in self._queue.deliver(one.id, event, now_ms)
         ]
         more, state = self._stop_if_due(now_ms)
         return effects + more, state
@@ -251,7 +244,7 @@ class Session:
             deadlines += [one.stall_at_ms(), one.timeout_at_ms()]
         earliest_ms = min(deadline for deadline in deadlines if deadline is not None)
         asked_already = self._wake_ms is not None and self._wake_ms <= earliest_ms
-        if self.state is SessionState.STOPPED or asked_already:
+        if self.state is S.STOPPED or asked_already:
             return []
         self._wake_ms = earliest_ms
         return [WakeAt(earliest_ms)]
@@ -312,7 +305,7 @@ class Session:
 
     def _advance(self, effects: list[Effect], state: SessionState, now_ms: int) -> SessionStep:
         """What follows from the queue: begin the next utterance, become idle, or stop when drained."""
-        if state is SessionState.STOPPED:
+        if state is S.STOPPED:
             return effects, state
         if self._draining and not self._queue.pending:
             more, state = self._stop_draining(now_ms)
@@ -320,11 +313,11 @@ class Session:
         if state not in (*_IDLE, *_BUSY):
             return effects, state
         if self._queue.pending:
-            busy = SessionState.DRAINING if self._draining else SessionState.SPEAKING
+            busy = S.DRAINING if self._draining else S.SPEAKING
             return effects + self._queue.begin_next(now_ms), busy
         if state in _BUSY:
             self._active_ms = now_ms
-        return effects, SessionState.READY if self._options.page else SessionState.STARTED
+        return effects, S.READY if self._options.page else S.STARTED
 
     def _buffer_until_ready(self, effects: list[Effect], state: SessionState, now_ms: int) -> SessionStep:
         """`ready` is always the first message: only `loading` is sent before it."""
@@ -374,7 +367,7 @@ class Session:
 
     def _start(self, event: Start) -> SessionStep:
         self._options = self._options_of(event)
-        return [JoinContract(event.contract_id), LoadVoice(event.voice)], SessionState.STARTING
+        return [JoinContract(event.contract_id), LoadVoice(event.voice)], S.STARTING
 
     def _stop_draining(self, now_ms: int) -> SessionStep:
         failed = self._queue.fail_all(TtsUnavailable(_SHUTTING_DOWN), now_ms)
@@ -383,11 +376,11 @@ class Session:
 
     def _stop(self, reason: str | None, code: int, now_ms: int) -> SessionStep:
         effects = self._take_buffered() + self._queue.cancel_all(None, now_ms)
-        return [*effects, Send(Stopped(reason=reason)), Close(code)], SessionState.STOPPED
+        return [*effects, Send(Stopped(reason=reason)), Close(code)], S.STOPPED
 
     def _fail_all(self, error: TtsError, code: int, now_ms: int) -> SessionStep:
         effects = self._take_buffered() + self._queue.fail_all(error, now_ms)
-        return [*effects, Send(ErrorMessage.of(error)), Close(code)], SessionState.STOPPED
+        return [*effects, Send(ErrorMessage.of(error)), Close(code)], S.STOPPED
 
     def _invalid_message(self, why: str, now_ms: int) -> SessionStep:
         self._invalid_messages += 1
@@ -398,7 +391,7 @@ class Session:
 
     def _close_for_abuse(self, effects: list[Effect], now_ms: int) -> SessionStep:
         effects = [*self._take_buffered(), *effects, *self._queue.cancel_all(None, now_ms)]
-        return [*effects, Close(CLOSE_POLICY)], SessionState.STOPPED
+        return [*effects, Close(CLOSE_POLICY)], S.STOPPED
 
     def _take_buffered(self) -> list[Effect]:
         replies, self._buffered_replies = self._buffered_replies, []

@@ -46,9 +46,9 @@ class UtteranceQueue:
         while len(self._outcomes) > self._remembered:
             self._outcomes.popitem(last=False)
 
-    def deliver(self, utterance: Utterance | None, event: UtteranceInput, now_ms: int) -> list[Effect]:
+    def deliver(self, utterance_id: str | None, event: UtteranceInput, now_ms: int) -> list[Effect]:
         """Give an input to a pending utterance, if there is one; an utterance that ends leaves the queue."""
-        if utterance is None:
+        if (utterance := self.find(utterance_id)) is None:
             return []
         effects = utterance.receive(event, now_ms)
         if utterance.outcome is not None:
@@ -83,11 +83,11 @@ class UtteranceQueue:
         """Cancel everything; ``played_ms`` belongs to the utterance that is speaking."""
         effects: list[Effect] = []
         for one in self.pending:
-            effects += self.deliver(one, Cancel(played_ms=played_ms if one.speaking else None), now_ms)
+            effects += self.deliver(one.id, Cancel(played_ms=played_ms if one.speaking else None), now_ms)
         return effects
 
     def fail_all(self, error: TtsError, now_ms: int) -> list[Effect]:
         effects: list[Effect] = []
         for one in self.pending:
-            effects += self.deliver(one, SpeechFailed(one.id, error), now_ms)
+            effects += self.deliver(one.id, SpeechFailed(one.id, error), now_ms)
         return effects

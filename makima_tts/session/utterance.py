@@ -35,9 +35,9 @@ from makima_tts.session.effects import (
     UtteranceEnded,
 )
 from makima_tts.session.inputs import AudioReady, SpeechEnded, SpeechFailed, Tick
-from makima_tts.session.playback import SentAudio, text_position
 from makima_tts.session.tables import Cell, Step, on
 from makima_tts.text import NOTHING_SPOKEN, clean, why_silent
+from makima_tts.text.durations import played_position
 from makima_tts.text.segmenter import Piece, Segmenter, spoken_text
 
 
@@ -55,6 +55,7 @@ class Begin(NamedTuple):
     """The utterance is the head of the queue, and nothing else is speaking."""
 
 
+U = UtteranceState
 UtteranceInput = Speak | Flush | Cancel | Begin | Tick | AudioReady | SpeechEnded | SpeechFailed
 UtteranceStep = Step[UtteranceState]
 Outcome = Literal["complete", "failed", "cancelled"]
@@ -73,6 +74,22 @@ class SessionOptions:
 
 
 @dataclass(slots=True)
+class SentAudio:
+    """Counts of one utterance; ``piece_ends_ms``: where its first pieces ended in the audio."""
+
+    samples: int = 0
+    chunks: int = 0
+    source_ms: float = 0.0
+    synthesis_s: float = 0.0
+    first_ms: int | None = None
+    last_ms: int = 0
+    piece_ends_ms: list[float] = field(default_factory=list)
+
+    def rtf(self) -> float | None:
+        return round(self.synthesis_s * 1000 / self.source_ms, 4) if self.source_ms else None
+
+
+@dataclass(slots=True)
 class Utterance:
     """``request`` is its first message; ``order`` counts utterances, for the queue."""
 
@@ -82,7 +99,7 @@ class Utterance:
     limits: Limits
     order: int
     accepted_ms: int
-    state: UtteranceState = UtteranceState.OPEN
+    state: UtteranceState = U.OPEN
     outcome: Outcome | None = None
     # When it became the head of the queue; the time to first audio counts from here.
     head_ms: int | None = None
@@ -119,7 +136,7 @@ class Utterance:
 
     @property
     def speaking(self) -> bool:
-        return self.state in (UtteranceState.SPEAKING_OPEN, UtteranceState.SPEAKING_CLOSED)
+        return self.state in (U.SPEAKING_OPEN, U.SPEAKING_CLOSED)
 
     @property
     def has_speech(self) -> bool:
@@ -171,11 +188,11 @@ class Utterance:
         return self._feed_if_speaking(now_ms), self.state
 
     def begin(self, event: Begin, now_ms: int) -> UtteranceStep:
-        closed = self.state is UtteranceState.CLOSED
+        closed = self.state is U.CLOSED
         request = self.request
         start = StartSpeech(self.id, request.voice, self.language, request.seed, self.options.format)
         effects = [start, *self._feed(now_ms), *([FinishText(self.id)] if closed else [])]
-        return effects, UtteranceState.SPEAKING_CLOSED if closed else UtteranceState.SPEAKING_OPEN
+        return effects, U.SPEAKING_CLOSED if closed else U.SPEAKING_OPEN
 
     def send_audio(self, event: AudioReady, now_ms: int) -> UtteranceStep:
         sent = self._sent
@@ -204,7 +221,7 @@ class Utterance:
         effects.append(Send(self._completion(event.reason)))
         if self.options.page:
             effects.append(self._audio_end())
-        return effects + self._end("complete", "complete"), UtteranceState.ENDED
+        return effects + self._end("complete", "complete"), U.ENDED
 
     def cancel(self, event: Cancel, now_ms: int) -> UtteranceStep:
         effects: list[Effect] = [CancelSpeech(self.id)] if self.speaking else []
@@ -214,7 +231,7 @@ class Utterance:
             message = ErrorMessage.of(Cancelled("The utterance was cancelled."), self.id)
             figures = {"audio_ms": self._audio_ms(), "played_ms": event.played_ms}
             effects.append(Send(message.model_copy(update=figures | self._texts_played(event.played_ms))))
-        return effects + self._end("cancelled", Cancelled.code), UtteranceState.ENDED
+        return effects + self._end("cancelled", Cancelled.code), U.ENDED
 
     def fail(self, event: SpeechFailed, now_ms: int) -> UtteranceStep:
         return self._fail(event.error)
@@ -233,8 +250,8 @@ class Utterance:
         if not self._pieces:
             return self._reject(why_silent(self._text))
         if self.speaking:
-            return [*self._feed(now_ms), FinishText(self.id)], UtteranceState.SPEAKING_CLOSED
-        return [], UtteranceState.CLOSED
+            return [*self._feed(now_ms), FinishText(self.id)], U.SPEAKING_CLOSED
+        return [], U.CLOSED
 
     def _reject(self, why: str) -> UtteranceStep:
         return self._fail(InvalidText(why))
@@ -242,7 +259,7 @@ class Utterance:
     def _fail(self, error: TtsError) -> UtteranceStep:
         effects: list[Effect] = [CancelSpeech(self.id)] if self.speaking else []
         effects.append(Send(ErrorMessage.of(error, self.id)))
-        return effects + self._end("failed", error.code), UtteranceState.ENDED
+        return effects + self._end("failed", error.code), U.ENDED
 
     def _end(self, outcome: Outcome, reported: str) -> list[Effect]:
         self.outcome = outcome
@@ -283,31 +300,27 @@ class Utterance:
         if not self.options.events:
             return []
         audio = self.options.format
-        return [
-            Send(
-                Speaking(
-                    utterance_id=self.id,
-                    sample_rate=audio.sample_rate_hz,
-                    encoding=audio.encoding,
-                    queue_ms=self._queue_ms(),
-                )
-            )
-        ]
+        speaking = Speaking(
+            utterance_id=self.id,
+            sample_rate=audio.sample_rate_hz,
+            encoding=audio.encoding,
+            queue_ms=self._queue_ms(),
+        )
+        return [Send(speaking)]
 
     def _audio(self, data: bytes, *, is_final: bool) -> Effect:
         if self.options.transport == "binary":
             return SendAudio(data)
         position_ms = self._sent.samples * 1000 / self.options.format.sample_rate_hz
-        return Send(
-            AudioChunkMessage(
-                utterance_id=self.id,
-                data=base64.b64encode(data).decode(),
-                sequence_number=self._sent.chunks + 1,
-                is_final=is_final,
-                timestamp_ms=round(position_ms),
-                timestamp=round(position_ms / 1000, 6),
-            )
+        chunk = AudioChunkMessage(
+            utterance_id=self.id,
+            data=base64.b64encode(data).decode(),
+            sequence_number=self._sent.chunks + 1,
+            is_final=is_final,
+            timestamp_ms=round(position_ms),
+            timestamp=round(position_ms / 1000, 6),
         )
+        return Send(chunk)
 
     def _end_piece(self, index: int) -> list[Effect]:
         ends_ms, piece = self._sent.piece_ends_ms, self._pieces[index]
@@ -315,17 +328,14 @@ class Utterance:
         ends_ms.append(self._sent.source_ms)
         if not self.options.events:
             return []
-        return [
-            Send(
-                Sentence(
-                    utterance_id=self.id,
-                    index=index,
-                    text=self._text[piece.start : piece.end].strip(),
-                    start_ms=round(start_ms),
-                    end_ms=round(ends_ms[-1]),
-                )
-            )
-        ]
+        sentence = Sentence(
+            utterance_id=self.id,
+            index=index,
+            text=self._text[piece.start : piece.end].strip(),
+            start_ms=round(start_ms),
+            end_ms=round(ends_ms[-1]),
+        )
+        return [Send(sentence)]
 
     def _completion(self, reason: Literal["stop", "length"]) -> Complete:
         sent, ended = self._sent, len(self._sent.piece_ends_ms)
@@ -347,11 +357,12 @@ class Utterance:
         """For clients with events: the text that was played, and the rest."""
         if not self.options.events:
             return {}
-        position = text_position(
+        position = played_position(
             spoken_text(self._text, self.options.text_cleaning),
             [*self._pieces, *self._partial_piece()],
-            self._sent,
+            self._sent.piece_ends_ms,
             played_ms=played_ms,
+            sent_ms=self._sent.source_ms,
             speed=self.options.format.speed,
             language=self.language,
         )
@@ -383,7 +394,6 @@ def due(deadline_ms: int | None, now_ms: int) -> bool:
     return deadline_ms is not None and now_ms >= deadline_ms
 
 
-U = UtteranceState
 UtteranceRow = dict[type, Cell[Utterance, UtteranceState]]
 _ROW: UtteranceRow = on(Cancel, Utterance.cancel, U.ENDED) | on(SpeechFailed, Utterance.fail, U.ENDED)
 _OPEN_ROW = _ROW | on(Flush, Utterance.flush)

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench import load as load_bench
-from bench.hearing import Arrival, load
+from bench.listeners import Arrival, listener_pool, open_load
 from bench.service import connections, overhead
-from makima_tts.protocol import Start
 from tests.transport.processes import ServerProcess
 
 pytestmark = pytest.mark.process
@@ -21,7 +20,7 @@ def url_of(service: ServerProcess) -> str:
 
 async def test_listeners_hear_everything_and_are_timed(scripted_service: ServerProcess) -> None:
     url = url_of(scripted_service)
-    heard, took_s = await load(url, Start(), [Arrival(0.0, "short"), Arrival(0.01, "long")])
+    heard, took_s = await open_load(url, [Arrival(0.0, "short"), Arrival(0.01, "long")])
     assert [each.text for each in heard] == ["short", "long"]
     for each in heard:
         assert each.error is None
@@ -30,9 +29,19 @@ async def test_listeners_hear_everything_and_are_timed(scripted_service: ServerP
     assert heard[1].audio_s > heard[0].audio_s > 0
 
 
-async def test_who_is_not_served_is_counted() -> None:
-    heard, _ = await load("ws://127.0.0.1:9/", Start(), [Arrival(0.0, "short")])
+async def test_a_listener_that_cannot_connect_counts_as_an_error() -> None:
+    heard, _ = await open_load("ws://127.0.0.1:9/", [Arrival(0.0, "short")])
     assert heard[0].error == "ServiceUnreachable"
+
+
+def test_a_pool_of_processes_brings_all_listeners(scripted_service: ServerProcess) -> None:
+    url, texts = url_of(scripted_service), {"short": "Yes."}
+    with listener_pool(2) as pool:
+        arrived = pool.open_load(url, texts, rate_hz=20.0, duration_s=1.0)
+        stayed = pool.closed_load(url, texts, 3, 0.1, spread_s=0.0)
+    assert len(arrived) > 5
+    assert len(stayed) >= 3
+    assert {each.error for each in (*arrived, *stayed)} == {None}
 
 
 def test_the_overhead_is_measured_from_making_to_arrival() -> None:

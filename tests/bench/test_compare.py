@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from bench import children, compare, precision
-from bench.children import Found
-from bench.comparison import rows_of, sections, step_rows
+from bench import compare, precision
+from bench.compare import Found, rows_of, sections, step_rows
 from bench.precision import signal_to_noise_db
 from bench.report import table
 from tests.checkpoints.models import ENDING, checkpoint_folder
@@ -22,7 +21,7 @@ BATCHES = (1, 5)
 def test_everything_is_measured_and_without_the_reference_its_columns_are_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(children, "REFERENCE_PYTHON", tmp_path / "nowhere")
+    monkeypatch.setattr(compare, "REFERENCE_PYTHON", tmp_path / "nowhere")
     written = tmp_path / "found.json"
     asked = f"--checkpoint {checkpoint_folder(ENDING)} --json {written} --plots {tmp_path} --precisions fp32"
     few = "--threads 1 --runs 1 --frames 2 --batches 1 5 --most 2 --listen 0.2 --profile"

@@ -4,7 +4,7 @@ from pathlib import Path
 from time import monotonic
 
 from bench.live_text import _TRANSCRIPT, TEXT, words_of, written
-from bench.spoken import CLIP_S
+from bench.voice import CLIP_S
 from makima_tts.model.tokenizer import TextTokenizer
 from tests.checkpoints.tiny_tokenizer import write_tokenizer
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from makima_tts.cli.checking import AIM, in_words
+from makima_tts.cli.voices import SIMILARITY_AIM, similarity_advice
 from makima_tts.protocol import LANGUAGES
 from tests.checkpoints.models import ENDING, checkpoint_folder
 from tests.cli.conftest import Done, Run
@@ -28,14 +28,16 @@ def test_a_voice_is_tried_in_its_language(language: str, run: Run, tmp_path: Pat
 
 
 def test_every_language_has_a_sentence() -> None:
-    from makima_tts.cli.checking import _SENTENCES
+    from makima_tts.cli.voices import _SENTENCES
 
     assert tuple(sorted(_SENTENCES)) == LANGUAGES
 
 
-@pytest.mark.parametrize(("similarity", "advised"), [(AIM, False), (AIM - 0.001, True), (-0.2, True)])
+@pytest.mark.parametrize(
+    ("similarity", "advised"), [(SIMILARITY_AIM, False), (SIMILARITY_AIM - 0.001, True), (-0.2, True)]
+)
 def test_what_falls_short_of_the_aim_comes_with_advice(similarity: float, advised: bool) -> None:
-    words = in_words(similarity)
+    words = similarity_advice(similarity)
     assert f"{similarity:.3f}" in words
     assert "0.90" in words
     assert ("transcript" in words) == advised

@@ -1,7 +1,4 @@
-"""What every engine promises. A new engine is one more line in ENGINES.
-
-In: engines, made fresh. Out: the laws of SpeechEngine, each as a test. Does not know: how any engine works.
-"""
+"""The conformance suite of SpeechEngine: all engines pass the same tests. ENGINES lists the engines."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -41,7 +38,7 @@ ENGINES: dict[str, Callable[[], SpeechEngine]] = {
 
 PIECES = ("Good evening,", "and welcome back.", "The lamps are lit.")
 LONG_PIECES = PIECES * 2
-# Longer than what any engine makes without being listened to.
+# Longer than the audio that any engine generates without a consumer.
 LONG_PIECE = "The keeper climbs the stairs, and the lamps are lit, and " * 2
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -54,7 +51,7 @@ def make_engine(request: pytest.FixtureRequest) -> Callable[[], SpeechEngine]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(make_engine: Callable[[], SpeechEngine]) -> AsyncIterator[SpeechEngine]:
-    """Shared by the tests that leave it running."""
+    """The engine that is shared by all tests that do not close it."""
     engine = await started(make_engine)
     yield engine
     await engine.close()
@@ -93,7 +90,7 @@ def sound(chunks: list[AudioChunk]) -> npt.NDArray[np.float32]:
 
 
 def same_sound(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> bool:
-    """Equal but for the rounding of sums in another order: less than half a step of 16-bit sound."""
+    """Equal except for the rounding of another order of summation: less than half a step of 16 bits."""
     return first.shape == second.shape and bool(np.abs(first - second).max() < 2**-16)
 
 
@@ -102,7 +99,9 @@ def reference(transcript: str | None = "What is said in it.") -> VoiceReference:
     return VoiceReference(pcm, 24_000, transcript, "English", "icl")
 
 
-async def test_the_facts_are_sane_before_anything_is_loaded(make_engine: Callable[[], SpeechEngine]) -> None:
+async def test_the_facts_are_valid_before_the_model_is_loaded(
+    make_engine: Callable[[], SpeechEngine],
+) -> None:
     facts = make_engine().facts
     assert facts.sample_rate_hz in SAMPLE_RATES_HZ
     assert facts.languages
@@ -111,7 +110,7 @@ async def test_the_facts_are_sane_before_anything_is_loaded(make_engine: Callabl
     assert facts.note.endswith(".")
 
 
-async def test_starting_reports_rising_progress_up_to_one(make_engine: Callable[[], SpeechEngine]) -> None:
+async def test_start_reports_rising_progress_up_to_one(make_engine: Callable[[], SpeechEngine]) -> None:
     reports: list[LoadProgress] = []
     engine = make_engine()
     assert not engine.health().alive
@@ -123,7 +122,9 @@ async def test_starting_reports_rising_progress_up_to_one(make_engine: Callable[
     await engine.close()
 
 
-async def test_an_engine_that_was_not_started_opens_nothing(make_engine: Callable[[], SpeechEngine]) -> None:
+async def test_an_engine_that_was_not_started_opens_no_utterance(
+    make_engine: Callable[[], SpeechEngine],
+) -> None:
     engine = make_engine()
     with pytest.raises(TtsUnavailable):
         begin(engine)
@@ -138,14 +139,14 @@ async def test_an_utterance_is_spoken_to_its_end(engine: SpeechEngine) -> None:
     assert stream.finish_reason == "stop"
 
 
-async def test_an_utterance_without_text_ends_without_sound(engine: SpeechEngine) -> None:
+async def test_an_utterance_without_text_ends_without_audio(engine: SpeechEngine) -> None:
     stream = begin(engine)
     stream.finish()
     assert await chunks_of(stream) == []
     assert stream.finish_reason == "stop"
 
 
-async def test_chunks_are_sound(engine: SpeechEngine) -> None:
+async def test_chunks_are_valid_audio(engine: SpeechEngine) -> None:
     for chunk in await speak(engine, *PIECES):
         assert chunk.pcm.dtype == np.float32
         assert chunk.pcm.ndim == 1
@@ -166,20 +167,20 @@ async def test_each_chunk_belongs_to_one_piece_and_each_piece_ends_once(engine: 
     assert [index for index, chunk in enumerate(chunks) if chunk.ends_piece] == last_of_piece
 
 
-async def test_the_same_seed_gives_the_same_sound(engine: SpeechEngine) -> None:
+async def test_the_same_seed_gives_the_same_audio(engine: SpeechEngine) -> None:
     first, again, other = [sound(await speak(engine, *PIECES, seed=seed)) for seed in (5, 5, 6)]
     assert same_sound(first, again)
     assert not same_sound(first, other)
 
 
-async def test_without_a_seed_it_speaks_too(engine: SpeechEngine) -> None:
+async def test_an_utterance_without_a_seed_is_spoken(engine: SpeechEngine) -> None:
     stream = engine.open(UtteranceRequest("utterance", language="Auto"))
     stream.feed(PIECES[0])
     stream.finish()
     assert sound(await chunks_of(stream)).size
 
 
-async def test_text_that_grows_while_it_is_spoken_sounds_as_if_it_came_at_once(engine: SpeechEngine) -> None:
+async def test_live_text_gives_the_audio_of_the_whole_text(engine: SpeechEngine) -> None:
     stream = begin(engine)
     chunks: list[AudioChunk] = []
     for piece in PIECES:
@@ -192,7 +193,7 @@ async def test_text_that_grows_while_it_is_spoken_sounds_as_if_it_came_at_once(e
     assert same_sound(sound(chunks), sound(await speak(engine, *PIECES)))
 
 
-async def test_pieces_that_come_in_parts_sound_as_if_they_came_whole(engine: SpeechEngine) -> None:
+async def test_partial_texts_give_the_audio_of_the_whole_piece(engine: SpeechEngine) -> None:
     stream = begin(engine)
     for piece in PIECES:
         first, _, rest = piece.partition(" ")
@@ -206,21 +207,21 @@ async def test_pieces_that_come_in_parts_sound_as_if_they_came_whole(engine: Spe
     assert same_sound(sound(chunks), sound(await speak(engine, *PIECES)))
 
 
-async def test_utterances_side_by_side_sound_as_they_do_alone(engine: SpeechEngine) -> None:
+async def test_concurrent_utterances_give_the_audio_that_they_give_alone(engine: SpeechEngine) -> None:
     alone = [sound(await speak(engine, *PIECES, seed=seed)) for seed in (1, 2, 3)]
     together = await asyncio.gather(*(speak(engine, *PIECES, seed=seed) for seed in (1, 2, 3)))
     for separately, side_by_side in zip(alone, together, strict=True):
         assert same_sound(separately, sound(side_by_side))
 
 
-async def test_a_cancel_before_the_first_sound_leaves_silence(engine: SpeechEngine) -> None:
+async def test_after_a_cancel_before_the_first_chunk_there_is_no_audio(engine: SpeechEngine) -> None:
     stream = begin(engine, *PIECES)
     stream.cancel()
     with pytest.raises(Cancelled):
         await anext(stream)
 
 
-async def test_a_cancel_in_the_middle_is_heard_at_once_and_twice_is_once(engine: SpeechEngine) -> None:
+async def test_a_cancel_in_mid_utterance_acts_at_once_and_is_idempotent(engine: SpeechEngine) -> None:
     stream = begin(engine, *LONG_PIECES)
     await anext(stream)
     stream.cancel()
@@ -230,7 +231,7 @@ async def test_a_cancel_in_the_middle_is_heard_at_once_and_twice_is_once(engine:
     assert engine.health().active == 0
 
 
-async def test_a_cancel_wakes_who_waits_for_sound(engine: SpeechEngine) -> None:
+async def test_a_cancel_wakes_a_consumer_that_waits_for_audio(engine: SpeechEngine) -> None:
     stream = begin(engine)
     waiting = asyncio.create_task(chunks_of(stream))
     await asyncio.sleep(0)
@@ -239,7 +240,7 @@ async def test_a_cancel_wakes_who_waits_for_sound(engine: SpeechEngine) -> None:
         await waiting
 
 
-async def test_a_cancel_after_the_end_changes_nothing_for_others(engine: SpeechEngine) -> None:
+async def test_a_cancel_after_the_end_does_not_affect_other_utterances(engine: SpeechEngine) -> None:
     stream = begin(engine, PIECES[0])
     stream.finish()
     await chunks_of(stream)
@@ -257,7 +258,7 @@ async def test_text_for_a_cancelled_utterance_is_ignored(engine: SpeechEngine) -
         await anext(stream)
 
 
-async def test_cancelling_one_leaves_its_neighbour_untouched(engine: SpeechEngine) -> None:
+async def test_a_cancel_does_not_affect_a_concurrent_utterance(engine: SpeechEngine) -> None:
     alone = sound(await speak(engine, *LONG_PIECES))
     neighbour = asyncio.create_task(speak(engine, *LONG_PIECES))
     cancelled = begin(engine, *LONG_PIECES, seed=2)
@@ -266,7 +267,9 @@ async def test_cancelling_one_leaves_its_neighbour_untouched(engine: SpeechEngin
     assert same_sound(sound(await neighbour), alone)
 
 
-async def test_who_does_not_listen_is_not_spoken_to_and_costs_others_nothing(engine: SpeechEngine) -> None:
+async def test_without_credit_no_audio_is_generated_and_other_utterances_are_not_delayed(
+    engine: SpeechEngine,
+) -> None:
     alone = await speak(engine, LONG_PIECE)
     unheard = begin(engine, LONG_PIECE)
     unheard.finish()
@@ -278,7 +281,7 @@ async def test_who_does_not_listen_is_not_spoken_to_and_costs_others_nothing(eng
     assert same_sound(sound(await chunks_of(unheard)), sound(alone))
 
 
-async def test_health_counts_who_is_open(engine: SpeechEngine) -> None:
+async def test_health_counts_the_open_utterances(engine: SpeechEngine) -> None:
     finished, cancelled = begin(engine, PIECES[0]), begin(engine, PIECES[0])
     assert engine.health().active == 2
     cancelled.cancel()
@@ -289,7 +292,7 @@ async def test_health_counts_who_is_open(engine: SpeechEngine) -> None:
     assert engine.health().reason is None
 
 
-async def test_a_language_it_does_not_speak_is_refused(engine: SpeechEngine) -> None:
+async def test_an_unsupported_language_is_refused(engine: SpeechEngine) -> None:
     with pytest.raises(InvalidText):
         engine.open(UtteranceRequest("utterance", language="Klingon"))
     assert engine.health().active == 0
@@ -314,7 +317,7 @@ async def test_a_voice_is_cloned_or_refused_as_the_facts_say(engine: SpeechEngin
     assert not same_sound(cloned, sound(await speak(engine, *PIECES)))
 
 
-async def test_a_clone_by_transcript_needs_one(engine: SpeechEngine) -> None:
+async def test_cloning_in_mode_icl_needs_a_transcript(engine: SpeechEngine) -> None:
     with pytest.raises(VoiceNotFound):
         await engine.encode_voice(reference(transcript=None))
 

@@ -1,4 +1,4 @@
-"""What the preview engine reads, and what it refuses by name."""
+"""Texts that the preview engine accepts and refuses."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ from makima_tts.errors import InvalidText
         ("\u039a\u03b1\u03bb\u03b7\u03bc\u03ad\u03c1\u03b1", "Greek"),
     ],
 )
-def test_letters_that_are_not_english_are_refused_by_the_name_of_their_script(text: str, script: str) -> None:
+def test_a_refusal_of_foreign_letters_names_their_script(text: str, script: str) -> None:
     with pytest.raises(InvalidText) as refusal:
         readable(text)
     assert script in refusal.value.message
@@ -43,15 +43,15 @@ def test_letters_that_are_not_english_are_refused_by_the_name_of_their_script(te
         "\U0001f44b\U0001f3fd hello \u2764\ufe0f",
     ],
 )
-def test_what_english_text_may_hold_is_read(text: str) -> None:
+def test_characters_of_english_texts_are_accepted(text: str) -> None:
     assert readable(text) == text
 
 
-def test_characters_without_sound_do_not_break_a_word() -> None:
+def test_invisible_characters_do_not_split_a_word() -> None:
     assert readable("ha\u200br\u00adbo\u2060ur\u202e") == "harbour"
 
 
-def test_a_text_cannot_dictate_phonemes() -> None:
+def test_a_text_cannot_inject_phonemes() -> None:
     read, markup = G2P(), "[hello](/wow/)"
     assert read(markup) == "wow"
     assert read(readable(markup)).startswith("(h")

@@ -1,4 +1,4 @@
-"""The recognizer's score, and that the narrator's clip says what it is said to say."""
+"""The word error rate, and the narrator's clip against its transcript."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_errors_are_words_inserted_deleted_or_replaced(heard: str, errors: int) 
     assert word_error_rate("The lamps are lit.", heard) == errors / 4
 
 
-def test_the_narrators_clip_says_what_its_transcript_says() -> None:
+def test_the_narrators_clip_matches_its_transcript() -> None:
     pcm, sample_rate_hz = soundfile.read(NARRATOR / "reference.wav", dtype="float32")
     transcript = json.loads((NARRATOR / "manifest.json").read_text())["transcript"]
     assert word_error_rate(transcript, transcribe(pcm, sample_rate_hz)) <= 0.05

@@ -1,4 +1,4 @@
-"""What the preview engine alone promises: English, aloud or refused, and nothing silently dropped."""
+"""Tests of the preview engine only: English is spoken, other text is refused, nothing is silently dropped."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -37,7 +37,7 @@ def first_audible(chunks: list[AudioChunk]) -> int:
     return int(np.argmax(np.abs(pcm) > 0.01))
 
 
-async def test_a_foreign_piece_fails_after_the_pieces_before_it_were_spoken(engine: PreviewEngine) -> None:
+async def test_a_foreign_piece_fails_after_the_previous_pieces_were_spoken(engine: PreviewEngine) -> None:
     stream = engine.open(UtteranceRequest("utterance"))
     for piece in ("Hello there.", "\u041f\u0440\u0438\u0432\u0435\u0442.", "Never reached."):
         stream.feed(piece)
@@ -48,17 +48,17 @@ async def test_a_foreign_piece_fails_after_the_pieces_before_it_were_spoken(engi
         await anext(stream)
 
 
-async def test_a_text_cannot_dictate_phonemes(engine: PreviewEngine) -> None:
+async def test_a_text_cannot_inject_phonemes(engine: PreviewEngine) -> None:
     dictated, spelled = await speak(engine, "[hello](/wow/)"), await speak(engine, "(hello)(/wow/)")
     assert np.array_equal(dictated[-1].pcm, spelled[-1].pcm)
 
 
-async def test_a_piece_without_sound_is_passed_over(engine: PreviewEngine) -> None:
+async def test_a_piece_without_speakable_text_is_skipped(engine: PreviewEngine) -> None:
     chunks = await speak(engine, "\U0001f642", "Hello there.")
     assert {chunk.piece_index for chunk in chunks} == {1}
 
 
-async def test_sound_begins_at_once(engine: PreviewEngine) -> None:
+async def test_audio_starts_without_silence(engine: PreviewEngine) -> None:
     assert first_audible(await speak(engine, "Good evening to all of you.")) < 0.08 * SAMPLE_RATE_HZ
 
 
@@ -86,7 +86,7 @@ async def test_without_its_package_it_says_what_to_install(monkeypatch: pytest.M
     await engine.close()
 
 
-async def test_a_broken_package_is_told_from_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_broken_package_has_another_error_than_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
     class BrokenHibari:
         def __init__(self, **_options: object) -> None:
             raise OSError("a private path")

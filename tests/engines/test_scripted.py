@@ -1,4 +1,4 @@
-"""The scripted engine's marks and options: what other suites rely on."""
+"""The scripted engine's markers and options, which other suites rely on."""
 
 import asyncio
 import time
@@ -39,7 +39,7 @@ def reference(level: float = 0.5, transcript: str = "What is said in it.") -> Vo
     return VoiceReference(pcm, SAMPLE_RATE_HZ, transcript, "English", "icl")
 
 
-async def test_it_speaks_a_sine_without_a_break_for_60_ms_a_character() -> None:
+async def test_it_generates_a_continuous_sine_of_60_ms_per_character() -> None:
     stream = begin(await started(), "Four", "and eight")
     pcm = np.concatenate([chunk.pcm async for chunk in stream])
     assert pcm.size == (3 + 7) * FRAME_SAMPLES  # 240 ms are 3 frames, 540 ms are 7
@@ -50,14 +50,14 @@ async def test_it_speaks_a_sine_without_a_break_for_60_ms_a_character() -> None:
 @pytest.mark.parametrize(
     ("mark", "error"), [("fail", SynthesisError), ("oom", GpuOutOfMemory), ("foreign", InvalidText)]
 )
-async def test_a_failure_comes_after_the_sound_before_its_mark(mark: str, error: type[TtsError]) -> None:
+async def test_a_failure_follows_the_audio_before_its_marker(mark: str, error: type[TtsError]) -> None:
     stream = begin(await started(), f"Four {{{mark}}} never said")
     assert [(await anext(stream)).pcm.size for _ in range(3)] == [FRAME_SAMPLES] * 3
     with pytest.raises(error):
         await anext(stream)
 
 
-async def test_nan_is_met_by_the_listener_as_a_failure() -> None:
+async def test_nan_fails_for_the_consumer() -> None:
     stream = begin(await started(), "{nan}")
     with pytest.raises(SynthesisError, match="not a number"):
         await anext(stream)
@@ -69,7 +69,7 @@ async def test_length_ends_an_utterance_early() -> None:
     assert stream.finish_reason == "length"
 
 
-async def test_endless_sound_goes_on_until_cancelled() -> None:
+async def test_endless_audio_continues_until_a_cancel() -> None:
     stream = begin(await started(), "{endless}")
     heard_samples = 0
     while heard_samples < 3 * BUFFER_SAMPLES:
@@ -79,7 +79,7 @@ async def test_endless_sound_goes_on_until_cancelled() -> None:
         await anext(stream)
 
 
-async def test_a_stall_holds_its_place_until_cancelled() -> None:
+async def test_a_stalled_utterance_keeps_its_slot_until_a_cancel() -> None:
     engine = await started()
     stream = begin(engine, "Four {stall} never said")
     for _ in range(3):
@@ -99,14 +99,14 @@ async def begin_and_drain(engine: ScriptedEngine) -> None:
         pass
 
 
-async def test_slow_speech_takes_its_time() -> None:
+async def test_slow_speech_has_the_given_real_time_factor() -> None:
     began_s = time.monotonic()
     chunks = [chunk async for chunk in begin(await started(), "{slow 0.5} Four")]
     assert time.monotonic() - began_s >= 0.5 * 3 * 0.08
     assert sum(chunk.synthesis_s for chunk in chunks) == pytest.approx(0.12)
 
 
-async def test_no_more_are_admitted_than_it_has_room_for() -> None:
+async def test_no_more_utterances_are_admitted_than_there_are_slots() -> None:
     engine = await started(ScriptedEngine(capacity=1))
     first = begin(engine, "{stall}")
     with pytest.raises(RateLimited) as refusal:
@@ -135,7 +135,7 @@ async def test_loading_fails_on_request() -> None:
     assert not engine.health().alive
 
 
-async def test_an_engine_that_is_closed_while_it_loads_stays_closed() -> None:
+async def test_an_engine_that_is_closed_during_loading_stays_closed() -> None:
     gate = asyncio.Event()
     engine = ScriptedEngine(load_gate=gate)
     loading = asyncio.create_task(started(engine))
@@ -147,7 +147,7 @@ async def test_an_engine_that_is_closed_while_it_loads_stays_closed() -> None:
     assert not engine.health().alive
 
 
-async def test_voices_are_told_apart_by_sound_and_by_transcript() -> None:
+async def test_voices_differ_by_audio_and_by_transcript() -> None:
     engine = await started()
     references = (reference(), reference(level=0.4), reference(transcript="Something else."))
     voices = [await engine.encode_voice(each) for each in references]

@@ -20,7 +20,7 @@ def utterances() -> UtteranceTasks:
     return utterances
 
 
-async def test_a_bug_in_an_engine_fails_one_utterance_and_its_words_stay_private(
+async def test_a_bug_in_an_engine_fails_one_utterance_and_does_not_leak_its_text(
     utterances: UtteranceTasks,
 ) -> None:
     async def stumble(sink: SpeechSink) -> FinishReason:

@@ -1,4 +1,4 @@
-"""The terminal's conversation, held in files: a question, an answer, and an interruption in its middle."""
+"""The terminal conversation with WAV files: a question, an answer, and an interruption of the answer."""
 
 import asyncio
 import subprocess
@@ -27,16 +27,16 @@ ROOT = Path(__file__).parents[2]
 MICROPHONE = AudioFormat(16_000)
 QUESTION = "What is the capital of France?"
 INTERRUPTION = "Stop it, please."
-# Time to be answered, and to be heard.
+# Time for the answer to start, and to be played.
 PAUSE_S = 2.5
-# From the first sound of a voice to its being noticed, and the chunk that was on its way.
+# From the start of a voice to its detection, plus the chunk that was being played.
 NOTICED_S = 0.6
 AUDIBLE = 0.003
 
 
 @dataclass(frozen=True)
 class Spoken:
-    """Into the microphone: the question, and from when to when the interruption."""
+    """The microphone input: the question, and the time range of the interruption."""
 
     path: Path
     asked_s: float
@@ -64,7 +64,7 @@ def spoken(url: str, path: Path) -> Spoken:
 
 
 def loudness(path: Path) -> tuple[npt.NDArray[np.float32], int]:
-    """The loudest sample in each hundredth of a second, and how many of those are a second."""
+    """The loudest sample in each hundredth of a second, and the number of these per second."""
     with wave.open(str(path)) as file:
         rate_hz = file.getframerate()
         pcm = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
@@ -73,7 +73,7 @@ def loudness(path: Path) -> tuple[npt.NDArray[np.float32], int]:
 
 
 @pytest.mark.process
-def test_a_question_is_answered_and_an_interruption_is_silence(url: str, tmp_path: Path) -> None:
+def test_a_question_is_answered_and_an_interruption_stops_the_answer(url: str, tmp_path: Path) -> None:
     said, answer = spoken(url, tmp_path / "said.wav"), tmp_path / "answer.wav"
     options = ["--url", url, "--from-wav", str(said.path), "--to-wav", str(answer)]
     command = [sys.executable, "-m", "examples.conversation", *options]
@@ -99,7 +99,7 @@ def test_a_question_is_answered_and_an_interruption_is_silence(url: str, tmp_pat
 
 
 class OneTurn(Ears):
-    """Hears one turn, and nothing more once ``asked``."""
+    """Returns one turn, and no more once ``asked``."""
 
     def __init__(self, asked: asyncio.Event) -> None:
         self._asked = asked
@@ -113,7 +113,7 @@ async def silence() -> AsyncIterator[bytes]:
     yield bytes(2)
 
 
-async def test_a_model_that_fails_is_told_in_a_line(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_failing_model_prints_one_line(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     asked = asyncio.Event()
 
     async def failing(history: list[Message]) -> AsyncIterator[str]:

@@ -13,7 +13,7 @@ from multiprocessing import get_context
 from tests.kernels import published, published_codec
 
 AMPERE, HOPPER = 80, 90
-PRODUCTS = ("_product", "_gated_product")
+PRODUCTS = ("_linear_kernel", "_gated_linear_kernel")
 
 
 def _frame() -> list[dict[str, object]]:

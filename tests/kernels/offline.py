@@ -27,7 +27,7 @@ class Launch:
     @property
     def width(self) -> tuple[str, object]:
         """What two launches have in common that compile to much the same."""
-        return self.kernel.fn.__name__, self.constants.get("block_outputs")
+        return self.kernel.fn.__name__, self.constants.get("BLOCK_N")
 
     def compiled(self, capability: int) -> Any:
         """What ``triton`` makes of it."""

@@ -18,12 +18,12 @@ import triton
 from torch import Tensor
 
 from makima_tts.model.checkpoint.config import TransformerConfig
-from makima_tts.model.layers import KeyValueCache, Layer, Rotation, Span, Transformer
 from makima_tts.model.sampling import FirstCodebook, RuleRows, SamplerState
+from makima_tts.model.transformer import KeyValueCache, LayerWeights, RotaryEmbedding, RowPositions
 from makima_tts.model.triton.attention import TritonAttention
-from makima_tts.model.triton.products import GpuMatrix
+from makima_tts.model.triton.linear import TritonLinear
 from makima_tts.model.triton.sampler import TritonFrameSampler
-from makima_tts.model.triton.stack import GpuTransformer
+from makima_tts.model.triton.transformer import TritonStack
 from tests.kernels.offline import Launch, launches_of
 
 SLOTS, POSITIONS, CODEBOOKS = 256, 2048, 16
@@ -46,10 +46,10 @@ def _flags(*shape: int) -> Tensor:
     return _tensor(*shape, dtype=torch.bool)
 
 
-def _stack() -> GpuTransformer:
+def _stack() -> TritonStack:
     """One layer of the talker; the code predictor's are of the same sizes."""
     config = TransformerConfig(num_hidden_layers=1, num_key_value_heads=8, head_dim=128)
-    layer = Layer(
+    layer = LayerWeights(
         input_norm=_tensor(1024),
         qkv=_tensor(4096, 1024),
         qkv_bias=None,
@@ -62,23 +62,22 @@ def _stack() -> GpuTransformer:
         down=_tensor(1024, 3072),
         window=None,
     )
-    rotation = Rotation(_floats(POSITIONS, 128), _floats(POSITIONS, 128))
-    transformer = Transformer(config, (layer,), _tensor(1024), rotation)
-    return GpuTransformer.of(transformer, TritonAttention())
+    rotary = RotaryEmbedding(_floats(POSITIONS, 128), _floats(POSITIONS, 128))
+    return TritonStack(config, [layer], _tensor(1024), rotary, TritonAttention())
 
 
 def frame(rows: int) -> None:
     """What of it is different for so many streams."""
     slots, cache = _counts(rows), _tensor(1, SLOTS, 8, POSITIONS, 128)
-    span = Span(_counts(rows, 1), POSITIONS, slots)
-    hidden = _stack().run(_tensor(rows, 1, 1024), span, KeyValueCache(cache, cache))[:, 0]
+    at = RowPositions(_counts(rows, 1), POSITIONS, slots)
+    hidden = _stack().run(_tensor(rows, 1, 1024), at, KeyValueCache(cache, cache))[:, 0]
     rules = RuleRows(_flags(SLOTS), _floats(SLOTS), _counts(SLOTS), _floats(SLOTS))
     counts = _counts(SLOTS)
     state = SamplerState(counts, counts, counts, _flags(SLOTS, VOCABULARY), _floats(SLOTS), rules, rules)
     sampler = TritonFrameSampler(FirstCodebook(EOS, _flags(VOCABULARY), _counts(CODEBOOKS)), state, slots)
-    logits = GpuMatrix(_tensor(VOCABULARY, 1024), wide=True)(hidden)
+    logits = TritonLinear(_tensor(VOCABULARY, 1024), wide=True)(hidden)
     sampler.sample_first(logits)
-    sampler.sample(GpuMatrix(_tensor(CODES, 1024), wide=True)(hidden), 1)
+    sampler.sample(TritonLinear(_tensor(CODES, 1024), wide=True)(hidden), 1)
 
 
 def _compiled(launch: Launch, capability: int) -> dict[str, object]:

@@ -2,25 +2,39 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from makima_tts.model.layers import Span, attend
+from makima_tts.model.ops.torch import attend
+from makima_tts.model.transformer import RowPositions
 from makima_tts.model.triton.attention import (
     Attention,
     Example,
     FlashAttention,
-    SdpaAttention,
     TritonAttention,
+    batch_invariant,
     fastest_attention,
-    lawful,
 )
-from makima_tts.model.triton.rows import Places
 from tests.kernels.places import DEVICE, DTYPES, numbers
 
 POSITIONS = 150
-PLACES = Places(
-    torch.tensor([2, 0, 2, 2], device=DEVICE), torch.tensor([140, 0, 63, 139], device=DEVICE), 141
-)
+CACHE_ROWS = torch.tensor([2, 0, 2, 2], device=DEVICE)
+AT = RowPositions(torch.tensor([[140], [0], [63], [139]], device=DEVICE), 141, CACHE_ROWS)
+
+
+class SdpaAttention:
+    """That of torch. Copies what it looks at, and its bits may depend on other rows."""
+
+    looks_to_limit = True
+
+    def __call__(
+        self, queries: Tensor, keys: Tensor, values: Tensor, at: RowPositions, window: int | None, /
+    ) -> Tensor:
+        assert at.cache_rows is not None
+        visible = [cached[:, :, : at.limit].index_select(0, at.cache_rows) for cached in (keys, values)]
+        return F.scaled_dot_product_attention(
+            queries.unsqueeze(2), visible[0], visible[1], attn_mask=at.mask(window), enable_gqa=True
+        ).squeeze(2)
 
 
 def flash_in_torch(
@@ -40,8 +54,8 @@ def flash_in_torch(
     assert num_splits == 1
     left, right = window_size
     assert right == (-1 if left < 0 else 0)
-    span = Span(cache_seqlens.long()[:, None] - 1, keys.shape[1])
-    mask = span.mask(None if left < 0 else left + 1)
+    at = RowPositions(cache_seqlens.long()[:, None] - 1, keys.shape[1])
+    mask = at.mask(None if left < 0 else left + 1)
     theirs = keys[cache_batch_idx].transpose(1, 2), values[cache_batch_idx].transpose(1, 2)
     return attend(queries.transpose(1, 2), *theirs, mask).transpose(1, 2)
 
@@ -69,12 +83,12 @@ def test_attention_is_the_eager_one(
 ) -> None:
     count, key_heads, size = heads
     queries, (keys, values) = numbers(3, 4, count, size, dtype=dtype), kept(key_heads, size, dtype)
-    made = attention(queries, keys, values, PLACES, window)
-    mask = Span(PLACES.positions[:, None], POSITIONS).mask(window)
+    made = attention(queries, keys, values, AT, window)
+    mask = RowPositions(AT.positions, POSITIONS).mask(window)
     exact = attend(
         queries.unsqueeze(2).double(),
-        keys[PLACES.cache_rows].double(),
-        values[PLACES.cache_rows].double(),
+        keys[CACHE_ROWS].double(),
+        values[CACHE_ROWS].double(),
         mask,
     )[:, :, 0]
     assert torch.allclose(made.double(), exact, atol=2e-6 if dtype == torch.float32 else 2e-2)
@@ -84,20 +98,20 @@ def test_attention_is_the_eager_one(
 def test_a_row_is_the_same_in_any_company_and_whatever_comes_after_it(dtype: torch.dtype) -> None:
     attention = TritonAttention()
     queries, (keys, values) = numbers(3, 4, 4, 16, dtype=dtype), kept(2, 16, dtype)
-    together = attention(queries, keys, values, PLACES, 40)
+    together = attention(queries, keys, values, AT, 40)
     for row in range(4):
-        alone = Places(PLACES.cache_rows[row : row + 1], PLACES.positions[row : row + 1], POSITIONS)
+        alone = RowPositions(AT.positions[row : row + 1], POSITIONS, CACHE_ROWS[row : row + 1])
         assert torch.equal(attention(queries[row : row + 1], keys, values, alone, 40)[0], together[row])
     for later in (keys, values):
         later[:, :, 141:] = float("nan")
         later[2, :, :24] = float("nan")  # before the window of the earliest row there
-    assert torch.equal(attention(queries, keys, values, PLACES, 40), together)
+    assert torch.equal(attention(queries, keys, values, AT, 40), together)
 
 
 def test_the_fastest_is_measured_on_a_gpu_and_elsewhere_the_first() -> None:
     keys, values = kept(2, 16, torch.float32)
     example = Example.at_the_end(4, keys, values, None)
-    assert example.places.limit == POSITIONS
+    assert example.at.limit == POSITIONS
     chosen = fastest_attention([TritonAttention(), SdpaAttention()], example)
     assert isinstance(chosen, TritonAttention | SdpaAttention)
     if DEVICE.type == "cpu":
@@ -105,6 +119,6 @@ def test_the_fastest_is_measured_on_a_gpu_and_elsewhere_the_first() -> None:
 
 
 def test_only_ways_whose_rows_are_their_own_are_taken_unasked() -> None:
-    assert [type(each) for each in lawful(torch.float32)] == [TritonAttention]
-    assert SdpaAttention not in [type(each) for each in lawful(torch.bfloat16)]
+    assert [type(each) for each in batch_invariant(torch.float32)] == [TritonAttention]
+    assert SdpaAttention not in [type(each) for each in batch_invariant(torch.bfloat16)]
     assert [each.looks_to_limit for each in WAYS] == [False, True, False]

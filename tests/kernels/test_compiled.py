@@ -4,8 +4,14 @@ from typing import Any
 
 import pytest
 
-PRODUCTS = {"_product", "_gated_product"}
-KERNELS = PRODUCTS | {"_add_and_norm", "_place_heads", "_attend", "_uniform_kernel", "_sample_kernel"}
+PRODUCTS = {"_linear_kernel", "_gated_linear_kernel"}
+KERNELS = PRODUCTS | {
+    "_add_norm_kernel",
+    "_rotate_and_cache_kernel",
+    "_attention_kernel",
+    "_uniform_kernel",
+    "_sample_kernel",
+}
 # Of one program, on the cards that have the least: GeForce 30 and 40.
 SHARED_BYTES = 99 * 1024
 

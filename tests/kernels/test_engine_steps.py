@@ -19,8 +19,8 @@ from makima_tts.model.ops import table
 from makima_tts.model.prompt import VoiceRows
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
-from makima_tts.model.triton import products
-from makima_tts.model.triton.stack import GpuTransformer
+from makima_tts.model.triton import linear
+from makima_tts.model.triton.transformer import TritonStack
 from tests.checkpoints.models import ENDING, checkpoint_folder, small_model
 from tests.kernels.places import DEVICE
 from tests.qwen3.recording import not_captured
@@ -33,7 +33,7 @@ def with_kernels() -> SpeechModel:
         model = SpeechModel.load(
             Checkpoint.open(checkpoint_folder(ENDING)), DEVICE, torch.float32, positions=128
         )
-    assert isinstance(model.talker.transformer, GpuTransformer)
+    assert isinstance(model.talker.transformer.stack, TritonStack)
     return model
 
 
@@ -69,7 +69,7 @@ def test_steps_of_kernels_come_to_the_codes_of_torchs_modules_in_company_and_alo
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if DEVICE.type == "cpu":  # interpreted, a program takes as long as another, however much it computes
-        monkeypatch.setattr(products, "_ENOUGH_PROGRAMS", 1)
+        monkeypatch.setattr(linear, "_ENOUGH_PROGRAMS", 1)
     with torch.inference_mode():
         kernels, torchs = with_kernels(), small_model(ENDING)
         runner = in_buckets(kernels)

@@ -8,14 +8,15 @@ from torch import Tensor
 
 from makima_tts.model.checkpoint.folder import Checkpoint
 from makima_tts.model.code_predictor import CodePredictor
-from makima_tts.model.layers import Passage, Span, Transformer
 from makima_tts.model.native.kernels import QuantizedMatrix
 from makima_tts.model.ops.table import Ops, ops_for, torch_ops, triton_ops
+from makima_tts.model.ops.torch import TorchStack
 from makima_tts.model.sampling import TorchFrameSampler
 from makima_tts.model.talker import Talker
-from makima_tts.model.triton import products
+from makima_tts.model.transformer import PromptRows, RowPositions
+from makima_tts.model.triton import linear
 from makima_tts.model.triton.sampler import TritonFrameSampler
-from makima_tts.model.triton.stack import GpuTransformer
+from makima_tts.model.triton.transformer import TritonStack
 from tests.checkpoints import QUICK, write_checkpoint
 from tests.kernels.places import DEVICE, numbers
 
@@ -45,9 +46,9 @@ def parts_of(checkpoint: Checkpoint, ops: Ops) -> tuple[Talker, CodePredictor]:
 def frame_of(talker: Talker, predictor: CodePredictor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """A prompt and a step of two streams, and the likeliest codes: logits, codes, their embeddings."""
     cache = talker.new_cache(2, POSITIONS)
-    talker.prefill([Passage(rows[:3], 0, 0), Passage(rows[3:5], 1, 0)], cache)
+    talker.prefill([PromptRows(rows[:3], 0, 0), PromptRows(rows[3:5], 1, 0)], cache)
     positions, slots = torch.tensor([[3], [2]], device=DEVICE), torch.tensor([0, 1], device=DEVICE)
-    hidden = talker.step(rows[5:7], Span(positions, 4, slots), cache)
+    hidden = talker.step(rows[5:7], RowPositions(positions, 4, slots), cache)
     logits = talker.logits(hidden)
     first = logits.argmax(1)
     likeliest: Callable[[Tensor, int], Tensor] = lambda later, _codebook: later.argmax(1)  # noqa: E731
@@ -59,11 +60,11 @@ def test_a_frame_is_the_same_by_the_kernels_and_by_torch(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if DEVICE.type == "cpu":
-        monkeypatch.setattr(products, "_ENOUGH_PROGRAMS", 1)  # fewer, and so faster to interpret
+        monkeypatch.setattr(linear, "_ENOUGH_PROGRAMS", 1)  # fewer, and so faster to interpret
     plain, by_kernels = (parts_of(checkpoint, ops) for ops in (torch_ops(), triton_ops()))
-    assert isinstance(plain[0].transformer, Transformer)
-    assert isinstance(by_kernels[0].transformer, GpuTransformer)
-    assert isinstance(by_kernels[1].transformer, GpuTransformer)
+    assert isinstance(plain[0].transformer.stack, TorchStack)
+    assert isinstance(by_kernels[0].transformer.stack, TritonStack)
+    assert isinstance(by_kernels[1].transformer.stack, TritonStack)
     rows = numbers(1, 7, checkpoint.config.talker_config.hidden_size)
     logits, codes, embedded = frame_of(*by_kernels, rows)
     expected_logits, expected_codes, expected_embedded = frame_of(*plain, rows)

@@ -1,4 +1,4 @@
-"""What a log line holds, and what it never does."""
+"""The content of log lines."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ structlog.get_logger("ours").debug("too quiet to hear")
 
 
 def lines(log_format: str) -> list[str]:
-    """What a process that configures itself so writes to standard error; it is no terminal."""
+    """Standard error of a process with this log format; it is not a terminal."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, log_format], capture_output=True, text=True, check=True, timeout=30
     )
@@ -37,7 +37,7 @@ def test_off_a_terminal_a_line_is_json_with_time_level_and_origin() -> None:
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_an_exception_is_its_type_and_its_place_never_its_words(log_format: str) -> None:
+def test_an_exception_is_logged_as_type_and_location_without_its_message(log_format: str) -> None:
     written = lines(log_format)
     assert "geheim" not in "".join(written)
     for line in written:

@@ -4,6 +4,7 @@ M rows · E hidden size.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -11,9 +12,9 @@ from torch import Tensor
 
 from makima_tts.model.checkpoint.folder import Checkpoint
 from makima_tts.model.checkpoint.tensors import Weights
-from makima_tts.model.layers import Passage, Span, Transformer
+from makima_tts.model.native.transformer import NativeStack
 from makima_tts.model.packed_codec import packed
-from makima_tts.model.quantized import QuantizedTransformer
+from makima_tts.model.transformer import PromptRows, RowPositions, Transformer
 from tests.checkpoints.models import ENDING, POSITIONS, checkpoint_folder, small_model
 from tests.model.small_codecs import codec_decoder
 
@@ -32,11 +33,10 @@ def talker_weights(shape: str) -> Weights:
     return checkpoint.model_weights(torch.device("cpu"), torch.float32).within("talker.model")
 
 
-def quantized(shape: str, bits: int) -> QuantizedTransformer:
+def quantized(shape: str, bits: int) -> Transformer:
     config = small_model(shape).talker.config
-    return QuantizedTransformer.load(
-        config, talker_weights(shape), lambda _layer: config.window, POSITIONS, bits
-    )
+    stack = partial(NativeStack, bits=bits)
+    return Transformer.load(config, talker_weights(shape), lambda _layer: config.window, POSITIONS, stack)
 
 
 def rows_of(shape: str, streams: int = 3) -> Tensor:
@@ -44,14 +44,14 @@ def rows_of(shape: str, streams: int = 3) -> Tensor:
     return torch.randn(streams, ROWS, small_model(shape).talker.config.hidden_size, generator=generator)
 
 
-def everything(transformer: Transformer | QuantizedTransformer, rows: Tensor) -> Tensor:
+def everything(transformer: Transformer, rows: Tensor) -> Tensor:
     """All rows at once, then each stream's last row once more, in a step of streams 2 and 0."""
     cache = transformer.new_cache(len(rows), 2 * ROWS)
     positions = torch.arange(ROWS).expand(len(rows), ROWS)
-    first = transformer.run(rows, Span(positions, ROWS), cache)
+    first = transformer.run(rows, RowPositions(positions, ROWS), cache)
     slots = torch.tensor([2, 0])
     step = transformer.run(
-        rows[slots, -1:], Span(torch.full((2, 1), ROWS), ROWS + 1, cache_rows=slots), cache
+        rows[slots, -1:], RowPositions(torch.full((2, 1), ROWS), ROWS + 1, cache_rows=slots), cache
     )
     return torch.cat((first.flatten(0, 1), step.flatten(0, 1)))
 
@@ -60,7 +60,7 @@ def everything(transformer: Transformer | QuantizedTransformer, rows: Tensor) ->
 @pytest.mark.parametrize(("bits", "most"), [(16, 0.005), (8, 0.06), (4, 0.6)])
 def test_it_computes_what_torch_computes_but_for_rounding(shape: str, bits: int, most: float) -> None:
     """Biases, gelu, windows, odd sizes, heads that share keys: all that a configuration may ask for."""
-    exact = everything(small_model(shape).talker.transformer, rows_of(shape))  # type: ignore[arg-type]
+    exact = everything(small_model(shape).talker.transformer, rows_of(shape))
     made = everything(quantized(shape, bits), rows_of(shape))
     assert (made - exact).square().mean().sqrt() / exact.std() < most
 
@@ -72,7 +72,7 @@ def test_rows_come_together_or_one_by_one_and_in_any_slot(bits: int) -> None:
     cache = transformer.new_cache(5, ROWS)
     for stream, slot in enumerate((4, 1, 3)):
         parts = [
-            transformer.run(row[None, None], Span(torch.tensor([[at]]), at + 1), cache.rows(slot, 1))
+            transformer.run(row[None, None], RowPositions(torch.tensor([[at]]), at + 1), cache.rows(slot, 1))
             for at, row in enumerate(rows[stream])
         ]
         assert torch.equal(torch.cat(parts, dim=1)[0], together[stream])
@@ -94,10 +94,10 @@ def test_any_number_of_threads_comes_to_the_same_bits(shape: str) -> None:
 def test_prompts_are_read_together_as_they_are_alone() -> None:
     """Of several streams, and several parts of one."""
     transformer, rows = quantized("windowed", 8), rows_of("windowed")
-    passages = [Passage(rows[0, :4], 2, 0), Passage(rows[1], 0, 0), Passage(rows[0, 4:], 2, 4)]
-    together = transformer.read(passages, transformer.new_cache(3, ROWS))
+    prompts = [PromptRows(rows[0, :4], 2, 0), PromptRows(rows[1], 0, 0), PromptRows(rows[0, 4:], 2, 4)]
+    together = transformer.prefill(prompts, transformer.new_cache(3, ROWS))
     cache = transformer.new_cache(3, ROWS)
-    alone = torch.cat([transformer.read([each], cache) for each in passages])
+    alone = torch.cat([transformer.prefill([each], cache) for each in prompts])
     assert torch.equal(together, alone)
 
 

@@ -1,7 +1,4 @@
-"""Clips to upload, and to hold before a microphone.
-
-In: a length. Out: a WAV file. Does not know: who uses it.
-"""
+"""Writes clips for uploads and for the simulated microphone."""
 
 import wave
 from pathlib import Path
@@ -12,7 +9,7 @@ RATE_HZ = 24_000
 
 
 def write_clip(path: Path, duration_s: float) -> Path:
-    """A tone that comes and goes, as a voice does."""
+    """A tone with pauses, like a voice."""
     seconds = np.arange(round(duration_s * RATE_HZ)) / RATE_HZ
     tone = 0.3 * np.sin(2 * np.pi * 180 * seconds) * (np.sin(2 * np.pi * seconds) > -0.5)
     with wave.open(str(path), "wb") as file:

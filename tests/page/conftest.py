@@ -1,4 +1,4 @@
-"""One chromium for all tests of the page, and one tab for those that meet the page as it is."""
+"""One chromium for all tests of the page, and one tab for tests that need no changes of it."""
 
 import os
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
     "--autoplay-policy=no-user-gesture-required",
-    # A microphone that plays a file, and no question about it.
+    # A simulated microphone that plays a file, without a permission prompt.
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
     "--use-file-for-fake-audio-capture={clip}",
@@ -31,13 +31,13 @@ ARGUMENTS = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything here needs the browser."""
+    """All tests here need the browser."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.browser)
 
 
-# For the package, not the session: while playwright's loop is there, no asyncio test can have one.
+# Package scope, not session scope: while playwright's event loop runs, no asyncio test can run.
 @pytest.fixture(scope="package")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """Debian's chromium. Without it tests are skipped, unless MAKIMA_TTS_REQUIRE_BROWSER is set."""
@@ -54,7 +54,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """One service that plays scripts, for all tests that need no settings of their own."""
+    """One service with the scripted engine, for all tests that need no own settings."""
     with service_process(tmp_path_factory.mktemp("service")) as process:
         yield process.until_listening()
 
@@ -67,20 +67,20 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 @pytest.fixture(scope="package")
 def tab(context: BrowserContext) -> Page:
-    """To load in it is much faster than in a new one, and leaves nothing of what was loaded before."""
+    """Loading a page in an existing tab is much faster than in a new one."""
     return context.new_page()
 
 
 @pytest.fixture
 def speak_page(context: BrowserContext) -> Iterator[SpeakPage]:
-    """An empty page. Whatever the console complains of that a test did not expect fails the test."""
+    """An empty page. Unexpected errors and warnings on the console fail the test."""
     with context.new_page() as page:
         yield from _until_it_is_left(SpeakPage(page))
 
 
 @pytest.fixture
 def ready_page(tab: Page, server: ServerProcess) -> Iterator[SpeakPage]:
-    """The page of that service, ready to speak."""
+    """The page of that service, ready."""
     page = SpeakPage(tab)
     page.open(server)
     page.expect_status("Ready.")

@@ -1,7 +1,7 @@
-"""The speak page as its user sees it, and the samples that it handed to the sound card.
+"""Drives the speak page like a user, and captures the samples that it plays.
 
-In: a playwright page, a server. Out: what a person can do there and read there; captured samples. Does not
-know: what is tested.
+In: a playwright page, a server. Out: user actions, visible texts, captured samples. Does not know: what is
+tested.
 """
 
 import base64
@@ -18,7 +18,7 @@ from tests.transport.processes import ServerProcess
 PATIENCE_MS = 20_000
 expect.set_options(timeout=PATIENCE_MS)
 
-# The last so many quanta, as base64 of floats.
+# The last quanta of audio, as base64 of floats.
 _CAPTURED = """
 (count) => new Promise((resolve) => {
   const reader = new FileReader();
@@ -29,7 +29,7 @@ _CAPTURED = """
 _QUANTUM_SAMPLES = 128
 _EVERYTHING = 10**9
 
-# What the element says instead, if it does not say in time, and to be seen, what it should.
+# The text of the element, if the expected text is not visible in time.
 _UNTIL_SAID = """
 ([id, words, patienceMs]) => new Promise((resolve) => {
   const element = document.getElementById(id);
@@ -46,7 +46,7 @@ Samples = npt.NDArray[np.float64]
 
 
 class SpeakPage:
-    """``complaints``: errors and warnings of the console, but those that hold a word from ``expected``."""
+    """``complaints``: errors and warnings of the console, except those with a word from ``expected``."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -83,13 +83,13 @@ class SpeakPage:
             self._received += frame
 
     def open(self, server: ServerProcess) -> None:
-        """With capturing, as ``page.js`` documents it."""
+        """Opens the page with audio capture, as ``page.js`` documents it."""
         self.page.goto(f"http://{server.host}:{server.port}/speak?capture")
         while self._interrupted():
             self.page.reload()
 
     def leave(self) -> None:
-        """Nothing of it stays for who uses the tab next, nor is heard any more."""
+        """Resets the tab for the next test and stops its audio."""
         self.page.remove_listener("console", self._hear)
         self.page.remove_listener("pageerror", self._hear_of)
         self.page.remove_listener("websocket", self._listen)
@@ -97,7 +97,7 @@ class SpeakPage:
         self.page.goto("about:blank")
 
     def _interrupted(self) -> bool:
-        """Whether chromium gave up loading because a network interface of this machine came or went."""
+        """Whether chromium aborted loading because a network interface of this machine changed."""
         found = [complaint for complaint in self._complaints if "ERR_NETWORK_CHANGED" in complaint]
         self._complaints = [complaint for complaint in self._complaints if complaint not in found]
         return bool(found)
@@ -113,25 +113,25 @@ class SpeakPage:
         self.page.keyboard.press("Control+Enter")
 
     def expect_status(self, words: str) -> None:
-        """Waits until the status line says this."""
+        """Waits for this status line."""
         self.expect_text("status", words)
 
     def expect_text(self, element_id: str, words: str) -> None:
-        """Waits until this can be read in the element; unlike playwright's own waiting, without polling."""
+        """Waits for this visible text of the element; unlike playwright's own wait, without polling."""
         said = self.page.evaluate(_UNTIL_SAID, [element_id, words, PATIENCE_MS])
         assert said is None, f"#{element_id} says {said!r} rather than {words!r}"
 
     def captured(self, quanta: int = _EVERYTHING) -> Samples:
-        """What left the worklet last, silence too: in 16-bit steps, as it came over the wire."""
+        """The last samples that left the worklet, including silence, in 16-bit steps as on the wire."""
         floats = np.frombuffer(base64.b64decode(self.page.evaluate(_CAPTURED, quanta)), "<f4")
         return floats.astype(np.float64) * 32768
 
     def heard(self) -> Samples:
-        """What left the worklet, from the first sample that is not zero to the last."""
+        """The samples that left the worklet, from the first that is not zero to the last."""
         return np.trim_zeros(self.captured())
 
     def received(self) -> Samples:
-        """The samples that came over the page's own socket, without zeros at the ends."""
+        """The samples that the page's socket received, without zeros at the ends."""
         return _samples(self._received)
 
     def expect_silence(self) -> None:
@@ -142,7 +142,7 @@ class SpeakPage:
 
 
 def fetch_samples(server: ServerProcess, text: str, **options: Any) -> Samples:
-    """The same text over a socket of our own: its samples in 16-bit steps, without zeros at the ends."""
+    """The same text over a separate socket: its samples in 16-bit steps, without zeros at the ends."""
     with connect(f"ws://{server.host}:{server.port}/api/v1/speak") as socket:
         socket.send(json.dumps({"type": "start", "sampleRate": 24000, "encoding": "pcm16"}))
         socket.send(json.dumps({"type": "speak", "text": text, **options}))

@@ -1,7 +1,4 @@
-"""A service that says what a test tells it to, behind the page's WebSocket.
-
-In: messages to say, a close. Out: what the page said. Does not know: the service, HTTP (which stays real).
-"""
+"""A fake service behind the page's WebSocket, controlled by a test; HTTP still reaches the real service."""
 
 import json
 from typing import Any
@@ -37,7 +34,7 @@ READY: dict[str, Any] = {
 
 
 class StandInServer:
-    """``heard`` is what the page has said over all of its ``connections``, which are counted."""
+    """``heard``: the messages of the page over all of its ``connections``, which are counted."""
 
     def __init__(self, page: Page) -> None:
         self._page = page
@@ -57,7 +54,7 @@ class StandInServer:
         return self._socket
 
     def hear(self, type_: str) -> dict[str, Any]:
-        """Waits until the page has said this."""
+        """Waits for a message of this type from the page."""
         while True:
             for message in self.heard:
                 if message["type"] == type_:

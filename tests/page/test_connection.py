@@ -1,4 +1,4 @@
-"""What the page does while there is no service to speak with."""
+"""The page without a connection: reconnects, refusals, loading, interrupts."""
 
 import signal
 
@@ -17,8 +17,8 @@ async ([attempts, atLeastMs, chance]) => {
 }
 """
 
-# Speaks between the service's close and the browser's word of it, over sockets that a real service would
-# have to be timed for. Out: every connection's texts, and the states in their order.
+# Speaks between the service's close and the browser's close event, which needs fake sockets for its timing.
+# Returns the texts of every connection, and the states in order.
 _SPEAK_WHILE_CLOSING = """
 async (code) => {
   const { SpeechConnection } = await import("/static/client/connection.js");
@@ -51,13 +51,13 @@ async (code) => {
 
 @pytest.fixture
 def stand_in(speak_page: SpeakPage, server: ServerProcess) -> StandInServer:
-    """Behind the page's WebSocket; everything else comes from the real service."""
+    """The fake service behind the page's WebSocket; everything else comes from the real service."""
     stand_in = StandInServer(speak_page.page)
     speak_page.open(server)
     return stand_in
 
 
-def test_page_reconnects_when_the_service_is_back(speak_page: SpeakPage, serve: Serve) -> None:
+def test_the_page_reconnects_when_the_service_is_reachable_again(speak_page: SpeakPage, serve: Serve) -> None:
     speak_page.expected = ["ERR_CONNECTION_REFUSED", "WebSocket connection"]
     server = serve()
     speak_page.open(server)
@@ -76,7 +76,7 @@ def test_page_reconnects_when_the_service_is_back(speak_page: SpeakPage, serve: 
     expect(speak_page.element("error")).to_be_hidden()
 
 
-def test_an_idle_page_rests_and_wakes_when_it_shall_speak(speak_page: SpeakPage, serve: Serve) -> None:
+def test_an_idle_page_stays_disconnected_until_the_next_text(speak_page: SpeakPage, serve: Serve) -> None:
     speak_page.open(serve(idle_timeout_s=0.5))
     speak_page.expect_status("Resting.")
     expect(speak_page.element("connection-notice")).to_be_hidden()
@@ -86,14 +86,12 @@ def test_an_idle_page_rests_and_wakes_when_it_shall_speak(speak_page: SpeakPage,
 
 
 @pytest.mark.parametrize("code", [1000, 4408])
-def test_a_text_spoken_while_the_connection_closes_is_sent_over_the_next(
-    ready_page: SpeakPage, code: int
-) -> None:
+def test_a_text_during_a_close_is_sent_over_the_next_connection(ready_page: SpeakPage, code: int) -> None:
     outcome = ready_page.page.evaluate(_SPEAK_WHILE_CLOSING, code)
     assert outcome == {"texts": [[], ["Not lost."]], "states": ["connecting", "connecting"]}
 
 
-def test_loading_is_shown_and_text_is_kept_until_the_model_is_ready(
+def test_loading_is_shown_and_text_is_queued_until_the_model_is_ready(
     speak_page: SpeakPage, stand_in: StandInServer
 ) -> None:
     assert stand_in.hear("start")["events"] is True
@@ -110,7 +108,7 @@ def test_loading_is_shown_and_text_is_kept_until_the_model_is_ready(
     expect(speak_page.element("loading")).to_be_hidden()
 
 
-def test_an_engine_that_cannot_clone_is_called_a_stand_in(
+def test_an_engine_that_cannot_clone_is_labelled_as_a_preview(
     speak_page: SpeakPage, stand_in: StandInServer
 ) -> None:
     stand_in.say_ready(cloning=False)
@@ -120,7 +118,7 @@ def test_an_engine_that_cannot_clone_is_called_a_stand_in(
     speak_page.expect_text("voice-stand-in", "can be used once the service runs Qwen3-TTS")
 
 
-def test_a_refusal_is_shown_and_not_repeated(speak_page: SpeakPage, stand_in: StandInServer) -> None:
+def test_a_refused_text_is_shown_and_not_retried(speak_page: SpeakPage, stand_in: StandInServer) -> None:
     stand_in.say("error", code="UNAUTHORIZED", message="A token is needed.", recoverable=False)
     stand_in.close(4401)
     speak_page.expect_text("error", "A token is needed.")
@@ -132,7 +130,7 @@ def test_a_refusal_is_shown_and_not_repeated(speak_page: SpeakPage, stand_in: St
     assert stand_in.connections == 2
 
 
-def test_a_full_service_is_left_alone_for_as_long_as_it_asks(
+def test_the_page_waits_as_long_as_a_full_service_asks(
     speak_page: SpeakPage, stand_in: StandInServer
 ) -> None:
     stand_in.say("error", code="RATE_LIMITED", message="No room.", recoverable=True, retryAfterMs=60_000)
@@ -141,7 +139,9 @@ def test_a_full_service_is_left_alone_for_as_long_as_it_asks(
     speak_page.expect_text("connection-retry", "Trying again in 60 s.")
 
 
-def test_audio_that_crosses_a_cancel_is_not_heard(speak_page: SpeakPage, stand_in: StandInServer) -> None:
+def test_audio_that_arrives_after_a_cancel_is_not_played(
+    speak_page: SpeakPage, stand_in: StandInServer
+) -> None:
     stand_in.say_ready()
     speak_page.speak("Hello.")
     utterance = stand_in.hear("speak")["utteranceId"]
@@ -158,7 +158,7 @@ def test_audio_that_crosses_a_cancel_is_not_heard(speak_page: SpeakPage, stand_i
 
 
 def ten_seconds_of_hello(speak_page: SpeakPage, stand_in: StandInServer) -> str:
-    """All of the sound is there and is being heard; the utterance's id."""
+    """All audio has arrived and is playing; returns the id of the utterance."""
     stand_in.say_ready()
     speak_page.speak("Hello.")
     utterance: str = stand_in.hear("speak")["utteranceId"]
@@ -169,9 +169,7 @@ def ten_seconds_of_hello(speak_page: SpeakPage, stand_in: StandInServer) -> str:
     return utterance
 
 
-def test_an_interrupt_at_the_service_silences_the_page(
-    speak_page: SpeakPage, stand_in: StandInServer
-) -> None:
+def test_an_interrupt_at_the_service_stops_playback(speak_page: SpeakPage, stand_in: StandInServer) -> None:
     utterance = ten_seconds_of_hello(speak_page, stand_in)
     stand_in.say("error", code="CANCELLED", message="Cancelled.", recoverable=True, utteranceId=utterance)
     speak_page.expect_status("Cancelled after")
@@ -179,7 +177,7 @@ def test_an_interrupt_at_the_service_silences_the_page(
     assert speak_page.heard().size < 120_000
 
 
-def test_an_interrupt_silences_what_had_arrived_to_its_end(
+def test_an_interrupt_discards_audio_of_complete_utterances(
     speak_page: SpeakPage, stand_in: StandInServer
 ) -> None:
     utterance = ten_seconds_of_hello(speak_page, stand_in)
@@ -192,7 +190,7 @@ def test_an_interrupt_silences_what_had_arrived_to_its_end(
     assert speak_page.heard().size < 120_000
 
 
-def test_waits_double_up_to_a_bound_and_never_undercut_what_the_service_asks(ready_page: SpeakPage) -> None:
+def test_reconnect_waits_double_up_to_a_bound_and_respect_retry_after(ready_page: SpeakPage) -> None:
     attempts = [0, 1, 2, 3, 20]
     assert ready_page.page.evaluate(_RETRY_DELAYS, [attempts, 0, 0.5]) == [500, 1000, 2000, 4000, 15_000]
     assert ready_page.page.evaluate(_RETRY_DELAYS, [[0, 20], 0, 0]) == [400, 12_000]
@@ -200,7 +198,7 @@ def test_waits_double_up_to_a_bound_and_never_undercut_what_the_service_asks(rea
     assert ready_page.page.evaluate(_RETRY_DELAYS, [[0, 20], 30_000, 0.5]) == [30_000, 30_000]
 
 
-def test_a_second_listener_is_told_that_the_service_is_full(speak_page: SpeakPage, serve: Serve) -> None:
+def test_a_second_client_sees_that_the_service_is_full(speak_page: SpeakPage, serve: Serve) -> None:
     server = serve(max_connections=1)
     speak_page.open(server)
     speak_page.expect_status("Ready.")

@@ -1,4 +1,4 @@
-"""Errors in words, with what to do."""
+"""Error messages of the page, with remedies."""
 
 from collections.abc import Iterator
 
@@ -17,12 +17,12 @@ def _codes(error: type[TtsError]) -> Iterator[str]:
         yield from _codes(kind)
 
 
-def test_every_error_of_the_service_has_words(ready_page: SpeakPage) -> None:
+def test_every_error_code_of_the_service_has_a_message(ready_page: SpeakPage) -> None:
     words = ready_page.page.evaluate("async () => Object.keys((await import('/static/advice.js')).WORDS)")
     assert set(_codes(TtsError)) <= set(words)
 
 
-def test_a_full_queue_says_when_to_try_again(speak_page: SpeakPage, serve: Serve) -> None:
+def test_a_full_queue_shows_when_to_retry(speak_page: SpeakPage, serve: Serve) -> None:
     speak_page.open(serve(max_queued_utterances=1))
     speak_page.expect_status("Ready.")
     speak_page.speak("{stall}")
@@ -32,7 +32,7 @@ def test_a_full_queue_says_when_to_try_again(speak_page: SpeakPage, serve: Serve
         speak_page.expect_text("error", words)
 
 
-def test_a_voice_that_is_gone_is_an_error_in_words(speak_page: SpeakPage, server: ServerProcess) -> None:
+def test_a_removed_voice_is_a_clear_error(speak_page: SpeakPage, server: ServerProcess) -> None:
     def list_ghost(route: Route) -> None:
         ghost = {"id": "ghost", "name": "Ghost", "language": "English", "description": "", "isDefault": True}
         route.fulfill(json={"voices": [{**ghost, "available": True, "reason": None}]})
@@ -46,14 +46,14 @@ def test_a_voice_that_is_gone_is_an_error_in_words(speak_page: SpeakPage, server
     speak_page.expect_status("Not spoken.")
 
 
-def test_what_was_said_before_an_error_is_heard(ready_page: SpeakPage) -> None:
+def test_audio_before_an_error_is_played(ready_page: SpeakPage) -> None:
     ready_page.speak("Hello there. {fail}")
     ready_page.expect_text("error", "Speaking failed")
     ready_page.expect_status("Broke off after 0.")
     assert ready_page.heard().size > 12_000
 
 
-def test_a_browser_without_sound_says_so_and_nothing_is_sent(
+def test_a_browser_without_audio_shows_an_error_and_sends_nothing(
     speak_page: SpeakPage, server: ServerProcess
 ) -> None:
     speak_page.page.add_init_script("window.AudioContext = class { constructor() { throw new Error(); } }")
@@ -64,14 +64,14 @@ def test_a_browser_without_sound_says_so_and_nothing_is_sent(
     assert [message["type"] for message in speak_page.sent] == ["start"]
 
 
-def test_the_next_text_takes_an_error_away(ready_page: SpeakPage) -> None:
+def test_the_next_text_clears_an_error(ready_page: SpeakPage) -> None:
     ready_page.speak("{foreign}")
     ready_page.expect_text("error", "This text cannot be spoken")
     ready_page.speak("Hello.")
     expect(ready_page.element("error")).to_be_hidden()
 
 
-def test_too_long_a_text_is_not_sent(ready_page: SpeakPage) -> None:
+def test_a_text_over_the_limit_is_not_sent(ready_page: SpeakPage) -> None:
     ready_page.speak("a" * 1003)
     expect(ready_page.element("count")).to_have_text("1,003 / 1,000, 3 too many")
     expect(ready_page.element("speak")).to_be_disabled()

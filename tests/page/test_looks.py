@@ -1,4 +1,4 @@
-"""By keyboard alone, at any width, in light and dark; screenshots are kept in tests/output for people."""
+"""The page by keyboard, at any width, in light and dark; screenshots are saved in tests/output."""
 
 from pathlib import Path
 from typing import Literal
@@ -27,7 +27,7 @@ _UNNAMED = """
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_fits_and_its_looks_are_kept_for_people(
+def test_the_page_fits_every_width_and_screenshots_are_saved(
     browser: Browser, server: ServerProcess, width: str, scheme: Literal["light", "dark"]
 ) -> None:
     wide, high = WIDTHS[width]
@@ -48,7 +48,7 @@ def test_page_fits_and_its_looks_are_kept_for_people(
         assert page.complaints == []
 
 
-def test_everything_can_be_done_by_keyboard(ready_page: SpeakPage) -> None:
+def test_every_action_works_by_keyboard(ready_page: SpeakPage) -> None:
     keyboard = ready_page.page.keyboard
     expect(ready_page.element("text")).to_be_focused()
     keyboard.type("Hello {stall}")
@@ -71,7 +71,7 @@ def test_everything_can_be_done_by_keyboard(ready_page: SpeakPage) -> None:
     expect(ready_page.element("add-voice")).to_be_focused()
 
 
-def test_escape_in_the_dialog_closes_it_and_silences_nothing(ready_page: SpeakPage) -> None:
+def test_escape_closes_the_dialog_and_does_not_cancel_speech(ready_page: SpeakPage) -> None:
     ready_page.speak("Hello {stall}")
     ready_page.expect_status("Speaking.")
     ready_page.element("add-voice").click()
@@ -80,7 +80,7 @@ def test_escape_in_the_dialog_closes_it_and_silences_nothing(ready_page: SpeakPa
     ready_page.expect_status("Speaking.")
 
 
-def test_the_focus_can_be_seen_wherever_it_is(ready_page: SpeakPage) -> None:
+def test_the_focus_is_always_visible(ready_page: SpeakPage) -> None:
     ready_page.element("text").fill("Hello.")
     for element_id in ("voice", "language", "speak", "unavailable-summary", "add-voice"):
         ready_page.page.keyboard.press("Tab")
@@ -91,7 +91,7 @@ def test_every_control_has_a_name(ready_page: SpeakPage) -> None:
     assert ready_page.page.evaluate(_UNNAMED) == []
 
 
-def test_who_prefers_stillness_gets_no_animation(speak_page: SpeakPage, server: ServerProcess) -> None:
+def test_reduced_motion_turns_animation_off(speak_page: SpeakPage, server: ServerProcess) -> None:
     speak_page.page.emulate_media(reduced_motion="reduce")
     speak_page.page.add_init_script(_COUNT_FRAMES)
     speak_page.open(server)
@@ -101,7 +101,7 @@ def test_who_prefers_stillness_gets_no_animation(speak_page: SpeakPage, server: 
     assert speak_page.page.evaluate("() => frames_asked") == 0
 
 
-def test_a_policy_against_foreign_and_inline_code_is_in_force(ready_page: SpeakPage) -> None:
+def test_the_content_security_policy_blocks_foreign_and_inline_code(ready_page: SpeakPage) -> None:
     ready_page.expected = ["Content Security Policy"]
     ready_page.page.evaluate(
         "() => document.body.append(Object.assign(document.createElement('script'), "

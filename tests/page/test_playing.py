@@ -1,4 +1,4 @@
-"""What is heard is what was sent; what is cancelled falls silent."""
+"""Playback: samples are played as they were sent, and a cancel stops them."""
 
 import wave
 
@@ -12,7 +12,7 @@ from tests.transport.processes import ServerProcess
 TEXT = "Heard, and once."
 FADE_SAMPLES = 240
 
-# What is scheduled without worklets: samples and the frame from which on; how many chunks are yet to end.
+# Scheduled chunks without worklets: samples with their start frame; the number of chunks that have not ended.
 _WATCH_SCHEDULING = """
 delete window.AudioWorkletNode;
 window.scheduled = [];
@@ -27,7 +27,7 @@ AudioBufferSourceNode.prototype.start = function (when) {
 };
 """
 
-# Another program on the same client: it hears one text to its end, and cuts off another that has all arrived.
+# Another program on the same client: it plays one text to its end, and cancels another that has arrived.
 _HEAR_AND_CUT_OFF = """
 async (url) => {
   const { SpeechClient, SpeechCancelled } = await import("/static/client/index.js");
@@ -49,9 +49,7 @@ async (url) => {
 """
 
 
-def test_samples_that_leave_the_worklet_are_those_that_were_sent(
-    ready_page: SpeakPage, server: ServerProcess
-) -> None:
+def test_played_samples_equal_the_sent_samples(ready_page: SpeakPage, server: ServerProcess) -> None:
     ready_page.speak(TEXT)
     ready_page.expect_status("Spoken")
     voice = next(message["voice"] for message in ready_page.sent if message["type"] == "speak")
@@ -60,14 +58,16 @@ def test_samples_that_leave_the_worklet_are_those_that_were_sent(
     assert ready_page.text_of("figure-underruns") == "0"
 
 
-def test_the_embedded_engine_is_heard_as_it_was_sent(speak_page: SpeakPage, serve: Serve) -> None:
+def test_played_audio_of_the_embedded_engine_equals_the_sent_audio(
+    speak_page: SpeakPage, serve: Serve
+) -> None:
     speak_page.open(serve(engine="preview"))
     speak_page.expect_text("stand-in", "no cloning, English only")
     speak_page.speak("Good morning.")
     speak_page.expect_status("Spoken")
     heard, received = speak_page.heard(), speak_page.received()
     assert received.size > 12_000
-    # While a busy machine keeps the engine from making sound in time, silence is heard, and nothing is lost.
+    # When a busy machine delays the engine, the page plays silence, and no sample is lost.
     np.testing.assert_array_equal(heard[heard != 0], received[received != 0])
 
 
@@ -80,12 +80,12 @@ def test_utterances_follow_each_other_without_a_gap(ready_page: SpeakPage, serve
     first, second = (fetch_samples(server, text) for text in ("The first of two.", "And the second one."))
     heard = ready_page.heard()
     np.testing.assert_array_equal(heard[: first.size], first)
-    # A sine begins with a zero, which fetching has trimmed.
+    # A sine begins with a zero, which fetch_samples has trimmed.
     np.testing.assert_array_equal(np.trim_zeros(heard[first.size :]), second)
     assert heard.size - first.size - second.size < 1920
 
 
-def test_cancel_silences_the_page_and_it_can_speak_again(
+def test_a_cancel_stops_playback_and_the_next_text_is_spoken(
     ready_page: SpeakPage, server: ServerProcess
 ) -> None:
     ready_page.speak("{endless}")
@@ -105,7 +105,7 @@ def test_cancel_silences_the_page_and_it_can_speak_again(
 
 
 def _assert_fades(played: Samples) -> None:
-    """A tone of constant level falls to nothing within 10 ms, and no step in it is a click."""
+    """A tone of constant level fades to zero within 10 ms, without a click."""
     level = np.abs(played[:-FADE_SAMPLES]).max()
     steepest = np.abs(np.diff(played[:-FADE_SAMPLES])).max()
     assert np.abs(played[-FADE_SAMPLES:]).max() <= level
@@ -113,7 +113,7 @@ def _assert_fades(played: Samples) -> None:
     assert np.abs(np.diff(played)).max() <= steepest * 1.2
 
 
-def test_cancelling_takes_queued_texts_along(ready_page: SpeakPage) -> None:
+def test_a_cancel_includes_queued_texts(ready_page: SpeakPage) -> None:
     ready_page.speak("{stall}")
     ready_page.speak("Never heard.")
     ready_page.expect_status("Waiting for the first sound … 1 more waiting.")
@@ -125,7 +125,7 @@ def test_cancelling_takes_queued_texts_along(ready_page: SpeakPage) -> None:
     ready_page.expect_status("Spoken")
 
 
-def test_of_a_text_that_is_cut_off_after_it_arrived_the_client_knows_what_was_heard(
+def test_a_cancel_after_the_last_audio_reports_the_heard_text(
     ready_page: SpeakPage, server: ServerProcess
 ) -> None:
     outcome = ready_page.page.evaluate(_HEAR_AND_CUT_OFF, f"{server.url}/api/v1/speak")
@@ -139,14 +139,14 @@ def test_of_a_text_that_is_cut_off_after_it_arrived_the_client_knows_what_was_he
     )
 
 
-def test_what_an_engine_is_too_slow_for_is_counted_as_underruns(ready_page: SpeakPage) -> None:
+def test_audio_of_a_slow_engine_counts_underruns(ready_page: SpeakPage) -> None:
     ready_page.speak("Hello {slow 2} there, slowly.")
     ready_page.expect_status("Spoken")
     assert int(ready_page.text_of("figure-underruns")) >= 1
     assert float(ready_page.text_of("figure-rtf")) > 0
 
 
-def test_three_times_to_first_audio_are_shown_in_their_order(ready_page: SpeakPage) -> None:
+def test_the_three_times_to_first_audio_are_in_order(ready_page: SpeakPage) -> None:
     ready_page.speak("{slow 1} Hello.")
     ready_page.expect_status("Spoken")
     server, wire, audible = (
@@ -156,7 +156,7 @@ def test_three_times_to_first_audio_are_shown_in_their_order(ready_page: SpeakPa
     assert 80 <= server <= wire <= audible
 
 
-def test_without_worklets_chunks_are_scheduled_sample_after_sample(
+def test_without_worklets_chunks_are_scheduled_without_a_gap(
     speak_page: SpeakPage, server: ServerProcess
 ) -> None:
     speak_page.page.add_init_script(_WATCH_SCHEDULING)
@@ -172,7 +172,7 @@ def test_without_worklets_chunks_are_scheduled_sample_after_sample(
     np.testing.assert_array_equal(np.trim_zeros(played), fetch_samples(server, TEXT))
 
 
-def test_without_worklets_cancel_silences_too(speak_page: SpeakPage, server: ServerProcess) -> None:
+def test_without_worklets_a_cancel_stops_playback(speak_page: SpeakPage, server: ServerProcess) -> None:
     speak_page.page.add_init_script(_WATCH_SCHEDULING)
     speak_page.open(server)
     speak_page.expect_status("Ready.")
@@ -180,13 +180,13 @@ def test_without_worklets_cancel_silences_too(speak_page: SpeakPage, server: Ser
     speak_page.expect_status("Speaking.")
     speak_page.page.keyboard.press("Escape")
     speak_page.expect_status("Cancelled after")
-    # Of an endless text some 20 s are scheduled, none of which may be heard any more.
+    # Some 20 s of an endless text are scheduled; none of it may be played any more.
     speak_page.page.wait_for_function("() => unended === 0", timeout=5_000)
     speak_page.speak("Hello again.")
     speak_page.expect_status("Spoken")
 
 
-def test_the_last_utterance_can_be_kept_as_a_wav_file(ready_page: SpeakPage, server: ServerProcess) -> None:
+def test_the_last_utterance_can_be_saved_as_a_wav_file(ready_page: SpeakPage, server: ServerProcess) -> None:
     ready_page.speak(TEXT)
     ready_page.expect_status("Spoken")
     with ready_page.page.expect_download() as download:

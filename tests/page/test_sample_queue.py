@@ -1,4 +1,4 @@
-"""The laws of the queue that the worklet reads from, run in the browser that runs it."""
+"""The sample queue of the worklet, tested in the browser."""
 
 import random
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from tests.transport.processes import ServerProcess
 FADE_SAMPLES = 240
 REFILL_SAMPLES = 6_000
 
-# Plays a script of pushes, ends, flushes and reads. Samples are counted from 1, so that none of them is zero;
-# a push may scale them down, into silence.
+# Runs a script of pushes, ends, flushes and reads. Samples are numbered from 1, so that none is zero; a push
+# may scale them down to silence.
 _PLAY = """
 async (script) => {
   const { SampleQueue } = await import("/static/client/sample-queue.js");
@@ -38,7 +38,7 @@ async (script) => {
 
 
 class Queue:
-    """Runs scripts, each on a queue of its own."""
+    """Runs each script on a new queue."""
 
     def __init__(self, page: Page) -> None:
         self._page = page
@@ -55,7 +55,7 @@ def queue(browser: Browser, server: ServerProcess) -> Iterator[Queue]:
         yield Queue(page)
 
 
-def test_however_it_is_pushed_and_read_what_comes_out_is_what_went_in(queue: Queue) -> None:
+def test_any_split_of_pushes_and_reads_gives_the_same_samples(queue: Queue) -> None:
     chance = random.Random(7)
     for _ in range(10):
         script: list[tuple[object, ...]] = []
@@ -74,13 +74,13 @@ def test_however_it_is_pushed_and_read_what_comes_out_is_what_went_in(queue: Que
         assert outcome["buffered"] == 0
 
 
-def test_samples_that_are_there_come_out_without_a_gap(queue: Queue) -> None:
+def test_available_samples_are_read_without_a_gap(queue: Queue) -> None:
     reads = [("read", 128)] * 10
     outcome = queue.play(("push", "a", 500), ("push", "a", 300), ("end", "a"), ("push", "b", 480), *reads)
     assert outcome["output"] == list(range(1, 1281))
 
 
-def test_flush_leaves_a_fade_of_ten_milliseconds_and_nothing_else(queue: Queue) -> None:
+def test_a_flush_leaves_a_fade_of_ten_milliseconds_and_nothing_else(queue: Queue) -> None:
     outcome = queue.play(
         ("push", "a", 5000), ("push", "b", 5000), ("read", 128), ("flush",), *[("read", 128)] * 4
     )
@@ -94,7 +94,7 @@ def test_flush_leaves_a_fade_of_ten_milliseconds_and_nothing_else(queue: Queue) 
     assert (outcome["buffered"], outcome["finished"]) == (0, [])
 
 
-def test_a_second_flush_lets_the_fade_go_on_rather_than_cut_it(queue: Queue) -> None:
+def test_a_second_flush_continues_the_fade(queue: Queue) -> None:
     outcome = queue.play(
         ("push", "a", 5000), ("read", 128), ("flush",), ("read", 64), ("flush",), *[("read", 128)] * 4
     )
@@ -103,12 +103,12 @@ def test_a_second_flush_lets_the_fade_go_on_rather_than_cut_it(queue: Queue) -> 
     assert not any(outcome["output"][128 + FADE_SAMPLES :])
 
 
-def test_flush_before_anything_was_heard_is_silent(queue: Queue) -> None:
+def test_a_flush_before_any_playback_is_silent(queue: Queue) -> None:
     outcome = queue.play(("push", "a", 5000), ("flush",), ("read", 512))
     assert not any(outcome["output"])
 
 
-def test_what_follows_a_flush_is_played_whole(queue: Queue) -> None:
+def test_samples_after_a_flush_are_played_completely(queue: Queue) -> None:
     outcome = queue.play(
         ("push", "a", 500), ("read", 128), ("flush",), ("push", "b", 300), ("end", "b"), ("read", 1000)
     )
@@ -116,7 +116,7 @@ def test_what_follows_a_flush_is_played_whole(queue: Queue) -> None:
     assert [heard["utterance"] for heard in outcome["finished"]] == ["b"]
 
 
-def test_running_dry_is_an_underrun_only_if_more_was_to_come(queue: Queue) -> None:
+def test_an_empty_queue_is_an_underrun_only_within_an_utterance(queue: Queue) -> None:
     dry = (("push", "a", 100), ("read", 256))
     ended = queue.play(*dry, ("end", "a"), ("read", 128))
     assert ended["finished"][0]["underruns"] == 0
@@ -124,7 +124,7 @@ def test_running_dry_is_an_underrun_only_if_more_was_to_come(queue: Queue) -> No
     assert late["finished"][0]["underruns"] == 1
 
 
-def test_after_an_underrun_a_little_is_gathered_before_sound_goes_on(queue: Queue) -> None:
+def test_after_an_underrun_playback_resumes_with_a_small_buffer(queue: Queue) -> None:
     dry = (("push", "a", 100), ("read", 128), ("read", 128))
     outcome = queue.play(
         *dry, ("push", "a", REFILL_SAMPLES - 1), ("read", 128), ("push", "a", 1), ("read", 128)
@@ -133,7 +133,7 @@ def test_after_an_underrun_a_little_is_gathered_before_sound_goes_on(queue: Queu
     assert outcome["output"][384:] == list(range(101, 229))
 
 
-def test_an_utterance_sounds_with_its_first_sample_that_is_not_silent(queue: Queue) -> None:
+def test_an_utterance_is_audible_from_its_first_sample_that_is_not_silent(queue: Queue) -> None:
     quiet = (("push", "a", 100, 1e-6), ("read", 100))
     assert queue.play(*quiet)["sounded"] == []
     assert queue.play(*quiet, ("push", "a", 10), ("end", "a"), ("read", 10))["sounded"] == ["a"]

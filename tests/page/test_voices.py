@@ -1,4 +1,4 @@
-"""Adding a voice, choosing it, removing it."""
+"""Adding, selecting and removing a voice."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.page.speak_page import SpeakPage
 
 TRANSCRIPT = "These are the words that are said in this clip, every one of them."
 
-# The browser asks until the test grants; `tracks` is what it has handed out.
+# The permission prompt stays open until the test grants it; `tracks` holds the granted tracks.
 _ASK_FOR_THE_MICROPHONE = """
 () => {
   const devices = navigator.mediaDevices;
@@ -43,19 +43,19 @@ def fill_in(page: SpeakPage, name: str) -> None:
 
 @pytest.fixture
 def dialog(ready_page: SpeakPage) -> SpeakPage:
-    """With the dialog for adding a voice open."""
+    """The page with the open dialog for a new voice."""
     ready_page.element("add-voice").click()
     return ready_page
 
 
 @pytest.fixture
 def asking(dialog: SpeakPage) -> SpeakPage:
-    """With a browser that asks before it hands out the microphone."""
+    """The dialog in a browser with a permission prompt for the microphone."""
     dialog.page.evaluate(_ASK_FOR_THE_MICROPHONE)
     return dialog
 
 
-def test_an_uploaded_voice_is_reported_on_chosen_and_speaks(dialog: SpeakPage, tmp_path: Path) -> None:
+def test_an_uploaded_voice_has_a_report_is_selected_and_speaks(dialog: SpeakPage, tmp_path: Path) -> None:
     dialog.element("clip-file").set_input_files(write_clip(tmp_path / "anna.wav", 6))
     dialog.expect_text("clip-line", "anna.wav, 6.0 s.")
     fill_in(dialog, "Anna")
@@ -69,7 +69,7 @@ def test_an_uploaded_voice_is_reported_on_chosen_and_speaks(dialog: SpeakPage, t
     assert dialog.sent[-1]["voice"] == "anna"
 
 
-def test_a_recorded_voice_is_sent_as_it_was_heard(dialog: SpeakPage) -> None:
+def test_a_recorded_clip_is_sent_unchanged(dialog: SpeakPage) -> None:
     dialog.element("record").click()
     dialog.expect_text("record-time", "4.")
     dialog.element("record").click()
@@ -83,7 +83,7 @@ def test_a_recorded_voice_is_sent_as_it_was_heard(dialog: SpeakPage) -> None:
     dialog.expect_text("report", "Me can speak now.")
 
 
-def test_two_clicks_while_the_browser_asks_make_one_recording(asking: SpeakPage) -> None:
+def test_two_clicks_during_the_permission_prompt_start_one_recording(asking: SpeakPage) -> None:
     asking.element("record").click()
     asking.element("record").dispatch_event("click")
     asking.page.evaluate("() => microphone.grant()")
@@ -94,7 +94,7 @@ def test_two_clicks_while_the_browser_asks_make_one_recording(asking: SpeakPage)
     asking.page.wait_for_function(_IS_OFF)
 
 
-def test_a_dialog_that_closes_while_the_browser_asks_records_nothing(asking: SpeakPage) -> None:
+def test_a_dialog_that_closes_during_the_permission_prompt_records_nothing(asking: SpeakPage) -> None:
     asking.element("record").click()
     asking.element("voice-close").click()
     asking.page.evaluate("() => microphone.grant()")
@@ -103,7 +103,7 @@ def test_a_dialog_that_closes_while_the_browser_asks_records_nothing(asking: Spe
     expect(asking.element("record")).to_have_text("Record")
 
 
-def test_a_recording_that_cannot_begin_leaves_no_microphone_on(asking: SpeakPage) -> None:
+def test_a_recording_that_fails_to_start_releases_the_microphone(asking: SpeakPage) -> None:
     asking.page.evaluate(_BREAK_WORKLETS)
     asking.page.evaluate("() => microphone.grant()")
     asking.element("record").click()
@@ -111,20 +111,20 @@ def test_a_recording_that_cannot_begin_leaves_no_microphone_on(asking: SpeakPage
     asking.page.wait_for_function(_IS_OFF)
 
 
-def test_a_file_that_the_service_cannot_read_is_sent_as_wav(dialog: SpeakPage, tmp_path: Path) -> None:
+def test_a_file_format_that_the_service_cannot_read_is_sent_as_wav(dialog: SpeakPage, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "voice.wav", 4).rename(tmp_path / "voice.m4a")
     dialog.element("clip-file").set_input_files(clip)
     dialog.expect_text("clip-line", "voice.wav, 4.0 s.")
 
 
-def test_a_file_that_is_no_sound_is_refused_in_words(dialog: SpeakPage, tmp_path: Path) -> None:
+def test_a_file_without_audio_is_a_clear_error(dialog: SpeakPage, tmp_path: Path) -> None:
     text = tmp_path / "notes.wav"
     text.write_text("no sound at all")
     dialog.element("clip-file").set_input_files(text)
     dialog.expect_text("voice-error", "This browser cannot read that file")
 
 
-def test_what_the_service_refuses_is_said_in_words(dialog: SpeakPage, tmp_path: Path) -> None:
+def test_a_refusal_of_the_service_is_a_clear_error(dialog: SpeakPage, tmp_path: Path) -> None:
     dialog.expected = ["422"]
     dialog.element("clip-file").set_input_files(write_clip(tmp_path / "short.wav", 1))
     dialog.expect_text("clip-line", "Too short")
@@ -148,7 +148,7 @@ def test_without_consent_or_clip_nothing_is_sent(dialog: SpeakPage, tmp_path: Pa
     assert "POST" not in posts
 
 
-def test_a_voice_that_was_added_here_can_be_removed_here(dialog: SpeakPage, tmp_path: Path) -> None:
+def test_an_added_voice_can_be_removed(dialog: SpeakPage, tmp_path: Path) -> None:
     dialog.element("clip-file").set_input_files(write_clip(tmp_path / "bea.wav", 5))
     fill_in(dialog, "Bea")
     dialog.element("voice-save").click()
@@ -159,7 +159,7 @@ def test_a_voice_that_was_added_here_can_be_removed_here(dialog: SpeakPage, tmp_
     expect(dialog.element("voice")).to_have_value("narrator")
 
 
-def test_voices_that_cannot_speak_are_shown_with_their_reason(ready_page: SpeakPage) -> None:
+def test_unavailable_voices_are_shown_with_the_reason(ready_page: SpeakPage) -> None:
     expect(ready_page.page.get_by_role("option", name="Makima (not available)")).to_be_disabled()
     ready_page.page.get_by_text("Why is Makima not available?").click()
     ready_page.expect_text("voice-reasons", "It has no clip yet")

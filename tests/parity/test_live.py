@@ -11,8 +11,8 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
-from makima_tts.cli.rendering import Rendering, render
-from makima_tts.cli.saying import Wanted
+from makima_tts.cli.say import SayRequest
+from makima_tts.cli.say_locally import ComparisonOptions, speak
 from makima_tts.voices.folders import read_folder
 from tests.checkpoints.models import checkpoint_folder
 from tests.official.conftest import EnvironmentWith
@@ -72,8 +72,8 @@ def test_codes_and_audio_equal_the_references(
 ) -> None:
     """From the clip and the text: equal codes, and audio equal to 90 dB."""
     monkeypatch.chdir(tmp_path)
-    wanted = Wanted(TEXT, tmp_path / "speech.wav", "narrator", "German", None)
-    manner = Rendering(
+    request = SayRequest(TEXT, tmp_path / "speech.wav", "narrator", "German", None)
+    options = ComparisonOptions(
         greedy=True,
         raw=True,
         max_frames=FRAMES,
@@ -81,11 +81,11 @@ def test_codes_and_audio_equal_the_references(
         clone_mode="icl" if clone_mode == "icl" else "xvector",
         codes=tmp_path / "codes.npy",
     )
-    asyncio.run(render(wanted, "qwen3", str(checkpoint_folder("wide")), manner))
+    asyncio.run(speak(request, "qwen3", str(checkpoint_folder("wide")), options))
     codes = np.load(tmp_path / "codes.npy")
     assert codes.dtype == np.int64
     assert np.array_equal(codes, reference[f"{clone_mode}.{text_mode}.codes"].numpy())
-    sound, _rate_hz = soundfile.read(wanted.path, dtype="float64")
+    sound, _rate_hz = soundfile.read(request.path, dtype="float64")
     expected = reference[f"{clone_mode}.{text_mode}.sound"].double().numpy()
     assert sound.shape == expected.shape
     assert 10 * np.log10((expected**2).sum() / ((sound - expected) ** 2).sum()) > 90

@@ -1,4 +1,4 @@
-"""What clients may say, and what they are told when they may not."""
+"""Valid and invalid messages from clients, and the errors for invalid ones."""
 
 import json
 from typing import Any
@@ -60,7 +60,7 @@ def test_null_means_absent_for_every_optional_field() -> None:
 
 @pytest.mark.parametrize("sample_rate", [None, 8000])
 @pytest.mark.parametrize("encoding", ["mulaw", "alaw"])
-def test_what_telephones_take_is_at_8_khz(encoding: Encoding, sample_rate: int | None) -> None:
+def test_g711_has_a_rate_of_8_khz(encoding: Encoding, sample_rate: int | None) -> None:
     start = parse(type="start", encoding=encoding, sampleRate=sample_rate, speed=1)
     assert isinstance(start, Start)
     assert start.format == AudioFormat(8000, encoding, 1.0)
@@ -124,14 +124,13 @@ def test_a_wrong_field_is_named_with_what_is_allowed(fields: dict[str, Any], wor
     ],
     ids=lambda text: text[:12] or "empty",
 )
-def test_what_is_no_message_is_refused_in_one_sentence(text: str) -> None:
-    said = refusal(text)
-    assert 10 < len(said) < 200
+def test_an_invalid_frame_is_refused_in_one_sentence(text: str) -> None:
+    assert 10 < len(refusal(text)) < 200
 
 
 @pytest.mark.parametrize("field", ["type", "voice", "seed", "priority", "final", "utteranceId", "language"])
 @pytest.mark.parametrize("value", ["Geheimnis 4711", {"Geheimnis 4711": 1}, ["Geheimnis 4711"]], ids=str)
-def test_a_refusal_never_repeats_what_was_sent(field: str, value: Any) -> None:
+def test_a_refusal_never_repeats_the_input(field: str, value: Any) -> None:
     fields: dict[str, Any] = {"type": "speak", "text": "a", field: value}
     try:
         parse_client_message(json.dumps(fields))

@@ -1,4 +1,4 @@
-"""What the server says: camelCase, integers where promised, nothing that is absent."""
+"""Server messages as JSON: camelCase, integers where documented, no absent fields."""
 
 import json
 
@@ -21,7 +21,7 @@ def test_absent_fields_are_left_out() -> None:
     assert "warning" not in json.loads(serialize(started))
 
 
-def test_audio_end_speaks_the_pages_dialect() -> None:
+def test_audio_end_has_the_field_names_of_the_page() -> None:
     assert json.loads(serialize(AudioEnd(sample_rate=24000))) == {
         "type": "audio_end",
         "sample_rate": 24000,

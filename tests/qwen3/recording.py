@@ -17,7 +17,8 @@ from torch.utils._pytree import tree_leaves
 
 from makima_tts.engines.qwen3 import runner
 from makima_tts.engines.qwen3.cuda_graphs import CudaGraphExecutor
-from makima_tts.model import layers, sampling
+from makima_tts.model import sampling
+from makima_tts.model.ops import torch as torch_ops
 
 
 class HostLooked(Exception):
@@ -65,8 +66,8 @@ def not_captured(work: Callable[[], object]) -> Callable[[], object]:
 def no_glances() -> Iterator[None]:
     """What looks at values where that costs nothing, on a CPU, does as it would on a GPU."""
     with (
-        mock.patch.object(layers, "_are_first", lambda rows: rows is None),
-        mock.patch.object(sampling, "_nobody_asks_for_top_p", return_value=False),
+        mock.patch.object(torch_ops, "_are_first", lambda rows: rows is None),
+        mock.patch.object(sampling, "_no_row_has_top_p", return_value=False),
     ):
         yield
 

@@ -1,4 +1,4 @@
-"""A session under test, with shorthands for both ends of it."""
+"""A session under test, with shorthands for its client and its engine."""
 
 import itertools
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ class Talk:
     limits: Limits = field(default_factory=Limits)
     events: bool = False
     now_ms: int = 0
-    heard: list[Effect] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         ids = (f"u{number}" for number in itertools.count(1))
@@ -48,7 +48,7 @@ class Talk:
     def send(self, *events: SessionInput) -> list[Effect]:
         """The effects of these inputs together."""
         effects = [effect for event in events for effect in self.session.receive(event, self.now_ms)]
-        self.heard += effects
+        self.effects += effects
         return effects
 
     def later(self, ms: int) -> "Talk":
@@ -79,13 +79,13 @@ class Talk:
         return self.send(Speak(text=text, **fields))
 
 
-def said(effects: list[Effect]) -> list[Any]:
+def messages(effects: list[Effect]) -> list[Any]:
     """The messages; of any type, so that a test may read the fields it expects."""
     return [effect.message for effect in effects if isinstance(effect, Send)]
 
 
 def types(effects: list[Effect]) -> list[str]:
-    """What a client sees: message types, ``audio`` for binary frames, ``close N``."""
+    """What a client receives: message types, ``audio`` for binary frames, ``close N``."""
     seen: list[str] = []
     for effect in effects:
         if isinstance(effect, Send):
@@ -98,7 +98,7 @@ def types(effects: list[Effect]) -> list[str]:
 
 
 def errors(effects: list[Effect]) -> list[str]:
-    return [message.code for message in said(effects) if message.type == "error"]
+    return [message.code for message in messages(effects) if message.type == "error"]
 
 
 def begun(effects: list[Effect]) -> list[str]:

@@ -1,5 +1,4 @@
-"""Whatever the interleaving of speak, append, cancel, stop, interrupt, drain, disconnect and time: the laws
-of a conversation, over thousands of steps."""
+"""The laws of a conversation, over thousands of steps in any order: messages, engine reports and time."""
 
 from collections import Counter
 
@@ -41,7 +40,7 @@ LIMITS = Limits(max_queued_utterances=3, max_text_chars=400, max_utterance_chars
 
 
 class Conversation(RuleBasedStateMachine):
-    """Plays client, engine and clock; remembers what each side was told."""
+    """Plays client, engine and clock; remembers what each side received."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +51,7 @@ class Conversation(RuleBasedStateMachine):
         self.gone = False
         self.page = True
         self.fed: Counter[str] = Counter()
-        self.sounded: Counter[str] = Counter()
+        self.spoken_pieces: Counter[str] = Counter()
         self.begun: list[str] = []
         self.terminals: Counter[str] = Counter()
         self.finished: set[str] = set()
@@ -62,19 +61,19 @@ class Conversation(RuleBasedStateMachine):
     def connect(self, events: bool) -> None:
         self.talk = Talk(LIMITS, events=events)
 
-    def tell(self, event: SessionInput) -> None:
+    def send(self, event: SessionInput) -> None:
         before = self.talk.session.state
         effects = self.talk.send(event)
         assert before is not SessionState.STOPPED or effects == []
         for effect in effects:
-            self.obey(effect)
+            self.perform(effect)
 
-    def obey(self, effect: Effect) -> None:
+    def perform(self, effect: Effect) -> None:
         assert not self.closed, f"{effect} after the close"
-        self.obey_as_engine(effect)
-        self.obey_as_client(effect)
+        self.perform_as_engine(effect)
+        self.perform_as_client(effect)
 
-    def obey_as_engine(self, effect: Effect) -> None:
+    def perform_as_engine(self, effect: Effect) -> None:
         match effect:
             case StartSpeech():
                 assert self.speaking is None, "two utterances at once"
@@ -92,14 +91,14 @@ class Conversation(RuleBasedStateMachine):
                 assert self.speaking in (effect.utterance_id, None)
                 self.speaking = None
 
-    def obey_as_client(self, effect: Effect) -> None:
+    def perform_as_client(self, effect: Effect) -> None:
         match effect:
             case SendAudio():
                 assert not self.gone
-                assert self.speaking is not None, "audio of an utterance that is over"
+                assert self.speaking is not None, "audio of an ended utterance"
             case Send():
-                assert not self.gone, "a message to nobody"
-                self.read(effect.message)
+                assert not self.gone, "a message after the disconnect"
+                self.receive(effect.message)
             case LoadVoice():
                 self.voice_wanted = True
             case WakeAt():
@@ -107,7 +106,7 @@ class Conversation(RuleBasedStateMachine):
             case Close():
                 self.closed = True
 
-    def read(self, message: ServerMessage) -> None:
+    def receive(self, message: ServerMessage) -> None:
         if message.type == "audioChunk":
             assert self.terminals[message.utterance_id] == 0, "audio after the terminal message"
         if message.type == "complete" or (message.type == "error" and message.utterance_id in self.begun):
@@ -122,69 +121,69 @@ class Conversation(RuleBasedStateMachine):
     @rule(text=TEXTS, name=NAMES, final=st.booleans(), priority=st.sampled_from(["low", "normal", "high"]))
     def speak(self, text: str, name: str | None, final: bool, priority: str) -> None:
         final = final or name is None
-        self.tell(Speak(text=text, utterance_id=name, final=final, priority=priority))  # type: ignore[arg-type]
+        self.send(Speak(text=text, utterance_id=name, final=final, priority=priority))  # type: ignore[arg-type]
 
     @rule(name=NAMES)
     def cancel(self, name: str | None) -> None:
-        self.tell(Cancel(utterance_id=name))
+        self.send(Cancel(utterance_id=name))
         if name is None:
             assert self.talk.session.pending_count == 0
 
     @rule(name=st.sampled_from(["a", "b", "c"]))
     def flush(self, name: str) -> None:
-        self.tell(Flush(utterance_id=name))
+        self.send(Flush(utterance_id=name))
 
     @rule()
     def ping(self) -> None:
-        self.tell(Ping())
+        self.send(Ping())
 
     @rule(transport=st.sampled_from(["binary", "json"]))
     def start(self, transport: str) -> None:
-        self.tell(Start(transport=transport))  # type: ignore[arg-type]
+        self.send(Start(transport=transport))  # type: ignore[arg-type]
 
     @rule()
-    def babble(self) -> None:
-        self.tell(Malformed("no"))
+    def send_invalid(self) -> None:
+        self.send(Malformed("no"))
 
     @precondition(lambda self: len(self.begun) > 3)
     @rule()
     def stop(self) -> None:
-        self.tell(Stop())
+        self.send(Stop())
 
     @precondition(lambda self: len(self.begun) > 3)
     @rule()
     def disconnect(self) -> None:
         self.gone = True
-        self.tell(Disconnected())
+        self.send(Disconnected())
 
     # The engine
 
     @rule()
     def load(self) -> None:
-        self.tell(READY)
+        self.send(READY)
 
     @precondition(lambda self: self.voice_wanted)
     @rule()
     def load_voice(self) -> None:
         self.voice_wanted = False
-        self.tell(VoiceLoaded("makima", None))
+        self.send(VoiceLoaded("makima", None))
 
     @precondition(
-        lambda self: self.speaking is not None and self.sounded[self.speaking] < self.fed[self.speaking]
+        lambda self: self.speaking is not None and self.spoken_pieces[self.speaking] < self.fed[self.speaking]
     )
     @rule()
-    def sound(self) -> None:
+    def send_audio(self) -> None:
         assert self.speaking is not None
         utterance_id = self.speaking
-        for effect in self.talk.audio(utterance_id, piece=self.sounded[utterance_id]):
-            self.obey(effect)
-        self.sounded[utterance_id] += 1
+        for effect in self.talk.audio(utterance_id, piece=self.spoken_pieces[utterance_id]):
+            self.perform(effect)
+        self.spoken_pieces[utterance_id] += 1
 
     @precondition(lambda self: self.speaking in self.finished)
     @rule()
     def end(self) -> None:
         for effect in self.finish_speaking():
-            self.obey(effect)
+            self.perform(effect)
 
     def finish_speaking(self) -> list[Effect]:
         assert self.speaking is not None
@@ -196,13 +195,13 @@ class Conversation(RuleBasedStateMachine):
     def fail(self, error: TtsError) -> None:
         assert self.speaking is not None
         for effect in self.talk.failed(error, self.speaking):
-            self.obey(effect)
+            self.perform(effect)
 
     @rule(name=st.sampled_from(["a", "b", "u1", "u2"]))
     def report_late(self, name: str) -> None:
         if name != self.speaking:
             for effect in (*self.talk.audio(name), *self.talk.ended(name)):
-                self.obey(effect)
+                self.perform(effect)
 
     # The service and the clock
 
@@ -211,22 +210,22 @@ class Conversation(RuleBasedStateMachine):
         self.talk.later(ms)
         if self.wake_ms is not None and self.talk.now_ms >= self.wake_ms:
             self.wake_ms = None
-            self.tell(Tick())
+            self.send(Tick())
 
     @rule()
     def interrupt(self) -> None:
-        self.tell(Interrupt())
+        self.send(Interrupt())
         assert self.talk.session.pending_count == 0
 
     @precondition(lambda self: len(self.begun) > 3)
     @rule()
     def drain(self) -> None:
-        self.tell(Drain(self.talk.now_ms + 20_000))
+        self.send(Drain(self.talk.now_ms + 20_000))
 
     @precondition(lambda self: len(self.begun) > 6)
     @rule()
     def break_engine(self) -> None:
-        self.tell(EngineFailed("gone"))
+        self.send(EngineFailed("gone"))
 
     # The laws
 
@@ -246,15 +245,15 @@ class Conversation(RuleBasedStateMachine):
             assert self.closed or self.gone
 
     @invariant()
-    def whatever_is_over_was_ended(self) -> None:
-        ended = sum(isinstance(effect, UtteranceEnded) for effect in self.talk.heard)
-        accepted_and_over = len([one for one in self.begun if one != self.speaking])
-        assert ended >= accepted_and_over
+    def every_ended_utterance_was_reported(self) -> None:
+        ended = sum(isinstance(effect, UtteranceEnded) for effect in self.talk.effects)
+        accepted_and_ended = len([one for one in self.begun if one != self.speaking])
+        assert ended >= accepted_and_ended
 
     @invariant()
     def there_is_always_a_deadline(self) -> None:
         open_ = self.talk.session.state is not SessionState.STOPPED
-        assert not open_ or self.wake_ms is not None or not self.talk.heard
+        assert not open_ or self.wake_ms is not None or not self.talk.effects
 
 
 TestAnyConversation = Conversation.TestCase

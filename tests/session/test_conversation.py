@@ -1,4 +1,4 @@
-"""What a session promises its client, one promise a test."""
+"""What a client may rely on, one rule a test."""
 
 from makima_tts.protocol import Cancel, Complete, Limits, Ping, Start, Stop
 from makima_tts.session import (
@@ -10,47 +10,47 @@ from makima_tts.session import (
     Tick,
     VoiceLoaded,
 )
-from tests.session.talk import READY, Talk, begun, errors, said, types
+from tests.session.talk import READY, Talk, begun, errors, messages, types
 
 # The three kinds of client
 
 
-def test_spec_client_meets_the_base_set_in_order() -> None:
+def test_a_client_with_start_receives_the_base_set_in_order() -> None:
     talk = Talk()
     talk.send(READY, Start(voice="makima"), VoiceLoaded("narrator", "makima has no clip"))
     talk.speak("Hello there.")
     talk.audio()
     talk.ended()
     talk.send(Stop(reason="bye"))
-    assert types(talk.heard) == ["ready", "started", "audio", "complete", "stopped", "close 1000"]
+    assert types(talk.effects) == ["ready", "started", "audio", "complete", "stopped", "close 1000"]
 
 
-def test_page_client_speaks_straight_after_open_and_hears_audio_end() -> None:
+def test_a_page_speaks_right_after_open_and_receives_audio_end() -> None:
     talk = Talk()
     talk.speak("Hello there.")
     talk.send(READY)
     talk.audio()
     talk.ended()
-    assert types(talk.heard) == ["ready", "audio", "complete", "audio_end"]
+    assert types(talk.effects) == ["ready", "audio", "complete", "audio_end"]
 
 
-def test_client_with_events_hears_the_extended_set() -> None:
+def test_a_client_with_events_receives_the_extended_set() -> None:
     talk = Talk(events=True)
     talk.send(EngineLoading("weights", 0.1), READY)
     talk.speak("Hello there.")
     talk.audio()
     talk.ended()
-    assert types(talk.heard) == [
+    assert types(talk.effects) == [
         *["loading", "ready", "speaking", "audio"],
         *["sentence", "complete", "audio_end"],
     ]
 
 
-def test_loading_is_told_at_most_once_a_second() -> None:
+def test_loading_is_sent_at_most_once_a_second() -> None:
     talk = Talk(events=True)
     for _ in range(30):
         talk.later(100).send(EngineLoading("weights", 0.1))
-    assert types(talk.heard) == ["loading"] * 3
+    assert types(talk.effects) == ["loading"] * 3
 
 
 def test_sentences_tile_the_audio_and_carry_the_text_as_sent() -> None:
@@ -58,7 +58,7 @@ def test_sentences_tile_the_audio_and_carry_the_text_as_sent() -> None:
     talk.speak("The first sentence\x07 is here.  And the second one follows.")
     talk.audio(piece=0, samples=2400)
     talk.audio(piece=1, samples=4800)
-    sentences = [message for message in said(talk.heard) if message.type == "sentence"]
+    sentences = [message for message in messages(talk.effects) if message.type == "sentence"]
     assert [(one.index, one.start_ms, one.end_ms) for one in sentences] == [(0, 0, 100), (1, 100, 300)]
     assert sentences[0].text == "The first sentence\x07 is here."
 
@@ -66,28 +66,28 @@ def test_sentences_tile_the_audio_and_carry_the_text_as_sent() -> None:
 # Loading
 
 
-def test_ready_is_the_first_message_whatever_came_before_it() -> None:
+def test_ready_is_the_first_message_whatever_the_client_sent_before() -> None:
     talk = Talk()
     talk.send(Ping(id="a"), Malformed("no"))
     talk.speak(" ")
     talk.speak("Hello there.")
     talk.send(Cancel())
-    assert types(talk.heard) == []
+    assert types(talk.effects) == []
     talk.send(READY)
-    assert types(talk.heard)[0] == "ready"
-    assert sorted(types(talk.heard)[1:]) == ["audio_end", "error", "error", "pong"]
+    assert types(talk.effects)[0] == "ready"
+    assert sorted(types(talk.effects)[1:]) == ["audio_end", "error", "error", "pong"]
 
 
-def test_start_is_held_until_ready() -> None:
+def test_start_is_deferred_until_ready() -> None:
     talk = Talk()
     assert types(talk.send(Start(sample_rate=16000))) == []
     effects = talk.send(READY)
     assert types(effects) == ["ready"]
     assert LoadVoice(None) in effects
-    assert said(effects)[0].sample_rate == 16000
+    assert messages(effects)[0].sample_rate == 16000
 
 
-def test_what_was_spoken_while_starting_waits_for_started() -> None:
+def test_text_sent_while_starting_waits_for_started() -> None:
     talk = Talk()
     talk.send(READY, Start())
     assert begun(talk.speak()) == []
@@ -96,14 +96,14 @@ def test_what_was_spoken_while_starting_waits_for_started() -> None:
     assert begun(effects) == ["u1"]
 
 
-def test_impatience_before_ready_is_bounded() -> None:
+def test_replies_buffered_before_ready_are_bounded() -> None:
     talk = Talk()
     for number in range(200):
         talk.send(Ping(id=str(number)))
-    assert types(talk.heard)[-1] == "close 1008"
+    assert types(talk.effects)[-1] == "close 1008"
 
 
-def test_loading_too_long_is_told_and_closes() -> None:
+def test_loading_for_too_long_sends_an_error_and_closes() -> None:
     talk = Talk()
     talk.speak()
     effects = talk.later(600_000).send(Tick())
@@ -111,7 +111,7 @@ def test_loading_too_long_is_told_and_closes() -> None:
     assert types(effects)[-1] == "close 1013"
 
 
-def test_failed_loading_is_told_and_closes() -> None:
+def test_failed_loading_sends_an_error_and_closes() -> None:
     effects = Talk().send(EngineFailed("no weights"))
     assert errors(effects) == ["TTS_UNAVAILABLE"]
     assert types(effects)[-1] == "close 1011"
@@ -120,7 +120,7 @@ def test_failed_loading_is_told_and_closes() -> None:
 # Starting
 
 
-def test_start_is_refused_while_anything_is_pending() -> None:
+def test_start_is_refused_while_an_utterance_is_pending() -> None:
     talk = Talk().page()
     talk.speak()
     assert errors(talk.send(Start())) == ["INVALID_MESSAGE"]
@@ -140,12 +140,12 @@ def test_starting_joins_the_contract_or_leaves_the_one_before() -> None:
     assert JoinContract(None) in Talk().page().send(Start())
 
 
-def test_a_later_start_takes_the_place_of_one_that_is_not_answered_yet() -> None:
+def test_a_later_start_replaces_one_without_an_answer() -> None:
     talk = Talk()
     talk.send(Start(sample_rate=8000), Start(sample_rate=16000), READY)
     talk.send(Start(sample_rate=48000), VoiceLoaded("makima", None))
-    assert types(talk.heard) == ["ready", "started"]
-    assert said(talk.heard)[-1].sample_rate == 48000
+    assert types(talk.effects) == ["ready", "started"]
+    assert messages(talk.effects)[-1].sample_rate == 48000
     talk.send(Start())
     talk.speak()
     assert errors(talk.send(Start())) == ["INVALID_MESSAGE"]
@@ -175,12 +175,12 @@ def test_a_full_queue_says_when_to_retry() -> None:
     talk = Talk(Limits(max_queued_utterances=2)).started()
     for _ in range(3):
         assert errors(talk.speak()) == []
-    refusal = said(talk.speak(utterance_id="more"))[0]
+    refusal = messages(talk.speak(utterance_id="more"))[0]
     assert (refusal.code, refusal.utterance_id, refusal.recoverable) == ("RATE_LIMITED", "more", True)
     assert refusal.retry_after_ms >= 1000
 
 
-def test_the_servers_own_ids_keep_clear_of_the_clients() -> None:
+def test_the_servers_ids_differ_from_the_clients_ids() -> None:
     talk = Talk().started()
     talk.speak(utterance_id="u1")
     talk.speak(utterance_id="u3")
@@ -188,10 +188,10 @@ def test_the_servers_own_ids_keep_clear_of_the_clients() -> None:
     talk.audio("u1")
     talk.ended("u1")
     talk.speak()
-    assert [one.utterance_id for one in said(talk.send(Cancel()))] == ["u3", "u2", "u4"]
+    assert [one.utterance_id for one in messages(talk.send(Cancel()))] == ["u3", "u2", "u4"]
 
 
-def test_an_utterance_that_was_turned_away_may_be_tried_again() -> None:
+def test_a_refused_utterance_may_be_sent_again() -> None:
     talk = Talk(Limits(max_queued_utterances=1)).started()
     talk.speak()
     talk.speak()
@@ -200,7 +200,7 @@ def test_an_utterance_that_was_turned_away_may_be_tried_again() -> None:
     assert errors(talk.speak(utterance_id="again")) == []
 
 
-def test_text_that_is_too_long_or_says_nothing_is_not_accepted() -> None:
+def test_text_that_is_too_long_or_not_speakable_is_not_accepted() -> None:
     talk = Talk().started()
     for text in ("", "  \n", "...", "\N{GRINNING FACE}", "\u200b", "a" * 1001):
         assert errors(talk.speak(text, utterance_id="x")) == ["INVALID_TEXT"], text
@@ -210,7 +210,7 @@ def test_text_that_is_too_long_or_says_nothing_is_not_accepted() -> None:
 # Timings
 
 
-def test_a_message_is_measured_by_what_is_spoken_of_it() -> None:
+def test_the_limit_of_a_message_counts_its_text_as_spoken() -> None:
     linked = "a" * 990 + "[ me](https://a.org/" + "b" * 500 + ")"
     talk = Talk().started()
     assert errors(talk.speak(linked)) == []
@@ -219,8 +219,8 @@ def test_a_message_is_measured_by_what_is_spoken_of_it() -> None:
     assert errors(plain.speak(linked)) == ["INVALID_TEXT"]
 
 
-def test_who_sends_code_alone_is_told_why_nothing_is_heard() -> None:
-    (error,) = said(Talk().started().speak("```py\nx = 1\n```"))
+def test_a_message_of_code_alone_gets_an_error_that_says_so() -> None:
+    (error,) = messages(Talk().started().speak("```py\nx = 1\n```"))
     assert error.code == "INVALID_TEXT"
     assert "code" in error.message
 
@@ -233,7 +233,7 @@ def test_complete_counts_time_text_and_audio() -> None:
     talk.later(50).ended("u1")
     talk.later(30).audio("u2", samples=12_000)
     talk.later(500).audio("u2", samples=12_000, ends_piece=False)
-    complete = said(talk.ended("u2"))[0]
+    complete = messages(talk.ended("u2"))[0]
     assert isinstance(complete, Complete)
     assert complete.queue_ms == 150
     assert complete.ttfa_ms == 30
@@ -244,11 +244,11 @@ def test_complete_counts_time_text_and_audio() -> None:
     assert complete.rtf == 0.02
 
 
-def test_a_cut_utterance_counts_what_was_spoken() -> None:
+def test_a_truncated_utterance_counts_the_spoken_characters() -> None:
     talk = Talk().started()
     talk.speak("The first sentence is here. The second one is never reached.")
     talk.audio(piece=0)
-    complete = said(talk.ended(reason="length"))[0]
+    complete = messages(talk.ended(reason="length"))[0]
     assert complete.finish_reason == "length"
     assert complete.characters_processed == len("The first sentence is here.")
     assert complete.text_length > complete.characters_processed
@@ -259,7 +259,7 @@ def test_json_transport_numbers_chunks_and_ends_with_an_empty_final_one() -> Non
     talk.speak()
     talk.audio(samples=2400)
     talk.audio(samples=2400, ends_piece=False)
-    *chunks, complete = said(talk.heard)[2:] + said(talk.ended())
+    *chunks, complete = messages(talk.effects)[2:] + messages(talk.ended())
     assert [(one.sequence_number, one.is_final, one.timestamp_ms) for one in chunks] == [
         (1, False, 0),
         (2, False, 100),

@@ -1,4 +1,4 @@
-"""How utterances and sessions end: cancelled, failed, complete, idle, drained; one promise a test."""
+"""How utterances and sessions end: cancelled, failed, complete, idle, drained; one rule a test."""
 
 import pytest
 
@@ -18,35 +18,35 @@ from makima_tts.session import (
     VoiceLoaded,
     WakeAt,
 )
-from tests.session.talk import READY, Talk, begun, errors, said, types
+from tests.session.talk import READY, Talk, begun, errors, messages, types
 
 # Cancelling
 
 
-def test_nothing_of_a_cancelled_utterance_follows_its_terminal_message() -> None:
+def test_no_audio_of_a_cancelled_utterance_follows_its_terminal_message() -> None:
     talk = Talk().started()
     talk.speak()
     talk.audio()
     effects = talk.send(Cancel(utterance_id="u1", played_ms=40))
     assert CancelSpeech("u1") in effects
-    cancelled = said(effects)[0]
+    cancelled = messages(effects)[0]
     assert (cancelled.code, cancelled.audio_ms, cancelled.played_ms) == ("CANCELLED", 80, 40)
     assert talk.audio() == []
     assert talk.ended() == []
 
 
-def test_a_cancel_without_id_silences_what_is_queued_too() -> None:
+def test_a_cancel_without_id_cancels_queued_utterances_too() -> None:
     talk = Talk().started()
     talk.speak()
     talk.speak()
     effects = talk.send(Cancel())
-    assert [(one.utterance_id, one.code, one.audio_ms) for one in said(effects)] == [
+    assert [(one.utterance_id, one.code, one.audio_ms) for one in messages(effects)] == [
         ("u1", "CANCELLED", 0),
         ("u2", "CANCELLED", 0),
     ]
 
 
-def test_page_client_hears_audio_end_alone_for_a_cancel() -> None:
+def test_a_page_receives_only_audio_end_for_a_cancel() -> None:
     talk = Talk().page()
     talk.speak()
     talk.audio()
@@ -63,7 +63,7 @@ def test_a_completion_that_races_a_cancel_is_dropped() -> None:
     assert types(talk.send(SpeechEnded("u2", "stop"), Cancel())) == ["complete"]
 
 
-def test_cancel_and_flush_of_what_is_unknown_or_over_are_silent() -> None:
+def test_cancel_and_flush_of_an_unknown_or_ended_utterance_have_no_effect() -> None:
     talk = Talk().started()
     assert talk.send(Cancel(utterance_id="x"), Flush(utterance_id="x"), Cancel()) == []
 
@@ -75,7 +75,7 @@ def test_an_interrupt_cancels_everything() -> None:
     assert errors(talk.send(Interrupt())) == ["CANCELLED", "CANCELLED"]
 
 
-def test_who_knows_events_is_told_of_an_interrupt_that_nothing_pending_could_tell() -> None:
+def test_clients_with_events_receive_interrupted_when_nothing_is_pending() -> None:
     talk = Talk().started(events=True)
     talk.speak()
     talk.audio("u1")
@@ -103,13 +103,13 @@ def test_a_failing_utterance_fails_alone(error: SynthesisError) -> None:
     talk.speak()
     talk.speak()
     effects = talk.failed(error)
-    failure = said(effects)[0]
+    failure = messages(effects)[0]
     assert (failure.code, failure.utterance_id, failure.recoverable) == (error.code, "u1", error.recoverable)
     assert failure.retry_after_ms == (2500 if error.code == "RATE_LIMITED" else None)
     assert begun(effects) == ["u2"]
 
 
-def test_an_engine_that_finds_nothing_to_say_ends_in_an_error() -> None:
+def test_an_utterance_without_audio_ends_in_an_error() -> None:
     talk = Talk().started()
     talk.speak()
     assert errors(talk.ended()) == ["INVALID_TEXT"]
@@ -146,7 +146,7 @@ def test_the_engine_going_down_fails_everything_and_closes() -> None:
 # Bad messages
 
 
-def test_the_twentieth_bad_message_closes() -> None:
+def test_the_twentieth_invalid_message_closes() -> None:
     talk = Talk().started()
     talk.speak()
     for _ in range(19):
@@ -164,7 +164,7 @@ def test_an_idle_session_is_closed(started: bool, code: int) -> None:
     talk = Talk().started() if started else Talk().page()
     effects = talk.later(120_000).send(Tick())
     assert types(effects) == ["stopped", f"close {code}"]
-    assert said(effects)[0].reason == "idle"
+    assert messages(effects)[0].reason == "idle"
 
 
 def test_a_session_with_a_pending_utterance_is_not_idle() -> None:
@@ -178,7 +178,7 @@ def test_the_session_limit_ends_any_session() -> None:
     talk.speak()
     effects = talk.later(3_600_000).send(Tick())
     assert types(effects) == ["error", "stopped", "close 1000"]
-    assert said(effects)[-1].reason == "session_limit"
+    assert messages(effects)[-1].reason == "session_limit"
 
 
 def test_every_deadline_is_asked_for() -> None:
@@ -189,7 +189,7 @@ def test_every_deadline_is_asked_for() -> None:
     assert wishes == [30_000]
 
 
-def test_a_tick_that_comes_early_asks_again() -> None:
+def test_an_early_tick_asks_for_the_next_one() -> None:
     talk = Talk().page()
     assert talk.later(60_000).send(Ping()) != []
     assert [effect for effect in talk.later(60_000).send(Tick()) if isinstance(effect, WakeAt)] == [
@@ -202,10 +202,10 @@ def test_stop_ends_each_utterance_and_then_the_session() -> None:
     talk.speak()
     talk.speak()
     assert types(talk.send(Stop(reason="done"))) == ["error", "error", "stopped", "close 1000"]
-    assert said(talk.heard)[-1].reason == "done"
+    assert messages(talk.effects)[-1].reason == "done"
 
 
-def test_a_disconnect_cancels_at_once_and_says_nothing() -> None:
+def test_a_disconnect_cancels_at_once_and_sends_nothing() -> None:
     talk = Talk().started()
     talk.speak()
     talk.speak()
@@ -228,11 +228,11 @@ def test_draining_lets_pending_utterances_finish() -> None:
     talk.audio("t")
     effects = talk.ended("t")
     assert types(effects) == ["complete", "stopped", "close 1001"]
-    assert said(effects)[-1].reason == "draining"
+    assert messages(effects)[-1].reason == "draining"
 
 
 @pytest.mark.parametrize("started", [True, False])
-def test_draining_ends_when_its_time_is_up_and_says_why(started: bool) -> None:
+def test_draining_ends_at_its_deadline_with_an_error(started: bool) -> None:
     talk = Talk().started() if started else Talk().page()
     talk.speak()
     talk.send(Drain(20_000), Drain(90_000))
@@ -242,7 +242,7 @@ def test_draining_ends_when_its_time_is_up_and_says_why(started: bool) -> None:
 
 
 @pytest.mark.parametrize("before", [(), (Start(),)], ids=["loading", "held"])
-def test_what_was_said_while_loading_may_finish_while_draining(before: tuple[Start, ...]) -> None:
+def test_text_sent_while_loading_may_finish_while_draining(before: tuple[Start, ...]) -> None:
     talk = Talk()
     talk.send(*before)
     talk.speak()
@@ -256,18 +256,18 @@ def test_what_was_said_while_loading_may_finish_while_draining(before: tuple[Sta
     assert types(talk.ended())[-2:] == ["stopped", "close 1001"]
 
 
-def test_a_session_that_cancels_while_draining_and_loading_is_done() -> None:
+def test_a_cancel_while_draining_and_loading_stops_the_session() -> None:
     talk = Talk()
     talk.speak()
     talk.send(Drain(20_000))
     assert types(talk.send(Cancel()))[-2:] == ["stopped", "close 1001"]
 
 
-def test_draining_a_session_that_rests_ends_it() -> None:
+def test_draining_stops_an_idle_session() -> None:
     assert types(Talk().page().send(Drain(20_000))) == ["stopped", "close 1001"]
 
 
-def test_voice_and_language_of_an_utterance_go_before_the_sessions() -> None:
+def test_voice_and_language_of_an_utterance_override_those_of_the_session() -> None:
     talk = Talk().started(language="de")
     first = talk.speak()[0]
     assert isinstance(first, StartSpeech)

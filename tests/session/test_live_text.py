@@ -1,4 +1,4 @@
-"""Text that is still being written: its pieces, its writer's silence, what comes too late."""
+"""Live text: pieces, partial text, stalls, and text that comes too late."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +11,7 @@ from makima_tts.session import (
     Tick,
 )
 from makima_tts.text import pieces_of
-from tests.session.talk import Talk, begun, errors, said
+from tests.session.talk import Talk, begun, errors, messages
 
 
 def test_live_text_is_spoken_while_it_is_still_being_written() -> None:
@@ -35,7 +35,7 @@ def test_live_text_is_spoken_while_it_is_still_being_written() -> None:
         max_size=30,
     )
 )
-def test_parts_put_together_are_the_pieces_of_the_whole_text(tokens: list[str]) -> None:
+def test_partial_texts_joined_are_the_pieces_of_the_whole_text(tokens: list[str]) -> None:
     talk = Talk().started()
     effects = [one for token in tokens for one in talk.speak(token, utterance_id="t", final=False)]
     effects += talk.speak("The end.", utterance_id="t")
@@ -52,7 +52,7 @@ def test_a_whole_text_is_fed_in_whole_pieces() -> None:
     ]
 
 
-def test_flush_speaks_what_is_held() -> None:
+def test_flush_speaks_the_text_so_far() -> None:
     talk = Talk().started()
     assert FeedPiece("t", "Wait a", ends_piece=False) in talk.speak(
         "Wait a moment", utterance_id="t", final=False
@@ -60,7 +60,7 @@ def test_flush_speaks_what_is_held() -> None:
     assert FeedPiece("t", " moment") in talk.send(Flush(utterance_id="t"))
 
 
-def test_a_silent_writer_closes_its_utterance() -> None:
+def test_stalled_text_is_closed() -> None:
     talk = Talk().started()
     talk.speak("I was about to say", utterance_id="t", final=False)
     effects = talk.later(30_000).send(Tick())
@@ -68,7 +68,7 @@ def test_a_silent_writer_closes_its_utterance() -> None:
     assert FinishText("t") in effects
 
 
-def test_a_slow_writer_is_waited_for_and_a_slow_engine_is_not() -> None:
+def test_slow_text_does_not_time_out_and_a_slow_engine_does() -> None:
     talk = Talk(Limits(utterance_timeout_ms=1000)).started()
     talk.speak("It", utterance_id="t", final=False)
     for _ in range(30):
@@ -79,23 +79,23 @@ def test_a_slow_writer_is_waited_for_and_a_slow_engine_is_not() -> None:
     assert errors(talk.later(1000).send(Tick())) == ["TIMEOUT"]
 
 
-def test_marks_are_not_spoken_unless_the_session_says_so() -> None:
+def test_marks_are_not_spoken_unless_the_session_requests_plain_text() -> None:
     text = "**So** it is."
     assert FeedPiece("u1", "So it is.") in Talk().page().speak(text)
     assert FeedPiece("u1", text) in Talk(Limits(text_cleaning="plain")).page().speak(text)
     assert FeedPiece("u1", text) in Talk().started(text_cleaning="plain").speak(text)
 
 
-def test_a_silent_writer_who_wrote_nothing_is_told_so() -> None:
+def test_stalled_text_without_speech_ends_in_an_error() -> None:
     talk = Talk().started()
     talk.speak("", utterance_id="t", final=False)
     assert errors(talk.later(30_000).send(Tick())) == ["INVALID_TEXT"]
 
 
-def test_sentences_are_told_as_they_were_sent() -> None:
+def test_sentence_messages_carry_the_text_as_sent() -> None:
     talk = Talk(events=True).started()
     talk.speak("**That was it.** See [this](https://x.org).")
-    sentences = [one for one in said(talk.audio() + talk.audio(piece=1)) if one.type == "sentence"]
+    sentences = [one for one in messages(talk.audio() + talk.audio(piece=1)) if one.type == "sentence"]
     assert [(one.text, one.start_ms, one.end_ms) for one in sentences] == [
         ("**That was it.**", 0, 80),
         ("See [this](https://x.org).", 80, 160),
@@ -109,7 +109,7 @@ def test_late_text_of_a_cancelled_utterance_is_dropped() -> None:
     assert talk.speak("More of it.", utterance_id="t", final=False) == []
 
 
-def test_late_text_of_a_live_utterance_that_was_turned_away_is_dropped() -> None:
+def test_late_text_of_a_refused_live_utterance_is_dropped() -> None:
     talk = Talk(Limits(max_queued_utterances=1)).started()
     talk.speak()
     talk.speak()
@@ -123,11 +123,11 @@ def test_text_for_a_closed_or_complete_utterance_is_invalid() -> None:
     assert errors(talk.speak(utterance_id="t")) == ["INVALID_MESSAGE"]
     talk.audio("t")
     talk.ended("t")
-    refusal = said(talk.speak(utterance_id="t"))
+    refusal = messages(talk.speak(utterance_id="t"))
     assert [(one.code, one.utterance_id) for one in refusal] == [("INVALID_MESSAGE", None)]
 
 
-def test_a_live_text_that_grows_too_long_ends_but_what_was_said_stays_said() -> None:
+def test_a_live_text_that_grows_too_long_ends_after_its_audio_so_far() -> None:
     talk = Talk(Limits(max_utterance_chars=50)).started()
     talk.speak("This sentence is short enough. And then ", utterance_id="t", final=False)
     talk.audio("t")

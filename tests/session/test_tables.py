@@ -1,4 +1,4 @@
-"""Both tables, cell by cell and edge by edge: what they declare is what happens, and nothing else."""
+"""Both state tables: every cell is asked, every declared edge is taken, and no other."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -9,8 +9,6 @@ import pytest
 from makima_tts.errors import SynthesisError
 from makima_tts.protocol import Cancel, ClientMessage, Flush, Limits, Ping, Speak, Start, Stop
 from makima_tts.session import (
-    SESSION_TABLE,
-    UTTERANCE_TABLE,
     AudioReady,
     Disconnected,
     Drain,
@@ -24,11 +22,11 @@ from makima_tts.session import (
     SpeechEnded,
     SpeechFailed,
     Tick,
-    UtteranceState,
     VoiceLoaded,
 )
+from makima_tts.session.machine import SESSION_TABLE
 from makima_tts.session.tables import Cell
-from makima_tts.session.utterance import Utterance
+from makima_tts.session.utterance import UTTERANCE_TABLE, Utterance, UtteranceState
 from tests.session.talk import READY, Talk, errors
 
 CLIENT: list[ClientMessage] = [
@@ -56,7 +54,7 @@ OTHERS: list[SessionInput] = [
 
 
 def in_state(state: SessionState) -> Talk:
-    """A session that is in this state by way of ordinary inputs."""
+    """A session that ordinary inputs brought into this state."""
     talk = Talk()
     ways: dict[SessionState, list[SessionInput]] = {
         SessionState.LOADING: [],

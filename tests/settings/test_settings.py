@@ -1,4 +1,4 @@
-"""Every knob once, and none that means nothing."""
+"""Settings: defaults, sources, validation, the choice of an engine."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def test_the_owners_settings_exist_with_their_defaults() -> None:
     assert settings.host == "127.0.0.1"
 
 
-def test_the_environment_wins_over_the_file(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_overrides_the_file(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (nowhere / ".env").write_text("TTS_PORT=9000\nTTS_DEFAULT_VOICE=alice\nOTHER=1\n")
     monkeypatch.setenv("TTS_PORT", "9001")
     settings = load_settings()
@@ -35,7 +35,7 @@ def test_the_environment_wins_over_the_file(nowhere: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("place", ["environment", "file"])
-def test_a_misspelt_setting_refuses_to_start(
+def test_an_unknown_setting_prevents_the_start(
     place: str, nowhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if place == "environment":
@@ -50,9 +50,7 @@ def test_a_misspelt_setting_refuses_to_start(
     ("name", "value"),
     [("PORT", "70000"), ("ENGINE", "espeak"), ("IDLE_TIMEOUT_S", "0"), ("LOG_LEVEL", "loud")],
 )
-def test_a_value_that_is_not_allowed_refuses_to_start(
-    name: str, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_invalid_value_prevents_the_start(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"TTS_{name}", value)
     with pytest.raises(ValidationError):
         load_settings()
@@ -63,30 +61,30 @@ def test_settings_are_frozen() -> None:
         load_settings().port = 5  # type: ignore[misc]
 
 
-def test_origins_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_origins_are_a_comma_separated_list(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TTS_ALLOWED_ORIGINS", "https://a.example, https://b.example/")
     assert load_settings().allowed_origins == ("https://a.example", "https://b.example")
 
 
-def test_no_revision_is_that_of_the_last_download(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_revision_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TTS_MODEL_REVISION", "")
     assert load_settings().model_revision is None
 
 
-def test_auto_chooses_the_preview_and_says_what_qwen3_lacks() -> None:
+def test_auto_selects_the_preview_engine_and_says_what_qwen3_lacks() -> None:
     choice = factory.choose_engine(Settings(_env_file=None))
     assert choice.name == "preview"
     assert "Qwen3-TTS cannot run" in choice.reason
     assert any("Qwen/Qwen3-TTS-12Hz-0.6B-Base" in one for one in choice.lacks)
 
 
-def test_auto_chooses_qwen3_once_nothing_is_lacking(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_selects_qwen3_when_nothing_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(factory, "qwen3_lacks", lambda *_: ())
     assert factory.choose_engine(Settings(_env_file=None)).name == "qwen3"
 
 
 @pytest.mark.parametrize("engine", ["qwen3", "qwen-tts"])
-def test_a_named_engine_is_that_engine_or_a_clear_failure(
+def test_a_named_engine_is_used_or_fails_with_a_clear_error(
     engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(factory, "missing_packages", lambda _packages: ())

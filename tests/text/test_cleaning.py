@@ -1,4 +1,4 @@
-"""What of a text is spoken."""
+"""Cleaning without markdown, and which texts are speakable."""
 
 import pytest
 from hypothesis import given, settings
@@ -23,7 +23,7 @@ def test_cleaning_twice_is_cleaning_once(text: str) -> None:
 
 @settings(derandomize=True)
 @given(st.text())
-def test_cleaning_neither_makes_nor_unmakes_speech(text: str) -> None:
+def test_cleaning_does_not_change_whether_a_text_is_speakable(text: str) -> None:
     assert is_speakable(clean(text)) == is_speakable(text)
 
 
@@ -35,5 +35,5 @@ def test_letters_and_numbers_are_speech(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", " \n", "...", "?!", "\U0001f44b\U0001f3fd", "\u200b\u202e", "\u0301", "|<>|"]
 )
-def test_anything_else_is_not(text: str) -> None:
+def test_text_without_letters_and_numbers_is_not_speech(text: str) -> None:
     assert not is_speakable(text)

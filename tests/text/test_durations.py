@@ -1,4 +1,4 @@
-"""How long a text can take: longer than anybody needs, and not much longer than that."""
+"""The longest duration of a text: longer than any speaker needs, and not much longer than that."""
 
 import pytest
 
@@ -17,13 +17,13 @@ READ_ALOUD = {
 
 
 @pytest.mark.parametrize("language", READ_ALOUD)
-def test_nobody_who_reads_at_half_the_usual_rate_is_cut_off(language: str) -> None:
+def test_speech_at_half_the_usual_rate_is_not_truncated(language: str) -> None:
     text, usual_s = READ_ALOUD[language]
     assert longest_speech_s(text, language) > 2 * usual_s
 
 
 @pytest.mark.parametrize("language", READ_ALOUD)
-def test_a_voice_that_does_not_find_its_end_is_stopped_before_long(language: str) -> None:
+def test_a_voice_that_does_not_end_is_stopped_soon(language: str) -> None:
     text, usual_s = READ_ALOUD[language]
     assert longest_speech_s(text, language) < 5 * usual_s + 3
 
@@ -33,13 +33,13 @@ def test_the_shortest_text_has_time_for_a_breath(text: str) -> None:
     assert 2 <= longest_speech_s(text, "English") < 5
 
 
-def test_more_text_takes_longer_and_what_is_read_out_longer_still() -> None:
+def test_more_text_takes_longer_and_digits_and_symbols_longer_still() -> None:
     plain = longest_speech_s("twenty", "English")
     assert longest_speech_s("twenty twenty", "English") > plain
     assert longest_speech_s("202026", "English") > plain
     assert longest_speech_s("NATO€%", "English") > plain
 
 
-def test_a_language_that_nobody_measured_counts_as_the_slowest() -> None:
+def test_a_language_without_a_measured_rate_counts_as_the_slowest() -> None:
     slowest = longest_speech_s("privet", "Chinese")
     assert longest_speech_s("privet", "Russian") == longest_speech_s("privet", "Auto") == slowest

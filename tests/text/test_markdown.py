@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001 - texts in many scripts; what is read beside what it is read as
-"""What marked-up text is spoken as: its words, all of them, and nothing that is only for eyes."""
+"""Markdown as spoken: all of its words, and none of its marks."""
 
 import time
 from itertools import pairwise
@@ -96,7 +96,7 @@ TEXTS = st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.text(max_size=3)), max
 law = settings(derandomize=True, max_examples=100, deadline=None)
 
 
-def reading_of(*parts: str) -> tuple[str, list[int]]:
+def spoken_in_parts(*parts: str) -> tuple[str, list[int]]:
     cleaner, text, starts = MarkdownCleaner(), "", list[int]()
     for spoken in (*map(cleaner.feed, parts), cleaner.flush()):
         text += spoken.text
@@ -120,28 +120,28 @@ def pieces_in_parts(*parts: str) -> list[Piece]:
 @example(text="<!--@a> is --> so.", cuts=[])
 @example(text='[a]( b  "c d" ) [e]( "f g") [h](<i j> \'k\')', cuts=[])
 @example(text="| a |" + " " * 31 + "b | c" + " " * 32 + "| d", cuts=[])
-def test_any_split_is_read_alike(text: str, cuts: list[int]) -> None:
+def test_any_split_gives_the_same_text_as_spoken(text: str, cuts: list[int]) -> None:
     edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    whole = reading_of(text)
-    assert reading_of(*(text[start:end] for start, end in pairwise(edges))) == whole
-    assert reading_of(*text) == whole
+    whole = spoken_in_parts(text)
+    assert spoken_in_parts(*(text[start:end] for start, end in pairwise(edges))) == whole
+    assert spoken_in_parts(*text) == whole
     assert pieces_in_parts(*text) == pieces_of(text)
 
 
 @law
 @given(TEXTS)
-def test_every_place_between_spoken_characters_is_one_in_the_text_as_sent(text: str) -> None:
-    spoken, starts = reading_of(text)
+def test_every_position_between_spoken_characters_is_one_in_the_text_as_sent(text: str) -> None:
+    spoken, starts = spoken_in_parts(text)
     assert len(spoken) == len(starts)
     assert starts == sorted(starts)
     assert not starts or (starts[0] >= 0 and starts[-1] < len(text))
 
 
 @pytest.mark.parametrize("text", ["[a](" + "\t" * 1900 + "x", "[a](<b>" + " " * 1900 + "x", "[" * 2000])
-def test_no_text_holds_up_the_others(text: str) -> None:
-    """A pattern that tries a run of spaces in every way takes seconds for these, and all wait for it."""
+def test_no_text_takes_seconds_to_clean(text: str) -> None:
+    """A pattern that backtracks over runs of spaces takes seconds for these, and blocks all sessions."""
     began_s = time.process_time()
-    reading_of(*text)
+    spoken_in_parts(*text)
     assert time.process_time() - began_s < 3
 
 
@@ -157,9 +157,9 @@ def test_pieces_tile_the_text(text: str) -> None:
 @given(
     st.text(st.characters(categories=["L", "N"], include_characters=" .,?:;!'\"()-+=/%$#@{}^\n"), max_size=60)
 )
-def test_text_without_marks_is_read_as_it_stands(text: str) -> None:
+def test_text_without_marks_is_spoken_unchanged(text: str) -> None:
     marked = text.replace("\n", " ").replace("www.", "").replace("://", "")
-    assert reading_of("so " + marked)[0] == "so " + marked
+    assert spoken_in_parts("so " + marked)[0] == "so " + marked
 
 
 @pytest.mark.parametrize(
@@ -207,8 +207,8 @@ def test_text_without_marks_is_read_as_it_stands(text: str) -> None:
         ("run \U0001f3c3\u200d\u2640\ufe0f and \U0001f1e9\U0001f1ea end", "run and end"),
     ],
 )
-def test_marks_are_for_eyes(text: str, spoken: str) -> None:
-    assert reading_of(text)[0] == spoken
+def test_marks_are_removed(text: str, spoken: str) -> None:
+    assert spoken_in_parts(text)[0] == spoken
 
 
 @pytest.mark.parametrize(
@@ -232,23 +232,23 @@ def test_marks_are_for_eyes(text: str, spoken: str) -> None:
         "क्षि नमस्ते، مرحبا",
     ],
 )
-def test_what_says_something_stays(text: str) -> None:
-    assert reading_of(text)[0] == text
+def test_symbols_that_are_not_marks_stay(text: str) -> None:
+    assert spoken_in_parts(text)[0] == text
 
 
-def test_markdown_that_is_read_plainly_stands_as_sent() -> None:
+def test_markdown_is_spoken_unchanged_with_plain_cleaning() -> None:
     text = "**Note** [this](https://x.org) `now` \U0001f600"
     assert [piece.text for piece in pieces_of(text, "plain")] == [text]
 
 
-def test_a_sentence_ends_under_its_marks_and_takes_them_along() -> None:
+def test_a_sentence_includes_the_marks_around_it() -> None:
     text = "**That was the note.** *Next* comes the rest."
     first, second = pieces_of(text)
     assert (first.text, second.text) == ("That was the note.", "Next comes the rest.")
     assert (text[: first.end], text[second.start :]) == ("**That was the note.**", " *Next* comes the rest.")
 
 
-def test_a_flush_within_marks_speaks_what_there_is_and_code_stays_unspoken() -> None:
+def test_a_flush_within_marks_speaks_the_text_so_far_but_no_code() -> None:
     segmenter = Segmenter()
     assert [piece.text for piece in segmenter.feed("See [the do") + segmenter.flush()] == ["See [the do"]
     segmenter.feed(" and\n```\ncode ")

@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001 - texts in many scripts
-"""The laws of cutting a growing text, and what the cuts are."""
+"""The laws of segmenting a growing text, and where it is cut."""
 
 import time
 import unicodedata
@@ -59,7 +59,7 @@ law = settings(derandomize=True, max_examples=150, deadline=None)
 
 
 def pieces_of(*parts: str, cleaning: TextCleaning = "plain") -> list[Piece]:
-    """The laws speak of a text as sent, so plain; those of markdown are in test_markdown."""
+    """The laws hold for a text as sent, so cleaning is plain; test_markdown has those of markdown."""
     segmenter = Segmenter(cleaning)
     return [piece for part in parts for piece in segmenter.feed(part)] + segmenter.finish()
 
@@ -69,7 +69,7 @@ def texts_of(*parts: str) -> list[str]:
 
 
 def spoken(text: str) -> str:
-    """Its letters and numbers, decomposed: composing depends on what stands beside them."""
+    """Its letters and numbers, decomposed: composition depends on their neighbours."""
     return "".join(char for char in unicodedata.normalize("NFD", clean(text)) if char.isalnum())
 
 
@@ -101,7 +101,7 @@ def test_pieces_tile_the_text_and_lose_nothing_speakable(text: str) -> None:
 @given(TEXTS)
 @example("a" * 5000)
 @example("!" * 1000 + "a")
-def test_a_piece_is_what_was_sent_there_and_never_longer_than_the_hard_limit(text: str) -> None:
+def test_a_piece_is_its_cleaned_text_and_never_longer_than_the_hard_limit(text: str) -> None:
     for piece in pieces_of(text):
         assert is_speakable(piece.text)
         assert len(piece.text) <= HARD_LIMIT_CHARS
@@ -121,7 +121,7 @@ def test_a_flush_adds_a_cut_and_changes_none_before_it(before: str, after: str) 
 
 @law
 @given(TEXTS)
-def test_no_speech_is_held_beyond_the_hard_limit_and_the_look_ahead(text: str) -> None:
+def test_no_speech_is_buffered_beyond_the_hard_limit_and_the_look_ahead(text: str) -> None:
     segmenter, cut = Segmenter("plain"), 0
     for fed, char in enumerate(text, 1):
         for piece in segmenter.feed(char):
@@ -134,18 +134,18 @@ def test_no_speech_is_held_beyond_the_hard_limit_and_the_look_ahead(text: str) -
 @example(text="a " * 500, cuts=list(range(1000)))
 @example(text="Well, we go. " * 9, cuts=list(range(1, 120)))
 @example(text="\u2000a b", cuts=list(range(4)))
-def test_what_is_certain_of_a_piece_only_grows_until_it_is_the_piece(text: str, cuts: list[int]) -> None:
-    segmenter, growing, pieces = Segmenter(), "", []
+def test_partial_text_only_grows_until_it_is_the_piece(text: str, cuts: list[int]) -> None:
+    segmenter, partial, pieces = Segmenter(), "", []
     edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     for start, end in pairwise(edges):
         fresh = segmenter.feed(text[start:end])
         pieces += fresh
         if fresh:
-            assert fresh[0].text.startswith(growing)
-        assert segmenter.partial_text.startswith("" if fresh else growing)
-        growing = segmenter.partial_text
+            assert fresh[0].text.startswith(partial)
+        assert segmenter.partial_text.startswith("" if fresh else partial)
+        partial = segmenter.partial_text
     rest = segmenter.finish()
-    assert not growing or rest[0].text.startswith(growing)
+    assert not partial or rest[0].text.startswith(partial)
     assert pieces + rest == pieces_of(text, cleaning="markdown")
 
 
@@ -169,7 +169,7 @@ def test_what_is_certain_of_a_piece_only_grows_until_it_is_the_piece(text: str, 
         ("one\ntwo thr", "one\ntwo"),
     ],
 )
-def test_a_word_is_certain_once_the_space_after_it_is_there(text: str, certain: str) -> None:
+def test_a_word_is_partial_text_once_the_space_after_it_arrives(text: str, certain: str) -> None:
     segmenter = Segmenter()
     assert segmenter.feed(text) == []
     assert segmenter.partial_text == certain
@@ -237,7 +237,7 @@ def test_a_long_sentence_is_cut_at_a_clause_and_a_longer_one_at_a_space() -> Non
         "\U0001f44b\U0001f3fd",
     ],
 )
-def test_what_a_reader_sees_as_one_character_is_never_torn(character: str) -> None:
+def test_a_visible_character_is_never_split(character: str) -> None:
     for shift in range(len(character)):
         text = "a" * shift + character * 300 + "a"
         cuts = [piece.end for piece in pieces_of(text)][:-1]
@@ -249,7 +249,7 @@ PATHOLOGICAL = ["a", ". ", ")", "!", "a.", "a, ", "e\u0301", "\u0301", " ", "\U0
 
 
 @pytest.mark.parametrize("unit", ["The quick brown fox, they say, jumps over the dog. ", *PATHOLOGICAL])
-def test_the_longest_utterance_is_cut_in_no_time(unit: str) -> None:
+def test_the_longest_utterance_is_segmented_in_milliseconds(unit: str) -> None:
     text = (unit * 20_000)[:20_000]
 
     def fastest_s(*parts: str) -> float:
@@ -265,7 +265,7 @@ def test_the_longest_utterance_is_cut_in_no_time(unit: str) -> None:
 
 
 @pytest.mark.parametrize("unit", ["[", "[a", "*", "`", "<", "<b a=b", "&", "- ", "[a](b", "https://a.b/c"])
-def test_marks_without_end_do_not_hold_the_reader_up(unit: str) -> None:
+def test_unclosed_marks_are_cleaned_in_milliseconds(unit: str) -> None:
     text = (unit * 5_000)[:5_000]
     began_s = time.process_time()
     pieces_of(*text, cleaning="markdown")

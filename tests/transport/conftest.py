@@ -1,4 +1,4 @@
-"""The toy service, started as a test wants it and held to silence: whatever happened, stderr stays empty."""
+"""The toy service with a test's options; its stderr must stay empty."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -15,14 +15,14 @@ StartToy = Callable[..., ServerProcess]
 
 @pytest.fixture
 def start() -> Iterator[StartToy]:
-    """Start toys with options of the test's choice; the test says how they end."""
+    """Starts toy services with a test's options; the test ends them."""
     with ExitStack() as running:
         yield lambda *options: running.enter_context(start_toy(*options)).until_listening()
 
 
 @pytest.fixture(scope="module")
 def shared_toy() -> Iterator[ServerProcess]:
-    """One process for a module's tests; it must end well, without one complaint, log line or warning."""
+    """One process for the tests of a module; it must exit with 0, without a log line or warning."""
     with start_toy("--stall-s", str(STALL_S)) as server:
         yield server.until_listening()
         server.signal(signal.SIGTERM)
@@ -32,7 +32,7 @@ def shared_toy() -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def toy(shared_toy: ServerProcess) -> Iterator[ServerProcess]:
-    """The shared process; whatever a test did to it, every connection must be gone afterwards."""
+    """The shared process; every connection must be closed after a test."""
     before = shared_toy.open_files
     yield shared_toy
     assert eventually(lambda: shared_toy.open_files == before, within_s=LEAVE_S)

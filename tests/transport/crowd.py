@@ -1,4 +1,4 @@
-"""Many polite clients in one process, since one process may not open enough files for all of them.
+"""Many well-behaved clients in one process, because the test process may not open enough files for them.
 
 In: ``host port path count says``. Out: each connection sends ``says``, unless it is empty; ``open COUNT`` on
 stdout; then all that comes is read until stdin ends.

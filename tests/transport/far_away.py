@@ -1,7 +1,4 @@
-"""Clients in processes of their own, and one on another machine as far as TCP can tell.
-
-In: an address, what to say. Out: processes that read all they get. Does not know: what is under test.
-"""
+"""Clients in other processes, and one in a network namespace, which TCP sees as another machine."""
 
 import os
 import shutil
@@ -12,14 +9,14 @@ from contextlib import contextmanager
 
 import pytest
 
-# a network of four addresses to each test run, so that two on one machine do not meet
+# each test run has a network of four addresses, so that two runs on one machine do not conflict
 _NETWORK = f"169.254.{os.getpid() >> 6 & 0x7F}.{{}}".format
 _FIRST = os.getpid() % 64 * 4
 SERVER_ADDRESS, CLIENT_ADDRESS = _NETWORK(_FIRST + 1), _NETWORK(_FIRST + 2)
 
 
 class Namespace:
-    """The far end of a virtual cable."""
+    """The other end of a virtual cable."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -34,7 +31,7 @@ class Namespace:
 def crowd(
     host: str, port: int, path: str, *, size: int, prefix: tuple[str, ...] = (), says: str = ""
 ) -> Iterator[subprocess.Popen[str]]:
-    """So many WebSocket clients in one process, all open when this returns; killed at the end."""
+    """``count`` WebSocket clients in one process, all open when this returns; killed at the end."""
     command = [*prefix, sys.executable, "-m", "tests.transport.crowd", host, str(port), path, str(size), says]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as clients:
         assert clients.stdout is not None
@@ -62,6 +59,6 @@ def network_namespace() -> Iterator[Namespace]:
             subprocess.run(command.split(), check=True)
         yield Namespace(name)
     finally:
-        # the cable first: what the client left unacknowledged keeps its namespace alive for a while
+        # remove the cable first: unacknowledged data of the client keeps its namespace alive for a while
         subprocess.run(["ip", "link", "del", f"{name}-out"], check=False)
         subprocess.run(["ip", "netns", "del", name], check=True)

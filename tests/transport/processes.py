@@ -1,4 +1,4 @@
-"""Server processes under test, seen from outside.
+"""Server processes under test, observed from outside.
 
 In: a command that prints ``listening URL`` (or any line with its URL). Out: its events as they are printed,
 its memory, its open files, its end. Does not know: what the process serves.
@@ -25,7 +25,7 @@ _URL = re.compile(r"http://(?P<host>\S+):(?P<port>\d+)")
 
 
 class ServerProcess:
-    """Started on entering, killed on leaving if it still lives. stderr is kept: silence is a promise too."""
+    """Started on enter, killed on exit if it still runs. Tests check that the recorded stderr is empty."""
 
     def __init__(self, command: list[str], *, env: dict[str, str] | None = None) -> None:
         with _interrupts_reach_children():
@@ -75,7 +75,7 @@ class ServerProcess:
         return self
 
     def expect(self, event: str, *, within_s: float = PATIENCE_S, anywhere: bool = False) -> str:
-        """The next line that says ``event``; those before it are passed over."""
+        """The next line with ``event``; skips the lines before it."""
         deadline_s = time.monotonic() + within_s
         while True:
             try:
@@ -100,7 +100,7 @@ class ServerProcess:
 
     @property
     def complaints(self) -> str:
-        """What it has said on stderr; complete once it has ended."""
+        """Its stderr; complete once it has exited."""
         return "".join(self._complaints)
 
     def catches(self, number: Signals) -> bool:
@@ -130,7 +130,7 @@ def _interrupts_reach_children() -> Iterator[None]:
 
 
 def eventually(condition: Callable[[], bool], *, within_s: float) -> bool:
-    """Whether what another process does came true in time; nobody tells us, so we keep asking."""
+    """Whether a condition of another process becomes true in time, checked by polling."""
     deadline_s = time.monotonic() + within_s
     while not condition():
         if time.monotonic() > deadline_s:
@@ -144,5 +144,5 @@ def start_toy(*options: str) -> ServerProcess:
 
 
 def let_in(toy: ServerProcess) -> None:
-    """Open the gate that ``/late`` and ``/late_upload`` wait at."""
+    """Open the gate at which ``/late`` and ``/late_upload`` wait."""
     urllib.request.urlopen(f"http://{toy.host}:{toy.port}/let_in", timeout=PATIENCE_S).close()

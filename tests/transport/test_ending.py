@@ -1,4 +1,4 @@
-"""The first signal drains, the second stops, the third kills; no traceback, no session that hangs."""
+"""Signals: the first drains, the second stops, the third kills; no traceback, no hanging session."""
 
 import signal
 import socket
@@ -39,7 +39,7 @@ def assert_ended_cleanly(server: ServerProcess, within_s: float = AT_ONCE_S) -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_first_signal_lets_what_is_pending_finish(start: StartToy, number: signal.Signals) -> None:
+def test_the_first_signal_lets_pending_sessions_finish(start: StartToy, number: signal.Signals) -> None:
     toy = start("--drain-s", LONG)
     sessions = [open_session(toy) for _ in range(SESSIONS)]
     assert ready_status(toy) == 200
@@ -54,7 +54,7 @@ def test_the_first_signal_lets_what_is_pending_finish(start: StartToy, number: s
     assert_ended_cleanly(toy)
 
 
-def test_a_signal_that_comes_while_the_loop_is_woken_without_end_is_not_lost(start: StartToy) -> None:
+def test_a_signal_is_not_lost_when_the_wakeup_pipe_of_the_loop_is_full(start: StartToy) -> None:
     toy = start("--drain-s", LONG)
     with Wire(toy.host, toy.port) as client:
         client.send(b"GET /signal_in_a_rush HTTP/1.1\r\nHost: test\r\n\r\n")
@@ -62,7 +62,7 @@ def test_a_signal_that_comes_while_the_loop_is_woken_without_end_is_not_lost(sta
     assert_ended_cleanly(toy)
 
 
-def test_a_server_with_nothing_pending_ends_at_once(start: StartToy) -> None:
+def test_a_server_without_pending_sessions_exits_at_once(start: StartToy) -> None:
     toy = start("--drain-s", LONG)
     with Wire(toy.host, toy.port) as kept:
         kept.send(b"GET /ready HTTP/1.1\r\nHost: test\r\n\r\n")
@@ -71,7 +71,7 @@ def test_a_server_with_nothing_pending_ends_at_once(start: StartToy) -> None:
         assert_ended_cleanly(toy)
 
 
-def test_what_is_pending_after_the_drain_timeout_is_closed_with_1001(start: StartToy) -> None:
+def test_sessions_pending_after_the_drain_timeout_are_closed_with_1001(start: StartToy) -> None:
     toy = start("--drain-s", "0.2")
     with open_session(toy) as session:
         toy.signal(signal.SIGTERM)
@@ -92,7 +92,7 @@ def test_a_second_signal_stops_at_once(start: StartToy) -> None:
     assert_ended_cleanly(toy)
 
 
-def test_a_third_signal_kills_what_hangs(start: StartToy) -> None:
+def test_a_third_signal_kills_a_hanging_server(start: StartToy) -> None:
     toy = start("--hangs-at-shutdown")
     toy.signal(signal.SIGINT)
     toy.expect("shutdown")
@@ -103,7 +103,7 @@ def test_a_third_signal_kills_what_hangs(start: StartToy) -> None:
     assert toy.complaints == ""
 
 
-def test_a_stalled_websocket_does_not_hold_the_end_up(start: StartToy) -> None:
+def test_a_stalled_websocket_does_not_delay_the_exit(start: StartToy) -> None:
     toy = start("--stall-s", LONG, "--drain-s", "0.1")
     with Wire(toy.host, toy.port, window_bytes=4096).upgrade("/flood"):
         toy.expect("connected /flood")
@@ -112,7 +112,7 @@ def test_a_stalled_websocket_does_not_hold_the_end_up(start: StartToy) -> None:
 
 
 @pytest.mark.parametrize("reads", [True, False])
-def test_an_http_stream_does_not_hold_the_end_up(start: StartToy, reads: bool) -> None:
+def test_an_http_stream_does_not_delay_the_exit(start: StartToy, reads: bool) -> None:
     toy = start("--stall-s", LONG, "--drain-s", "0.1")
     with Wire(toy.host, toy.port, window_bytes=4096) as client:
         client.send(b"GET /stream HTTP/1.1\r\nHost: test\r\n\r\n")
@@ -123,7 +123,7 @@ def test_an_http_stream_does_not_hold_the_end_up(start: StartToy, reads: bool) -
         assert_ended_cleanly(toy)
 
 
-def test_a_handshake_that_the_app_has_not_answered_does_not_hold_the_end_up(start: StartToy) -> None:
+def test_an_unanswered_handshake_does_not_delay_the_exit(start: StartToy) -> None:
     toy = start("--drain-s", LONG)
     with Wire(toy.host, toy.port) as client:
         client.send(upgrade_request("/undecided"))
@@ -133,7 +133,7 @@ def test_a_handshake_that_the_app_has_not_answered_does_not_hold_the_end_up(star
         assert_ended_cleanly(toy)
 
 
-def test_listening_stops_only_with_the_server(start: StartToy) -> None:
+def test_the_socket_listens_until_the_server_stops(start: StartToy) -> None:
     toy = start()
     toy.signal(signal.SIGTERM)
     assert toy.wait() == 0

@@ -1,4 +1,4 @@
-"""Frames that carry nothing, too much or nonsense: refused by name, in bounded memory, without a log line."""
+"""Empty, oversized and invalid frames get a close code, in bounded memory, without a log line."""
 
 import pytest
 
@@ -44,7 +44,7 @@ def test_too_many_pings_close_with_1008(toy: ServerProcess) -> None:
         assert client.read_close_code() == 1008
 
 
-def test_each_ping_is_answered_with_its_own_payload(toy: ServerProcess) -> None:
+def test_each_pong_has_the_payload_of_its_ping(toy: ServerProcess) -> None:
     with Wire(toy.host, toy.port).upgrade("/echo") as client:
         for payload in (b"", b"one", bytes(125)):
             client.send(frame(Opcode.PING, payload))
@@ -99,7 +99,7 @@ def test_bad_utf8_never_reaches_the_app(toy: ServerProcess, after: bytes) -> Non
         assert client.read_close_code() == (1000 if after else 1007)
 
 
-def test_utf8_may_be_cut_between_fragments(toy: ServerProcess) -> None:
+def test_utf8_may_be_split_between_fragments(toy: ServerProcess) -> None:
     with Wire(toy.host, toy.port).upgrade("/echo") as client:
         client.send(frame(Opcode.TEXT, b"\xc3", final=False) + frame(Opcode.CONTINUATION, b"\xa9"))
         assert client.read_frame() == (Opcode.TEXT, "é".encode())
@@ -110,13 +110,13 @@ def test_utf8_may_be_cut_between_fragments(toy: ServerProcess) -> None:
     [b"\xff\xff\xff\xff", frame(Opcode.CONTINUATION), b"\x81\x00", frame(Opcode.PING, final=False)],
     ids=["reserved bits", "nothing to continue", "not masked", "fragmented ping"],
 )
-def test_what_is_no_frame_closes_with_1002(toy: ServerProcess, nonsense: bytes) -> None:
+def test_an_invalid_frame_closes_with_1002(toy: ServerProcess, nonsense: bytes) -> None:
     with Wire(toy.host, toy.port).upgrade("/echo") as client:
         client.send(nonsense)
         assert client.read_close_code() == 1002
 
 
-def test_nonsense_before_the_handshake_is_answered_ends_the_connection(toy: ServerProcess) -> None:
+def test_invalid_bytes_before_the_handshake_response_end_the_connection(toy: ServerProcess) -> None:
     with Wire(toy.host, toy.port) as client:
         client.send(upgrade_request("/late"))
         toy.expect("connected /late")

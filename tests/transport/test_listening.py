@@ -1,4 +1,4 @@
-"""Where the server listens, what it says when it cannot, and what every accepted socket inherits."""
+"""Listening sockets: addresses, errors, and the options that accepted sockets inherit."""
 
 import re
 import resource
@@ -33,7 +33,7 @@ def assert_cannot_start(server: ServerProcess, *expected: str) -> None:
 
 
 @pytest.mark.process
-def test_a_port_in_use_is_named_with_what_to_do(start: StartToy) -> None:
+def test_the_error_for_a_port_in_use_names_the_port_and_a_remedy(start: StartToy) -> None:
     port = str(start().port)
     with start_toy("--port", port) as second:
         assert_cannot_start(second, f"Port {port} on 127.0.0.1 is in use", "--port", "TTS_PORT")
@@ -44,13 +44,13 @@ def test_a_port_in_use_is_named_with_what_to_do(start: StartToy) -> None:
     ("host", "reason"),
     [("no.such.host.invalid", "cannot be resolved"), ("203.0.113.1", "no address of this")],
 )
-def test_a_host_that_is_not_here_is_named(host: str, reason: str) -> None:
+def test_the_error_for_a_foreign_address_names_the_host(host: str, reason: str) -> None:
     with start_toy("--host", host) as toy:
         assert_cannot_start(toy, host, reason, "--host", "TTS_HOST")
 
 
 @pytest.mark.process
-def test_an_app_that_does_not_start_ends_the_process_with_code_1() -> None:
+def test_an_app_that_fails_to_start_exits_with_code_1() -> None:
     with start_toy("--fails-to-start") as toy:
         assert toy.wait() == 1
         assert "no weights" in toy.complaints
@@ -79,7 +79,7 @@ def test_the_announced_url_is_reachable(start: StartToy, host: str, url: str) ->
 
 
 @needs_ipv6
-def test_localhost_is_one_port_on_both_families() -> None:
+def test_localhost_has_the_same_port_on_ipv4_and_ipv6() -> None:
     listeners = listen_on("localhost", 0, stall_timeout_s=1.0)
     try:
         assert len({listener.getsockname()[1] for listener in listeners}) == 1
@@ -93,7 +93,7 @@ def test_accepted_sockets_inherit_small_buffers_no_delay_keepalive_and_the_user_
     with closing(listener):
         listener.listen()
         with socket.create_connection(listener.getsockname()), closing(listener.accept()[0]) as accepted:
-            # the kernel doubles what it is asked for, to pay for its own bookkeeping
+            # the kernel doubles the requested size for its own bookkeeping
             assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * SEND_BUFFER_BYTES
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 1500
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
@@ -101,7 +101,7 @@ def test_accepted_sockets_inherit_small_buffers_no_delay_keepalive_and_the_user_
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == KEEPALIVE_IDLE_S
 
 
-def test_a_failure_leaves_no_socket_behind() -> None:
+def test_a_failure_closes_all_sockets() -> None:
     (taken,) = listen_on("127.0.0.1", 0, stall_timeout_s=1.0)
     with closing(taken):
         taken.listen()
@@ -130,7 +130,7 @@ def test_the_limit_on_open_files_is_raised() -> None:
         ("darwin", 65_536, sys.maxsize, []),
     ],
 )
-def test_the_limit_on_open_files_is_never_lowered_nor_set_above_what_may_be(
+def test_the_limit_on_open_files_is_never_lowered_nor_set_above_the_maximum(
     platform: str, soft: int, hard: int, raised: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[int, int]] = []
@@ -142,7 +142,7 @@ def test_the_limit_on_open_files_is_never_lowered_nor_set_above_what_may_be(
 
 
 @pytest.mark.parametrize("refusal", [ValueError, OSError])
-def test_a_refused_limit_on_open_files_does_not_keep_it_from_starting(
+def test_the_server_starts_when_the_limit_on_open_files_cannot_be_raised(
     refusal: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[int, int]] = []

@@ -1,4 +1,4 @@
-"""Half a request is not held for ever, and none is larger than the server has said."""
+"""Incomplete and oversized requests: deadlines and size limits."""
 
 import pytest
 
@@ -18,13 +18,13 @@ def post(path: str, length: int, *headers: str) -> bytes:
     return "\r\n".join(lines).encode()
 
 
-def test_a_connection_that_says_nothing_is_closed_without_a_word(toy: ServerProcess) -> None:
+def test_a_connection_without_a_request_is_closed_without_a_response(toy: ServerProcess) -> None:
     with Wire(toy.host, toy.port) as client:
         assert client.ends(within_s=STALL_S + MARGIN_S)
         assert client.read_to_end() == b""
 
 
-def test_dripping_headers_does_not_extend_their_deadline(toy: ServerProcess) -> None:
+def test_slow_headers_do_not_extend_their_deadline(toy: ServerProcess) -> None:
     before = toy.open_files
     with Wire(toy.host, toy.port) as client:
         client.send(b"GET /ready HTTP/1.1\r\n")
@@ -37,7 +37,7 @@ def test_dripping_headers_does_not_extend_their_deadline(toy: ServerProcess) -> 
     assert eventually(lambda: toy.open_files == before, within_s=MARGIN_S)
 
 
-def test_headers_that_stop_on_a_kept_connection_end_it(toy: ServerProcess) -> None:
+def test_incomplete_headers_end_a_keep_alive_connection(toy: ServerProcess) -> None:
     with Wire(toy.host, toy.port) as client:
         client.send(GET_READY)
         assert b"200" in client.read_head()
@@ -46,7 +46,7 @@ def test_headers_that_stop_on_a_kept_connection_end_it(toy: ServerProcess) -> No
         assert client.read_to_end().startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_kept_connection_may_be_idle_between_requests(toy: ServerProcess) -> None:
+def test_a_keep_alive_connection_may_be_idle_between_requests(toy: ServerProcess) -> None:
     with Wire(toy.host, toy.port) as client:
         for _ in range(2):
             client.send(GET_READY)
@@ -78,7 +78,7 @@ def test_header_bytes_are_bounded_at_sixteen_kibibytes(start: StartToy) -> None:
     [[f"X-{number}: 1" for number in range(140)], ["X-Long: " + "x" * 9000]],
     ids=["too many", "too long"],
 )
-def test_an_upgrade_that_only_the_websocket_library_refuses_is_answered(
+def test_an_upgrade_that_the_websocket_library_refuses_gets_a_response(
     toy: ServerProcess, headers: list[str]
 ) -> None:
     before = toy.open_files
@@ -89,14 +89,14 @@ def test_an_upgrade_that_only_the_websocket_library_refuses_is_answered(
     assert eventually(lambda: toy.open_files == before, within_s=MARGIN_S)
 
 
-def test_a_body_that_stops_coming_ends_the_connection(toy: ServerProcess) -> None:
+def test_an_incomplete_body_ends_the_connection(toy: ServerProcess) -> None:
     with Wire(toy.host, toy.port) as client:
         client.send(post("/upload", 1000) + b"x" * 999)
         toy.expect("ended /upload", within_s=STALL_S + MARGIN_S)
         assert client.ends(within_s=MARGIN_S)
 
 
-def test_a_body_that_keeps_coming_has_its_time(toy: ServerProcess) -> None:
+def test_a_slow_body_is_accepted_while_it_makes_progress(toy: ServerProcess) -> None:
     with Wire(toy.host, toy.port) as client:
         client.send(post("/upload", 6))
         for _ in range(6):
@@ -105,7 +105,7 @@ def test_a_body_that_keeps_coming_has_its_time(toy: ServerProcess) -> None:
         assert b"200" in client.read_head()
 
 
-def test_a_body_that_drips_without_end_ends_the_connection(start: StartToy) -> None:
+def test_a_body_over_its_deadline_ends_the_connection(start: StartToy) -> None:
     toy = start("--stall-s", "1", "--body-s", "0.5")
     with Wire(toy.host, toy.port) as client:
         client.send(post("/upload", 1000))
@@ -116,7 +116,7 @@ def test_a_body_that_drips_without_end_ends_the_connection(start: StartToy) -> N
         assert drips < 10
 
 
-def test_a_refused_upload_may_not_go_on_for_ever(start: StartToy) -> None:
+def test_a_refused_upload_ends_after_a_limit(start: StartToy) -> None:
     toy = start("--stall-s", "1", "--body-s", "0.5")
     with Wire(toy.host, toy.port) as client:
         client.send(post("/refuse", 1 << 40))
@@ -131,7 +131,7 @@ def test_a_refused_upload_may_not_go_on_for_ever(start: StartToy) -> None:
 @pytest.mark.parametrize(
     ("headers", "sent"), [([], 300_000), (["Expect: 100-continue"], 0)], ids=["full", "asked to wait"]
 )
-def test_an_app_that_reads_late_is_no_fault_of_its_client(
+def test_a_client_is_not_disconnected_because_the_app_reads_late(
     toy: ServerProcess, headers: list[str], sent: int
 ) -> None:
     with Wire(toy.host, toy.port) as client:

@@ -1,4 +1,4 @@
-"""A peer that takes nothing, or vanishes, costs the server nothing for longer than the stall timeout."""
+"""Stalled peers and half-open connections are closed after the stall timeout."""
 
 import signal
 import time
@@ -24,14 +24,14 @@ def assert_dropped(toy: ServerProcess, path: str, open_files_before: int) -> Non
     assert eventually(lambda: toy.open_files == open_files_before, within_s=MARGIN_S)
 
 
-def test_a_websocket_reader_that_stalls_is_dropped(toy: ServerProcess) -> None:
+def test_a_stalled_websocket_reader_is_disconnected(toy: ServerProcess) -> None:
     before = toy.open_files
     with Wire(toy.host, toy.port, window_bytes=WINDOW_BYTES).upgrade("/flood") as client:
         assert_dropped(toy, "/flood", before)
         assert client.ends(within_s=MARGIN_S)
 
 
-def test_an_http_reader_that_stalls_is_dropped(toy: ServerProcess) -> None:
+def test_a_stalled_http_reader_is_disconnected(toy: ServerProcess) -> None:
     before = toy.open_files
     with Wire(toy.host, toy.port, window_bytes=WINDOW_BYTES) as client:
         client.send(b"GET /stream HTTP/1.1\r\nHost: test\r\n\r\n")
@@ -39,14 +39,14 @@ def test_an_http_reader_that_stalls_is_dropped(toy: ServerProcess) -> None:
         assert client.ends(within_s=MARGIN_S)
 
 
-def test_no_more_than_three_seconds_of_speech_hide_in_buffers(toy: ServerProcess) -> None:
+def test_buffers_hold_at_most_three_seconds_of_speech(toy: ServerProcess) -> None:
     with Wire(toy.host, toy.port, window_bytes=WINDOW_BYTES).upgrade("/flood"):
         sent_bytes = int(toy.expect("sent ", anywhere=True).split()[1])
     print(f"{sent_bytes / SPEECH_BYTES_PER_S:.1f} s of 24 kHz PCM16 were sent to a client that read none")
     assert sent_bytes < 3 * SPEECH_BYTES_PER_S
 
 
-def test_a_reader_that_is_merely_slow_is_kept(toy: ServerProcess) -> None:
+def test_a_slow_reader_stays_connected(toy: ServerProcess) -> None:
     with Wire(toy.host, toy.port, window_bytes=WINDOW_BYTES).upgrade("/flood") as client:
         ends_s = time.monotonic() + 3 * STALL_S
         while time.monotonic() < ends_s:
@@ -54,7 +54,7 @@ def test_a_reader_that_is_merely_slow_is_kept(toy: ServerProcess) -> None:
             assert not client.ends(within_s=STALL_S / 50)
 
 
-def test_a_client_whose_process_is_frozen_is_dropped(toy: ServerProcess) -> None:
+def test_a_client_with_a_stopped_process_is_disconnected(toy: ServerProcess) -> None:
     before = toy.open_files
     with crowd(toy.host, toy.port, "/flood", size=1) as client:
         toy.expect("connected /flood")
@@ -63,7 +63,7 @@ def test_a_client_whose_process_is_frozen_is_dropped(toy: ServerProcess) -> None
         client.send_signal(signal.SIGCONT)
 
 
-def test_a_close_that_the_peer_never_answers_ends_the_connection(toy: ServerProcess) -> None:
+def test_an_unanswered_close_ends_the_connection(toy: ServerProcess) -> None:
     before = toy.open_files
     with Wire(toy.host, toy.port).upgrade("/close") as client:
         assert client.read_close_code() == 1000
@@ -71,14 +71,14 @@ def test_a_close_that_the_peer_never_answers_ends_the_connection(toy: ServerProc
         assert client.ends(within_s=MARGIN_S)
 
 
-def test_a_close_that_a_stalled_peer_never_sees_ends_the_connection(toy: ServerProcess) -> None:
+def test_a_close_to_a_stalled_peer_ends_the_connection(toy: ServerProcess) -> None:
     before = toy.open_files
     with Wire(toy.host, toy.port, window_bytes=WINDOW_BYTES).upgrade("/fill_and_close") as client:
         assert_dropped(toy, "/fill_and_close", before)
         assert client.ends(within_s=MARGIN_S)
 
 
-def test_an_upgrade_behind_an_answer_that_is_not_read_inherits_the_deadline(toy: ServerProcess) -> None:
+def test_an_upgrade_after_an_unread_response_inherits_the_deadline(toy: ServerProcess) -> None:
     before = toy.open_files
     with Wire(toy.host, toy.port, window_bytes=WINDOW_BYTES) as client:
         client.send(GET_LARGE + upgrade_request("/echo"))
@@ -86,7 +86,7 @@ def test_an_upgrade_behind_an_answer_that_is_not_read_inherits_the_deadline(toy:
         assert client.ends(within_s=MARGIN_S)
 
 
-def test_an_upgrade_behind_an_answer_that_is_read_loses_the_deadline(toy: ServerProcess) -> None:
+def test_an_upgrade_after_a_read_response_has_no_deadline(toy: ServerProcess) -> None:
     with Wire(toy.host, toy.port, window_bytes=WINDOW_BYTES) as client:
         client.send(GET_LARGE + upgrade_request("/echo"))
         assert b"200" in client.read_head()
@@ -95,14 +95,14 @@ def test_an_upgrade_behind_an_answer_that_is_read_loses_the_deadline(toy: Server
         assert not client.ends(within_s=1.5 * STALL_S)
 
 
-def test_a_client_that_resets_is_noticed_at_once(toy: ServerProcess) -> None:
+def test_a_reset_is_detected_at_once(toy: ServerProcess) -> None:
     before = toy.open_files
     with Wire(toy.host, toy.port).upgrade("/flood") as client:
         assert client.read_frame()[0] is Opcode.BINARY
     assert_dropped(toy, "/flood", before)
 
 
-def test_a_peer_that_vanished_from_the_network_is_dropped(start: StartToy) -> None:
+def test_a_half_open_connection_is_closed(start: StartToy) -> None:
     with network_namespace() as far:
         toy = start("--host", SERVER_ADDRESS, "--stall-s", str(STALL_S))
         before = toy.open_files

@@ -1,4 +1,4 @@
-"""Small ASGI apps under the real bootstrap, one process each, so that what is promised is about sockets only.
+"""Small ASGI apps under the real bootstrap, one process each, for tests of the transport alone.
 
 In: options on the command line. Out: one line on stdout per event (``listening URL``, ``draining``,
 ``connected PATH``, ``ended PATH``). Does not know: the service's app.
@@ -25,7 +25,7 @@ def tell(event: str) -> None:
 
 
 class ToyLifecycle:
-    """Ready until told to drain; drained once every WebSocket that was open has ended."""
+    """Ready until the drain starts; drained once every open WebSocket has ended."""
 
     def __init__(self) -> None:
         self.draining = asyncio.Event()
@@ -43,7 +43,7 @@ class ToyLifecycle:
 
 
 class ToyService:
-    """Every path is one way of being a bad, or a good, app."""
+    """Each path behaves like one kind of well- or misbehaving app."""
 
     def __init__(
         self, lifecycle: ToyLifecycle, *, fails_to_start: bool = False, hangs_at_shutdown: bool = False
@@ -80,7 +80,7 @@ class ToyService:
         await self.answer(send, 503 if self.lifecycle.draining.is_set() else 200, b"")
 
     async def http_signal_in_a_rush(self, receive: Receive, send: Send) -> None:
-        """Told to end when the loop was woken so often that nothing more fits the pipe for it."""
+        """Signals itself when the wakeup pipe of the event loop is full."""
         await self.answer(send, 200, b"")
         loop = asyncio.get_running_loop()
         for _ in range(20_000):
@@ -88,11 +88,11 @@ class ToyService:
         os.kill(os.getpid(), signal.SIGTERM)
 
     async def http_large(self, receive: Receive, send: Send) -> None:
-        """More than the kernel takes for a client that does not read."""
+        """More data than kernel buffers hold for a client that does not read."""
         await self.answer(send, 200, LARGE)
 
     async def http_let_in(self, receive: Receive, send: Send) -> None:
-        self.let_in.set()  # whoever waits goes through; the next one waits again
+        self.let_in.set()  # releases all waiting requests; the next one waits again
         self.let_in.clear()
         await self.answer(send, 200, b"")
 
@@ -105,7 +105,7 @@ class ToyService:
                 return
 
     async def http_late_upload(self, receive: Receive, send: Send) -> None:
-        """Does not read before ``/let_in`` has been asked for."""
+        """Reads only after a request to ``/let_in``."""
         await self.let_in.wait()
         await self.http_upload(receive, send)
 
@@ -129,12 +129,12 @@ class ToyService:
         await self.converse(receive, send, echo)
 
     async def websocket_flood(self, receive: Receive, send: Send) -> None:
-        """Speaks as fast as it may, and listens meanwhile."""
+        """Sends as fast as possible, and receives at the same time."""
         await self.accept(receive, send)
         await self.until_gone(self.pour_frames(send, pause_s=0), receive, "websocket.disconnect")
 
     async def websocket_trickle(self, receive: Receive, send: Send) -> None:
-        """Too little to fill any buffer within a stall timeout: only TCP itself can miss the peer."""
+        """Sends too little to fill a buffer in the stall timeout: only TCP can detect a lost peer."""
         await self.accept(receive, send)
         await self.until_gone(self.pour_frames(send, pause_s=0.1), receive, "websocket.disconnect")
 
@@ -144,7 +144,7 @@ class ToyService:
         tell("closing")
 
     async def websocket_fill_and_close(self, receive: Receive, send: Send) -> None:
-        """Closes behind more audio than the kernel takes: the close frame never leaves the process."""
+        """Closes after more audio than kernel buffers hold: the close frame never leaves the process."""
         await self.accept(receive, send)
         await send({"type": "websocket.send", "bytes": LARGE})
         with suppress(OSError):
@@ -155,7 +155,7 @@ class ToyService:
         raise RuntimeError("a crash that the test asked for")
 
     async def websocket_late(self, receive: Receive, send: Send) -> None:
-        """Accepts only once ``/let_in`` has been asked for."""
+        """Accepts only after a request to ``/let_in``."""
         await receive()
         await self.let_in.wait()
         await send({"type": "websocket.accept"})
@@ -167,7 +167,7 @@ class ToyService:
         await receive()
 
     async def websocket_session(self, receive: Receive, send: Send) -> None:
-        """Pending until its client says ``done``, as an utterance is until it has been spoken."""
+        """Pending until its client sends ``done``, like an utterance until its end."""
         self.lifecycle.sessions += 1
         await self.accept(receive, send)
         message = await receive()

@@ -1,6 +1,6 @@
-"""A client without manners: bytes, frames and silence on a plain socket, which no library would send.
+"""A raw WebSocket client on a plain socket, for bytes and frames that no library would send.
 
-In: an address. Out: a socket with WebSocket frames on it. Does not know: which server answers.
+In: an address. Out: a socket with WebSocket frames on it. Does not know: the server.
 """
 
 import json
@@ -27,7 +27,7 @@ class Opcode(IntEnum):
 
 
 class Wire:
-    """One TCP connection. ``window_bytes``: what the kernel may take in for a client that does not read."""
+    """One TCP connection. ``window_bytes``: the receive buffer of a client that does not read."""
 
     def __init__(self, host: str, port: int, *, window_bytes: int | None = None) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -50,7 +50,7 @@ class Wire:
         self.socket.sendall(data)
 
     def send_while_open(self, data: bytes) -> None:
-        """The server may end the connection at any byte; that is then what is being tested."""
+        """Sends until the server ends the connection, which may happen at any byte."""
         with suppress(ConnectionError):
             self.send(data)
 
@@ -62,7 +62,7 @@ class Wire:
         return self
 
     def read_head(self) -> bytes:
-        """A response up to and without its empty line."""
+        """The head of a response, without its empty line."""
         while b"\r\n\r\n" not in self._unread:
             self._unread += self._receive()
         head, _, self._unread = self._unread.partition(b"\r\n\r\n")
@@ -87,7 +87,7 @@ class Wire:
         self.send(frame(Opcode.TEXT, json.dumps(message).encode()))
 
     def hear(self, kind: str) -> dict[str, Any]:
-        """The next JSON message of this type; audio and other messages are passed over."""
+        """The next JSON message of this type; skips audio and other messages."""
         while True:
             opcode, payload = self.read_frame()
             assert opcode is not Opcode.CLOSE, f"closed with {payload[:2].hex()} before {kind}"
@@ -95,7 +95,7 @@ class Wire:
                 return message
 
     def read_close_code(self) -> int:
-        """Pass over everything up to the close frame."""
+        """Skip everything up to the close frame."""
         while True:
             opcode, payload = self.read_frame()
             if opcode is Opcode.CLOSE:
@@ -110,7 +110,7 @@ class Wire:
         return self._unread
 
     def ends(self, *, within_s: float) -> bool:
-        """Whether the server ends the connection in time, seen without reading one byte."""
+        """Whether the server ends the connection in time, checked without reading a byte."""
         watch = select.poll()
         watch.register(self.socket, select.POLLRDHUP)
         return bool(watch.poll(within_s * 1000))

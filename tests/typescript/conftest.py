@@ -1,4 +1,4 @@
-"""The JavaScript package, built once from the page's modules as they are now."""
+"""The JavaScript package, built once from the current modules of the page."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ EXAMPLE = ROOT / "examples" / "conversation" / "page"
 
 @pytest.fixture(scope="package")
 def package() -> Path:
-    """Where it lies. Tests are skipped for want of Node packages, unless MAKIMA_TTS_REQUIRE_NODE is set."""
+    """Its folder. Without Node packages tests are skipped, unless MAKIMA_TTS_REQUIRE_NODE is set."""
     if not all((folder / "node_modules").is_dir() for folder in (PACKAGE, EXAMPLE)):
         assert not os.environ.get("MAKIMA_TTS_REQUIRE_NODE"), "run `make node`"
         pytest.skip("`make node` installs what the package is built and tested with")
@@ -22,5 +22,5 @@ def package() -> Path:
 
 
 def check_types(folder: Path) -> None:
-    """TypeScript's own verdict on a folder with a tsconfig.json."""
+    """Runs TypeScript's type check on a folder with a tsconfig.json."""
     subprocess.run([PACKAGE / "node_modules" / ".bin" / "tsc", "--project", folder], check=True)

@@ -1,4 +1,4 @@
-"""Listening and speaking at once in the browser, as its user meets it: chromium, and a microphone."""
+"""The example conversation page in chromium, with a simulated microphone."""
 
 import functools
 import os
@@ -21,7 +21,7 @@ from tests.typescript.conftest import EXAMPLE, ROOT, check_types
 pytestmark = pytest.mark.browser
 
 PATIENCE_MS = 20_000
-# Somebody speaks, waits for the answer, and speaks again while it is heard.
+# The user speaks, waits for the answer, and speaks again during the answer.
 SPOKEN_S, ANSWERED_S = 1.5, 3.0
 
 
@@ -42,7 +42,7 @@ def _write_two_turns(path: Path) -> Path:
 
 @contextmanager
 def _served(folder: Path) -> Iterator[str]:
-    """Static files, as any web server gives them out."""
+    """A static web server."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
@@ -57,7 +57,7 @@ def _served(folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def built(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The page as its bundler leaves it, behind a web server."""
+    """The bundled page, behind a web server."""
     folder = tmp_path_factory.mktemp("conversation")
     build = ["npm", "run", "build", "--", "--outDir", str(folder)]
     subprocess.run(build, cwd=EXAMPLE, check=True)
@@ -81,7 +81,7 @@ def page(tmp_path: Path) -> Iterator[Page]:
         chromium.close()
 
 
-def test_who_speaks_is_answered_and_who_speaks_again_silences_the_answer(
+def test_speech_gets_an_answer_and_speech_during_the_answer_cancels_it(
     built: str, page: Page, scripted_service: ServerProcess
 ) -> None:
     page.goto(f"{built}/?service={scripted_service.url}/api/v1/speak")
@@ -100,6 +100,6 @@ def test_who_speaks_is_answered_and_who_speaks_again_silences_the_answer(
 
 
 @pytest.mark.usefixtures("package")
-def test_its_turns_and_answers_obey_their_laws_and_its_types_are_sound() -> None:
+def test_its_own_tests_and_its_type_check_pass() -> None:
     subprocess.run(["npm", "test"], cwd=EXAMPLE, check=True)
     check_types(EXAMPLE)

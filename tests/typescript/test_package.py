@@ -1,4 +1,4 @@
-"""The JavaScript package: the speak page's own modules, for other programs."""
+"""The JavaScript package of the speak page's client modules."""
 
 import json
 import os
@@ -12,18 +12,18 @@ from tests.typescript.conftest import ROOT, check_types
 PAGE_MODULES = ROOT / "makima_tts" / "api" / "static" / "client"
 
 
-def test_its_own_tests_speak_through_a_real_service(package: Path) -> None:
+def test_its_own_tests_pass_against_a_real_service(package: Path) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("TTS_")}
     env |= {"MAKIMA_TTS_PYTHON": sys.executable, "NO_COLOR": "1"}
-    # What would run before and after it, it is to leave: the package is built.
+    # No pre- and post-scripts: the package is already built.
     subprocess.run(["npm", "test", "--ignore-scripts"], cwd=package, env=env, check=True)
 
 
-def test_its_types_are_sound_and_so_are_those_of_the_speak_page(package: Path) -> None:
+def test_the_type_checks_of_the_package_and_of_the_speak_page_pass(package: Path) -> None:
     check_types(package)
 
 
-def test_what_is_published_is_the_pages_modules_with_types_and_the_hook(package: Path) -> None:
+def test_the_published_files_are_the_pages_modules_types_and_the_hook(package: Path) -> None:
     pack = ["npm", "pack", "--dry-run", "--json", "--ignore-scripts"]
     told = subprocess.run(pack, cwd=package, stdout=subprocess.PIPE, text=True, check=True)
     scripts = {path.name for path in PAGE_MODULES.glob("*.js")} | {"use-speak.js"}
@@ -32,7 +32,7 @@ def test_what_is_published_is_the_pages_modules_with_types_and_the_hook(package:
     assert {file["path"] for file in json.loads(told.stdout)[0]["files"]} == expected
 
 
-def test_it_has_the_services_version_and_brings_nothing_else(package: Path) -> None:
+def test_it_has_the_services_version_and_no_dependency(package: Path) -> None:
     described = json.loads((package / "package.json").read_text())
     assert described["version"] == __version__
     assert "dependencies" not in described

@@ -20,11 +20,11 @@ from makima_tts.audio import Pcm
 from makima_tts.engines.qwen3.cuda_graphs import CudaCapture, CudaGraphExecutor
 from makima_tts.engines.qwen3.executors import DecodeCall, EagerExecutor, SlotBuffers, StepExecutor
 from makima_tts.model.frames import PrefillChunk, split_into_chunks
-from makima_tts.model.layers import KeyValueCache
 from makima_tts.model.prompt import Prompt
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.model.transfers import sent
+from makima_tts.model.transformer import KeyValueCache
 
 # Attention looks at a multiple of so many positions: the longest stream of a batch decides for all.
 _LIMIT_MULTIPLE = 64

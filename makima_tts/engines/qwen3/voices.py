@@ -8,9 +8,9 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
-from makima_tts.model.layers import KeyValueCache
 from makima_tts.model.prompt import VoiceRows
 from makima_tts.model.speech_model import SpeechModel
+from makima_tts.model.transformer import KeyValueCache
 from makima_tts.model.voice_encoding import EncodedVoice, voice_from
 from makima_tts.speech import EngineShare, VoicePrompt
 

@@ -8,18 +8,16 @@ Triton's and C's leaves are imported when they are chosen: one needs the package
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import structlog
 import torch
 from torch import Tensor
 
 from makima_tts.model import codec_output
-from makima_tts.model.checkpoint.config import TransformerConfig
-from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.codec import CodecDecoder
-from makima_tts.model.layers import LayerStack, Matrix, Product, Transformer
+from makima_tts.model.ops.torch import TorchLinear, TorchStack
 from makima_tts.model.sampling import FirstCodebook, FrameSampler, SamplerState, TorchFrameSampler
+from makima_tts.model.transformer import MakeStack
 from makima_tts.model.triton.availability import kernels_lack
 
 # Heads decide about codes and are a tenth of the weights: they never have fewer bits.
@@ -30,31 +28,22 @@ _log = structlog.get_logger(__name__)
 Finish = Callable[[Tensor, int, int], tuple[Tensor, Tensor, Tensor]]
 
 
-class LoadTransformer(Protocol):
-    """``positions``: how many there may be, for which rotary embeddings are computed once."""
-
-    def __call__(
-        self,
-        config: TransformerConfig,
-        weights: Weights,
-        window_of: Callable[[int], int | None],
-        positions: int,
-        /,
-    ) -> LayerStack: ...
+# Rows [B, …, inputs] → [B, …, outputs]; what a row comes to does not depend on the others.
+Linear = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Ops:
     """One leaf for each family of operations.
 
-    ``linear``: packs a weight [outputs, inputs] and a bias → rows to rows. ``logits``: likewise for weights
-    that make logits, whose result may have more bits than its rows. ``codec``: gets the codec's decoder as it
-    was loaded, and packs it.
+    ``layers``: all layers of a transformer. ``linear``: packs a weight [outputs, inputs] and a bias → rows to
+    rows. ``logits``: likewise for weights that make logits, whose result may have more bits than its rows.
+    ``codec``: gets the codec's decoder as it was loaded, and packs it.
     """
 
-    transformer: LoadTransformer
-    linear: Callable[[Tensor, Tensor | None], Product]
-    logits: Callable[[Tensor], Product]
+    layers: MakeStack
+    linear: Callable[[Tensor, Tensor | None], Linear]
+    logits: Callable[[Tensor], Linear]
     sampler: Callable[[FirstCodebook, SamplerState, Tensor], FrameSampler]
     codec: Callable[[CodecDecoder], CodecDecoder]
     finish: Finish
@@ -78,9 +67,9 @@ def ops_for(device: torch.device, weight_bits: int | None = None) -> Ops:
 def torch_ops() -> Ops:
     """On any device."""
     return Ops(
-        transformer=Transformer.load,
-        linear=Matrix,
-        logits=Matrix,
+        layers=TorchStack,
+        linear=TorchLinear,
+        logits=TorchLinear,
         sampler=TorchFrameSampler,
         codec=lambda decoder: decoder,
         finish=codec_output.finish,
@@ -89,11 +78,11 @@ def torch_ops() -> Ops:
 
 def native_ops(bits: int) -> Ops:
     from makima_tts.model.native.kernels import QuantizedMatrix  # noqa: PLC0415 - compiles, the first time
+    from makima_tts.model.native.transformer import NativeStack  # noqa: PLC0415
     from makima_tts.model.packed_codec import packed  # noqa: PLC0415
-    from makima_tts.model.quantized import QuantizedTransformer  # noqa: PLC0415
 
     return Ops(
-        transformer=partial(QuantizedTransformer.load, bits=bits),
+        layers=partial(NativeStack, bits=bits),
         linear=lambda weight, bias: QuantizedMatrix.pack(weight, _HEAD_BITS, bias),
         logits=lambda weight: QuantizedMatrix.pack(weight, _HEAD_BITS),
         sampler=TorchFrameSampler,
@@ -105,14 +94,14 @@ def native_ops(bits: int) -> Ops:
 def triton_ops() -> Ops:
     from makima_tts.model.triton.codec import fastest_codec, fused  # noqa: PLC0415 - needs Triton
     from makima_tts.model.triton.finishing import finish  # noqa: PLC0415
-    from makima_tts.model.triton.products import GpuMatrix  # noqa: PLC0415
+    from makima_tts.model.triton.linear import TritonLinear  # noqa: PLC0415
     from makima_tts.model.triton.sampler import TritonFrameSampler  # noqa: PLC0415
-    from makima_tts.model.triton.stack import GpuTransformer  # noqa: PLC0415
+    from makima_tts.model.triton.transformer import TritonStack  # noqa: PLC0415
 
     return Ops(
-        transformer=GpuTransformer.load,
-        linear=GpuMatrix,
-        logits=lambda weight: GpuMatrix(weight, wide=True),
+        layers=TritonStack,
+        linear=TritonLinear,
+        logits=lambda weight: TritonLinear(weight, wide=True),
         sampler=TritonFrameSampler,
         codec=lambda decoder: fastest_codec([fused(decoder), decoder]),
         finish=finish,

@@ -1,0 +1,202 @@
+"""``makima-tts doctor``: what is installed, which engine would run, and what is in the way.
+
+In: the settings, this machine. Out: findings on the terminal; exit code 1 if one of them is bad. Does not
+know: how a server is run.
+"""
+
+import os
+import platform
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from makima_tts import __version__
+
+if TYPE_CHECKING:
+    from makima_tts.settings import Settings
+
+_PACKAGES = ("fastapi", "uvicorn", "numpy", "soundfile", "hibari-tts", "torch", "qwen-tts", "flash-attn")
+_REQUIRED = 5
+
+Verdict = Literal["good", "note", "bad"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """``bad`` keeps the service from working; ``note`` is worth knowing."""
+
+    verdict: Verdict
+    subject: str
+    words: str
+
+
+def doctor() -> None:
+    """What is installed, which engine would run and why, and whether the port and folders can be used."""
+    table = Table("", "", "", box=None, show_header=False)
+    findings = _examine()
+    for finding in findings:
+        mark, style = {"good": ("✓", "green"), "note": ("·", "yellow"), "bad": ("✗", "red")}[finding.verdict]
+        table.add_row(Text(mark, style), finding.subject, finding.words)
+    Console(markup=False, highlight=False).print(table)
+    if any(finding.verdict == "bad" for finding in findings):
+        raise typer.Exit(1)
+
+
+def _examine() -> list[Finding]:
+    """Changes nothing, except that missing kernels are compiled, which may fail."""
+    from pydantic import ValidationError
+
+    from makima_tts.settings import UnknownSettings, explain, load_settings
+
+    findings = [Finding("good", "makima-tts", f"{__version__}, Python {platform.python_version()}")]
+    findings += _packages()
+    try:
+        settings = load_settings()
+    except UnknownSettings as error:
+        return [*findings, Finding("bad", "settings", str(error))]
+    except ValidationError as error:
+        return [*findings, Finding("bad", "settings", explain(error))]
+    return [
+        *findings,
+        _engine(settings),
+        _qwen3(settings),
+        _checkpoint(settings),
+        *_device(settings),
+        _port(settings),
+        *_folders(settings),
+        *_voice(settings),
+    ]
+
+
+def _packages() -> Iterator[Finding]:
+    for index, name in enumerate(_PACKAGES):
+        try:
+            yield Finding("good", name, version(name))
+        except PackageNotFoundError:
+            yield Finding("bad" if index < _REQUIRED else "note", name, "not installed")
+
+
+def _engine(settings: "Settings") -> Finding:
+    from makima_tts import factory
+    from makima_tts.errors import TtsError
+
+    try:
+        choice = factory.choose_engine(settings)
+    except TtsError as error:
+        return Finding("bad", "engine", error.message)
+    return Finding("good", "engine", f"{choice.name}: {choice.reason}")
+
+
+def _qwen3(settings: "Settings") -> Finding:
+    from makima_tts.engines.availability import qwen3_lacks
+
+    needs = qwen3_lacks(settings.model_id, settings.model_revision)
+    return (
+        Finding("note", "Qwen3-TTS", f"lacks {'; '.join(needs)}")
+        if needs
+        else Finding("good", "Qwen3-TTS", "here")
+    )
+
+
+def _checkpoint(settings: "Settings") -> Finding:
+    from makima_tts.hub.cache import find_on_disk
+
+    folder = find_on_disk(settings.model_id, settings.model_revision)
+    if folder is not None:
+        return Finding("good", "checkpoint", f"{settings.model_id} lies in {folder}")
+    remedy = (
+        "TTS_OFFLINE forbids downloading it"
+        if settings.offline
+        else "makima-tts download fetches it, or a start with TTS_ENGINE=qwen3; its size is not known before"
+    )
+    return Finding(
+        "note", "checkpoint", f"{settings.model_id} is not on this disk, at least not whole; {remedy}"
+    )
+
+
+def _device(settings: "Settings") -> Iterator[Finding]:
+    """What torch finds; nothing where there is no torch."""
+    from makima_tts.errors import TtsError
+
+    if find_spec("torch") is None:
+        return
+    unfit: Verdict = "bad" if settings.engine == "qwen3" else "note"
+    try:
+        yield Finding("good", "device", _device_in_words(settings))
+    except TtsError as error:
+        yield Finding(unfit, "device", error.message)
+    except (ImportError, OSError) as error:
+        yield Finding(unfit, "device", f"torch is installed but does not work: {type(error).__name__}")
+
+
+def _device_in_words(settings: "Settings") -> str:
+    import torch
+
+    from makima_tts.model.devices import arithmetic_of, device_of
+    from makima_tts.model.triton.availability import kernels_lack
+
+    device = device_of(settings.device)
+    precision = arithmetic_of(device, settings.precision, settings.cpu_precision).name
+    name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+    lacking = kernels_lack(device) if device.type == "cuda" else None
+    slower = f"; slower than it could be, for want of {lacking}" if lacking else ""
+    return f"{device}{name} in {precision}, torch {torch.__version__}{slower}"
+
+
+def _port(settings: "Settings") -> Finding:
+    """Listens as the server does, so that the finding is what a start would say."""
+    from makima_tts.server.sockets import CannotListen, listen_on
+
+    try:
+        sockets = listen_on(settings.host, settings.port, stall_timeout_s=settings.stall_timeout_s)
+    except CannotListen as failure:
+        return Finding("bad", "port", str(failure))
+    for listener in sockets:
+        listener.close()
+    return Finding("good", "port", f"{settings.port} on {settings.host} is free")
+
+
+def _folders(settings: "Settings") -> Iterator[Finding]:
+    for subject, folder in (("voices folder", settings.voices_dir), ("cache folder", settings.cache_dir)):
+        if _writable(folder):
+            yield Finding("good", subject, f"{folder} is writable")
+        else:
+            yield Finding(
+                "note", subject, f"{folder} cannot be written to; uploads or cached voices will be lost"
+            )
+
+
+def _writable(folder: Path) -> bool:
+    """Whether a file can be made there, or the folder could be."""
+    nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if nearest != folder:
+        return os.access(nearest, os.W_OK)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def _voice(settings: "Settings") -> Iterator[Finding]:
+    from makima_tts import factory
+    from makima_tts.errors import TtsError
+    from makima_tts.metrics import Metrics
+
+    try:
+        engine = factory.build_engine(factory.choose_engine(settings), settings)
+        voice = factory.build_voices(settings, engine, Metrics()).describe(settings.default_voice)
+    except TtsError as error:
+        yield Finding("note", "default voice", error.message)
+        return
+    words = f"{voice.id} is available" if voice.available else f"{voice.id}: {voice.reason}"
+    yield Finding("good" if voice.available else "note", "default voice", words)
