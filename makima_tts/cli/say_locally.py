@@ -78,7 +78,7 @@ def _engine(
         if options != ComparisonOptions():
             raise InvalidMessage("Only Qwen3-TTS takes --greedy, --raw, --codes and the like: add --model.")
         return factory.build_engine(choice, settings)
-    options = SynthesisOptions(
+    synthesis = SynthesisOptions(
         greedy=options.greedy,
         raw=options.raw,
         text_streams=options.text_streams,
@@ -87,10 +87,10 @@ def _engine(
     if options.raw:  # all of the text is one piece
         max_frames = options.max_frames or _MAX_RAW_FRAMES
         positions = _PROMPT_ROWS + len(request.text.encode()) + max_frames
-        options = replace(options, positions=positions, max_frames=max_frames)
+        synthesis = replace(synthesis, positions=positions, max_frames=max_frames)
     return factory.build_qwen3(
         settings.model_copy(update={"max_streams": 1}),
-        options,
+        synthesis,
         lambda utterance, codes: frames.append(codes) if utterance == _UTTERANCE else None,
     )
 
