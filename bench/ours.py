@@ -19,17 +19,16 @@ from unittest import mock
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from bench import sides
 from bench.engine_alone import EngineAlone
 from bench.server import ANYWHERE
-from bench.sides import CHUNK_FRAMES, Clock, Figures, frames_of
+from bench.sides import CHUNK_FRAMES, Clock, Figures, answer_requests, frames_of
 from bench.voice import LANGUAGE, SAMPLE_RATE_HZ, TEXT, TRANSCRIPT, clip
 from makima_tts.engines.qwen3 import SynthesisOptions
 from makima_tts.engines.qwen3.executors import bytes_in
 from makima_tts.engines.qwen3.runner import Runner
 from makima_tts.model import CpuPrecision, sampling
 from makima_tts.model.checkpoint.folder import Checkpoint
-from makima_tts.model.devices import arithmetic_of, device_of
+from makima_tts.model.devices import device_of, precision_on
 from makima_tts.model.prompt import Prompt
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
@@ -45,7 +44,7 @@ _SAMPLING = ("sample", "penalize", "forbid", "uniform")
 
 def load_model(folder: Path, device: str, precision: CpuPrecision, *, positions: int) -> SpeechModel:
     place = device_of(device)
-    how = arithmetic_of(place, ANYWHERE.get(precision, "auto"), precision)
+    how = precision_on(place, ANYWHERE.get(precision, "auto"), precision)
     return SpeechModel.load(
         Checkpoint.open(folder),
         place,
@@ -303,4 +302,4 @@ class Utterances:
 
 
 if __name__ == "__main__":
-    sides.answer_requests(Ours)
+    answer_requests(lambda options: Ours(options).measure)

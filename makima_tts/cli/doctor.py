@@ -141,11 +141,11 @@ def _device(settings: "Settings") -> Iterator[Finding]:
 def _device_in_words(settings: "Settings") -> str:
     import torch
 
-    from makima_tts.model.devices import arithmetic_of, device_of
+    from makima_tts.model.devices import device_of, precision_on
     from makima_tts.model.triton.availability import kernels_lack
 
     device = device_of(settings.device)
-    precision = arithmetic_of(device, settings.precision, settings.cpu_precision).name
+    precision = precision_on(device, settings.precision, settings.cpu_precision).name
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
     lacking = kernels_lack(device) if device.type == "cuda" else None
     slower = f"; slower than it could be, for want of {lacking}" if lacking else ""

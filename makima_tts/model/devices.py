@@ -1,6 +1,6 @@
 """Where a model runs, and how precisely.
 
-In: what the operator asked for. Out: a torch device and an Arithmetic, or TtsUnavailable in words. Does not
+In: the operator's settings. Out: a torch device and a DevicePrecision, or TtsUnavailable in words. Does not
 know: models.
 """
 
@@ -12,7 +12,7 @@ import torch
 
 from makima_tts.errors import TtsUnavailable
 from makima_tts.model import CpuPrecision, Precision
-from makima_tts.model.native.compiler import PLAIN, levels, library
+from makima_tts.model.native.compiler import PLAIN, instruction_sets, library
 
 _log = structlog.get_logger(__name__)
 
@@ -21,8 +21,8 @@ _BF16_CAPABILITY = (8, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Arithmetic:
-    """``name``: the precision it is. ``dtype``: of all that is not quantized.
+class DevicePrecision:
+    """``name``: of the precision. ``dtype``: of all that is not quantized.
 
     ``weight_bits``: of the transformers' weights, where they are quantized.
     """
@@ -34,11 +34,11 @@ class Arithmetic:
 
 def device_of(name: str) -> torch.device:
     """``auto`` takes a GPU if there is one; ``metal`` is mps. Raises TtsUnavailable for what is not there."""
-    wanted = name.strip().lower()
-    if wanted == "auto":
+    setting = name.strip().lower()
+    if setting == "auto":
         return _best_device()
     try:
-        device = torch.device("mps" if wanted == "metal" else wanted)
+        device = torch.device("mps" if setting == "metal" else setting)
     except RuntimeError:
         raise TtsUnavailable(
             "TTS_DEVICE is not a device; set auto, cpu, cuda, cuda:N, mps or metal."
@@ -49,22 +49,22 @@ def device_of(name: str) -> torch.device:
 
 
 def settle(device: torch.device) -> None:
-    """This thread launches there from now on, and fp32 is what it says.
+    """Makes it this thread's current CUDA device, and fp32 exact.
 
-    Kernels of Triton are launched on the current device, whatever device their tensors are on. And cuDNN
-    would round the inputs of convolutions to ten bits: a voice's codes would be others than on a CPU.
+    Triton launches kernels on the current device, whatever device their tensors are on. And cuDNN would round
+    the inputs of convolutions to ten bits: the codes of a voice would differ from those on a CPU.
     """
     if device.type == "cuda":
         torch.cuda.set_device(device.index or 0)
         torch.backends.cudnn.allow_tf32 = False
 
 
-def arithmetic_of(device: torch.device, precision: Precision, cpu_precision: CpuPrecision) -> Arithmetic:
+def precision_on(device: torch.device, precision: Precision, cpu_precision: CpuPrecision) -> DevicePrecision:
     """``cpu_precision`` counts on a CPU, ``precision`` elsewhere.
 
-    ``auto`` elsewhere: bf16 where the hardware multiplies it as fast as it is narrow, else fp32. On a CPU:
-    int8, whose errors are those of bf16 (docs/benchmarks.md), where kernels for it can be had, else as
-    elsewhere. Raises TtsUnavailable for quantized weights where they cannot be had.
+    ``auto`` elsewhere: bf16 where the hardware multiplies it at full speed, else fp32. On a CPU:
+    int8, whose errors are those of bf16 (docs/benchmarks.md), where its kernels are available, else as
+    elsewhere. Raises TtsUnavailable for quantized weights where they are not.
     """
     if device.type != "cpu":
         return _plain(precision, device)
@@ -72,7 +72,7 @@ def arithmetic_of(device: torch.device, precision: Precision, cpu_precision: Cpu
         case "int8" | "int4":
             library()
             return _quantized(cpu_precision)
-        case "auto" if levels()[0] is not PLAIN:
+        case "auto" if instruction_sets()[0] is not PLAIN:
             try:
                 library()
             except TtsUnavailable as error:
@@ -83,13 +83,13 @@ def arithmetic_of(device: torch.device, precision: Precision, cpu_precision: Cpu
             return _plain(cpu_precision, device)
 
 
-def _plain(precision: Precision, device: torch.device) -> Arithmetic:
-    wanted = ("bf16" if _fast_bf16(device) else "fp32") if precision == "auto" else precision
-    return Arithmetic(wanted, torch.bfloat16 if wanted == "bf16" else torch.float32)
+def _plain(precision: Precision, device: torch.device) -> DevicePrecision:
+    name = ("bf16" if _fast_bf16(device) else "fp32") if precision == "auto" else precision
+    return DevicePrecision(name, torch.bfloat16 if name == "bf16" else torch.float32)
 
 
-def _quantized(precision: Literal["int8", "int4"]) -> Arithmetic:
-    return Arithmetic(precision, torch.float32, 8 if precision == "int8" else 4)
+def _quantized(precision: Literal["int8", "int4"]) -> DevicePrecision:
+    return DevicePrecision(precision, torch.float32, 8 if precision == "int8" else 4)
 
 
 def _best_device() -> torch.device:

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from makima_tts.errors import TtsUnavailable
-from makima_tts.model.devices import arithmetic_of
+from makima_tts.model.devices import precision_on
 from makima_tts.model.native import compiler
-from makima_tts.model.native.compiler import PLAIN, Level
+from makima_tts.model.native.compiler import PLAIN, InstructionSet
 
 CPU = torch.device("cpu")
 
@@ -22,7 +22,7 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     """Nothing was compiled yet; what is compiled is forgotten afterwards. One source is enough."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(compiler, "BUILT", tmp_path / "built")
-    monkeypatch.setattr(compiler, "levels", lambda: (PLAIN,))
+    monkeypatch.setattr(compiler, "instruction_sets", lambda: (PLAIN,))
     few = tuple(source for source in compiler.SOURCES if source.stem == "parallel")
     monkeypatch.setattr(compiler, "SOURCES", few)
     compiler.library.cache_clear()
@@ -49,7 +49,7 @@ def test_a_folder_that_others_can_write_to_is_not_used(empty_cache: Path) -> Non
     compiler.library()
     empty_cache.chmod(0o777)
     compiler.library.cache_clear()
-    with pytest.raises(TtsUnavailable, match="Others can write to"):
+    with pytest.raises(TtsUnavailable, match="Other users can write to"):
         compiler.library()
 
 
@@ -71,9 +71,9 @@ def test_what_was_built_ahead_needs_no_compiler(tmp_path: Path, monkeypatch: pyt
 def test_without_a_compiler_int8_says_what_to_do_and_auto_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     without_compiler(monkeypatch)
     with pytest.raises(TtsUnavailable, match=r"install one .* or set TTS_CPU_PRECISION=fp32"):
-        arithmetic_of(CPU, "auto", "int8")
-    monkeypatch.setattr("makima_tts.model.devices.levels", lambda: (Level("some", ()),))
-    assert arithmetic_of(CPU, "auto", "auto").weight_bits is None
+        precision_on(CPU, "auto", "int8")
+    monkeypatch.setattr("makima_tts.model.devices.instruction_sets", lambda: (InstructionSet("some", ()),))
+    assert precision_on(CPU, "auto", "auto").weight_bits is None
 
 
 def test_a_compiler_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

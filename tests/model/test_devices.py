@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from makima_tts.errors import TtsUnavailable
-from makima_tts.model.devices import Arithmetic, arithmetic_of, device_of, settle
-from makima_tts.model.native.compiler import PLAIN, levels
+from makima_tts.model.devices import DevicePrecision, device_of, precision_on, settle
+from makima_tts.model.native.compiler import PLAIN, instruction_sets
 
 CPU = torch.device("cpu")
 
@@ -45,8 +45,8 @@ def test_metal_is_mps() -> None:
 
 
 def test_precision_is_what_was_asked_for_or_what_the_cpu_is_fast_at() -> None:
-    auto = arithmetic_of(CPU, "auto", "auto")
-    assert auto.name == ("fp32" if levels()[0] is PLAIN else "int8")
-    assert arithmetic_of(CPU, "bf16", "fp32") == Arithmetic("fp32", torch.float32)
-    assert arithmetic_of(CPU, "fp32", "bf16") == Arithmetic("bf16", torch.bfloat16)
-    assert arithmetic_of(CPU, "fp32", "int4").weight_bits == 4
+    auto = precision_on(CPU, "auto", "auto")
+    assert auto.name == ("fp32" if instruction_sets()[0] is PLAIN else "int8")
+    assert precision_on(CPU, "bf16", "fp32") == DevicePrecision("fp32", torch.float32)
+    assert precision_on(CPU, "fp32", "bf16") == DevicePrecision("bf16", torch.bfloat16)
+    assert precision_on(CPU, "fp32", "int4").weight_bits == 4

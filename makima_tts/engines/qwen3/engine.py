@@ -198,13 +198,13 @@ class Qwen3Engine:
         """On the engine thread."""
         from makima_tts.hub.download import find_or_download  # noqa: PLC0415
         from makima_tts.model.checkpoint.folder import Checkpoint  # noqa: PLC0415
-        from makima_tts.model.devices import arithmetic_of, device_of  # noqa: PLC0415
+        from makima_tts.model.devices import device_of, precision_on  # noqa: PLC0415
         from makima_tts.model.speech_model import SpeechModel  # noqa: PLC0415
 
         choice = self._choice
         device = device_of(choice.device)
-        arithmetic = arithmetic_of(device, choice.precision, choice.cpu_precision)
-        _log.info("qwen3_runs_on", device=str(device), precision=arithmetic.name)
+        precision = precision_on(device, choice.precision, choice.cpu_precision)
+        _log.info("qwen3_runs_on", device=str(device), precision=precision.name)
         folder: Path = find_or_download(
             choice.model_id,
             revision=choice.revision,
@@ -212,16 +212,16 @@ class Qwen3Engine:
             report=lambda stage, share: tell(stage, share * _DOWNLOADED),
         )
         checkpoint = Checkpoint.open(folder)
-        kept_as = f"qwen3-1-{checkpoint.fingerprint}-{arithmetic.name}"
+        kept_as = f"qwen3-1-{checkpoint.fingerprint}-{precision.name}"
         known = checkpoint.config.talker_config.codec_language_id
         languages = tuple(name for name in LANGUAGES if name.lower() in known)
         self._facts = replace(self._facts, fingerprint=kept_as, languages=languages)
         return SpeechModel.load(
             checkpoint,
             device,
-            arithmetic.dtype,
+            precision.dtype,
             positions=self._options.positions,
-            weight_bits=arithmetic.weight_bits,
+            weight_bits=precision.weight_bits,
             progress=lambda share: tell("loading the model", _DOWNLOADED + share * (_LOADED - _DOWNLOADED)),
         )
 

@@ -17,7 +17,7 @@ END_AFTER_FRAMES = 25
 @dataclass(slots=True)
 class SilenceGuard:
     """One utterance's silences. ``begun``: sound has been passed on. ``silent_frames``: in a row, since the
-    text was used up. What counts as loud is decided in model/codec_output.py."""
+    text was used up. What counts as loud is decided in model/codec_ops.py."""
 
     begun: bool = False
     skipped: int = 0

@@ -1,8 +1,4 @@
-"""``python -m makima_tts.model.native FOLDER``: compile the kernels ahead, for a place without a compiler.
-
-In: a folder, by default the one where they are looked for first. Out: a library for every level that a
-machine of this kind may have. Does not know: this machine's own level.
-"""
+"""``python -m makima_tts.model.native FOLDER``: compile the kernels for images without a compiler."""
 
 import platform
 import sys
@@ -15,8 +11,8 @@ from makima_tts.model.native.compiler import AVX2, AVX512_VNNI, BUILT, PLAIN, bu
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     x86 = platform.machine().lower() in ("x86_64", "amd64")
-    for level in (AVX512_VNNI, AVX2, PLAIN) if x86 else (PLAIN,):
-        sys.stdout.write(f"{build(level, folder)}\n")
+    for target in (AVX512_VNNI, AVX2, PLAIN) if x86 else (PLAIN,):
+        sys.stdout.write(f"{build(target, folder)}\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-/* Products of rows with quantized matrices (matrices.h says how they are kept).
+/* Products of rows with quantized matrices (matrices.h describes their layout).
 
    In: rows of floats, matrices. Out: rows of floats. Does not know: what a matrix is for.
 
@@ -15,7 +15,7 @@
 
 #define TILE 4
 #define NEAR 16
-/* Bytes of weights that are asked for before they are needed: one or two rows wait for memory. */
+/* Bytes of weights that are prefetched: with one or two rows memory is the limit. */
 #define AHEAD 2048
 
 void *cut(char **left, int64_t count, size_t size) {
@@ -25,8 +25,8 @@ void *cut(char **left, int64_t count, size_t size) {
 }
 
 void cut_quantized(char **left, int64_t rows, int64_t inputs, Quantized *to) {
-    to->narrow = cut(left, rows * inputs, 1);
-    to->wide = cut(left, rows * inputs, 2);
+    to->bytes = cut(left, rows * inputs, 1);
+    to->shorts = cut(left, rows * inputs, 2);
     to->scales = cut(left, rows * scale_stride(inputs), sizeof(float));
     to->starts = cut(left, rows * scale_stride(inputs), sizeof(float));
 }
@@ -34,12 +34,12 @@ void cut_quantized(char **left, int64_t rows, int64_t inputs, Quantized *to) {
 void quantize(const float *row, const Matrix *matrix, const Quantized *to, int64_t at) {
     const int64_t stride = scale_stride(matrix->inputs);
     const float range = matrix->bits == 16 ? 4095 : 127;
-    /* makes everything positive, where cutting off rounds, halves up */
+    /* makes everything positive, where truncation rounds, halves up */
     const f8 round_up = (f8){0} + 4096.5f;
     memset(to->scales + at * stride, 0, sizeof(float) * (size_t)stride);
     memset(to->starts + at * stride, 0, sizeof(float) * (size_t)stride);
     for (int64_t group = 0; group < matrix->inputs / GROUP; group++) {
-        const int64_t begin = group * GROUP, place = at * matrix->inputs + begin;
+        const int64_t begin = group * GROUP, offset = at * matrix->inputs + begin;
         const int64_t left = matrix->size - begin;
         f8 part[GROUP / 8] = {{0}}, largest = {0}, check = {0};
         memcpy(part, row + begin, sizeof(float) * (size_t)(left < GROUP ? left : GROUP));
@@ -52,8 +52,8 @@ void quantize(const float *row, const Matrix *matrix, const Quantized *to, int64
         i8 sum = {0};
         for (int i = 0; i < GROUP / 8; i++) {
             const i8 numbers = __builtin_convertvector(part[i] * inverse + round_up, i8) - 4096;
-            *(b8 *)(to->narrow + place + 8 * i) = __builtin_convertvector(numbers, b8);
-            *(s8 *)(to->wide + place + 8 * i) = __builtin_convertvector(numbers, s8);
+            *(b8 *)(to->bytes + offset + 8 * i) = __builtin_convertvector(numbers, b8);
+            *(s8 *)(to->shorts + offset + 8 * i) = __builtin_convertvector(numbers, s8);
             sum += numbers;
         }
         to->scales[at * stride + group] = most / range + sum8(check);
@@ -84,17 +84,17 @@ INLINE Unpacked unpack(const uint8_t *from, int bits) {
     return weights;
 }
 
-INLINE Lanes product(Unpacked weights, const Quantized *x, int64_t place, int bits) {
+INLINE Lanes product(Unpacked weights, const Quantized *x, int64_t offset, int bits) {
     __m512i sum = _mm512_setzero_si512();
     if (bits == 16) {
-        sum = _mm512_dpwssd_epi32(sum, weights.part[0], _mm512_loadu_si512(x->wide + place));
-        sum = _mm512_dpwssd_epi32(sum, weights.part[1], _mm512_loadu_si512(x->wide + place + 32));
+        sum = _mm512_dpwssd_epi32(sum, weights.part[0], _mm512_loadu_si512(x->shorts + offset));
+        sum = _mm512_dpwssd_epi32(sum, weights.part[1], _mm512_loadu_si512(x->shorts + offset + 32));
     } else
-        sum = _mm512_dpbusd_epi32(sum, weights.part[0], _mm512_loadu_si512(x->narrow + place));
+        sum = _mm512_dpbusd_epi32(sum, weights.part[0], _mm512_loadu_si512(x->bytes + offset));
     return _mm512_cvtepi32_ps(sum);
 }
 
-INLINE Lanes nothing(void) { return _mm512_setzero_ps(); }
+INLINE Lanes zero(void) { return _mm512_setzero_ps(); }
 INLINE Lanes add_scaled(Lanes sum, Lanes part, const float *scale) {
     return _mm512_fmadd_ps(part, _mm512_set1_ps(*scale), sum);
 }
@@ -129,25 +129,25 @@ INLINE Unpacked unpack(const uint8_t *from, int bits) {
     return weights;
 }
 
-INLINE Lanes product(Unpacked weights, const Quantized *x, int64_t place, int bits) {
+INLINE Lanes product(Unpacked weights, const Quantized *x, int64_t offset, int bits) {
     __m256i sum;
     if (bits != 4) {
-        const __m256i *numbers = (const __m256i *)(x->wide + place);
+        const __m256i *numbers = (const __m256i *)(x->shorts + offset);
         sum = _mm256_madd_epi16(weights.part[0], _mm256_loadu_si256(numbers));
 #pragma GCC unroll 4
         for (int i = 1; i < 4; i++)
             sum = _mm256_add_epi32(sum, _mm256_madd_epi16(weights.part[i], _mm256_loadu_si256(numbers + i)));
     } else {
-        const __m256i *numbers = (const __m256i *)(x->narrow + place);
-        const __m256i shorts =
+        const __m256i *numbers = (const __m256i *)(x->bytes + offset);
+        const __m256i pairs =
             _mm256_add_epi16(_mm256_maddubs_epi16(weights.part[0], _mm256_loadu_si256(numbers)),
                              _mm256_maddubs_epi16(weights.part[1], _mm256_loadu_si256(numbers + 1)));
-        sum = _mm256_madd_epi16(shorts, _mm256_set1_epi16(1));
+        sum = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
     }
     return _mm256_cvtepi32_ps(sum);
 }
 
-INLINE Lanes nothing(void) { return _mm256_setzero_ps(); }
+INLINE Lanes zero(void) { return _mm256_setzero_ps(); }
 INLINE Lanes add_scaled(Lanes sum, Lanes part, const float *scale) {
     return _mm256_fmadd_ps(part, _mm256_set1_ps(*scale), sum);
 }
@@ -170,42 +170,42 @@ INLINE Unpacked unpack(const uint8_t *from, int bits) {
     return weights;
 }
 
-INLINE Lanes product(Unpacked weights, const Quantized *x, int64_t place, int bits) {
+INLINE Lanes product(Unpacked weights, const Quantized *x, int64_t offset, int bits) {
     (void)bits;
     int32_t sum = 0;
-    for (int i = 0; i < GROUP; i++) sum += weights.part[i] * x->wide[place + i];
+    for (int i = 0; i < GROUP; i++) sum += weights.part[i] * x->shorts[offset + i];
     return sum;
 }
 
-INLINE Lanes nothing(void) { return 0; }
+INLINE Lanes zero(void) { return 0; }
 INLINE Lanes add_scaled(Lanes sum, Lanes part, const float *scale) { return sum + part * (double)*scale; }
 INLINE Lanes add_eight(Lanes sum, f8 more) { return sum + sum8(more); }
 INLINE float total(Lanes sum) { return (float)sum; }
 
 #endif
 
-/* The scales of BLOCK groups, of an output and of a row together; what offsets take off their sum. */
+/* The products of scales of an output and of a row, for BLOCK groups; returns what the offsets subtract. */
 INLINE f8 combine(const uint16_t *scales, const float *row_scales, const float *starts, float *together) {
-    f8 taken = {0};
+    f8 subtracted = {0};
 #pragma GCC unroll 2
     for (int i = 0; i < BLOCK; i += 8) {
         const i8 wide = __builtin_convertvector(*(const h8 *)(scales + i), i8) << 16;
         const f8 both = (f8)wide * *(const f8 *)(row_scales + i);
         *(f8 *)(together + i) = both;
-        taken += both * *(const f8 *)(starts + i);
+        subtracted += both * *(const f8 *)(starts + i);
     }
-    return taken;
+    return subtracted;
 }
 
-/* rows of x from at on, by outputs; rows times outputs are at most TILE: sums [outputs, rows]. What one row
-   comes to by one output is summed up in the same order in every tile. */
+/* rows of x from at on, by outputs; rows times outputs are at most TILE: sums [outputs, rows]. The sum of
+   one row by one output has the same order in every tile. */
 INLINE void multiply_tile(const Matrix *matrix, int bits, const Quantized *x, int64_t at, int rows,
                           int64_t output, int outputs, float *sums) {
     const int64_t groups = matrix->inputs / GROUP, stride = scale_stride(matrix->inputs);
     const uint8_t *values = matrix->values + place_of(matrix, output, 0) * GROUP * bits / 8;
     Lanes lanes[TILE];
 #pragma GCC unroll 4
-    for (int i = 0; i < rows * outputs; i++) lanes[i] = nothing();
+    for (int i = 0; i < rows * outputs; i++) lanes[i] = zero();
     for (int64_t begin = 0; begin < groups; begin += BLOCK) {
         const int64_t end = groups - begin < BLOCK ? groups : begin + BLOCK;
         _Alignas(64) float together[TILE][BLOCK];
@@ -214,10 +214,10 @@ INLINE void multiply_tile(const Matrix *matrix, int bits, const Quantized *x, in
             const uint16_t *scales = matrix->scales + (output + i) * stride + begin;
 #pragma GCC unroll 4
             for (int row = 0; row < rows; row++) {
-                const int64_t place = (at + row) * stride + begin;
+                const int64_t offset = (at + row) * stride + begin;
                 lanes[i * rows + row] =
                     add_eight(lanes[i * rows + row],
-                              combine(scales, x->scales + place, x->starts + place, together[i * rows + row]));
+                              combine(scales, x->scales + offset, x->starts + offset, together[i * rows + row]));
             }
         }
         for (int64_t group = begin; group < end; group++)
@@ -237,7 +237,7 @@ INLINE void multiply_tile(const Matrix *matrix, int bits, const Quantized *x, in
     for (int i = 0; i < rows * outputs; i++) sums[i] = total(lanes[i]);
 }
 
-/* A tile of rows by as many outputs as fit, of those that are left; how many that were. */
+/* A tile of rows by as many of the outputs left as fit; returns how many. */
 INLINE int64_t multiply_some(const Matrix *matrix, int bits, const Quantized *x, int64_t at, int64_t rows,
                              int64_t output, int64_t left, float *sums) {
     if (rows == 1 && left >= 4 && output % 4 == 0)
@@ -259,7 +259,7 @@ INLINE int64_t multiply_with(const Matrix *matrix, const Quantized *x, int64_t a
     return multiply_some(matrix, 4, x, at, rows, output, left, sums);
 }
 
-/* Some outputs at a time, whose weights stay near while one tile of rows after the other passes by. */
+/* NEAR outputs at a time, whose weights stay in the cache while the tiles of rows pass. */
 void multiply(const Matrix *matrix, const Quantized *x, int64_t rows, int64_t begin, int64_t end, float *to,
               int64_t stride, int add) {
     for (int64_t first = begin; first < end; first += NEAR) {
@@ -272,9 +272,9 @@ void multiply(const Matrix *matrix, const Quantized *x, int64_t rows, int64_t be
                 done = multiply_with(matrix, x, at, count, output, last - output, sums);
                 for (int64_t column = output; column < output + done; column++) {
                     const float bias = matrix->bias ? matrix->bias[column] : 0;
-                    float *place = to + at * stride + column;
-                    for (int64_t row = 0; row < count; row++, place += stride)
-                        *place = (add ? *place : 0) + (sums[(column - output) * count + row] + bias);
+                    float *offset = to + at * stride + column;
+                    for (int64_t row = 0; row < count; row++, offset += stride)
+                        *offset = (add ? *offset : 0) + (sums[(column - output) * count + row] + bias);
                 }
             }
         }

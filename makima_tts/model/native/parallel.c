@@ -2,9 +2,9 @@
 
    In: work in chunks. Out: all of them done. Does not know: what the work is.
 
-   Whoever is free takes the next chunk, the caller first of all. So a caller never waits for a thread that
-   the machine has not let run yet, only for one that has begun a chunk: where cores are shared with others,
-   threads that all have to arrive at every barrier spend their time waiting for one another. */
+   Any free thread takes the next chunk, the caller too. So a caller never waits for a thread that is not
+   scheduled yet, only for one that has begun a chunk: on cores shared with other processes, threads that all
+   have to reach a barrier spend their time waiting for one another. */
 
 #include "parallel.h"
 
@@ -17,10 +17,10 @@
 /* How often a thread looks for work before it sleeps: some hundred microseconds, more than lies between two
    steps of one computation, less than between two computations. */
 #define LOOKS 4000
-/* How often a caller looks whether others are done before it lets them have its core. */
+/* How often a caller looks whether others are done before it yields its core. */
 #define POLITE_LOOKS 200
 
-/* job: which one it is, how many chunks it has, which is next; one number, so that they change together. */
+/* job: its number, how many chunks it has, which is next; one integer, so that they change atomically. */
 #define CHUNK_BITS 20
 #define MOST_CHUNKS ((1 << CHUNK_BITS) - 1)
 
@@ -64,7 +64,7 @@ static bool take_one(void) {
     return false;
 }
 
-static bool nothing_to_take(void) {
+static bool no_chunk_left(void) {
     const uint64_t job = atomic_load(&pool.job);
     return next_of(job) >= chunks_of(job);
 }
@@ -72,7 +72,7 @@ static bool nothing_to_take(void) {
 static void fall_asleep(void) {
     pthread_mutex_lock(&pool.sleep);
     atomic_fetch_add(&pool.sleeping, 1);
-    while (nothing_to_take()) pthread_cond_wait(&pool.wake, &pool.sleep);
+    while (no_chunk_left()) pthread_cond_wait(&pool.wake, &pool.sleep);
     atomic_fetch_sub(&pool.sleeping, 1);
     pthread_mutex_unlock(&pool.sleep);
 }
@@ -114,7 +114,7 @@ static void wait_until_done(int64_t chunks) {
 
 void in_parallel(Work work, void *context, int64_t chunks, int64_t threads) {
     if (chunks > MOST_CHUNKS) chunks = MOST_CHUNKS;
-    /* Another caller's computation keeps the threads busy: this one goes on alone. */
+    /* Another caller's computation uses the threads: this one computes alone. */
     if (threads < 2 || chunks < 2 || pthread_mutex_trylock(&pool.caller)) {
         for (int64_t chunk = 0; chunk < chunks; chunk++) work(context, chunk, chunks);
         return;

@@ -1,7 +1,7 @@
 /* Transformer layers over quantized weights.
 
    In: rows of floats, layers, a key-value cache. Out: rows of floats; the cache, written in place. Does not
-   know: what a row means, who speaks. */
+   know: what a row means. */
 
 #include <math.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 
 #define ROWS_OF_CHUNK 4
 
-/* window: how many positions are seen, 0 for all. */
+/* window: how many positions a row attends to, 0 for all. */
 typedef struct {
     Matrix qkv, out, gate_up, down;
     const float *input_norm, *query_norm, *key_norm, *mlp_norm;
@@ -27,11 +27,11 @@ typedef struct {
     double eps;
 } Stack;
 
-/* How far heads are turned: cosines, sines: [angles, head_size]; of: [rows], which angle is whose. */
+/* Rotary embedding. cosines, sines: [angles, head_size]; of: [rows], the angle of each row. */
 typedef struct {
     const float *cosines, *sines;
     const int64_t *of;
-} Turns;
+} Rotary;
 
 /* Strides in floats: where the keys, and the values, of a layer, a row, a head, a position begin. */
 typedef struct {
@@ -57,10 +57,10 @@ ALONE void normalize(const float *row, const float *weight, int64_t size, double
     for (int64_t i = 0; i < size; i++) to[i] = weight[i] * (row[i] * scale);
 }
 
-/* A head, normalized if there is a weight, and turned (RoFormer, arXiv:2104.09864, by halves). */
-ALONE void turn(float *head, const float *weight, const Stack *stack, const Turns *turns, int64_t row) {
+/* A head, normalized if there is a weight, and rotated (RoFormer, arXiv:2104.09864, by halves). */
+ALONE void rotate(float *head, const float *weight, const Stack *stack, const Rotary *rotary, int64_t row) {
     const int64_t size = stack->head_size, half = size / 2;
-    const float *cosines = turns->cosines + turns->of[row] * size, *sines = turns->sines + turns->of[row] * size;
+    const float *cosines = rotary->cosines + rotary->of[row] * size, *sines = rotary->sines + rotary->of[row] * size;
     if (weight) normalize(head, weight, size, stack->eps, head);
     for (int64_t i = 0; i < half; i++) {
         const float first = head[i], second = head[i + half];
@@ -85,24 +85,24 @@ ALONE void softmax(float *scores, int64_t count) {
     for (int64_t i = 0; i < count; i++) scores[i] *= inverse;
 }
 
-/* Keys or values of one head, as a ring: size positions, stride apart; the one that begins it. */
+/* Keys or values of one head, as a ring: positions, stride apart; first: the index of the first visible one. */
 typedef struct {
     const float *rows;
     int64_t first, positions, stride;
 } Ring;
 
-INLINE const float *row_of(const Ring *ring, int64_t at) {
-    const int64_t place = ring->first + at;
-    return ring->rows + (place < ring->positions ? place : place - ring->positions) * ring->stride;
+INLINE const float *ring_row(const Ring *ring, int64_t at) {
+    const int64_t offset = ring->first + at;
+    return ring->rows + (offset < ring->positions ? offset : offset - ring->positions) * ring->stride;
 }
 
 /* The weighted sum of count values. */
-ALONE void mix(const float *weights, const Ring *values, int64_t count, int64_t size, float *to) {
+ALONE void weighted_sum(const float *weights, const Ring *values, int64_t count, int64_t size, float *to) {
     int64_t i = 0;
     for (; i + 32 <= size; i += 32) {
         f8 sums[4] = {{0}};
         for (int64_t at = 0; at < count; at++) {
-            const float *value = row_of(values, at) + i;
+            const float *value = ring_row(values, at) + i;
 #pragma GCC unroll 4
             for (int j = 0; j < 4; j++) sums[j] += weights[at] * *(const f8 *)(value + 8 * j);
         }
@@ -110,7 +110,7 @@ ALONE void mix(const float *weights, const Ring *values, int64_t count, int64_t 
     }
     for (; i < size; i++) {
         float sum = 0;
-        for (int64_t at = 0; at < count; at++) sum += weights[at] * row_of(values, at)[i];
+        for (int64_t at = 0; at < count; at++) sum += weights[at] * ring_row(values, at)[i];
         to[i] = sum;
     }
 }
@@ -119,9 +119,9 @@ ALONE void mix(const float *weights, const Ring *values, int64_t count, int64_t 
 ALONE void attend(const float *query, const Ring *keys, const Ring *values, int64_t count, int64_t size,
                   float *scores, float *to) {
     const float scale = 1 / sqrtf((float)size);
-    for (int64_t at = 0; at < count; at++) scores[at] = dot(query, row_of(keys, at), size) * scale;
+    for (int64_t at = 0; at < count; at++) scores[at] = dot(query, ring_row(keys, at), size) * scale;
     softmax(scores, count);
-    mix(scores, values, count, size, to);
+    weighted_sum(scores, values, count, size, to);
 }
 
 INLINE f8 activate(f8 x, int64_t gelu) {
@@ -130,7 +130,7 @@ INLINE f8 activate(f8 x, int64_t gelu) {
     return x;
 }
 
-/* gate [count] becomes activation(gate) * up; the last few as all others, wherever a chunk of them ends. */
+/* gate [count] becomes activation(gate) * up; a last vector that is not full is computed like all others. */
 ALONE void gate(float *gated, const float *up, int64_t count, int64_t gelu) {
     for (int64_t i = 0; i < count; i += 8) {
         const size_t bytes = sizeof(float) * (size_t)(count - i < 8 ? count - i : 8);
@@ -142,59 +142,59 @@ ALONE void gate(float *gated, const float *up, int64_t count, int64_t gelu) {
     }
 }
 
-/* One call: count rows at positions of rows of the cache, and what they are computed with. */
+/* One call: count rows at positions of rows of the cache, and the memory to compute with. */
 typedef struct {
     const Stack *stack;
     const Cache *cache;
     float *rows;
-    const Turns *turns;
+    const Rotary *rotary;
     const int64_t *cache_rows, *positions;
     int64_t count, threads;
     Quantized quantized;
     float *fused, *attended, *gate_up, *normed, *scores;
-    int64_t most_scores;
+    int64_t scores_stride;
 } Call;
 
-/* Keys and values of one head into the cache, for all rows: whoever attends to them comes after. */
-static void remember(const Call *call, const Layer *layer, int64_t key_head, float *keys, float *values) {
+/* Writes keys and values of one head into the cache, for all rows, before any row attends to them. */
+static void write_cache(const Call *call, const Layer *layer, int64_t key_head, float *keys, float *values) {
     const Stack *stack = call->stack;
     const int64_t size = stack->head_size, width = (stack->heads + 2 * stack->key_heads) * size;
     for (int64_t row = 0; row < call->count; row++) {
         float *key = call->fused + row * width + (stack->heads + key_head) * size;
-        const int64_t place = call->cache_rows[row] * call->cache->row_stride +
+        const int64_t offset = call->cache_rows[row] * call->cache->row_stride +
                               key_head * call->cache->head_stride +
                               call->positions[row] % call->cache->positions * call->cache->position_stride;
-        turn(key, layer->key_norm, stack, call->turns, row);
-        memcpy(keys + place, key, sizeof(float) * (size_t)size);
-        memcpy(values + place, key + stack->key_heads * size, sizeof(float) * (size_t)size);
+        rotate(key, layer->key_norm, stack, call->rotary, row);
+        memcpy(keys + offset, key, sizeof(float) * (size_t)size);
+        memcpy(values + offset, key + stack->key_heads * size, sizeof(float) * (size_t)size);
     }
 }
 
 /* All queries of one head of keys. */
-static void attend_all(const Call *call, const Layer *layer, int64_t key_head, const float *keys,
+static void attend_rows(const Call *call, const Layer *layer, int64_t key_head, const float *keys,
                        const float *values, float *scores) {
     const Stack *stack = call->stack;
     const Cache *cache = call->cache;
     const int64_t size = stack->head_size, width = (stack->heads + 2 * stack->key_heads) * size;
     const int64_t groups = stack->heads / stack->key_heads;
     for (int64_t row = 0; row < call->count; row++) {
-        const int64_t seen = call->positions[row] + 1;
-        const int64_t count = layer->window && layer->window < seen ? layer->window : seen;
-        const int64_t place = call->cache_rows[row] * cache->row_stride + key_head * cache->head_stride;
-        const Ring of_keys = {keys + place, (seen - count) % cache->positions, cache->positions,
+        const int64_t visible = call->positions[row] + 1;
+        const int64_t count = layer->window && layer->window < visible ? layer->window : visible;
+        const int64_t offset = call->cache_rows[row] * cache->row_stride + key_head * cache->head_stride;
+        const Ring of_keys = {keys + offset, (visible - count) % cache->positions, cache->positions,
                               cache->position_stride};
         Ring of_values = of_keys;
-        of_values.rows = values + place;
+        of_values.rows = values + offset;
         for (int64_t head = key_head * groups; head < (key_head + 1) * groups; head++) {
             float *query = call->fused + row * width + head * size;
-            turn(query, layer->query_norm, stack, call->turns, row);
+            rotate(query, layer->query_norm, stack, call->rotary, row);
             attend(query, &of_keys, &of_values, count, size, scores,
                    call->attended + (row * stack->heads + head) * size);
         }
     }
 }
 
-/* What all chunks of one phase of a call share. from, to: [rows, from_stride], [rows, to_stride]. */
+/* What the chunks of one phase of a call share. from, to: [rows, from_stride], [rows, to_stride]. */
 typedef struct {
     const Call *call;
     const Layer *layer;
@@ -241,13 +241,13 @@ static void gate_chunk(void *context, int64_t chunk, int64_t chunks) {
     }
 }
 
-/* One head of keys: all rows' keys and values first, since rows of one prompt see one another. */
+/* One head of keys: all rows' keys and values first, since rows of one prompt attend to one another. */
 static void attend_chunk(void *context, int64_t chunk, int64_t chunks) {
     const Phase *phase = context;
     (void)chunks;
-    remember(phase->call, phase->layer, chunk, phase->keys, phase->values);
-    attend_all(phase->call, phase->layer, chunk, phase->keys, phase->values,
-               phase->call->scores + chunk * phase->call->most_scores);
+    write_cache(phase->call, phase->layer, chunk, phase->keys, phase->values);
+    attend_rows(phase->call, phase->layer, chunk, phase->keys, phase->values,
+               phase->call->scores + chunk * phase->call->scores_stride);
 }
 
 /* from [rows, stride], normalized if there is a weight, times matrix. */
@@ -284,40 +284,40 @@ static void run_layers(const Call *call) {
         feed_forward(call, stack->layers + index);
     }
     for (int64_t row = 0; row < call->count; row++) {
-        float *place = call->rows + row * stack->hidden;
-        normalize(place, stack->norm, stack->hidden, stack->eps, place);
+        float *offset = call->rows + row * stack->hidden;
+        normalize(offset, stack->norm, stack->hidden, stack->eps, offset);
     }
 }
 
 static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/* Cuts up what is at base; how many bytes that takes. */
-static size_t lay_out(Call *call, char *base) {
+/* Lays out the buffers of a call from base on; returns how many bytes they take. */
+static size_t allocate_from(Call *call, char *base) {
     const Layer *layer = call->stack->layers;
     char *left = base;
     const int64_t inputs = larger(larger(layer->qkv.inputs, layer->out.inputs), layer->down.inputs);
-    int64_t furthest = 0;
-    for (int64_t row = 0; row < call->count; row++) furthest = larger(furthest, call->positions[row]);
-    const int64_t seen = furthest < call->cache->positions ? furthest + 1 : call->cache->positions;
-    call->most_scores = (seen + 31) / 16 * 16;
+    int64_t last_position = 0;
+    for (int64_t row = 0; row < call->count; row++) last_position = larger(last_position, call->positions[row]);
+    const int64_t visible = last_position < call->cache->positions ? last_position + 1 : call->cache->positions;
+    call->scores_stride = (visible + 31) / 16 * 16;
     cut_quantized(&left, call->count, inputs, &call->quantized);
     call->fused = cut(&left, call->count * layer->qkv.outputs, sizeof(float));
     call->attended = cut(&left, call->count * layer->out.size, sizeof(float));
     call->gate_up = cut(&left, call->count * layer->gate_up.outputs, sizeof(float));
     call->normed = cut(&left, call->count * call->stack->hidden, sizeof(float));
-    call->scores = cut(&left, call->most_scores * call->stack->key_heads, sizeof(float));
+    call->scores = cut(&left, call->scores_stride * call->stack->key_heads, sizeof(float));
     return (size_t)(left - base);
 }
 
-/* rows [count, hidden], in place. Positions beyond those of the cache begin it anew: it is a ring, and no
+/* rows [count, hidden], in place. Positions beyond those of the cache wrap around: it is a ring, and no
    window may be longer than it. 0, or 1 without memory. */
-int run_stack(const Stack *stack, const Cache *cache, const Turns *turns, float *rows,
+int run_stack(const Stack *stack, const Cache *cache, const Rotary *rotary, float *rows,
               const int64_t *cache_rows, const int64_t *positions, int64_t count, int64_t threads) {
     Call call = {.stack = stack, .cache = cache, .rows = rows, .cache_rows = cache_rows,
-                 .positions = positions, .turns = turns, .count = count, .threads = threads};
-    char *space = aligned_alloc(64, lay_out(&call, NULL) + 64);
+                 .positions = positions, .rotary = rotary, .count = count, .threads = threads};
+    char *space = aligned_alloc(64, allocate_from(&call, NULL) + 64);
     if (!space) return 1;
-    lay_out(&call, space);
+    allocate_from(&call, space);
     run_layers(&call);
     free(space);
     return 0;

@@ -1,4 +1,4 @@
-/* Eight numbers at a time, as GNU vectors: whatever the machine has is made of them. */
+/* Eight numbers at a time, as GNU vectors, which the compiler maps to the machine's own. */
 #ifndef VECTORS_H
 #define VECTORS_H
 
@@ -10,7 +10,7 @@
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
-/* One body for all callers: inlined here and there, it could be rounded in two ways. */
+/* One body for all callers: inlined in two places, it could be rounded in two ways. */
 #define ALONE static __attribute__((noinline))
 
 typedef float f8 __attribute__((vector_size(32), aligned(4)));
@@ -19,8 +19,8 @@ typedef int16_t s8 __attribute__((vector_size(16), aligned(2)));
 typedef uint16_t h8 __attribute__((vector_size(16), aligned(2)));
 typedef int32_t i8 __attribute__((vector_size(32), aligned(4)));
 
-/* Hides where a product comes from, so that it is rounded before something is added to it: compilers fuse the two
-   in one place and not in another. */
+/* Hides the origin of a product, so that it is rounded before something is added to it: compilers fuse the two in
+   one place and not in another. */
 #ifdef __AVX2__
 #define ROUNDED(product) __asm__("" : "+x"(product))
 #else
