@@ -1,148 +1,276 @@
-"""The codec's decoder: codes become sound, frame by frame, exactly as if all of them had come at once.
+"""The codec's decoder: codes become samples, frame by frame, exactly as if all of them had come at once.
 
 In: codes of the next frames of some slots, the state of all slots. Out: their samples; the state of these
-slots, advanced in place. Does not know: who speaks in a slot, when to decode, sample formats.
+slots, advanced in place. Does not know: the utterances, when to decode, sample formats, how leaves
+are computed.
 
 S slots · B batch rows · F frames · Q codebooks · V codes in a codebook · T time · C channels.
 The decoder is causal without look-ahead: convolutions keep their last inputs, the transformer its last keys
 and values (codec_state.py), and nothing is computed twice.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
-from typing import Protocol
+from typing import Any, Generic
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from makima_tts.model.checkpoint.config import CodecDecoderConfig
 from makima_tts.model.checkpoint.tensors import Weights
-from makima_tts.model.codec_layers import CausalConv, Convolution, FrameUpsampler, WaveDecoder
-from makima_tts.model.codec_state import CodecState, HistoryPlan
-from makima_tts.model.codec_transformer import MAX_FRAMES, CodecTransformer, FrameTransformer, ring_frames
+from makima_tts.model.codec_ops import (
+    CausalConv,
+    Codebooks,
+    CodecOps,
+    DepthwiseConv,
+    Layer,
+    Leaf,
+    Linear,
+    Snake,
+    X,
+)
+from makima_tts.model.codec_state import CodecCall, CodecState, StateLayout
+from makima_tts.model.codec_transformer import MAX_FRAMES, CodecTransformer, ring_frames
 
-__all__ = ["CodecDecoder", "CodecState"]
-
-_CLUSTER_EPS = 1e-5
+_MIN_USAGE = 1e-5
 _PRE_CONV_KERNEL = 3
+_KERNEL = 7
+_DILATIONS = (1, 3, 9)
+_EXPANSION = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Codebooks:
-    """Residual vector quantization, undone: a frame is the sum of what its codes stand for.
+class ConvNeXt(Generic[X]):
+    """A depthwise convolution and a wide MLP, a residual around them (arXiv:2201.03545)."""
 
-    ``table``: [Q * V, C]. The reference projects the sum of the looked-up vectors; here every vector was
-    projected once, at load.
-    """
-
-    table: Tensor
-    offsets: Tensor
+    depthwise: Layer[X]
+    up_proj: Leaf[X]
+    down_proj: Leaf[X]
 
     @classmethod
-    def load(cls, config: CodecDecoderConfig, weights: Weights) -> "Codebooks":
-        rest = config.num_quantizers - 1
-        halves = (_projected(config, weights, "rvq_first", 1), _projected(config, weights, "rvq_rest", rest))
-        offsets = torch.arange(config.num_quantizers, device=weights.device) * config.codebook_size
-        return cls(torch.cat(halves).to(weights.dtype), offsets)
+    def load(
+        cls, weights: Weights, layout: StateLayout, ops: CodecOps[X], channels: int, steps_per_frame: int
+    ) -> "ConvNeXt[X]":
+        """The block's last scale, gamma, becomes part of ``down_proj``."""
+        wide = _EXPANSION * channels
+        exact = weights.as_dtype(torch.float32)
+        gamma = exact.take("gamma", channels)
+        depthwise = DepthwiseConv.load(weights, layout, channels, _KERNEL)
+        up_proj = Linear(
+            weights.take("pwconv1.weight", wide, channels),
+            weights.take("pwconv1.bias", wide),
+            steps_per_frame,
+            gelu=True,
+        )
+        down_proj = Linear(
+            (exact.take("pwconv2.weight", channels, wide) * gamma[:, None]).to(weights.dtype),
+            (exact.take("pwconv2.bias", channels) * gamma).to(weights.dtype),
+            steps_per_frame,
+        )
+        return cls(ops.depthwise(depthwise), ops.linear(up_proj), ops.linear(down_proj))
 
-    def __call__(self, codes: Tensor) -> Tensor:
-        """[B, F, Q] → [B, F, C]."""
-        return F.embedding(codes + self.offsets, self.table).sum(2)
+    def __call__(self, x: X, call: CodecCall) -> X:
+        """[B, T, C] → [B, T, C]."""
+        return self.down_proj(self.up_proj(self.depthwise(x, call), call), call, residual=x)
+
+
+@dataclass(frozen=True, slots=True)
+class ResidualUnit(Generic[X]):
+    """A dilated convolution and a pointwise one, a snake before each; a residual around them."""
+
+    conv: Leaf[X]
+    pointwise: Leaf[X]
+
+    @classmethod
+    def load(
+        cls,
+        weights: Weights,
+        layout: StateLayout,
+        ops: CodecOps[X],
+        channels: int,
+        *,
+        dilation: int,
+        steps_per_frame: int,
+    ) -> "ResidualUnit[X]":
+        def conv(number: int, kernel: int, dilation: int) -> CausalConv:
+            return CausalConv.load(
+                weights.within(f"conv{number}"),
+                layout,
+                channels,
+                channels,
+                kernel=kernel,
+                dilation=dilation,
+                snake=Snake.load(weights.within(f"act{number}"), channels),
+                steps_per_frame=steps_per_frame,
+                is_residual=number == 1,
+            )
+
+        return cls(ops.convolution(conv(1, _KERNEL, dilation)), ops.convolution(conv(2, 1, 1)))
+
+    def __call__(self, x: X, call: CodecCall) -> X:
+        """[B, T, C] → [B, T, C]."""
+        return self.pointwise(self.conv(x, call), call, residual=x)
+
+
+def wave_block(
+    weights: Weights,
+    layout: StateLayout,
+    ops: CodecOps[X],
+    inputs: int,
+    outputs: int,
+    *,
+    rate: int,
+    steps_per_frame: int,
+) -> Iterator[Layer[X]]:
+    """A transposed convolution and residual units: [B, T, C] → [B, T * rate, O]."""
+    upsampling = CausalConv.load_transposed(
+        weights.within("1"),
+        layout,
+        inputs,
+        outputs,
+        rate=rate,
+        taps=2,
+        snake=Snake.load(weights.within("0"), inputs),
+        steps_per_frame=steps_per_frame,
+    )
+    yield ops.convolution(upsampling)
+    for index, dilation in enumerate(_DILATIONS, start=2):
+        unit = weights.within(str(index))
+        yield ResidualUnit.load(
+            unit, layout, ops, outputs, dilation=dilation, steps_per_frame=rate * steps_per_frame
+        )
+
+
+def _frame_layers(
+    config: CodecDecoderConfig, weights: Weights, layout: StateLayout, ops: CodecOps[X]
+) -> Iterator[Layer[X]]:
+    """From the codebooks' vectors to latent features at the rate at which the wave decoder starts."""
+    width, steps_per_frame = config.latent_dim, 1
+    pre_conv = weights.within("pre_conv")
+    yield ops.convolution(
+        CausalConv.load(pre_conv, layout, config.codebook_dim, width, kernel=_PRE_CONV_KERNEL)
+    )
+    yield ops.transformer(CodecTransformer.load(config, weights.within("pre_transformer")))
+    for index, rate in enumerate(config.upsampling_ratios):
+        stage = weights.within(f"upsample.{index}")
+        upsampling = CausalConv.load_transposed(
+            stage.within("0"), layout, width, width, rate=rate, taps=1, steps_per_frame=steps_per_frame
+        )
+        yield ops.convolution(upsampling)
+        steps_per_frame *= rate
+        yield ConvNeXt.load(stage.within("1"), layout, ops, width, steps_per_frame)
+
+
+def _wave_layers(
+    config: CodecDecoderConfig, weights: Weights, layout: StateLayout, ops: CodecOps[X]
+) -> Iterator[Layer[X]]:
+    """From latent features to those that the last convolution makes samples of."""
+    widths, steps_per_frame = _wave_widths(config), prod(config.upsampling_ratios)
+    yield ops.convolution(
+        CausalConv.load(
+            weights.within("0"),
+            layout,
+            config.latent_dim,
+            widths[0],
+            kernel=_KERNEL,
+            steps_per_frame=steps_per_frame,
+        )
+    )
+    sizes = zip(pairwise(widths), config.upsample_rates, strict=True)
+    for index, ((inputs, outputs), rate) in enumerate(sizes, start=1):
+        block = weights.within(f"{index}.block")
+        yield from wave_block(block, layout, ops, inputs, outputs, rate=rate, steps_per_frame=steps_per_frame)
+        steps_per_frame *= rate
+
+
+def _wave_widths(config: CodecDecoderConfig) -> list[int]:
+    return [config.decoder_dim // 2**index for index in range(len(config.upsample_rates) + 1)]
+
+
+def last_conv(config: CodecDecoderConfig, weights: Weights, layout: StateLayout) -> CausalConv:
+    """The one whose output is samples, [B, T, C] → [B, T, 1]."""
+    widths = _wave_widths(config)
+    snake = Snake.load(weights.within(str(len(widths))), widths[-1])
+    conv = weights.within(str(len(widths) + 1))
+    return CausalConv.load(conv, layout, widths[-1], 1, kernel=_KERNEL, snake=snake)
+
+
+def load_codebooks(config: CodecDecoderConfig, weights: Weights) -> Codebooks:
+    rest = config.num_quantizers - 1
+    halves = (_projected(config, weights, "rvq_first", 1), _projected(config, weights, "rvq_rest", rest))
+    offsets = torch.arange(config.num_quantizers, device=weights.device) * config.codebook_size
+    return Codebooks(torch.cat(halves).to(weights.dtype), offsets)
 
 
 def _projected(config: CodecDecoderConfig, weights: Weights, half: str, codebooks: int) -> Tensor:
-    """The vectors of one half's codebooks, as its projection maps them: float32 [codebooks * V, C]."""
+    """The vectors of one half's codebooks after its projection: float32 [codebooks * V, C]."""
     outer, inner, size = config.codebook_dim, config.codebook_dim // 2, config.codebook_size
     exact = weights.within(half).as_dtype(torch.float32)
     projection = exact.take("output_proj.weight", outer, inner, 1).squeeze(2)  # [C, inner]
     vectors = []
     for index in range(codebooks):
         codebook = exact.within(f"vq.layers.{index}._codebook")
-        usage = codebook.take("cluster_usage", size).clamp(min=_CLUSTER_EPS)
+        usage = codebook.take("cluster_usage", size).clamp(min=_MIN_USAGE)
         vectors.append(codebook.take("embedding_sum", size, inner) / usage[:, None])  # [V, inner]
     return torch.cat(vectors) @ projection.T
 
 
-class Decoding(Protocol):
-    """All that is computed between codes and samples, however it is."""
-
-    @property
-    def codebooks(self) -> Codebooks: ...
-
-    def __call__(self, codes: Tensor, state: CodecState, slots: Tensor, /) -> Tensor:
-        """[B, F, Q] with F ≤ MAX_FRAMES → float32 [B, F * frame_samples]; advances these slots."""
-
-
-@dataclass(frozen=True, slots=True)
-class LayerByLayer:
-    """One after the other, on a copy of the histories: they are gathered once, and put back once."""
-
-    codebooks: Codebooks
-    pre_conv: Convolution
-    transformer: FrameTransformer
-    upsampler: FrameUpsampler
-    wave: Convolution
-
-    @classmethod
-    def load(cls, config: CodecDecoderConfig, weights: Weights, plan: HistoryPlan) -> "LayerByLayer":
-        pre_conv = weights.within("pre_conv")
-        return cls(
-            codebooks=Codebooks.load(config, weights.within("quantizer")),
-            pre_conv=CausalConv.load(
-                pre_conv, plan, config.codebook_dim, config.latent_dim, kernel=_PRE_CONV_KERNEL
-            ),
-            transformer=CodecTransformer.load(config, weights.within("pre_transformer")),
-            upsampler=FrameUpsampler.load(config, weights.within("upsample"), plan),
-            wave=WaveDecoder.load(config, weights.within("decoder"), plan),
-        )
-
-    def __call__(self, codes: Tensor, state: CodecState, slots: Tensor) -> Tensor:
-        history = state.history.index_select(0, slots)  # [B, N]
-        x = self.pre_conv(self.codebooks(codes), history)  # [B, F, C]
-        x = self.transformer(x, state, slots)
-        x = self.upsampler(x, history)  # [B, T, C]
-        samples = self.wave(x, history)  # [B, F * frame_samples]
-        state.history.index_copy_(0, slots, history)
-        state.position.index_add_(0, slots, torch.full_like(slots, codes.shape[1]))
-        return samples
-
-
 @dataclass(frozen=True, slots=True)
 class CodecDecoder:
-    """All of it. ``history_size``: N of the state that it needs."""
+    """The whole decoder. ``state_size``: N of the state; ``device`` and ``dtype``: of the state and weights.
+
+    What passes between ``layers`` is the backend's own type of features.
+    """
 
     config: CodecDecoderConfig
-    decoding: Decoding
-    history_size: int
+    begin: Callable[[CodecState, Tensor, int], CodecCall]
+    embed: Callable[[Tensor, CodecCall], Any]
+    layers: tuple[Layer[Any], ...]
+    samples: Callable[[Any, CodecCall], Tensor]
+    state_size: int
+    device: torch.device
+    dtype: torch.dtype
 
     @classmethod
-    def load(cls, config: CodecDecoderConfig, weights: Weights) -> "CodecDecoder":
-        """``weights``: what lies below ``decoder.`` in the codec's file."""
-        plan = HistoryPlan()
-        decoding = LayerByLayer.load(config, weights, plan)
-        return cls(config, decoding, plan.size)
+    def load(cls, config: CodecDecoderConfig, weights: Weights, ops: CodecOps[X]) -> "CodecDecoder":
+        """``weights``: those below ``decoder.`` in the codec's file."""
+        layout, wave = StateLayout(), weights.within("decoder")
+        embed = ops.embed(load_codebooks(config, weights.within("quantizer")))
+        layers = (*_frame_layers(config, weights, layout, ops), *_wave_layers(config, wave, layout, ops))
+        samples = ops.samples(last_conv(config, wave, layout))
+        return cls(config, ops.begin, embed, layers, samples, layout.size, weights.device, weights.dtype)
 
     @property
     def frame_samples(self) -> int:
         return prod(self.config.upsampling_ratios) * prod(self.config.upsample_rates)
 
     def new_state(self, slots: int) -> CodecState:
-        """An arena, all slots at the beginning of sound; device and precision are those of the weights."""
-        config, weight = self.config, self.decoding.codebooks.table
+        """All slots at the beginning of a stream."""
+        config = self.config
         ring = (2, config.num_key_value_heads, ring_frames(config), config.head_size)
         return CodecState(
-            position=torch.zeros(slots, dtype=torch.int64, device=weight.device),
-            history=weight.new_zeros(slots, self.history_size),
-            keys_values=weight.new_zeros(slots, config.num_hidden_layers, *ring),
+            position=torch.zeros(slots, dtype=torch.int64, device=self.device),
+            conv_state=torch.zeros(slots, self.state_size, device=self.device, dtype=self.dtype),
+            keys_values=torch.zeros(
+                slots, config.num_hidden_layers, *ring, device=self.device, dtype=self.dtype
+            ),
         )
 
     def decode(self, codes: Tensor, state: CodecState, slots: Tensor) -> Tensor:
         """The next F ≥ 1 frames of distinct slots.
 
         ``codes``: int64 [B, F, Q] from 0 to codebook_size - 1, ``slots``: int64 [B] → float32
-        [B, F * frame_samples] from -1 to 1. Many frames are decoded in turns, so that what a call needs to
-        compute with is bounded.
+        [B, F * frame_samples] from -1 to 1. At most MAX_FRAMES are computed at once, which bounds the memory
+        that a call needs.
         """
-        turns = [self.decoding(turn, state, slots) for turn in torch.split(codes, MAX_FRAMES, dim=1)]
-        return turns[0] if len(turns) == 1 else torch.cat(turns, dim=1)
+        sound = [self._decode(some, state, slots) for some in torch.split(codes, MAX_FRAMES, dim=1)]
+        return sound[0] if len(sound) == 1 else torch.cat(sound, dim=1)
+
+    def _decode(self, codes: Tensor, state: CodecState, slots: Tensor) -> Tensor:
+        call = self.begin(state, slots, codes.shape[1])
+        x = self.embed(codes, call)
+        for layer in self.layers:
+            x = layer(x, call)
+        return self.samples(x, call)

@@ -8,7 +8,6 @@ R frames in the ring.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -111,13 +110,6 @@ def _scaled(weights: Weights, scale: str, matrix: str, outputs: int, inputs: int
     exact = weights.as_dtype(torch.float32)
     scaled = exact.take(f"{matrix}.weight", outputs, inputs) * exact.take(f"{scale}.scale", outputs)[:, None]
     return scaled.to(weights.dtype)
-
-
-class FrameTransformer(Protocol):
-    """Layers that look back over frames, however their weights are kept."""
-
-    def __call__(self, x: Tensor, state: CodecState, slots: Tensor, /) -> Tensor:
-        """[B, F, latent], with F ≤ MAX_FRAMES → the same. Does not advance ``state.position``."""
 
 
 @dataclass(frozen=True, slots=True)

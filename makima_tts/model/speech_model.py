@@ -10,12 +10,12 @@ import structlog
 import torch
 from torch import Tensor
 
-from makima_tts.model import codec_output
 from makima_tts.model.checkpoint.config import ModelConfig
 from makima_tts.model.checkpoint.folder import Checkpoint, unexplained
 from makima_tts.model.code_predictor import CodePredictor
 from makima_tts.model.codec import CodecDecoder
 from makima_tts.model.codec_encoder import CodecEncoder
+from makima_tts.model.codec_ops import loud_and_finite
 from makima_tts.model.devices import settle
 from makima_tts.model.frames import FrameMaker
 from makima_tts.model.ops.table import Ops, ops_for
@@ -83,7 +83,7 @@ class SpeechModel:
             codec_weights.within("encoder").as_dtype(torch.float32),
             codebooks=config.codec.encoder_valid_num_quantizers,
         )
-        codec = ops.codec(CodecDecoder.load(config.codec.decoder_config, codec_weights.within("decoder")))
+        codec = ops.codec(config.codec.decoder_config, codec_weights.within("decoder"))
         if strange := unexplained(weights, codec_weights):
             _log.warning("checkpoint_holds_unknown_tensors", count=len(strange), first=strange[0])
         prompts = PromptWriter(config, talker, predictor, checkpoint.tokenizer.role_ids)
@@ -111,10 +111,10 @@ class SpeechModel:
     def sample_rate_hz(self) -> int:
         return self.config.codec.output_sample_rate
 
-    def heard(self, samples: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-        """Which frames are loud, and which are numbers; see codec_output.py."""
-        return codec_output.heard(samples, frames, self.sample_rate_hz)
+    def loud_and_finite(self, samples: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+        """Which frames are loud, and which hold numbers only."""
+        return loud_and_finite(samples, frames, self.sample_rate_hz)
 
     def finish(self, samples: Tensor, frames: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Samples of 16 bits, and what ``heard`` says."""
+        """Samples of 16 bits, and ``loud_and_finite``."""
         return self.ops.finish(samples, frames, self.sample_rate_hz)

@@ -28,7 +28,8 @@ _CODES = "codes"
 _X_VECTOR = "x_vector"
 _TRANSCRIPT = "transcript_rows"
 _FRAMES = "frame_rows"
-_CODEC = "codec."
+# The decoder's state by its fields. Stored prompts keep the names that they have always had.
+_CODEC = {"position": "codec.position", "conv_state": "codec.history", "keys_values": "codec.keys_values"}
 _FRAMES_PER_SLICE = 1
 
 
@@ -61,7 +62,7 @@ def encode_voice(
             _TRANSCRIPT: _array(model.prompts.text_rows(ids)),
         }
         state = yield from _codec_state_after(model, codes)
-        arrays |= {f"{_CODEC}{name}": _array(tensor) for name, tensor in state.items()}
+        arrays |= {_CODEC[name]: _array(tensor) for name, tensor in state.items()}
     return arrays
 
 
@@ -99,10 +100,10 @@ def voice_from(model: SpeechModel, arrays: Mapping[str, npt.NDArray[np.generic]]
         loaded = sent(torch.from_numpy(np.array(arrays[name])), model.device)
         return loaded.to(model.dtype) if loaded.is_floating_point() else loaded
 
-    codec = {name: tensor(name) for name in arrays if name.startswith(_CODEC)}
+    codec = {field: tensor(name) for field, name in _CODEC.items()}
     return EncodedVoice(
         VoiceRows(tensor(_X_VECTOR), tensor(_TRANSCRIPT), tensor(_FRAMES)),
-        {name.removeprefix(_CODEC): state for name, state in codec.items() if state is not None},
+        {field: state for field, state in codec.items() if state is not None},
     )
 
 

@@ -1,6 +1,6 @@
 """The codec's parts, on the GPU if there is one, else for the interpreter.
 
-In: names of shapes. Out: decoders, codes, states in the middle of sounds. Does not know: what is tried on
+In: names of shapes. Out: decoders, codes, states in the middle of streams. Does not know: what is tried on
 them.
 """
 
@@ -9,42 +9,31 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from makima_tts.model.checkpoint.config import CODEC_CONFIG, CodecConfig
-from makima_tts.model.codec import CodecDecoder, CodecState, LayerByLayer
-from makima_tts.model.codec_layers import WaveDecoder
-from makima_tts.model.triton.codec import fused
-from tests.checkpoints.models import checkpoint_folder
+from makima_tts.model.checkpoint.tensors import Weights
+from makima_tts.model.codec import CodecDecoder
+from makima_tts.model.codec_ops import torch_codec_ops
+from makima_tts.model.codec_state import CodecState
+from makima_tts.model.triton.codec import triton_codec_ops
 from tests.model.memory_tensors import weights_in_memory
-from tests.model.small_codecs import codec_decoder, codec_weights
+from tests.model.small_codecs import codec_decoder, codec_weights, decoder_of
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def weights_of(shape: str, dtype: torch.dtype = torch.float32) -> Weights:
+    return weights_in_memory(codec_weights(shape), dtype, DEVICE)
+
+
 @cache
-def eager(shape: str, dtype: torch.dtype = torch.float32) -> CodecDecoder:
+def in_torch(shape: str, dtype: torch.dtype = torch.float32) -> CodecDecoder:
     if DEVICE.type == "cpu":
         return codec_decoder(shape, dtype)
-    config = CodecConfig.model_validate_json((checkpoint_folder(shape) / CODEC_CONFIG).read_text())
-    weights = weights_in_memory(codec_weights(shape), dtype, DEVICE)
-    return CodecDecoder.load(config.decoder_config, weights.within("decoder"))
+    return decoder_of(shape, weights_of(shape, dtype), torch_codec_ops())
 
 
 @cache
-def on_gpu(shape: str, dtype: torch.dtype = torch.float32) -> CodecDecoder:
-    return fused(eager(shape, dtype))
-
-
-def layers(shape: str) -> LayerByLayer:
-    """Torch's, of the decoder of this shape."""
-    found = eager(shape).decoding
-    assert isinstance(found, LayerByLayer)
-    return found
-
-
-def wave(shape: str) -> WaveDecoder:
-    found = layers(shape).wave
-    assert isinstance(found, WaveDecoder)
-    return found
+def in_triton(shape: str, dtype: torch.dtype = torch.float32) -> CodecDecoder:
+    return decoder_of(shape, weights_of(shape, dtype), triton_codec_ops())
 
 
 def numbers(seed: int, *shape: int) -> Tensor:
@@ -53,7 +42,7 @@ def numbers(seed: int, *shape: int) -> Tensor:
 
 def codes(seed: int, frames: int, shape: str = "windowed", rows: int = 1) -> Tensor:
     """int64 [rows, F, Q]."""
-    config, generator = eager(shape).config, torch.Generator().manual_seed(seed)
+    config, generator = in_torch(shape).config, torch.Generator().manual_seed(seed)
     size = (rows, frames, config.num_quantizers)
     return torch.randint(config.codebook_size, size, generator=generator).to(DEVICE)
 
@@ -64,15 +53,15 @@ def slots(*numbers: int) -> Tensor:
 
 @torch.inference_mode()
 def used_state(shape: str = "windowed", frames: int = 21) -> CodecState:
-    """Of four slots, in the middle of four different sounds."""
-    decoder = eager(shape)
+    """Of four slots, in the middle of four different streams."""
+    decoder = in_torch(shape)
     state = decoder.new_state(4)
     decoder.decode(codes(90, frames, shape, rows=4), state, slots(2, 0, 3, 1))
     return state
 
 
 def copied(state: CodecState) -> CodecState:
-    return CodecState(state.position.clone(), state.history.clone(), state.keys_values.clone())
+    return CodecState(state.position.clone(), state.conv_state.clone(), state.keys_values.clone())
 
 
 def snr_db(made: Tensor, expected: Tensor) -> float:

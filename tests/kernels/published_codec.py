@@ -14,8 +14,7 @@ import torch
 from makima_tts.model.checkpoint.config import CodecDecoderConfig
 from makima_tts.model.codec import CodecDecoder
 from makima_tts.model.codec_transformer import MAX_FRAMES
-from makima_tts.model.triton.codec import fused
-from makima_tts.model.triton.finishing import finish
+from makima_tts.model.triton.codec import finish, triton_codec_ops
 from tests.checkpoints import PUBLISHED
 from tests.checkpoints.configuration import codec_config
 from tests.checkpoints.tensors import codec_sizes
@@ -33,7 +32,7 @@ def decoder() -> CodecDecoder:
     tensors = {name: torch.empty(size, device=_NOWHERE) for name, size in sizes.items()}
     weights = weights_in_memory(tensors, torch.bfloat16, _NOWHERE)
     config = CodecDecoderConfig.model_validate(written["decoder_config"])
-    return fused(CodecDecoder.load(config, weights.within("decoder")))
+    return CodecDecoder.load(config, weights.within("decoder"), triton_codec_ops())
 
 
 def launches(rows: int, frames: int) -> list[Launch]:
@@ -48,7 +47,7 @@ def variants(rows: int = 2, frames: int = 2) -> list[Launch]:
     """One of each kernel and tile: the one with most tensors, so with most to do."""
     found: dict[tuple[object, ...], Launch] = {}
     for launch in sorted(launches(rows, frames), key=_tensors):
-        told = ("rows_block", "outputs_block", "gated")
+        told = ("BLOCK_M", "BLOCK_N", "GATED")
         found[launch.kernel.fn.__name__, *(launch.constants.get(name) for name in told)] = launch
     return list(found.values())
 
@@ -69,7 +68,7 @@ def _compiled(launch: Launch, capability: int) -> dict[str, object]:
 
 def _needed(launch: Launch, capability: int, newest: int) -> bool:
     """On older cards, the one that needs most of a card."""
-    return capability == newest or launch.constants.get("rows_block") == LARGEST_ROWS
+    return capability == newest or launch.constants.get("BLOCK_M") == LARGEST_ROWS
 
 
 def compiled_kernels(capabilities: Sequence[int]) -> list[dict[str, object]]:

@@ -9,23 +9,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from makima_tts.model.codec import CodecDecoder, CodecState
+from makima_tts.model.codec import CodecDecoder
+from makima_tts.model.codec_state import CodecCall, CodecState
 from makima_tts.model.codec_transformer import CodecTransformer
-from makima_tts.model.triton.codec import fastest_codec, fused
+from makima_tts.model.triton.codec import fastest_codec
 from makima_tts.model.triton.codec_transformer import FusedTransformer
-from makima_tts.model.triton.convolutions import Next
-from makima_tts.model.triton.pasts import Stretch
+from makima_tts.model.triton.convolutions import PaddedFeatures
 from tests.kernels.codecs import (
     DEVICE,
     codes,
     copied,
-    eager,
-    layers,
+    in_torch,
+    in_triton,
     numbers,
-    on_gpu,
     slots,
     snr_db,
     used_state,
+    weights_of,
 )
 
 LEAST_SNR_DB = 90.0
@@ -36,12 +36,12 @@ def decoded(by: CodecDecoder, frames: Tensor, state: CodecState, *who: int) -> T
     return by.decode(frames, state, slots(*who))
 
 
-def test_it_sounds_like_torchs_and_either_goes_on_where_the_other_was() -> None:
+def test_it_sounds_like_torchs_and_either_continues_the_others_stream() -> None:
     heard, state = codes(1, 4, rows=2), used_state()
-    expected = decoded(eager("windowed"), heard, copied(state), 3, 0)
+    expected = decoded(in_torch("windowed"), heard, copied(state), 3, 0)
     sound, own = [], state
     for by, part in zip(
-        (on_gpu("windowed"), eager("windowed"), on_gpu("windowed")),
+        (in_triton("windowed"), in_torch("windowed"), in_triton("windowed")),
         torch.split(heard, [1, 1, 2], dim=1),
         strict=True,
     ):
@@ -61,8 +61,8 @@ def test_a_stream_is_to_the_bit_what_it_is_alone_and_frame_by_frame() -> None:
     heard = codes(3, 2, rows=4)
     # A bucket is filled up with rows of a spare slot, and whatever codes lie there.
     heard[2:] = 10**6
-    made = decoded(on_gpu("windowed"), heard, together, 1, 3, 2, 2)
-    parts = [decoded(on_gpu("windowed"), part, alone, 1) for part in torch.split(heard[:1], 1, dim=1)]
+    made = decoded(in_triton("windowed"), heard, together, 1, 3, 2, 2)
+    parts = [decoded(in_triton("windowed"), part, alone, 1) for part in torch.split(heard[:1], 1, dim=1)]
     assert torch.equal(made[:1], torch.cat(parts, dim=1))
     for field in fields(alone):
         kept = getattr(together, field.name)
@@ -74,19 +74,19 @@ def test_a_stream_is_to_the_bit_what_it_is_alone_and_frame_by_frame() -> None:
 @torch.inference_mode()
 def test_the_transformer_looks_back_as_torchs_does(shape: str) -> None:
     """Groups of heads; and a window of the published size, with its ring gone around."""
-    theirs = layers(shape).transformer
-    assert isinstance(theirs, CodecTransformer)
+    weights = weights_of(shape).within("decoder.pre_transformer")
+    theirs = CodecTransformer.load(in_torch(shape).config, weights)
     theirs = replace(theirs, layers=theirs.layers[-1:])
-    ours = FusedTransformer.of(theirs, Next())
+    ours = FusedTransformer.of(theirs)
     expected_state = used_state(shape, 3)
     # Long into the sound: entries of the ring are all of some frame.
     expected_state.position.add_(100)
     expected_state.keys_values.copy_(numbers(4, *expected_state.keys_values.shape))
     state = copied(expected_state)
     for frames in (1, 2):
-        x = numbers(5, 2, frames, eager(shape).config.latent_dim)
+        x = numbers(5, 2, frames, in_torch(shape).config.latent_dim)
         expected = theirs(x, expected_state, slots(3, 1))
-        made = ours(Stretch(x), state, slots(3, 1)).values
+        made = ours(PaddedFeatures(x), CodecCall.in_place(state, slots(3, 1), frames)).values
         assert snr_db(made, expected) > LEAST_SNR_DB
         assert (state.keys_values - expected_state.keys_values).abs().max() < 1e-4
         for each in (state, expected_state):
@@ -94,26 +94,21 @@ def test_the_transformer_looks_back_as_torchs_does(shape: str) -> None:
 
 
 def test_without_a_gpu_or_a_choice_the_first_is_taken() -> None:
-    candidates = [on_gpu("windowed"), eager("windowed")]
-    assert fastest_codec(candidates[:1]) is candidates[0]
+    candidates = {"triton": in_triton("windowed"), "torch": in_torch("windowed")}
+    assert fastest_codec({"triton": candidates["triton"]}) is candidates["triton"]
     if DEVICE.type == "cpu":
-        assert fastest_codec(candidates) is candidates[0]
+        assert fastest_codec(candidates) is candidates["triton"]
     else:
-        assert fastest_codec(candidates) in candidates
-
-
-def test_it_is_fused_once() -> None:
-    with pytest.raises(TypeError, match="this decoder is not one of torch's"):
-        fused(on_gpu("windowed"))
+        assert fastest_codec(candidates) in candidates.values()
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 @pytest.mark.parametrize("shape", ["odd", "windowed", "deep"])
 def test_bfloat16_sounds_nearly_the_same(shape: str) -> None:
-    decoder, heard = on_gpu(shape, torch.bfloat16), codes(7, 30, shape, rows=2)
+    decoder, heard = in_triton(shape, torch.bfloat16), codes(7, 30, shape, rows=2)
     made = decoded(decoder, heard, decoder.new_state(3), 2, 0)
-    expected = decoded(eager(shape), heard, eager(shape).new_state(3), 2, 0)
+    expected = decoded(in_torch(shape), heard, in_torch(shape).new_state(3), 2, 0)
     assert snr_db(made, expected) > 20
     state = decoder.new_state(3)
     parts = [decoded(decoder, part, state, 1) for part in torch.split(heard[1:], [1, 2, 4, 8, 8, 7], dim=1)]

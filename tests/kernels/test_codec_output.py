@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from makima_tts.audio.pcm import PcmEncoder
-from makima_tts.model import codec_output
-from makima_tts.model.triton import finishing
+from makima_tts.model import codec_ops
+from makima_tts.model.triton import codec
 from tests.kernels.codecs import DEVICE, numbers
 
 RATE_HZ = 24_000
@@ -36,7 +36,7 @@ def test_samples_are_as_the_encoder_makes_them_and_frames_as_loud_as_they_are(
     count: int,
 ) -> None:
     samples = sound(count)
-    pcm, loud, finite = finishing.finish(samples, FRAMES, RATE_HZ)
+    pcm, loud, finite = codec.finish(samples, FRAMES, RATE_HZ)
     assert (pcm.dtype, loud.shape, bool(finite.all())) == (torch.int16, (ROWS, FRAMES), True)
     for row in range(ROWS):
         floats = samples[row].cpu().numpy()
@@ -45,7 +45,7 @@ def test_samples_are_as_the_encoder_makes_them_and_frames_as_loud_as_they_are(
 
 
 def test_half_a_step_is_rounded_to_even() -> None:
-    pcm, _loud, _finite = finishing.finish(sound(100), FRAMES, RATE_HZ)
+    pcm, _loud, _finite = codec.finish(sound(100), FRAMES, RATE_HZ)
     exact = sound(100)[1].double() * 32767
     assert torch.equal(pcm[1].double(), sound(100)[1].mul(32767).round().double())
     assert (pcm[1] - exact).abs().max() < 0.5001
@@ -55,8 +55,8 @@ def test_half_a_step_is_rounded_to_even() -> None:
 def test_it_is_the_same_as_in_torch_and_what_is_no_number_is_silence(count: int) -> None:
     samples = sound(count)
     samples[0, 0], samples[0, -1], samples[1, count] = float("inf"), float("nan"), float("-inf")
-    made = finishing.finish(samples, FRAMES, RATE_HZ)
-    for ours, theirs in zip(made, codec_output.finish(samples, FRAMES, RATE_HZ), strict=True):
+    made = codec.finish(samples, FRAMES, RATE_HZ)
+    for ours, theirs in zip(made, codec_ops.finish(samples, FRAMES, RATE_HZ), strict=True):
         assert ours.dtype == theirs.dtype
         assert torch.equal(ours, theirs)
     assert made[2].tolist() == [[False, True, False], [True, False, True]]

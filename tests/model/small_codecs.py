@@ -12,7 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from makima_tts.model.checkpoint.config import CODEC_CONFIG, CODEC_WEIGHTS, CodecConfig
+from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.codec import CodecDecoder
+from makima_tts.model.codec_ops import CodecOps, X, torch_codec_ops
 from tests.checkpoints import SHAPES, write_checkpoint
 from tests.model.memory_tensors import weights_in_memory
 
@@ -30,13 +32,12 @@ def codec_weights(shape: str) -> dict[str, Tensor]:
     return dict(_codec(shape)[1])
 
 
-def decoder_of(shape: str, weights: dict[str, Tensor], dtype: torch.dtype = torch.float32) -> CodecDecoder:
+def decoder_of(shape: str, weights: Weights, ops: CodecOps[X]) -> CodecDecoder:
     """A decoder of this shape with weights of the caller's."""
-    config = _codec(shape)[0].decoder_config
-    return CodecDecoder.load(config, weights_in_memory(weights, dtype=dtype).within("decoder"))
+    return CodecDecoder.load(_codec(shape)[0].decoder_config, weights.within("decoder"), ops)
 
 
 @cache
 def codec_decoder(shape: str, dtype: torch.dtype = torch.float32) -> CodecDecoder:
     """The one that the reference package would load."""
-    return decoder_of(shape, codec_weights(shape), dtype)
+    return decoder_of(shape, weights_in_memory(codec_weights(shape), dtype), torch_codec_ops())

@@ -1,4 +1,4 @@
-"""Laws of the codec's decoder: however its frames come, and whoever else is decoded, the sound is the same.
+"""Laws of the codec's decoder: neither the split into calls nor the batch changes the samples.
 
 B batch rows · F frames · Q codebooks.
 """
@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from makima_tts.model.codec import CodecDecoder, CodecState
-from makima_tts.model.codec_layers import Snake
+from makima_tts.model.codec import CodecDecoder
+from makima_tts.model.codec_ops import Snake, torch_codec_ops
+from makima_tts.model.codec_state import CodecState
 from tests.model.memory_tensors import weights_in_memory
 from tests.model.small_codecs import codec_decoder, codec_weights, decoder_of
 
@@ -88,7 +89,7 @@ def test_frame_by_frame_sounds_as_the_whole() -> None:
 
 
 @torch.inference_mode()
-def test_a_stream_sounds_as_it_does_alone_whoever_is_decoded_with_it() -> None:
+def test_a_stream_sounds_the_same_alone_and_in_any_batch() -> None:
     streams, state = [codes(seed, 18) for seed in range(4)], decoder().new_state(6)
     place = (4, 0, 5, 2)
     sound: list[list[Tensor]] = [[], [], [], []]
@@ -105,7 +106,7 @@ def test_a_stream_sounds_as_it_does_alone_whoever_is_decoded_with_it() -> None:
 
 
 @torch.inference_mode()
-def test_slots_that_are_not_named_are_left_as_they_are() -> None:
+def test_other_slots_are_not_changed() -> None:
     state = used_state()
     before = [state.row(slot) for slot in range(4)]
     decoder().decode(torch.cat([codes(1, 11), codes(2, 11)]), state, slots(3, 0))
@@ -125,13 +126,13 @@ def test_a_slot_that_is_reset_is_a_fresh_one() -> None:
 
 def test_a_slot_that_held_nan_is_a_fresh_one_after_reset() -> None:
     state = used_state()
-    state.history.fill_(torch.nan)
+    state.conv_state.fill_(torch.nan)
     state.keys_values.fill_(torch.nan)
     state.reset(slots(2))
     assert snr_db(in_chunks(codes(1), [], state, slot=2), alone(codes(1))) > LEAST_SNR_DB
 
 
-def test_a_slot_goes_on_from_a_kept_row_any_number_of_times() -> None:
+def test_a_slot_continues_from_a_stored_row_any_number_of_times() -> None:
     first, state = decoder().new_state(1), used_state()
     beginning = in_chunks(codes(1), [], first, slot=0)
     kept = first.row(0)
@@ -142,7 +143,7 @@ def test_a_slot_goes_on_from_a_kept_row_any_number_of_times() -> None:
         assert snr_db(sound, alone(torch.cat((codes(1), codes(2)), dim=1))) > LEAST_SNR_DB
 
 
-def test_a_kept_row_goes_into_a_state_of_another_precision() -> None:
+def test_a_stored_row_fits_into_a_state_of_another_precision() -> None:
     state = decoder(dtype=torch.bfloat16).new_state(2)
     state.put_row(1, used_state().row(3))
     assert state.row(1)["position"] == 21
@@ -150,7 +151,7 @@ def test_a_kept_row_goes_into_a_state_of_another_precision() -> None:
 
 
 def test_a_row_of_another_decoder_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"history is \[\d+\], but here it is \[\d+\]"):
+    with pytest.raises(ValueError, match=r"conv_state is \[\d+\], but here it is \[\d+\]"):
         decoder("odd").new_state(1).put_row(0, decoder().new_state(1).row(0))
 
 
@@ -183,7 +184,7 @@ def test_decoding_never_asks_what_a_tensor_holds() -> None:
     # On this device there are shapes and no values, as in the capture of a CUDA graph: asking for one raises.
     device = torch.device("meta")
     weights = weights_in_memory(codec_weights("windowed"), device=device)
-    tried = CodecDecoder.load(decoder().config, weights.within("decoder"))
+    tried = decoder_of("windowed", weights, torch_codec_ops())
     state, who = tried.new_state(4), slots(2, 0).to(device)
     state.reset(who)
     assert tried.decode(codes(1).expand(2, -1, -1).to(device), state, who).shape == (2, FRAMES * 48)
@@ -227,4 +228,8 @@ def test_sound_is_finite_whatever_the_weights_of_its_snakes_are() -> None:
         name: EXTREMES.repeat(len(tensor))[: len(tensor)] if name.endswith((".alpha", ".beta")) else tensor
         for name, tensor in codec_weights("windowed").items()
     }
-    assert alone(codes(1), decoder_of("windowed", extreme, torch.bfloat16)).isfinite().all()
+    assert (
+        alone(codes(1), decoder_of("windowed", weights_in_memory(extreme, torch.bfloat16), torch_codec_ops()))
+        .isfinite()
+        .all()
+    )

@@ -11,10 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from makima_tts.model.codec_ops import CausalConv, Snake
+from makima_tts.model.codec_state import CodecCall, CodecState, StateRegion
 from makima_tts.model.native import compiler, kernels
 from makima_tts.model.native.__main__ import main
+from makima_tts.model.native.codec import PackedConvolution
 from makima_tts.model.native.compiler import AVX2, PLAIN, InstructionSet, build, instruction_sets
-from makima_tts.model.native.convolutions import PackedConvolution, SnakeFactors
 from makima_tts.model.native.kernels import GROUP, SIDE_BY_SIDE, QuantizedMatrix
 
 BITS = (4, 8, 16)
@@ -104,11 +106,16 @@ def test_zeros_stay_zeros() -> None:
 
 
 def convolution(channels: int, outputs: int, taps: int, dilation: int, *, snake: bool) -> PackedConvolution:
-    factors = SnakeFactors(numbers(11, channels).exp(), numbers(12, channels).exp()) if snake else None
+    factors = Snake(numbers(11, channels).exp(), numbers(12, channels).exp()) if snake else None
     weight = numbers(10, outputs, taps * channels) / (taps * channels) ** 0.5
-    return PackedConvolution.pack(
-        weight, numbers(13, outputs), taps=taps, dilation=dilation, past_start=3, snake=factors
-    )
+    region = StateRegion(3, (taps - 1) * dilation, channels)
+    return PackedConvolution.pack(CausalConv(weight, numbers(13, outputs), taps, dilation, region, factors))
+
+
+def call_on(conv_state: Tensor) -> CodecCall:
+    """A call whose leaves use this conv state only, [B, N]."""
+    nothing = torch.empty(0)
+    return CodecCall(CodecState(nothing, conv_state, nothing), nothing, 0, conv_state)
 
 
 def in_torch(conv: PackedConvolution, x: Tensor, weight: Tensor) -> Tensor:
@@ -116,8 +123,8 @@ def in_torch(conv: PackedConvolution, x: Tensor, weight: Tensor) -> Tensor:
     x = x.double()
     if conv.snake is not None:
         x = x + (x * conv.snake.frequency).sin().square() * conv.snake.amplitude
-    taps = conv.numbers.shape[1]
-    kernel = weight.view(len(weight), taps, conv.channels).transpose(1, 2).double()
+    taps = conv.weight.shape[1]
+    kernel = weight.view(len(weight), taps, conv.region.channels).transpose(1, 2).double()
     padded = torch.nn.functional.pad(x.transpose(1, 2), ((taps - 1) * conv.dilation, 0))
     return (torch.conv1d(padded, kernel, dilation=conv.dilation) + conv.bias[:, None]).transpose(1, 2)
 
@@ -132,31 +139,31 @@ def test_a_convolution_is_that_of_torch(
 ) -> None:
     conv = convolution(channels, outputs, taps, dilation, snake=snake)
     weight = numbers(10, outputs, taps * channels) / (taps * channels) ** 0.5
-    x, beside = numbers(14, 2, 37, channels), numbers(15, 2, 37, outputs)
-    history = torch.zeros(2, 3 + (taps - 1) * dilation * channels)
-    expected = in_torch(conv, x, weight) + beside
-    assert (conv(x, history, beside=beside) - expected).abs().max() < 5e-3
+    x, residual = numbers(14, 2, 37, channels), numbers(15, 2, 37, outputs)
+    call = call_on(torch.zeros(2, 3 + (taps - 1) * dilation * channels))
+    expected = in_torch(conv, x, weight) + residual
+    assert (conv(x, call, residual=residual) - expected).abs().max() < 5e-3
 
 
 @pytest.mark.parametrize(("channels", "outputs", "taps", "dilation"), SHAPES)
-def test_a_convolution_goes_on_where_it_was(channels: int, outputs: int, taps: int, dilation: int) -> None:
-    """In calls of one, of many, beside another stream: to the last bit; and its history alone is written."""
+def test_a_convolution_streams_to_the_bit(channels: int, outputs: int, taps: int, dilation: int) -> None:
+    """In calls of one step, of many, beside another stream; only its own region of the state is written."""
     conv = convolution(channels, outputs, taps, dilation, snake=True)
     x, room = numbers(16, 2, 41, channels), (taps - 1) * dilation * channels
-    whole = conv(x, torch.zeros(2, 3 + room))
-    history = numbers(17, 1, 3 + room + 5)
-    before = history.clone()
-    history[:, 3 : 3 + room] = 0
+    whole = conv(x, call_on(torch.zeros(2, 3 + room)))
+    state = numbers(17, 1, 3 + room + 5)
+    before = state.clone()
+    state[:, 3 : 3 + room] = 0
     with threads(3):
-        parts = [conv(part, history) for part in torch.split(x[1:], [1, 3, 1, 30, 6], dim=1)]
+        parts = [conv(part, call_on(state)) for part in torch.split(x[1:], [1, 3, 1, 30, 6], dim=1)]
     assert torch.equal(torch.cat(parts, dim=1), whole[1:])
-    assert torch.equal(history[:, :3], before[:, :3])
-    assert torch.equal(history[:, 3 + room :], before[:, 3 + room :])
+    assert torch.equal(state[:, :3], before[:, :3])
+    assert torch.equal(state[:, 3 + room :], before[:, 3 + room :])
 
 
 def test_a_snake_of_a_huge_phase_is_still_a_number() -> None:
     conv = convolution(8, 4, 1, 1, snake=True)
-    assert conv(torch.full((1, 1, 8), 1e9), torch.zeros(1, 3)).isfinite().all()
+    assert conv(torch.full((1, 1, 8), 1e9), call_on(torch.zeros(1, 3))).isfinite().all()
 
 
 TRIED = [each for each in (AVX2, PLAIN) if each in instruction_sets()]
@@ -192,10 +199,10 @@ def test_every_level_computes_the_same(
     conv = convolution(96, 10, 7, 9, snake=True)
     rows, x = numbers(19, 5, 300), numbers(20, 1, 50, 96)
     room = torch.zeros(1, 3 + 54 * 96)
-    expected = [matrix(rows) for matrix in matrices] + [conv(x, room.clone())]
+    expected = [matrix(rows) for matrix in matrices] + [conv(x, call_on(room.clone()))]
     library = kernels.declared(ctypes.CDLL(str(built / target.file_name)))
     monkeypatch.setattr(kernels, "functions", lambda: library)
-    made = [matrix(rows) for matrix in matrices] + [conv(x, room.clone())]
+    made = [matrix(rows) for matrix in matrices] + [conv(x, call_on(room.clone()))]
     for ours, theirs in zip(made, expected, strict=True):
         assert (ours - theirs).abs().max() < 1e-4 * theirs.std()
     packed_here = [QuantizedMatrix.pack(numbers(18, 21, 300), bits) for bits in BITS]

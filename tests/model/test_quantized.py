@@ -12,11 +12,12 @@ from torch import Tensor
 
 from makima_tts.model.checkpoint.folder import Checkpoint
 from makima_tts.model.checkpoint.tensors import Weights
+from makima_tts.model.native.codec import native_codec_ops
 from makima_tts.model.native.transformer import NativeStack
-from makima_tts.model.packed_codec import packed
 from makima_tts.model.transformer import PromptRows, RowPositions, Transformer
 from tests.checkpoints.models import ENDING, POSITIONS, checkpoint_folder, small_model
-from tests.model.small_codecs import codec_decoder
+from tests.model.memory_tensors import weights_in_memory
+from tests.model.small_codecs import codec_decoder, codec_weights, decoder_of
 
 SHAPES = ("odd", "wide", "windowed", "deep")
 ROWS = 9
@@ -104,7 +105,7 @@ def test_prompts_are_read_together_as_they_are_alone() -> None:
 @pytest.mark.parametrize("shape", ["windowed", "odd"])
 def test_a_packed_codec_sounds_like_one_in_float32(shape: str) -> None:
     exact = codec_decoder(shape)
-    decoder = packed(exact)
+    decoder = decoder_of(shape, weights_in_memory(codec_weights(shape)), native_codec_ops())
     generator = torch.Generator().manual_seed(6)
     codes = torch.randint(
         exact.config.codebook_size, (2, 45, exact.config.num_quantizers), generator=generator
@@ -129,8 +130,3 @@ def test_a_packed_codec_streams_to_the_bit_beside_others(seed: int) -> None:
     parts = torch.tensor_split(codes, sizes[sizes < 45], dim=1)
     sound = [decoder.decode(part, state, slots)[:1] for part in parts]
     assert torch.equal(torch.cat(sound, dim=1), whole)
-
-
-def test_a_decoder_is_packed_once() -> None:
-    with pytest.raises(TypeError, match="packed already"):
-        packed(packed(codec_decoder("windowed")))

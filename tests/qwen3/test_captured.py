@@ -121,7 +121,11 @@ def test_capturing_is_told_of_and_leaves_no_trace_in_a_slot() -> None:
         Captured(model, buffers, recorded, progress=told.append)
     assert told == sorted(told)
     assert told[-1] == 1.0
-    for kept in (buffers.frames.cache.keys[:, :SLOTS], buffers.codec.history[:SLOTS], buffers.codes[:SLOTS]):
+    for kept in (
+        buffers.frames.cache.keys[:, :SLOTS],
+        buffers.codec.conv_state[:SLOTS],
+        buffers.codes[:SLOTS],
+    ):
         assert not kept.any()
 
 

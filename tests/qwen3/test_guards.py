@@ -12,7 +12,7 @@ from makima_tts.engines.qwen3 import Manner, Qwen3Engine
 from makima_tts.engines.qwen3.ramp import RAMP_FRAMES
 from makima_tts.engines.qwen3.silence import END_AFTER_FRAMES, MOST_SKIPPED_FRAMES, SilenceGuard
 from makima_tts.errors import SynthesisError
-from makima_tts.model.codec_output import SILENT_RMS, finish, heard
+from makima_tts.model.codec_ops import SILENT_RMS, finish, loud_and_finite
 from makima_tts.speech import VoicePrompt
 from makima_tts.text import longest_speech_s
 from tests.checkpoints.models import ENDING, small_model
@@ -32,7 +32,7 @@ def frames(*levels: float) -> Pcm:
 def test_a_frame_is_silent_when_no_hundredth_of_a_second_is_loud() -> None:
     pcm = frames(SILENT_RMS * 0.9, SILENT_RMS * 1.1, 0, 0)
     pcm[3 * FRAME - 240 :][:240] = 0.01  # the end of the third
-    loud, finite = heard(torch.from_numpy(pcm)[None], 4, RATE_HZ)
+    loud, finite = loud_and_finite(torch.from_numpy(pcm)[None], 4, RATE_HZ)
     assert loud.tolist() == [[False, True, True, False]]
     assert finite.all()
 
@@ -54,7 +54,7 @@ def test_samples_of_16_bits_are_those_that_clients_are_sent_and_nan_is_silence()
 
 def loudness(pcm: Pcm) -> np.ndarray:
     """bool [frames]."""
-    return heard(torch.from_numpy(pcm)[None], pcm.size // FRAME, RATE_HZ)[0][0].numpy()
+    return loud_and_finite(torch.from_numpy(pcm)[None], pcm.size // FRAME, RATE_HZ)[0][0].numpy()
 
 
 def pass_on(guard: SilenceGuard, pcm: Pcm, after_text: int) -> np.ndarray:

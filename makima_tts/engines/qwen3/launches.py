@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from makima_tts.engines.qwen3.ramp import RAMP_FRAMES
-from makima_tts.model.codec import CodecState
+from makima_tts.model.codec_state import CodecState
 from makima_tts.model.frames import Frames, FrameState, PrefillChunk
 from makima_tts.model.speech_model import SpeechModel
 
@@ -115,7 +115,7 @@ class Eager:
         """float32, from -1 to 1."""
         index, buffers = self._slots(slots), self._buffers
         pcm = self._model.codec.decode(buffers.codes[index, :frames], buffers.codec, index).float()
-        yield Decoded(0, 0, frames, packed_sound(pcm, *self._model.heard(pcm, frames)))
+        yield Decoded(0, 0, frames, packed_sound(pcm, *self._model.loud_and_finite(pcm, frames)))
 
     def _slots(self, numbers: Sequence[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.int64, device=self._model.device)

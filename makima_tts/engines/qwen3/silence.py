@@ -1,7 +1,7 @@
 """What is done about silence where there should be speech.
 
 In: the samples of frames, and which of them are loud. Out: which frames are let through, whether a piece is
-over. Does not know: where sound comes from, what counts as loud (model/codec_output.py).
+over. Does not know: where sound comes from, what counts as loud (model/codec_ops.py).
 
 The model opens with up to half a second of silence, which listeners would wait for; and about once in three
 hundred times it does not find its end and goes on in silence.

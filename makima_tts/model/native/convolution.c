@@ -1,7 +1,7 @@
-/* Causal convolutions over weights and features of sixteen bits, for the codec, to which eight are too few.
+/* Causal convolutions over weights and features of sixteen bits, for the codec: eight are audible there.
 
-   In: features in floats, packed weights, what came before. Out: features in floats; what came before the
-   next call. Does not know: slots, what the features are of.
+   In: features in floats, packed weights, the conv state. Out: features in floats; the conv state of the next
+   call. Does not know: slots, what the features are of.
 
    A window is a few rows of features, one for each tap; a convolution is a row of weights times a window.
    Numbers have thirteen bits, so that the products of SPAN of them add up in 32, exactly; a row of features
@@ -19,34 +19,34 @@
 #include "vectors.h"
 
 #define SPAN 1024
-#define MOST 4095.0f
+#define MAX_NUMBER 4095.0f
 _Static_assert(4095LL * 4095 * SPAN / 8 <= INT32_MAX, "a lane of AVX2 would overflow");
 /* Channels are padded with zeros to a multiple of it. */
 #define LANES 32
 #define TILE_ROWS 4
 #define TILE_OUTPUTS 2
-#define NEAR_OUTPUTS 16
+#define CACHED_OUTPUTS 16
 #define ROWS_OF_CHUNK 32
 
 /* weights: [outputs, taps, width]; scales, bias: [outputs]. width: channels, padded. frequency, amplitude:
-   [channels] of a snake that features pass before, or NULL. */
+   [channels] of the snake of the input, or NULL. */
 typedef struct {
     const int16_t *weights;
     const float *scales, *bias, *frequency, *amplitude;
     int64_t outputs, taps, dilation, channels, width;
 } Convolution;
 
-/* features: [batch, time, channels]; past: [batch, past_stride], the first (taps - 1) * dilation rows of
-   which are what came before; beside, to: [batch, time, outputs]; what is beside is added, unless it is NULL. */
+/* features: [batch, time, channels]; state: [batch, state_stride], the first (taps - 1) * dilation rows of
+   which are the inputs before; residual, out: [batch, time, outputs]; the residual is added, unless NULL. */
 typedef struct {
     const Convolution *conv;
-    const float *features, *beside;
-    float *past, *to;
-    int64_t batch, time, past_stride;
+    const float *features, *residual;
+    float *state, *out;
+    int64_t batch, time, state_stride;
     int64_t before, length, spans;
     int16_t *numbers; /* [batch, before + time, width] */
     float *scales;    /* [batch, before + time, spans] */
-    float *next_past; /* [batch, before, channels] */
+    float *next_state; /* [batch, before, channels] */
 } Pass;
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
@@ -99,8 +99,8 @@ INLINE f8 eight_of(Real sum) { return sum; }
 
 #endif
 
-/* sin(x) squared. Whole multiples of pi are taken off, which leaves the square as it is; what remains is at
-   most half of pi, whose sine is a polynomial (within 1e-7, fitted at Chebyshev's points). */
+/* sin(x) squared. Its period is pi: whole multiples are subtracted. The remainder is at most half of pi, and
+   its sine a polynomial (within 1e-7, fitted at Chebyshev's points). */
 INLINE f8 sine_squared(f8 x) {
     const f8 zero = {0}, half = zero + 0.5f, limit = zero + 1.5707964f;
     const f8 turns = x * 0.31830988618f;
@@ -133,32 +133,32 @@ ALONE void snake(const float *from, const Convolution *conv, float *to) {
     }
 }
 
-/* row [channels] becomes numbers [width] and scales [spans]. What is not finite makes a scale NaN. */
-ALONE void number(const float *row, int64_t channels, int64_t width, int16_t *numbers, float *scales) {
+/* row [channels] becomes numbers [width] and scales [spans]. An infinity or NaN makes a scale NaN. */
+ALONE void quantize_features(const float *row, int64_t channels, int64_t width, int16_t *numbers, float *scales) {
     const f8 round_up = (f8){0} + 4096.5f;
     for (int64_t begin = 0; begin < width; begin += SPAN) {
         const int64_t end = begin + SPAN < width ? begin + SPAN : width;
-        f8 part[SPAN / 8] = {{0}}, largest = {0}, check = {0};
-        memcpy(part, row + begin, sizeof(float) * (size_t)((end < channels ? end : channels) - begin));
+        f8 block[SPAN / 8] = {{0}}, largest = {0}, check = {0};
+        memcpy(block, row + begin, sizeof(float) * (size_t)((end < channels ? end : channels) - begin));
         for (int64_t i = 0; i < (end - begin) / 8; i++) {
-            const f8 magnitude = (f8)((i8)part[i] & 0x7fffffff);
+            const f8 magnitude = (f8)((i8)block[i] & 0x7fffffff);
             largest = select8(magnitude > largest, magnitude, largest);
-            check += part[i] * 0.0f;
+            check += block[i] * 0.0f;
         }
-        const float most = most8(largest), inverse = most > 0 ? MOST / most : 0;
+        const float extreme = most8(largest), inverse = extreme > 0 ? MAX_NUMBER / extreme : 0;
         for (int64_t i = 0; i < (end - begin) / 8; i++) {
-            const i8 whole = __builtin_convertvector(part[i] * inverse + round_up, i8) - 4096;
+            const i8 whole = __builtin_convertvector(block[i] * inverse + round_up, i8) - 4096;
             *(s8 *)(numbers + begin + 8 * i) = __builtin_convertvector(whole, s8);
         }
-        scales[begin / SPAN] = most / MOST + sum8(check);
+        scales[begin / SPAN] = extreme / MAX_NUMBER + sum8(check);
     }
 }
 
-/* Row at of what a batch row sees, the past and then the features, made ready to be multiplied. */
+/* Quantizes row ``at`` of a batch row's input: the conv state, then the features after the snake. */
 static void prepare_row(const Pass *pass, int64_t batch, int64_t at, float *room) {
     const Convolution *conv = pass->conv;
-    const int64_t channels = conv->channels, place = batch * pass->length + at;
-    const float *row = pass->past + batch * pass->past_stride + at * channels;
+    const int64_t channels = conv->channels, position = batch * pass->length + at;
+    const float *row = pass->state + batch * pass->state_stride + at * channels;
     if (at >= pass->before) {
         row = pass->features + (batch * pass->time + at - pass->before) * channels;
         if (conv->frequency) {
@@ -166,9 +166,9 @@ static void prepare_row(const Pass *pass, int64_t batch, int64_t at, float *room
             row = room;
         }
     }
-    number(row, channels, conv->width, pass->numbers + place * conv->width, pass->scales + place * pass->spans);
+    quantize_features(row, channels, conv->width, pass->numbers + position * conv->width, pass->scales + position * pass->spans);
     if (at >= pass->time)
-        memcpy(pass->next_past + (batch * pass->before + at - pass->time) * channels, row,
+        memcpy(pass->next_state + (batch * pass->before + at - pass->time) * channels, row,
                sizeof(float) * (size_t)channels);
 }
 
@@ -208,10 +208,10 @@ INLINE f8 convolve_tile(const Pass *pass, int64_t first, int64_t output) {
     for (int i = 0; i < 8; i++) real[i] = no_real();
     for (int64_t tap = 0; tap < conv->taps; tap++)
         for (int64_t span = 0; span < spans; span++) {
-            const int64_t place = first + tap * conv->dilation, begin = span * SPAN;
-            const float *scale = pass->scales + place * spans + span;
+            const int64_t position = first + tap * conv->dilation, begin = span * SPAN;
+            const float *scale = pass->scales + position * spans + span;
             Whole whole[8];
-            multiply_span(pass->numbers + place * width + begin, width,
+            multiply_span(pass->numbers + position * width + begin, width,
                           conv->weights + output * stride + tap * width + begin, stride,
                           begin + SPAN < width ? SPAN : width - begin, whole);
 #pragma GCC unroll 8
@@ -230,69 +230,69 @@ ALONE f8 convolve_one(const Pass *pass, int64_t first, int64_t output) {
     Real real = no_real();
     for (int64_t tap = 0; tap < conv->taps; tap++)
         for (int64_t span = 0; span < spans; span++) {
-            const int64_t place = first + tap * conv->dilation, begin = span * SPAN;
+            const int64_t position = first + tap * conv->dilation, begin = span * SPAN;
             const int64_t end = begin + SPAN < width ? begin + SPAN : width;
             const int16_t *weights = conv->weights + (output * conv->taps + tap) * width;
             Whole whole = no_whole();
             for (int64_t at = begin; at < end; at += STEP)
-                whole = add_products(whole, load_step(pass->numbers + place * width + at), load_step(weights + at));
-            real = add_times(real, whole, pass->scales + place * spans + span);
+                whole = add_products(whole, load_step(pass->numbers + position * width + at), load_step(weights + at));
+            real = add_times(real, whole, pass->scales + position * spans + span);
         }
     const f8 lanes[8] = {eight_of(real)};
     return sums_of8(lanes);
 }
 
-/* A sum, scaled, with the bias and what is beside, goes where it belongs. */
-ALONE void put(const Pass *pass, int64_t place, int64_t output, float sum) {
+/* Scales a sum, adds the bias and the residual, and stores it. */
+ALONE void put(const Pass *pass, int64_t position, int64_t output, float sum) {
     const Convolution *conv = pass->conv;
-    const int64_t at = place * conv->outputs + output;
+    const int64_t at = position * conv->outputs + output;
     float scaled = sum * conv->scales[output];
     ROUNDED(scaled);
-    const float made = scaled + conv->bias[output];
-    pass->to[at] = pass->beside ? pass->beside[at] + made : made;
+    const float value = scaled + conv->bias[output];
+    pass->out[at] = pass->residual ? pass->residual[at] + value : value;
 }
 
 /* The same for a whole tile. */
-INLINE void put_tile(const Pass *pass, int64_t place, int64_t output, f8 sums) {
+INLINE void put_tile(const Pass *pass, int64_t position, int64_t output, f8 sums) {
     const Convolution *conv = pass->conv;
     const float *scale = conv->scales + output, *bias = conv->bias + output;
     const f8 scales = {scale[0], scale[1], scale[0], scale[1], scale[0], scale[1], scale[0], scale[1]};
     const f8 biases = {bias[0], bias[1], bias[0], bias[1], bias[0], bias[1], bias[0], bias[1]};
     f8 scaled = sums * scales;
     ROUNDED(scaled);
-    const f8 made = scaled + biases;
+    const f8 values = scaled + biases;
     for (int row = 0; row < TILE_ROWS; row++)
         for (int i = 0; i < TILE_OUTPUTS; i++) {
-            const int64_t at = (place + row) * conv->outputs + output + i;
-            pass->to[at] = pass->beside ? pass->beside[at] + made[2 * row + i] : made[2 * row + i];
+            const int64_t at = (position + row) * conv->outputs + output + i;
+            pass->out[at] = pass->residual ? pass->residual[at] + values[2 * row + i] : values[2 * row + i];
         }
 }
 
 /* Samples from time on, at most a tile of them, by a tile of outputs at most. */
 static void convolve_some(const Pass *pass, int64_t batch, int64_t time, int64_t rows, int64_t output,
                           int64_t outputs) {
-    const int64_t first = batch * pass->length + time, place = batch * pass->time + time;
+    const int64_t first = batch * pass->length + time, position = batch * pass->time + time;
     if (rows == TILE_ROWS && outputs == TILE_OUTPUTS) {
-        put_tile(pass, place, output, convolve_tile(pass, first, output));
+        put_tile(pass, position, output, convolve_tile(pass, first, output));
         return;
     }
     for (int64_t row = 0; row < rows; row++)
         for (int64_t i = 0; i < outputs; i++)
-            put(pass, place + row, output + i, convolve_one(pass, first + row, output + i)[0]);
+            put(pass, position + row, output + i, convolve_one(pass, first + row, output + i)[0]);
 }
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* Some outputs at a time, whose weights stay near while one tile of samples after the other passes by. */
+/* Some outputs at a time: their weights stay in the cache while tiles of samples are computed. */
 static void convolve(const Pass *pass, int64_t batch, int64_t begin, int64_t end, int64_t first, int64_t last) {
-    for (int64_t near = first; near < last; near += NEAR_OUTPUTS)
+    for (int64_t group = first; group < last; group += CACHED_OUTPUTS)
         for (int64_t time = begin; time < end; time += TILE_ROWS)
-            for (int64_t output = near; output < smaller(near + NEAR_OUTPUTS, last); output += TILE_OUTPUTS)
+            for (int64_t output = group; output < smaller(group + CACHED_OUTPUTS, last); output += TILE_OUTPUTS)
                 convolve_some(pass, batch, time, smaller(TILE_ROWS, end - time), output,
-                              smaller(TILE_OUTPUTS, smaller(near + NEAR_OUTPUTS, last) - output));
+                              smaller(TILE_OUTPUTS, smaller(group + CACHED_OUTPUTS, last) - output));
 }
 
-/* By outputs, so that all weights are read once by somebody. */
+/* By outputs, so that each thread reads its weights once. */
 static void outputs_chunk(void *context, int64_t chunk, int64_t chunks) {
     const Pass *pass = context;
     int64_t begin, end;
@@ -315,16 +315,16 @@ static size_t lay_out(Pass *pass, char *base) {
     const int64_t rows = pass->batch * pass->length;
     pass->numbers = cut(&left, rows * pass->conv->width, sizeof(int16_t));
     pass->scales = cut(&left, rows * pass->spans, sizeof(float));
-    pass->next_past = cut(&left, pass->batch * pass->before * pass->conv->channels, sizeof(float));
+    pass->next_state = cut(&left, pass->batch * pass->before * pass->conv->channels, sizeof(float));
     return (size_t)(left - base);
 }
 
-/* 0, or 1 without memory. */
-int convolve_features(const Convolution *conv, const float *features, float *past, int64_t past_stride,
-                      int64_t batch, int64_t time, const float *beside, float *to, int64_t threads) {
+/* Returns 1 without memory, else 0. */
+int convolve_features(const Convolution *conv, const float *features, float *state, int64_t state_stride,
+                      int64_t batch, int64_t time, const float *residual, float *out, int64_t threads) {
     const int64_t before = (conv->taps - 1) * conv->dilation;
-    Pass pass = {.conv = conv, .features = features, .beside = beside, .past = past, .to = to, .batch = batch, .time = time,
-                 .past_stride = past_stride, .before = before, .length = before + time,
+    Pass pass = {.conv = conv, .features = features, .residual = residual, .state = state, .out = out, .batch = batch, .time = time,
+                 .state_stride = state_stride, .before = before, .length = before + time,
                  .spans = (conv->width + SPAN - 1) / SPAN};
     char *space = aligned_alloc(64, lay_out(&pass, NULL) + 64);
     if (!space) return 1;
@@ -333,7 +333,7 @@ int convolve_features(const Convolution *conv, const float *features, float *pas
     if (time >= conv->outputs) in_parallel(samples_chunk, &pass, batch * threads * CHUNKS_OF_THREAD, threads);
     else in_parallel(outputs_chunk, &pass, threads * CHUNKS_OF_THREAD, threads);
     for (int64_t row = 0; row < batch && before; row++)
-        memcpy(past + row * past_stride, pass.next_past + row * before * conv->channels,
+        memcpy(state + row * state_stride, pass.next_state + row * before * conv->channels,
                sizeof(float) * (size_t)(before * conv->channels));
     free(space);
     return 0;
@@ -349,11 +349,11 @@ void pack_convolution(const float *weights, int64_t outputs, int64_t taps, int64
             largest = fabsf(row[i]) > largest ? fabsf(row[i]) : largest;
             check += row[i] * 0.0f;
         }
-        const float inverse = largest > 0 ? MOST / largest : 0;
+        const float inverse = largest > 0 ? MAX_NUMBER / largest : 0;
         for (int64_t tap = 0; tap < taps; tap++)
             for (int64_t i = 0; i < width; i++)
                 numbers[(output * taps + tap) * width + i] =
                     i < channels ? (int16_t)rintf(row[tap * channels + i] * inverse) : 0;
-        scales[output] = largest / MOST + check;
+        scales[output] = largest / MAX_NUMBER + check;
     }
 }

@@ -92,7 +92,7 @@ def declared(made: ctypes.CDLL) -> ctypes.CDLL:
     made.multiply_rows.argtypes = (c_void_p, c_void_p, c_int64, c_void_p, c_int64)
     made.run_stack.argtypes = (*(c_void_p,) * 6, c_int64, c_int64)
     made.pack_convolution.argtypes = (c_void_p, c_int64, c_int64, c_int64, c_int64, c_void_p, c_void_p)
-    made.mix_features.argtypes = (c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p)
+    made.convolve_depthwise.argtypes = (c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p)
     made.gelu.argtypes = (c_void_p, c_int64)
     made.convolve_features.argtypes = (
         *(c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p, c_void_p, c_int64),

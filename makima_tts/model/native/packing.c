@@ -1,4 +1,4 @@
-/* Weights become quantized matrices (matrices.h says how they are kept).
+/* Packs weights into quantized matrices, in the format of matrices.h.
 
    In: floats. Out: values and scales. Does not know: what a matrix is for. */
 
@@ -9,52 +9,52 @@
 #include "parallel.h"
 #include "vectors.h"
 
-/* What is lost of a group when it is kept in steps of scale. */
-static float loss(const float *part, float scale, float least, float most) {
+/* Squared error of a group that is rounded to multiples of scale. */
+static float squared_error(const float *group, float scale, float least, float most) {
     const float inverse = 1 / scale;
     float sum = 0;
     for (int i = 0; i < GROUP; i++) {
-        float number = rintf(part[i] * inverse);
+        float number = rintf(group[i] * inverse);
         number = number < least ? least : number > most ? most : number;
-        const float difference = part[i] - number * scale;
+        const float difference = group[i] - number * scale;
         sum += difference * difference;
     }
     return sum;
 }
 
-/* The smallest scale in which most steps reach extreme. */
-static uint16_t reaching(float extreme, float most) {
+/* The smallest scale that represents extreme with the largest number. */
+static uint16_t smallest_scale(float extreme, float most) {
     const uint16_t scale = to_bf16(extreme / most);
     return from_bf16(scale) * most < extreme ? scale + 1 : scale;
 }
 
-/* Of scales around the one that just reaches the group's extreme, the one that loses least. */
-static uint16_t best_scale(const float *part, int64_t bits) {
+/* Of scales around the smallest one that represents the extreme, the one with the least error. */
+static uint16_t best_scale(const float *group, int64_t bits) {
     const float most = (float)most_of(bits), least = bits == 4 ? -most - 1 : -most;
     float extreme = 0;
     for (int i = 0; i < GROUP; i++)
-        if (!(fabsf(part[i]) <= fabsf(extreme))) extreme = part[i];
-    if (bits != 4 || extreme == 0 || !isfinite(extreme)) return reaching(fabsf(extreme), most);
+        if (!(fabsf(group[i]) <= fabsf(extreme))) extreme = group[i];
+    if (bits != 4 || extreme == 0 || !isfinite(extreme)) return smallest_scale(fabsf(extreme), most);
     uint16_t best = 0;
     float smallest = INFINITY;
     for (int step = -9; step <= 6; step++) {
         const uint16_t scale = to_bf16(extreme / least * (1 + 0.03f * (float)step));
-        const float lost = from_bf16(scale) == 0 ? INFINITY : loss(part, from_bf16(scale), least, most);
-        if (lost < smallest) {
-            smallest = lost;
+        const float error = from_bf16(scale) == 0 ? INFINITY : squared_error(group, from_bf16(scale), least, most);
+        if (error < smallest) {
+            smallest = error;
             best = scale;
         }
     }
     return best;
 }
 
-static void pack_group(const float *part, int64_t bits, uint8_t *values, uint16_t *scale) {
+static void pack_group(const float *group, int64_t bits, uint8_t *values, uint16_t *scale) {
     const int32_t offset = offset_of(bits), most = most_of(bits), least = bits == 4 ? -offset : -most;
-    *scale = best_scale(part, bits);
+    *scale = best_scale(group, bits);
     const float step = from_bf16(*scale), inverse = step == 0 ? 0 : 1 / step;
     int16_t numbers[GROUP];
     for (int i = 0; i < GROUP; i++) {
-        const float exact = rintf(part[i] * inverse);
+        const float exact = rintf(group[i] * inverse);
         const int32_t number = exact < least ? least : exact > most ? most : (int32_t)exact;
         numbers[i] = (int16_t)(number + offset);
     }
@@ -66,7 +66,7 @@ static void pack_group(const float *part, int64_t bits, uint8_t *values, uint16_
 
 typedef struct {
     const float *weights;
-    Matrix matrix; /* what it is to become */
+    Matrix matrix; /* the result */
     uint8_t *values;
     uint16_t *scales;
 } Packing;
@@ -77,14 +77,14 @@ static void pack_chunk(void *context, int64_t chunk, int64_t chunks) {
     int64_t first, last;
     share(matrix->outputs, chunk, chunks, &first, &last);
     for (int64_t output = first; output < last; output++)
-        for (int64_t group = 0; group < matrix->inputs / GROUP; group++) {
-            float part[GROUP] = {0};
-            const int64_t begin = group * GROUP, left = matrix->size - begin;
-            memcpy(part, packing->weights + output * matrix->size + begin,
+        for (int64_t index = 0; index < matrix->inputs / GROUP; index++) {
+            float group[GROUP] = {0};
+            const int64_t begin = index * GROUP, left = matrix->size - begin;
+            memcpy(group, packing->weights + output * matrix->size + begin,
                    sizeof(float) * (size_t)(left < GROUP ? left : GROUP));
-            pack_group(part, matrix->bits,
-                       packing->values + place_of(matrix, output, group) * GROUP * matrix->bits / 8,
-                       packing->scales + output * scale_stride(matrix->inputs) + group);
+            pack_group(group, matrix->bits,
+                       packing->values + place_of(matrix, output, index) * GROUP * matrix->bits / 8,
+                       packing->scales + output * scale_stride(matrix->inputs) + index);
         }
 }
 

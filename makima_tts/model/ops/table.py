@@ -13,8 +13,10 @@ import structlog
 import torch
 from torch import Tensor
 
-from makima_tts.model import codec_output
+from makima_tts.model.checkpoint.config import CodecDecoderConfig
+from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.codec import CodecDecoder
+from makima_tts.model.codec_ops import finish, torch_codec_ops
 from makima_tts.model.ops.torch import TorchLinear, TorchStack
 from makima_tts.model.sampling import FirstCodebook, FrameSampler, SamplerState, TorchFrameSampler
 from makima_tts.model.transformer import MakeStack
@@ -24,7 +26,7 @@ from makima_tts.model.triton.availability import kernels_lack
 _HEAD_BITS = 8
 _log = structlog.get_logger(__name__)
 
-# float32 [B, F * samples], F and a sample rate in Hz → what leaves the codec, see codec_output.py.
+# float32 [B, F * samples], F and a sample rate in Hz → what leaves the codec, see ``finish`` in codec_ops.py.
 Finish = Callable[[Tensor, int, int], tuple[Tensor, Tensor, Tensor]]
 
 
@@ -38,14 +40,14 @@ class Ops:
 
     ``layers``: all layers of a transformer. ``linear``: packs a weight [outputs, inputs] and a bias → rows to
     rows. ``logits``: likewise for weights that make logits, whose result may have more bits than its rows.
-    ``codec``: gets the codec's decoder as it was loaded, and packs it.
+    ``codec``: loads the codec's decoder.
     """
 
     layers: MakeStack
     linear: Callable[[Tensor, Tensor | None], Linear]
     logits: Callable[[Tensor], Linear]
     sampler: Callable[[FirstCodebook, SamplerState, Tensor], FrameSampler]
-    codec: Callable[[CodecDecoder], CodecDecoder]
+    codec: Callable[[CodecDecoderConfig, Weights], CodecDecoder]
     finish: Finish
 
 
@@ -71,38 +73,42 @@ def torch_ops() -> Ops:
         linear=TorchLinear,
         logits=TorchLinear,
         sampler=TorchFrameSampler,
-        codec=lambda decoder: decoder,
-        finish=codec_output.finish,
+        codec=partial(CodecDecoder.load, ops=torch_codec_ops()),
+        finish=finish,
     )
 
 
 def native_ops(bits: int) -> Ops:
-    from makima_tts.model.native.kernels import QuantizedMatrix  # noqa: PLC0415 - compiles, the first time
+    from makima_tts.model.native.codec import native_codec_ops  # noqa: PLC0415 - compiles, the first time
+    from makima_tts.model.native.kernels import QuantizedMatrix  # noqa: PLC0415
     from makima_tts.model.native.transformer import NativeStack  # noqa: PLC0415
-    from makima_tts.model.packed_codec import packed  # noqa: PLC0415
 
     return Ops(
         layers=partial(NativeStack, bits=bits),
         linear=lambda weight, bias: QuantizedMatrix.pack(weight, _HEAD_BITS, bias),
         logits=lambda weight: QuantizedMatrix.pack(weight, _HEAD_BITS),
         sampler=TorchFrameSampler,
-        codec=packed,
-        finish=codec_output.finish,
+        codec=partial(CodecDecoder.load, ops=native_codec_ops()),
+        finish=finish,
     )
 
 
 def triton_ops() -> Ops:
-    from makima_tts.model.triton.codec import fastest_codec, fused  # noqa: PLC0415 - needs Triton
-    from makima_tts.model.triton.finishing import finish  # noqa: PLC0415
+    from makima_tts.model.triton import codec  # noqa: PLC0415 - needs Triton
     from makima_tts.model.triton.linear import TritonLinear  # noqa: PLC0415
     from makima_tts.model.triton.sampler import TritonFrameSampler  # noqa: PLC0415
     from makima_tts.model.triton.transformer import TritonStack  # noqa: PLC0415
+
+    def load_fastest(config: CodecDecoderConfig, weights: Weights) -> CodecDecoder:
+        in_triton = CodecDecoder.load(config, weights, codec.triton_codec_ops())
+        in_torch = CodecDecoder.load(config, weights, torch_codec_ops())
+        return codec.fastest_codec({"triton": in_triton, "torch": in_torch})
 
     return Ops(
         layers=TritonStack,
         linear=TritonLinear,
         logits=lambda weight: TritonLinear(weight, wide=True),
         sampler=TritonFrameSampler,
-        codec=lambda decoder: fastest_codec([fused(decoder), decoder]),
-        finish=finish,
+        codec=load_fastest,
+        finish=codec.finish,
     )

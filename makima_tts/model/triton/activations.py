@@ -15,7 +15,7 @@ SILU: Final = 2
 
 @triton.jit
 def snake(x: tl.tensor, turns: tl.tensor, amplitude: tl.tensor) -> tl.tensor:
-    """Snake of codec_layers, x + sin²(π · x · turns) · amplitude: the sine to 2e-7.
+    """Snake of codec_ops, x + sin²(π · x · turns) · amplitude: the sine to 2e-7.
 
     The period of its square is 1, so that what is beyond can be taken off without an error; and it is a
     polynomial of the square of what remains. A sine of CUDA's is four times as many instructions, and there

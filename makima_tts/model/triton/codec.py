@@ -1,202 +1,366 @@
-"""The codec's decoder for GPUs: few launches, and histories that stay where they are.
+"""The codec decoder's leaves in Triton: few launches, and a conv state that is updated in place.
 
-In: a decoder as it was loaded. Out: the same decoder, faster there; their states are the same, to be kept in
-one and gone on from in the other. Does not know: who is in a slot, when to decode.
+In: leaves of torch. Out: the same leaves, each fused with the next one's snake and conv state; samples of
+16 bits. Does not know: which utterance has a slot, when to decode.
 
-S slots · B batch rows · F frames · Q codebooks · T time · C channels.
+S slots · B batch rows · F frames · Q codebooks · V codes in a codebook · T time · C channels · K taps.
+
+The state is that of torch's leaves: a stream may be continued by either.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
 from functools import partial
 from math import prod
 
 import structlog
 import torch
+import triton
+import triton.language as tl
 from torch import Tensor
 
-from makima_tts.model.codec import Codebooks, CodecDecoder, LayerByLayer
-from makima_tts.model.codec_layers import CausalConv, FrameUpsampler, ResidualUnit, WaveBlock, WaveDecoder
-from makima_tts.model.codec_state import CodecState, Past
-from makima_tts.model.triton.codec_ends import CodeSums, Samples
+from makima_tts.model.codec import CodecDecoder
+from makima_tts.model.codec_ops import (
+    FULL_SCALE,
+    LAYER_NORM_EPS,
+    SILENT_RMS,
+    WINDOW_S,
+    CausalConv,
+    Codebooks,
+    CodecOps,
+    DepthwiseConv,
+    Layer,
+    Leaf,
+    Linear,
+)
+from makima_tts.model.codec_state import CodecCall
+from makima_tts.model.codec_transformer import CodecTransformer
+from makima_tts.model.triton.activations import GELU, NOTHING
 from makima_tts.model.triton.codec_transformer import FusedTransformer
-from makima_tts.model.triton.convolutions import FusedConvolution, Made, Next
+from makima_tts.model.triton.convolutions import (
+    COPY_BLOCK,
+    Following,
+    PaddedFeatures,
+    TritonConvolution,
+    load_state,
+    new_features,
+    state_programs,
+    store_state,
+)
 from makima_tts.model.triton.measuring import replayed_ms
-from makima_tts.model.triton.mixing import FusedNext
-from makima_tts.model.triton.pasts import Arena, Stretch
 
 _log = structlog.get_logger(__name__)
 
-# What decoders are compared by: one listener, and a busy server.
+# Streams for which decoders are compared: one listener, and a busy server.
 _STREAMS = (1, 64)
+# Samples of one program: enough programs for one frame, each with enough loads in flight.
+_SAMPLES_BLOCK = 64
 
 
-@dataclass(frozen=True, slots=True)
-class FusedUnit:
-    """As ResidualUnit: the snakes are applied by who computes what they are applied to."""
-
-    wide: FusedConvolution
-    pointwise: FusedConvolution
-
-    @classmethod
-    def of(cls, unit: ResidualUnit, pace: int, following: Next, *, keeps: bool) -> "FusedUnit":
-        return cls(
-            FusedConvolution.of(unit.wide, pace, Next(unit.second_snake)),
-            FusedConvolution.of(unit.pointwise, pace, following, keeps=keeps),
+@triton.jit(do_not_specialize=["stride_row", "stride_frame", "batch", "frames"])
+def embed_codes(
+    codes_ptr: tl.tensor,
+    stride_row: tl.tensor,
+    stride_frame: tl.tensor,
+    table_ptr: tl.tensor,
+    out_ptr: tl.tensor,
+    state_ptr: tl.tensor,
+    slots_ptr: tl.tensor,
+    stride_state: tl.tensor,
+    next_state_start: tl.tensor,
+    batch: tl.tensor,
+    frames: tl.tensor,
+    next_pad: tl.tensor,
+    CODEBOOKS: tl.constexpr,
+    SIZE: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    COPY: tl.constexpr,
+) -> None:
+    """A program for every batch row and frame, after those that load conv states."""
+    program = tl.program_id(0)
+    load_programs = batch * tl.cdiv(next_pad, COPY)
+    stride_out = next_pad + frames * CHANNELS
+    if program < load_programs:
+        load_state(
+            program, out_ptr, stride_out, next_pad, state_ptr, stride_state, next_state_start, slots_ptr, COPY
         )
+    else:
+        row, frame = (program - load_programs) // frames, (program - load_programs) % frames
+        channel = tl.arange(0, BLOCK)
+        acc = tl.zeros((BLOCK,), tl.float32)
+        for codebook in range(CODEBOOKS):
+            code = tl.load(codes_ptr + row.to(tl.int64) * stride_row + frame * stride_frame + codebook)
+            # Rows that fill up a batch hold anything, and the end of speech is not a code: never an index.
+            code = tl.minimum(tl.maximum(code, 0), SIZE - 1) + codebook * SIZE
+            acc += tl.load(table_ptr + code * CHANNELS + channel, mask=channel < CHANNELS, other=0.0)
+        target = out_ptr + row.to(tl.int64) * stride_out + next_pad + frame * CHANNELS + channel
+        tl.store(target, acc.to(out_ptr.dtype.element_ty), mask=channel < CHANNELS)
 
-    def __call__(self, x: Made, arena: Arena) -> Made:
-        mixed = self.wide(x.stretch, arena).stretch
-        return self.pointwise(mixed, arena, beside=x.features)
 
+class TritonCodebooks:
+    """Codes beyond the codebook are taken for its first or last one."""
 
-@dataclass(frozen=True, slots=True)
-class FusedBlock:
-    """As WaveBlock."""
+    def __init__(self, codebooks: Codebooks) -> None:
+        self._table = codebooks.table
+        self._count = len(codebooks.offsets)
+        self._following = Following()
 
-    upsampling: FusedConvolution
-    units: tuple[FusedUnit, ...]
+    def follow_with(self, following: Following) -> None:
+        self._following = following
 
-    @classmethod
-    def of(cls, block: WaveBlock, pace: int, following: Next) -> "FusedBlock":
-        """``pace``: of what comes in."""
-        nexts = [Next(unit.first_snake, _past(unit.wide)) for unit in block.units] + [following]
-        risen = pace * block.upsampling.rate
-        last = len(block.units) - 1
-        units = (
-            FusedUnit.of(unit, risen, nexts[index + 1], keeps=index < last)
-            for index, unit in enumerate(block.units)
+    def __call__(self, codes: Tensor, call: CodecCall) -> PaddedFeatures:
+        """int64 [B, F, Q] → [B, the next length + F, C]."""
+        codes = codes if codes.stride(2) == 1 else codes.contiguous()
+        (batch, frames, _), channels = codes.shape, self._table.shape[1]
+        region = self._following.region
+        out = PaddedFeatures(self._table.new_empty(batch, region.length + frames, channels), region.length)
+        embed_codes[(batch * (state_programs(region) + frames),)](
+            codes,
+            codes.stride(0),
+            codes.stride(1),
+            self._table,
+            out.values,
+            call.conv_state,
+            call.slots,
+            call.conv_state.stride(0),
+            region.start,
+            batch,
+            frames,
+            out.pad,
+            CODEBOOKS=self._count,
+            SIZE=len(self._table) // self._count,
+            CHANNELS=channels,
+            BLOCK=triton.next_power_of_2(channels),
+            COPY=COPY_BLOCK,
         )
-        upsampling = FusedConvolution.rising(block.upsampling, pace, nexts[0], keeps=True)
-        return cls(upsampling, tuple(units))
-
-    def __call__(self, x: Stretch, arena: Arena) -> Stretch:
-        made = self.upsampling(x, arena)
-        for unit in self.units:
-            made = unit(made, arena)
-        return made.stretch
+        return out
 
 
-@dataclass(frozen=True, slots=True)
-class FusedWave:
-    """As WaveDecoder, but for its last convolution."""
-
-    first: FusedConvolution
-    blocks: tuple[FusedBlock, ...]
-
-    @classmethod
-    def of(cls, wave: WaveDecoder, pace: int) -> "FusedWave":
-        nexts = [Next(block.snake, _past(block.upsampling.conv)) for block in wave.blocks]
-        nexts.append(Next(wave.snake, _past(wave.last)))
-        return cls(FusedConvolution.of(wave.first, pace, nexts[0]), tuple(cls._blocks(wave, pace, nexts[1:])))
-
-    @staticmethod
-    def _blocks(wave: WaveDecoder, pace: int, nexts: list[Next]) -> Iterator[FusedBlock]:
-        for block, following in zip(wave.blocks, nexts, strict=True):
-            yield FusedBlock.of(block, pace, following)
-            pace *= block.upsampling.rate
-
-    def __call__(self, x: Stretch, arena: Arena) -> Stretch:
-        x = self.first(x, arena).stretch
-        for block in self.blocks:
-            x = block(x, arena)
-        return x
-
-
-@dataclass(frozen=True, slots=True)
-class FusedUpsampler:
-    """As FrameUpsampler."""
-
-    stages: tuple[tuple[FusedConvolution, FusedNext], ...]
-
-    @classmethod
-    def of(cls, upsampler: FrameUpsampler, following: Next) -> "FusedUpsampler":
-        nexts = [Next(past=_past(rise.conv)) for rise, _ in upsampler.stages[1:]] + [following]
-        return cls(tuple(cls._stages(upsampler, nexts)))
-
-    @staticmethod
-    def _stages(upsampler: FrameUpsampler, nexts: list[Next]) -> Iterator[tuple[FusedConvolution, FusedNext]]:
-        pace = 1
-        for (rise, block), following in zip(upsampler.stages, nexts, strict=True):
-            risen = pace * rise.rate
-            mixing = FusedNext.of(block, risen, following)
-            yield FusedConvolution.rising(rise, pace, Next(past=mixing.past)), mixing
-            pace = risen
-
-    def __call__(self, x: Stretch, arena: Arena) -> Stretch:
-        for rise, mixing in self.stages:
-            x = mixing(rise(x, arena).stretch, arena)
-        return x
+@triton.jit(do_not_specialize=["time", "store_programs"])
+def depthwise_and_norm(
+    x_ptr: tl.tensor,
+    w_ptr: tl.tensor,
+    bias_ptr: tl.tensor,
+    norm_ptr: tl.tensor,
+    norm_bias_ptr: tl.tensor,
+    out_ptr: tl.tensor,
+    state_ptr: tl.tensor,
+    slots_ptr: tl.tensor,
+    stride_state: tl.tensor,
+    state_start: tl.tensor,
+    time: tl.tensor,
+    pad: tl.tensor,
+    store_programs: tl.tensor,
+    eps: tl.tensor,
+    CHANNELS: tl.constexpr,
+    TAPS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    COPY: tl.constexpr,
+) -> None:
+    """A program for every batch row and time step, after those that store conv states."""
+    program = tl.program_id(0)
+    stride_x = pad + time * CHANNELS
+    if program < store_programs:
+        store_state(program, x_ptr, stride_x, pad, state_ptr, stride_state, state_start, slots_ptr, COPY)
+    else:
+        row = (program - store_programs).to(tl.int64)
+        channel = tl.arange(0, BLOCK)
+        mask = channel < CHANNELS
+        window = x_ptr + (row // time) * stride_x + (row % time) * CHANNELS + channel
+        acc = tl.zeros((BLOCK,), tl.float32)
+        for tap in range(TAPS):
+            w = tl.load(w_ptr + tap * CHANNELS + channel, mask=mask, other=0.0).to(tl.float32)
+            acc += tl.load(window + tap * CHANNELS, mask=mask, other=0.0).to(tl.float32) * w
+        acc += tl.load(bias_ptr + channel, mask=mask, other=0.0).to(tl.float32)
+        centred = tl.where(mask, acc - tl.sum(acc, axis=0) / CHANNELS, 0.0)
+        normed = centred * tl.rsqrt(tl.sum(centred * centred, axis=0) / CHANNELS + eps)
+        normed *= tl.load(norm_ptr + channel, mask=mask).to(tl.float32)
+        normed += tl.load(norm_bias_ptr + channel, mask=mask).to(tl.float32)
+        tl.store(out_ptr + row * CHANNELS + channel, normed.to(out_ptr.dtype.element_ty), mask=mask)
 
 
-@dataclass(frozen=True, slots=True)
-class FusedLayers:
-    """As LayerByLayer."""
+def triton_depthwise(conv: DepthwiseConv) -> Layer[PaddedFeatures]:
+    """The next leaf is a matrix: it needs neither conv state nor a snake."""
+    weight = conv.weight.T.contiguous()  # [K, C], so that a program reads contiguous memory
 
-    codebooks: Codebooks
-    sums: CodeSums
-    pre_conv: FusedConvolution
-    transformer: FusedTransformer
-    upsampler: FusedUpsampler
-    wave: FusedWave
-    samples: Samples
+    def launch(x: PaddedFeatures, call: CodecCall) -> PaddedFeatures:
+        batch, channels = len(x.values), x.values.shape[2]
+        out = new_features(x.values, x.time, channels, 0)
+        store_programs = batch * state_programs(conv.region)
+        depthwise_and_norm[(store_programs + batch * x.time,)](
+            x.values,
+            weight,
+            conv.bias,
+            conv.norm,
+            conv.norm_bias,
+            out.values,
+            call.conv_state,
+            call.slots,
+            call.conv_state.stride(0),
+            conv.region.start,
+            x.time,
+            x.pad,
+            store_programs,
+            LAYER_NORM_EPS,
+            CHANNELS=channels,
+            TAPS=len(weight),
+            BLOCK=triton.next_power_of_2(channels),
+            COPY=COPY_BLOCK,
+        )
+        return out
 
-    def __call__(self, codes: Tensor, state: CodecState, slots: Tensor) -> Tensor:
-        """Codes that are none are read as the nearest that is one."""
-        arena = Arena.of(state, slots)
-        x = self.pre_conv(self.sums(codes, arena), arena).stretch
-        x = self.upsampler(self.transformer(x, state, slots), arena)
-        return self.samples(self.wave(x, arena), arena, state, codes.shape[1])
+    return launch
 
 
-def fused(decoder: CodecDecoder) -> CodecDecoder:
-    """``decoder``: as it was loaded."""
-    layers = decoder.decoding
-    if not isinstance(layers, LayerByLayer) or not isinstance(layers.wave, WaveDecoder):
-        raise TypeError("this decoder is not one of torch's")
-    return replace(decoder, decoding=_fused(decoder, layers, layers.wave))
+@triton.jit(do_not_specialize=["batch", "time", "frames", "store_programs"])
+def last_convolution(
+    x_ptr: tl.tensor,
+    w_ptr: tl.tensor,
+    bias_ptr: tl.tensor,
+    samples_ptr: tl.tensor,
+    state_ptr: tl.tensor,
+    slots_ptr: tl.tensor,
+    stride_state: tl.tensor,
+    state_start: tl.tensor,
+    positions_ptr: tl.tensor,
+    batch: tl.tensor,
+    time: tl.tensor,
+    frames: tl.tensor,
+    pad: tl.tensor,
+    store_programs: tl.tensor,
+    CHANNELS: tl.constexpr,
+    TAPS: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK: tl.constexpr,
+    COPY: tl.constexpr,
+) -> None:
+    """One output: sums of products, not a matrix. It advances the positions too."""
+    program = tl.program_id(0)
+    stride_x = pad + time * CHANNELS
+    if program < store_programs:
+        store_state(program, x_ptr, stride_x, pad, state_ptr, stride_state, state_start, slots_ptr, COPY)
+    elif program < store_programs + batch:
+        # No later launch of this call reads a position: the transformer is done.
+        position_ptr = positions_ptr + tl.load(slots_ptr + program - store_programs)
+        tl.store(position_ptr, tl.load(position_ptr) + frames)
+    else:
+        row = (program - store_programs - batch) * BLOCK_M + tl.arange(0, BLOCK_M)
+        channel = tl.arange(0, BLOCK)
+        mask = (row < batch * time)[:, None] & (channel < CHANNELS)[None, :]
+        window = (row // time).to(tl.int64) * stride_x + (row % time) * CHANNELS
+        acc = tl.zeros((BLOCK_M, BLOCK), tl.float32)
+        for tap in range(TAPS):
+            k = tap * CHANNELS + channel
+            x = tl.load(x_ptr + (window[:, None] + k[None, :]), mask=mask, other=0.0)
+            w = tl.load(w_ptr + k, mask=channel < CHANNELS, other=0.0)
+            acc += x.to(tl.float32) * w.to(tl.float32)[None, :]
+        sample = tl.sum(acc, axis=1) + tl.load(bias_ptr).to(tl.float32)
+        # Not as a minimum and a maximum: NaN stays NaN.
+        sample = tl.where(sample > 1.0, 1.0, tl.where(sample < -1.0, -1.0, sample))
+        tl.store(samples_ptr + row, sample, mask=row < batch * time)
 
 
-def _fused(decoder: CodecDecoder, layers: LayerByLayer, wave: WaveDecoder) -> FusedLayers:
-    stages = layers.upsampler.stages
-    pace = 1
-    for rise, _ in stages:
-        pace *= rise.rate
-    wave_past = Next(past=_past(wave.first))
-    first = Next(past=_past(stages[0][0].conv)) if stages else wave_past
-    return FusedLayers(
-        codebooks=layers.codebooks,
-        sums=CodeSums(layers.codebooks.table, decoder.config.num_quantizers, _past(layers.pre_conv)),
-        pre_conv=FusedConvolution.of(layers.pre_conv, 1, Next()),
-        transformer=FusedTransformer.of(layers.transformer, first),
-        upsampler=FusedUpsampler.of(layers.upsampler, wave_past),
-        wave=FusedWave.of(wave, pace),
-        samples=Samples(wave.last),
+def triton_samples(conv: CausalConv) -> Callable[[PaddedFeatures, CodecCall], Tensor]:
+    """[B, length + T, C] → float32 [B, T], from -1 to 1."""
+
+    def launch(x: PaddedFeatures, call: CodecCall) -> Tensor:
+        batch, region = len(x.values), conv.region
+        samples = torch.empty(batch, x.time, device=x.values.device)
+        store_programs = batch * state_programs(region)
+        programs = store_programs + batch + triton.cdiv(batch * x.time, _SAMPLES_BLOCK)
+        last_convolution[(programs,)](
+            x.values,
+            conv.weight,
+            conv.bias,
+            samples,
+            call.conv_state,
+            call.slots,
+            call.conv_state.stride(0),
+            region.start,
+            call.state.position,
+            batch,
+            x.time,
+            call.frames,
+            x.pad,
+            store_programs,
+            CHANNELS=region.channels,
+            TAPS=conv.kernel,
+            BLOCK_M=_SAMPLES_BLOCK,
+            BLOCK=triton.next_power_of_2(region.channels),
+            COPY=COPY_BLOCK,
+        )
+        return samples
+
+    return launch
+
+
+class _Chain:
+    """Tells each leaf what follows it. The decoder makes leaves in the order in which features pass them."""
+
+    def __init__(self) -> None:
+        self._last: TritonCodebooks | TritonConvolution | None = None
+
+    def embed(self, codebooks: Codebooks) -> TritonCodebooks:
+        self._last = leaf = TritonCodebooks(codebooks)
+        return leaf
+
+    def convolution(self, conv: CausalConv) -> Leaf[PaddedFeatures]:
+        return self._linked(TritonConvolution.of(conv), Following(conv.region, conv.snake, conv.is_residual))
+
+    def linear(self, linear: Linear) -> Leaf[PaddedFeatures]:
+        activation, steps = GELU if linear.gelu else NOTHING, linear.steps_per_frame
+        leaf = TritonConvolution(linear.weight, linear.bias, activation=activation, steps_per_frame=steps)
+        return self._linked(leaf, Following())
+
+    def depthwise(self, conv: DepthwiseConv) -> Layer[PaddedFeatures]:
+        self._follow(Following(conv.region))
+        return triton_depthwise(conv)
+
+    def transformer(self, transformer: CodecTransformer) -> Layer[PaddedFeatures]:
+        leaf = FusedTransformer.of(transformer)
+        self._linked(leaf.outward, Following())
+        return leaf
+
+    def samples(self, conv: CausalConv) -> Callable[[PaddedFeatures, CodecCall], Tensor]:
+        self._follow(Following(conv.region, conv.snake))
+        return triton_samples(conv)
+
+    def _linked(self, leaf: TritonConvolution, needs: Following) -> TritonConvolution:
+        """``needs``: what this leaf reads. ``leaf`` is the one that the next leaf follows."""
+        self._follow(needs)
+        self._last = leaf
+        return leaf
+
+    def _follow(self, needs: Following) -> None:
+        if self._last is not None:
+            self._last.follow_with(needs)
+        self._last = None
+
+
+def triton_codec_ops() -> CodecOps[PaddedFeatures]:
+    chain = _Chain()
+    return CodecOps(
+        begin=CodecCall.in_place,
+        embed=chain.embed,
+        convolution=chain.convolution,
+        depthwise=chain.depthwise,
+        linear=chain.linear,
+        transformer=chain.transformer,
+        samples=chain.samples,
     )
 
 
-def _past(conv: object) -> Past:
-    if not isinstance(conv, CausalConv):
-        raise TypeError("this convolution is not one of torch's")
-    return conv.past
-
-
-def fastest_codec(candidates: Sequence[CodecDecoder]) -> CodecDecoder:
-    """The one whose frames take least, of few streams and of many: what one gains there counts as a factor.
+def fastest_codec(candidates: Mapping[str, CodecDecoder]) -> CodecDecoder:
+    """The one with the least time for a frame of one stream and of many, by the product of both times.
 
     Each is replayed in a graph, as the engine runs it. Without CUDA, and of one alone, the first.
     """
-    if len(candidates) == 1 or candidates[0].decoding.codebooks.table.device.type != "cuda":
-        return candidates[0]
-    times_ms = [[_frame_ms(each, streams) for streams in _STREAMS] for each in candidates]
-    names = [type(each.decoding).__name__ for each in candidates]
-    fastest = min(range(len(candidates)), key=lambda index: prod(times_ms[index]))
-    _log.info(
-        "codec_chosen",
-        chosen=names[fastest],
-        streams=_STREAMS,
-        times_ms=dict(zip(names, times_ms, strict=True)),
-    )
+    first = next(iter(candidates.values()))
+    if len(candidates) == 1 or first.device.type != "cuda":
+        return first
+    times_ms = {name: [_frame_ms(each, streams) for streams in _STREAMS] for name, each in candidates.items()}
+    fastest = min(times_ms, key=lambda name: prod(times_ms[name]))
+    _log.info("codec_chosen", chosen=fastest, streams=_STREAMS, times_ms=times_ms)
     return candidates[fastest]
 
 
@@ -206,3 +370,65 @@ def _frame_ms(decoder: CodecDecoder, streams: int) -> float:
     slots = torch.arange(streams, device=state.position.device)
     codes = slots.new_zeros(streams, 1, decoder.config.num_quantizers)
     return replayed_ms(partial(decoder.decode, codes, state, slots))
+
+
+@triton.jit
+def finish_frames(
+    samples_ptr: tl.tensor,
+    pcm_ptr: tl.tensor,
+    loud_ptr: tl.tensor,
+    finite_ptr: tl.tensor,
+    COUNT: tl.constexpr,
+    WINDOWS: tl.constexpr,
+    MIN_SQUARE: tl.constexpr,
+    FULL_SCALE: tl.constexpr,
+    LARGEST: tl.constexpr,
+    BLOCK: tl.constexpr,
+    BLOCK_WINDOWS: tl.constexpr,
+    BLOCK_WINDOW: tl.constexpr,
+) -> None:
+    """A program a frame of ``COUNT`` samples. ``MIN_SQUARE``: the least mean square of a loud one."""
+    frame = tl.program_id(0).to(tl.int64)
+    samples_ptr += frame * COUNT
+    offs = tl.arange(0, BLOCK)
+    x = tl.load(samples_ptr + offs, mask=offs < COUNT, other=0.0)
+    not_finite = tl.sum(tl.where(tl.abs(x) <= LARGEST, 0, 1), axis=0)
+    x = tl.minimum(tl.maximum(tl.where(not_finite > 0, 0.0, x), -1.0), 1.0) * FULL_SCALE
+    # Beside 1.5 · 2²³ a float32 has no fraction: halves are rounded to even, by IEEE's rule.
+    whole = (x + 12582912.0) - 12582912.0
+    tl.store(pcm_ptr + frame * COUNT + offs, whole.to(tl.int16), mask=offs < COUNT)
+    tl.store(finite_ptr + frame, not_finite == 0)
+
+    window, within = tl.arange(0, BLOCK_WINDOWS), tl.arange(0, BLOCK_WINDOW)
+    size: tl.constexpr = COUNT // WINDOWS
+    mask = (window < WINDOWS)[:, None] & (within < size)[None, :]
+    x = tl.load(samples_ptr + (window * size)[:, None] + within[None, :], mask=mask, other=0.0)
+    means = tl.sum(x * x, axis=1) / size
+    # As in torch, a mean that is NaN is the greatest, and not loud.
+    unknown = tl.sum(tl.where(means >= 0.0, 0, 1), axis=0)
+    loudest = tl.max(tl.where(means >= 0.0, means, 0.0), axis=0)
+    tl.store(loud_ptr + frame, (loudest >= MIN_SQUARE) & (unknown == 0))
+
+
+def finish(samples: Tensor, frames: int, sample_rate_hz: int) -> tuple[Tensor, Tensor, Tensor]:
+    """``finish`` of codec_ops.py in one launch: the same to the bit."""
+    samples = samples.contiguous()
+    batch, count = len(samples), samples.shape[1] // frames
+    pcm = torch.empty_like(samples, dtype=torch.int16)
+    loud, finite = torch.empty(2, batch, frames, dtype=torch.bool, device=samples.device)
+    windows = max(1, round(count / (sample_rate_hz * WINDOW_S)))
+    finish_frames[(batch * frames,)](
+        samples,
+        pcm,
+        loud,
+        finite,
+        COUNT=count,
+        WINDOWS=windows,
+        MIN_SQUARE=SILENT_RMS**2,
+        FULL_SCALE=FULL_SCALE,
+        LARGEST=torch.finfo(torch.float32).max,
+        BLOCK=triton.next_power_of_2(count),
+        BLOCK_WINDOWS=triton.next_power_of_2(windows),
+        BLOCK_WINDOW=triton.next_power_of_2(count // windows),
+    )
+    return pcm, loud, finite

@@ -15,11 +15,10 @@ import triton.language as tl
 from torch import Tensor
 
 from makima_tts.model.checkpoint.config import CodecDecoderConfig
-from makima_tts.model.codec_state import CodecState
-from makima_tts.model.codec_transformer import CodecTransformer, FrameTransformer, Layer, ring_frames
-from makima_tts.model.triton.activations import GELU, NOTHING, SILU
-from makima_tts.model.triton.convolutions import FusedConvolution, Next, tile_of
-from makima_tts.model.triton.pasts import Arena, Stretch
+from makima_tts.model.codec_state import CodecCall
+from makima_tts.model.codec_transformer import CodecTransformer, Layer, ring_frames
+from makima_tts.model.triton.activations import GELU, SILU
+from makima_tts.model.triton.convolutions import PaddedFeatures, TritonConvolution, new_features
 
 
 @triton.jit(do_not_specialize=["frames"])
@@ -147,37 +146,21 @@ def look_back(
 class FusedLayer:
     """As Layer: the products, each with the norm before it or the sum after it."""
 
-    qkv: FusedConvolution
-    out: FusedConvolution
-    gate_up: FusedConvolution
-    down: FusedConvolution
+    qkv: TritonConvolution
+    out: TritonConvolution
+    gate_up: TritonConvolution
+    down: TritonConvolution
 
     @classmethod
     def of(cls, layer: Layer, config: CodecDecoderConfig) -> "FusedLayer":
         eps, activation = config.rms_norm_eps, GELU if config.hidden_act == "gelu" else SILU
+        gate_up = _scaled(layer.gate_up, layer.mlp_norm)
         return cls(
-            qkv=_product(_scaled(layer.qkv, layer.input_norm), eps=eps),
-            out=_product(layer.out),
-            gate_up=_product(
-                _scaled(layer.gate_up, layer.mlp_norm), eps=eps, activation=activation, gate=True
-            ),
-            down=_product(layer.down),
+            qkv=TritonConvolution(_scaled(layer.qkv, layer.input_norm), None, eps=eps),
+            out=TritonConvolution(layer.out, None),
+            gate_up=TritonConvolution(gate_up, None, eps=eps, activation=activation, gated=True),
+            down=TritonConvolution(layer.down, None),
         )
-
-
-def _product(
-    weight: Tensor,
-    bias: Tensor | None = None,
-    *,
-    eps: float | None = None,
-    activation: int = NOTHING,
-    gate: bool = False,
-    following: Next = Next(),  # noqa: B008 - frozen
-) -> FusedConvolution:
-    tile = tile_of(1, weight.dtype)
-    return FusedConvolution(
-        weight.contiguous(), bias, 1, 1, tile, eps=eps, activation=activation, gate=gate, next=following
-    )
 
 
 def _scaled(weight: Tensor, norm: Tensor) -> Tensor:
@@ -190,44 +173,41 @@ class FusedTransformer:
     """As CodecTransformer. ``periods``: float32 [D / 2], of the angles."""
 
     config: CodecDecoderConfig
-    inward: FusedConvolution
+    inward: TritonConvolution
     layers: tuple[FusedLayer, ...]
-    outward: FusedConvolution
+    outward: TritonConvolution
     periods: Tensor
 
     @classmethod
-    def of(cls, transformer: FrameTransformer, following: Next) -> "FusedTransformer":
-        if not isinstance(transformer, CodecTransformer):
-            raise TypeError("this transformer is not one of torch's")
+    def of(cls, transformer: CodecTransformer) -> "FusedTransformer":
         config, outward = transformer.config, _scaled(transformer.outward, transformer.norm)
         exponents = torch.arange(0, config.head_size, 2, device=outward.device).float() / config.head_size
         return cls(
             config=config,
-            inward=_product(transformer.inward, transformer.inward_bias),
+            inward=TritonConvolution(transformer.inward, transformer.inward_bias),
             layers=tuple(FusedLayer.of(layer, config) for layer in transformer.layers),
-            outward=_product(outward, transformer.outward_bias, eps=config.rms_norm_eps, following=following),
+            outward=TritonConvolution(outward, transformer.outward_bias, eps=config.rms_norm_eps),
             periods=config.rope_theta**exponents,
         )
 
-    def __call__(self, x: Stretch, state: CodecState, slots: Tensor) -> Stretch:
-        """[B, F, latent] → [B, the next one's past + F, latent]."""
-        arena = Arena.of(state, slots)
-        turns = self._turns(x, state, slots)
-        x = self.inward(x, arena).stretch
+    def __call__(self, x: PaddedFeatures, call: CodecCall) -> PaddedFeatures:
+        """[B, F, latent] → [B, the next length + F, latent]."""
+        turns = self._turns(x, call)
+        x = self.inward(x, call)
         for index, layer in enumerate(self.layers):
-            heads = layer.qkv(x, arena).stretch
-            attended = self._attend(heads, turns, state.keys_values[:, index], state, slots)
-            x = layer.out(attended, arena, beside=x).stretch
-            x = layer.down(layer.gate_up(x, arena).stretch, arena, beside=x).stretch
-        return self.outward(x, arena).stretch
+            heads = layer.qkv(x, call)
+            attended = self._attend(heads, turns, call.state.keys_values[:, index], call)
+            x = layer.out(attended, call, residual=x)
+            x = layer.down(layer.gate_up(x, call), call, residual=x)
+        return self.outward(x, call)
 
-    def _turns(self, x: Stretch, state: CodecState, slots: Tensor) -> tuple[Tensor, Tensor]:
+    def _turns(self, x: PaddedFeatures, call: CodecCall) -> tuple[Tensor, Tensor]:
         """cos and sin: float32 [B, F, D / 2]."""
         half = len(self.periods)
-        cos, sin = self.periods.new_empty(2, len(slots), x.time, half)
-        angles_of[(len(slots) * x.time,)](
-            state.position,
-            slots,
+        cos, sin = self.periods.new_empty(2, len(call.slots), x.time, half)
+        angles_of[(len(call.slots) * x.time,)](
+            call.state.position,
+            call.slots,
             self.periods,
             cos,
             sin,
@@ -239,16 +219,16 @@ class FusedTransformer:
         return cos, sin
 
     def _attend(
-        self, heads: Stretch, turns: tuple[Tensor, Tensor], rings: Tensor, state: CodecState, slots: Tensor
-    ) -> Stretch:
+        self, heads: PaddedFeatures, turns: tuple[Tensor, Tensor], rings: Tensor, call: CodecCall
+    ) -> PaddedFeatures:
         """``rings``: [S, 2, K, R, D], written where these frames are."""
         config, ring = self.config, ring_frames(self.config)
         half = config.head_size // 2
-        attended = Stretch.empty(heads.values, heads.time, config.num_attention_heads * config.head_size, 0)
-        look_back[(len(slots) * config.num_key_value_heads,)](
+        attended = new_features(heads.values, heads.time, config.num_attention_heads * config.head_size, 0)
+        look_back[(len(call.slots) * config.num_key_value_heads,)](
             heads.values,
-            state.position,
-            slots,
+            call.state.position,
+            call.slots,
             *turns,
             rings,
             attended.values,

@@ -1,13 +1,20 @@
-"""Causal convolutions, and products as a special case: one launch from input to the next one's input.
+"""Causal convolutions, and matrices as a special case: one launch from a leaf's input to the next one's.
 
-In: a stretch of features with the past before it, the arena. Out: the stretch that the next convolution
-reads; the arena, advanced. Does not know: codes, frames, who is in a slot.
+In: features with their conv state before them, the state of all slots. Out: features as the next leaf reads
+them; the state, advanced. Does not know: codes, frames, which utterance has a slot.
 
-B batch rows · T time · C channels in · K taps · O outputs · M = B * T rows · I = K * C inputs of an output.
+B batch rows · T time · C channels in · O channels out · S slots · N values of conv state. Of the product:
+M = B * T rows · K = taps * C inputs · N = rate * O outputs.
 
-A convolution is the product of its windows [M, K * C] and its weight, and a window is never copied: channels
-come last, so that a tap is an offset. How many rows, outputs and inputs a block has follows from the layer
-alone: no row's bits depend on how many others there are, or on how a stream is cut into calls.
+A convolution is the product of its windows [M, K] and its weight, and a window is never copied: channels come
+last, so that a tap is an offset. The block sizes follow from the layer alone: the bits of a row depend on
+neither the number of rows nor how a stream is split into calls.
+
+The input of a convolution is allocated with room for its conv state, [B, length + T, C], so that it reads one
+contiguous tensor. The launch that computes the input loads the state into that room, by programs of its own.
+The convolution stores the last ``length`` rows of its input as the new state, again by programs of its own.
+No other program of that launch reads the state: the old one was loaded before, in full, also where it is
+longer than T and remains in part.
 """
 
 from dataclasses import dataclass
@@ -18,28 +25,32 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from makima_tts.model.codec_layers import CausalConv, Convolution, Snake, Upsampling
-from makima_tts.model.codec_state import Past
+from makima_tts.model.codec_ops import CausalConv, Snake
+from makima_tts.model.codec_state import CodecCall, StateRegion
 from makima_tts.model.triton.activations import NOTHING, activated, snake
-from makima_tts.model.triton.pasts import COPIED, NO_PAST, Arena, Stretch, copies, fetch_past, keep_past
+
+# Values that one program copies.
+COPY_BLOCK = 8192
+
+NO_STATE = StateRegion(0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """What one program computes, ``inputs`` at a time, ``stages`` of them in flight.
+    """The block of one program, ``stages`` of its loads in flight.
 
-    ``registers``: of a thread at most, so that two programs fit into a processor.
+    ``registers``: of a thread at most, so that two programs fit into a multiprocessor.
     """
 
-    rows: int
-    outputs: int
-    inputs: int
+    block_m: int
+    block_n: int
+    block_k: int
     warps: int
     stages: int
     registers: int | None = None
 
 
-# In bytes that one stage takes of shared memory: 16, 24 and 32 K, so that 99 K are enough.
+# In bytes of shared memory for one stage: 16, 24 and 32 K, so that 99 K are enough.
 _NARROW = Tile(64, 64, 64, 4, 4)
 _WIDE = Tile(64, 128, 64, 4, 4)
 _LARGE = Tile(128, 128, 64, 8, 3, registers=128)
@@ -48,308 +59,364 @@ _EXACT = Tile(64, 64, 64, 4, 2)
 _EXACT_LARGE = Tile(128, 64, 64, 8, 2)
 
 
-def tile_of(pace: int, dtype: torch.dtype) -> Tile:
-    """``pace``: rows that one frame of one stream is.
+def tile_of(steps_per_frame: int, dtype: torch.dtype) -> Tile:
+    """``steps_per_frame``: rows for one frame of one stream.
 
-    Few rows: what counts is how fast weights arrive, so there should be many programs. Many: how often rows
-    are read, and a tile reads each of its rows and weights once.
+    With few rows the time is that of loading weights, so there should be many programs. With many it is that
+    of loading rows, and a larger tile loads each of them fewer times.
     """
     if dtype == torch.float32:
-        return _EXACT if pace < 64 else _EXACT_LARGE
-    if pace < 16:
+        return _EXACT if steps_per_frame < 64 else _EXACT_LARGE
+    if steps_per_frame < 16:
         return _NARROW
-    return _WIDE if pace < 64 else _LARGE
+    return _WIDE if steps_per_frame < 64 else _LARGE
 
 
 @dataclass(frozen=True, slots=True)
-class Sines:
-    """A snake, for every output. ``turns``: its frequency over π; float32 [O] both."""
+class PaddedFeatures:
+    """``values``: [B, length + T, C], after ``length`` rows of conv state.
 
-    turns: Tensor
-    amplitude: Tensor
+    ``before_snake``: [B, T, C], where the values are after a snake and a residual needs them before it.
+    """
 
-    @classmethod
-    def of(cls, of: Snake, outputs: int) -> "Sines":
-        """Outputs beyond the channels are further samples of the same channels."""
-        times = outputs // len(of.frequency)
-        turns = (of.frequency.double() / pi).float()
-        return cls(turns.repeat(times).contiguous(), of.amplitude.repeat(times).contiguous())
+    values: Tensor
+    length: int = 0
+    before_snake: Tensor | None = None
+
+    @property
+    def time(self) -> int:
+        return self.values.shape[1] - self.length
+
+    @property
+    def pad(self) -> int:
+        """How many values of a row are conv state."""
+        return self.length * self.values.shape[2]
+
+
+def new_features(like: Tensor, time: int, channels: int, length: int) -> PaddedFeatures:
+    """For as many batch rows as ``like`` has."""
+    return PaddedFeatures(like.new_empty(len(like), length + time, channels), length)
 
 
 @dataclass(frozen=True, slots=True)
-class Next:
-    """What the next convolution asks for: its snake applied, room for its past, and that fetched."""
+class Following:
+    """What the next leaf reads: room for its ``region`` of the state, features after its ``snake``.
 
+    ``is_residual``: the features before the snake are added to a later result.
+    """
+
+    region: StateRegion = NO_STATE
     snake: Snake | None = None
-    past: Past = NO_PAST
+    is_residual: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
-    """``features``: to be added to; ``stretch``: for the next. The same, if no snake is between them."""
+def state_programs(region: StateRegion) -> int:
+    """Programs that copy one row's region."""
+    return -(-region.size // COPY_BLOCK)
 
-    features: Stretch
-    stretch: Stretch
+
+@triton.jit
+def store_state(
+    program: tl.tensor,
+    x_ptr: tl.tensor,
+    stride_x: tl.tensor,
+    pad: tl.tensor,
+    state_ptr: tl.tensor,
+    stride_state: tl.tensor,
+    start: tl.tensor,
+    slots_ptr: tl.tensor,
+    BLOCK: tl.constexpr,
+) -> None:
+    """``x_ptr``: rows of ``stride_x`` values; their last ``pad`` go to ``start`` in their slot's state."""
+    blocks = tl.cdiv(pad, BLOCK)
+    row, value = (program // blocks).to(tl.int64), (program % blocks) * BLOCK + tl.arange(0, BLOCK)
+    source = x_ptr + row * stride_x + stride_x - pad
+    target = state_ptr + tl.load(slots_ptr + row) * stride_state + start
+    tl.store(target + value, tl.load(source + value, mask=value < pad), mask=value < pad)
+
+
+@triton.jit
+def load_state(
+    program: tl.tensor,
+    x_ptr: tl.tensor,
+    stride_x: tl.tensor,
+    pad: tl.tensor,
+    state_ptr: tl.tensor,
+    stride_state: tl.tensor,
+    start: tl.tensor,
+    slots_ptr: tl.tensor,
+    BLOCK: tl.constexpr,
+) -> None:
+    """``x_ptr``: rows of ``stride_x`` values; the first ``pad`` come from ``start`` in their slot's state."""
+    blocks = tl.cdiv(pad, BLOCK)
+    row, value = (program // blocks).to(tl.int64), (program % blocks) * BLOCK + tl.arange(0, BLOCK)
+    source = state_ptr + tl.load(slots_ptr + row) * stride_state + start
+    tl.store(x_ptr + row * stride_x + value, tl.load(source + value, mask=value < pad), mask=value < pad)
 
 
 @triton.jit
 def _product(
-    x: tl.tensor,
-    weight: tl.tensor,
-    at: tl.tensor,
-    outputs: tl.tensor,
-    step: tl.tensor,
+    x_ptr: tl.tensor,
+    w_ptr: tl.tensor,
+    offs_m: tl.tensor,
+    offs_n: tl.tensor,
+    stride_tap: tl.tensor,
     eps: tl.tensor,
-    channels: tl.constexpr,
-    inputs: tl.constexpr,
-    of: tl.constexpr,
-    plain: tl.constexpr,
-    normed: tl.constexpr,
-    gated: tl.constexpr,
-    block: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    K: tl.constexpr,
+    N: tl.constexpr,
+    CONTIGUOUS: tl.constexpr,
+    NORMED: tl.constexpr,
+    GATED: tl.constexpr,
+    BLOCK_K: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor]:
-    """Rows ``at`` an offset each, by some ``outputs`` of the weight: two sums; one may be nothing."""
-    total = tl.zeros((at.shape[0], outputs.shape[0]), tl.float32)
-    other = total
-    squares = tl.zeros((at.shape[0],), tl.float32)
-    lanes = tl.arange(0, block)
-    for start in range(0, inputs, block):
-        taken = start + lanes
-        offset = taken if plain else (taken // channels) * step + taken % channels
-        rows = x + (at[:, None] + offset[None, :])
-        columns = weight + (outputs[None, :] * inputs + taken[:, None])
-        if inputs % block == 0:
-            features, weights = tl.load(rows), tl.load(columns)
+    """Windows at ``offs_m`` by outputs ``offs_n`` of the weight: two sums, the second for gates only."""
+    acc = tl.zeros((offs_m.shape[0], offs_n.shape[0]), tl.float32)
+    acc_up = acc
+    squares = tl.zeros((offs_m.shape[0],), tl.float32)
+    lanes = tl.arange(0, BLOCK_K)
+    for start in range(0, K, BLOCK_K):
+        k = start + lanes
+        offs_k = k if CONTIGUOUS else (k // CHANNELS) * stride_tap + k % CHANNELS
+        x_ptrs = x_ptr + (offs_m[:, None] + offs_k[None, :])
+        w_ptrs = w_ptr + (offs_n[None, :] * K + k[:, None])
+        if K % BLOCK_K == 0:
+            x, w = tl.load(x_ptrs), tl.load(w_ptrs)
         else:
-            here = taken < inputs
-            features = tl.load(rows, mask=here[None, :], other=0.0)
-            weights = tl.load(columns, mask=here[:, None], other=0.0)
-        total = tl.dot(features, weights, total, input_precision="ieee")
-        if gated:
-            columns += of * inputs
-            if inputs % block == 0:
-                weights = tl.load(columns)
+            mask = k < K
+            x = tl.load(x_ptrs, mask=mask[None, :], other=0.0)
+            w = tl.load(w_ptrs, mask=mask[:, None], other=0.0)
+        acc = tl.dot(x, w, acc, input_precision="ieee")
+        if GATED:
+            w_ptrs += N * K
+            if K % BLOCK_K == 0:
+                w = tl.load(w_ptrs)
             else:
-                weights = tl.load(columns, mask=here[:, None], other=0.0)
-            other = tl.dot(features, weights, other, input_precision="ieee")
-        if normed:
-            wide = features.to(tl.float32)
+                w = tl.load(w_ptrs, mask=mask[:, None], other=0.0)
+            acc_up = tl.dot(x, w, acc_up, input_precision="ieee")
+        if NORMED:
+            wide = x.to(tl.float32)
             squares += tl.sum(wide * wide, axis=1)
-    if normed:
-        scale = tl.rsqrt(squares / inputs + eps)[:, None]
-        total, other = total * scale, other * scale
-    return total, other
+    if NORMED:
+        scale = tl.rsqrt(squares / K + eps)[:, None]
+        acc, acc_up = acc * scale, acc_up * scale
+    return acc, acc_up
 
 
 @triton.jit
-def _finished(
-    made: tl.tensor,
-    other: tl.tensor,
-    bias: tl.tensor,
-    column: tl.tensor,
-    here: tl.tensor,
-    beside: tl.tensor,
-    place: tl.tensor,
+def _epilogue(
+    acc: tl.tensor,
+    acc_up: tl.tensor,
+    bias_ptr: tl.tensor,
+    offs_n: tl.tensor,
+    mask_n: tl.tensor,
+    residual_ptr: tl.tensor,
+    offs_residual: tl.tensor,
     mask: tl.tensor,
-    gated: tl.constexpr,
-    activation: tl.constexpr,
+    GATED: tl.constexpr,
+    ACTIVATION: tl.constexpr,
 ) -> tl.tensor:
-    """Sums, with all that is done to them before anybody reads them."""
-    if bias is not None:
-        made += tl.load(bias + column, mask=here)[None, :].to(tl.float32)
-    if activation:
-        made = activated(made, activation)
-    if gated:
-        made *= other
-    if beside is not None:
-        made += tl.load(beside + place, mask=mask).to(tl.float32)
-    return made
+    """Bias, activation, gate and residual."""
+    if bias_ptr is not None:
+        acc += tl.load(bias_ptr + offs_n, mask=mask_n)[None, :].to(tl.float32)
+    if ACTIVATION:
+        acc = activated(acc, ACTIVATION)
+    if GATED:
+        acc *= acc_up
+    if residual_ptr is not None:
+        acc += tl.load(residual_ptr + offs_residual, mask=mask).to(tl.float32)
+    return acc
 
 
-@triton.jit(do_not_specialize=["batch", "time", "keepers"])
+@triton.jit(do_not_specialize=["batch", "time", "store_programs"])
 def convolution(
-    x: tl.tensor,
-    weight: tl.tensor,
-    bias: tl.tensor,
-    beside: tl.tensor,
-    turns: tl.tensor,
-    amplitude: tl.tensor,
-    features: tl.tensor,
-    stretch: tl.tensor,
-    arena: tl.tensor,
-    slots: tl.tensor,
-    arena_stride: tl.tensor,
-    kept_at: tl.tensor,
-    fetched_at: tl.tensor,
+    x_ptr: tl.tensor,
+    w_ptr: tl.tensor,
+    bias_ptr: tl.tensor,
+    residual_ptr: tl.tensor,
+    turns_ptr: tl.tensor,
+    amplitude_ptr: tl.tensor,
+    before_snake_ptr: tl.tensor,
+    out_ptr: tl.tensor,
+    state_ptr: tl.tensor,
+    slots_ptr: tl.tensor,
+    stride_state: tl.tensor,
+    state_start: tl.tensor,
+    next_state_start: tl.tensor,
     batch: tl.tensor,
     time: tl.tensor,
-    step: tl.tensor,
-    room: tl.tensor,
-    beside_room: tl.tensor,
-    next_room: tl.tensor,
-    keepers: tl.tensor,
+    stride_tap: tl.tensor,
+    pad: tl.tensor,
+    residual_pad: tl.tensor,
+    next_pad: tl.tensor,
+    store_programs: tl.tensor,
     eps: tl.tensor,
-    channels: tl.constexpr,
-    inputs: tl.constexpr,
-    outputs: tl.constexpr,
-    plain: tl.constexpr,
-    normed: tl.constexpr,
-    gated: tl.constexpr,
-    activation: tl.constexpr,
-    rows_block: tl.constexpr,
-    outputs_block: tl.constexpr,
-    inputs_block: tl.constexpr,
-    copied: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    K: tl.constexpr,
+    N: tl.constexpr,
+    CONTIGUOUS: tl.constexpr,
+    NORMED: tl.constexpr,
+    GATED: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    COPY: tl.constexpr,
 ) -> None:
-    """First the programs that keep and fetch pasts: they are done while others still wait for weights.
+    """The first programs store and load conv states: they end while the others still wait for weights.
 
-    ``step``: values from a tap to the next. ``room``, ``beside_room``, ``next_room``: how many values the
-    pasts of a row of ``x``, ``beside``, ``stretch`` have. ``plain``: a window is one piece of memory.
+    ``stride_tap``: values from a tap to the next. ``pad``, ``residual_pad``, ``next_pad``: how many values of
+    conv state a row of ``x_ptr``, ``residual_ptr``, ``out_ptr`` has. ``CONTIGUOUS``: a window is contiguous.
     """
     program = tl.program_id(0)
-    size = room + time * channels
-    next_size = next_room + time * outputs
-    fetchers = batch * tl.cdiv(next_room, copied)
-    if program < keepers:
-        keep_past(program, x, size, room, arena, arena_stride, kept_at, slots, copied)
-    elif program < keepers + fetchers:
-        fetch_past(
-            program - keepers, stretch, next_size, next_room, arena, arena_stride, fetched_at, slots, copied
-        )
-    else:
-        tile = program - keepers - fetchers
-        across = tl.cdiv(outputs, outputs_block)
-        row = (tile // across) * rows_block + tl.arange(0, rows_block)
-        column = (tile % across) * outputs_block + tl.arange(0, outputs_block)
-        here = column < outputs
-        mask = (row < batch * time)[:, None] & here[None, :]
-        # The last tile's rows and columns that are not there read others again, and are not written.
-        row = tl.minimum(row, batch * time - 1)
-        b, t = (row // time).to(tl.int64), row % time
-        made, other = _product(
-            x, weight, b * size + t * channels, tl.minimum(column, outputs - 1), step, eps,
-            channels, inputs, outputs, plain, normed, gated, inputs_block,
+    stride_x = pad + time * CHANNELS
+    stride_out = next_pad + time * N
+    load_programs = batch * tl.cdiv(next_pad, COPY)
+    if program < store_programs:
+        store_state(program, x_ptr, stride_x, pad, state_ptr, stride_state, state_start, slots_ptr, COPY)
+    elif program < store_programs + load_programs:
+        load_state(
+            program - store_programs, out_ptr, stride_out, next_pad,
+            state_ptr, stride_state, next_state_start, slots_ptr, COPY,
         )  # fmt: skip
-        place = (b * (beside_room + time * outputs) + beside_room + t * outputs)[:, None] + column[None, :]
-        made = _finished(made, other, bias, column, here, beside, place, mask, gated, activation)
-        rounded = made.to(stretch.dtype.element_ty)
-        if features is not None:
-            place = row.to(tl.int64) * outputs
-            tl.store(features + (place[:, None] + column[None, :]), rounded, mask=mask)
-        if turns is not None:
-            made = snake(
+    else:
+        tile = program - store_programs - load_programs
+        blocks_n = tl.cdiv(N, BLOCK_N)
+        m = (tile // blocks_n) * BLOCK_M + tl.arange(0, BLOCK_M)
+        n = (tile % blocks_n) * BLOCK_N + tl.arange(0, BLOCK_N)
+        mask_n = n < N
+        mask = (m < batch * time)[:, None] & mask_n[None, :]
+        # Beyond the last row and column the last tile reads others again, and does not write.
+        m = tl.minimum(m, batch * time - 1)
+        b, t = (m // time).to(tl.int64), m % time
+        acc, acc_up = _product(
+            x_ptr, w_ptr, b * stride_x + t * CHANNELS, tl.minimum(n, N - 1), stride_tap, eps,
+            CHANNELS, K, N, CONTIGUOUS, NORMED, GATED, BLOCK_K,
+        )  # fmt: skip
+        offs = (b * (residual_pad + time * N) + residual_pad + t * N)[:, None] + n[None, :]
+        acc = _epilogue(acc, acc_up, bias_ptr, n, mask_n, residual_ptr, offs, mask, GATED, ACTIVATION)
+        rounded = acc.to(out_ptr.dtype.element_ty)
+        if before_snake_ptr is not None:
+            offs_m = m.to(tl.int64) * N
+            tl.store(before_snake_ptr + (offs_m[:, None] + n[None, :]), rounded, mask=mask)
+        if turns_ptr is not None:
+            acc = snake(
                 rounded.to(tl.float32),
-                tl.load(turns + column, mask=here)[None, :],
-                tl.load(amplitude + column, mask=here)[None, :],
+                tl.load(turns_ptr + n, mask=mask_n)[None, :],
+                tl.load(amplitude_ptr + n, mask=mask_n)[None, :],
             )
-            rounded = made.to(stretch.dtype.element_ty)
-        place = b * next_size + next_room + t * outputs
-        tl.store(stretch + (place[:, None] + column[None, :]), rounded, mask=mask)
+            rounded = acc.to(out_ptr.dtype.element_ty)
+        offs_m = b * stride_out + next_pad + t * N
+        tl.store(out_ptr + (offs_m[:, None] + n[None, :]), rounded, mask=mask)
 
 
-@dataclass(frozen=True, slots=True)
-class FusedConvolution:
-    """``weight``: [O, I]; twice as many outputs, if the first half is a ``gate`` of the second.
+class TritonConvolution:
+    """``weight``: [N, K]; twice as many outputs, if the first half is ``gated`` by its activation.
 
-    ``past``: of its input. ``rate``: how many samples its outputs are. ``keeps``: somebody will add to what
-    it comes to before the next one's snake. ``normed``: every row of the input comes to a mean square of 1
-    first, but for ``eps``.
+    ``region``: of the conv state, for its input. ``rate``: how many samples its outputs are. ``eps``: rows of
+    the input are divided by their root mean square first. ``follow_with`` tells it the next leaf.
     """
 
-    weight: Tensor
-    bias: Tensor | None
-    taps: int
-    dilation: int
-    tile: Tile
-    past: Past = NO_PAST
-    rate: int = 1
-    next: Next = Next()
-    keeps: bool = False
-    activation: int = NOTHING
-    gate: bool = False
-    eps: float | None = None
-    sines: Sines | None = None
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        *,
+        taps: int = 1,
+        dilation: int = 1,
+        region: StateRegion = NO_STATE,
+        rate: int = 1,
+        steps_per_frame: int = 1,
+        activation: int = NOTHING,
+        gated: bool = False,
+        eps: float | None = None,
+    ) -> None:
+        self.weight = weight.contiguous()
+        self.bias = bias
+        self._taps, self._dilation, self._region, self._rate = taps, dilation, region, rate
+        self._tile = tile_of(steps_per_frame, weight.dtype)
+        self._activation, self._gated, self._eps = activation, gated, eps
+        self._outputs = len(weight) // (2 if gated else 1)
+        self.follow_with(Following())
 
     @classmethod
-    def of(
-        cls, conv: Convolution, pace: int, following: Next, *, keeps: bool = False, rate: int = 1
-    ) -> "FusedConvolution":
-        if not isinstance(conv, CausalConv):
-            raise TypeError("this convolution is not one of torch's")
+    def of(cls, conv: CausalConv) -> "TritonConvolution":
         return cls(
-            weight=conv.weight.contiguous(),
-            bias=conv.bias,
+            conv.weight,
+            conv.bias,
             taps=conv.kernel,
             dilation=conv.dilation,
-            tile=tile_of(pace, conv.weight.dtype),
-            past=conv.past,
-            rate=rate,
-            next=following,
-            keeps=keeps,
-            sines=None if following.snake is None else Sines.of(following.snake, len(conv.weight)),
+            region=conv.region,
+            rate=conv.rate,
+            steps_per_frame=conv.steps_per_frame,
         )
 
-    @classmethod
-    def rising(
-        cls, upsampling: Upsampling, pace: int, following: Next, *, keeps: bool = False
-    ) -> "FusedConvolution":
-        return cls.of(upsampling.conv, pace, following, keeps=keeps, rate=upsampling.rate)
+    def follow_with(self, following: Following) -> None:
+        """The next leaf's snake becomes part of this one's launch, and the loading of its conv state."""
+        self._following = following
+        self._turns: Tensor | None = None
+        self._amplitude: Tensor | None = None
+        if (following_snake := following.snake) is not None:
+            # Outputs beyond the channels are further samples of the same channels.
+            times = self._outputs // len(following_snake.frequency)
+            self._turns = (following_snake.frequency.double() / pi).float().repeat(times).contiguous()
+            self._amplitude = following_snake.amplitude.repeat(times).contiguous()
 
-    @property
-    def outputs(self) -> int:
-        return len(self.weight) // (2 if self.gate else 1)
+    def __call__(
+        self, x: PaddedFeatures, call: CodecCall, /, residual: PaddedFeatures | None = None
+    ) -> PaddedFeatures:
+        """[B, length + T, C] → [B, the next length + T * rate, O], plus ``residual`` [B, …, O]."""
+        time, channels = x.time * self._rate, self._outputs // self._rate
+        out = new_features(x.values, time, channels, self._following.region.length)
+        if self._following.is_residual and self._following.snake is not None:
+            before_snake = new_features(x.values, time, channels, 0).values
+            out = PaddedFeatures(out.values, out.length, before_snake)
+        self._launch(x, call, residual, out)
+        return out
 
-    @property
-    def channels(self) -> int:
-        return self.weight.shape[1] // self.taps
-
-    def __call__(self, x: Stretch, arena: Arena, beside: Stretch | None = None) -> Made:
-        """[B, past + T, C] → [B, the next one's past + T * rate, O / rate], plus ``beside`` [B, …, O]."""
-        time, width = x.time * self.rate, self.outputs // self.rate
-        stretch = Stretch.empty(x.values, time, width, self.next.past.length)
-        features = stretch
-        if self.keeps and self.sines is not None:
-            features = Stretch.empty(x.values, time, width, 0)
-        self._launch(x, arena, beside, Made(features, stretch))
-        return Made(features, stretch)
-
-    def _launch(self, x: Stretch, arena: Arena, beside: Stretch | None, made: Made) -> None:
-        batch, tile, sines, following = len(x.values), self.tile, self.sines, self.next.past
-        keepers = batch * copies(self.past)
-        tiles = triton.cdiv(batch * x.time, tile.rows) * triton.cdiv(self.outputs, tile.outputs)
-        convolution[(keepers + batch * copies(following) + tiles,)](
+    def _launch(
+        self, x: PaddedFeatures, call: CodecCall, residual: PaddedFeatures | None, out: PaddedFeatures
+    ) -> None:
+        batch, tile, following = len(x.values), self._tile, self._following.region
+        store_programs = batch * state_programs(self._region)
+        tiles = triton.cdiv(batch * x.time, tile.block_m) * triton.cdiv(self._outputs, tile.block_n)
+        added, added_pad = (None, 0) if residual is None else (residual.values, residual.pad)
+        if residual is not None and residual.before_snake is not None:
+            added, added_pad = residual.before_snake, 0
+        channels = self.weight.shape[1] // self._taps
+        convolution[(store_programs + batch * state_programs(following) + tiles,)](
             x.values,
             self.weight,
             self.bias,
-            None if beside is None else beside.values,
-            None if sines is None else sines.turns,
-            None if sines is None else sines.amplitude,
-            None if made.features is made.stretch else made.features.values,
-            made.stretch.values,
-            arena.history,
-            arena.slots,
-            arena.history.stride(0),
-            self.past.start,
+            added,
+            self._turns,
+            self._amplitude,
+            out.before_snake,
+            out.values,
+            call.conv_state,
+            call.slots,
+            call.conv_state.stride(0),
+            self._region.start,
             following.start,
             batch,
             x.time,
-            self.dilation * self.channels,
-            x.room,
-            0 if beside is None else beside.room,
-            made.stretch.room,
-            keepers,
-            self.eps or 0.0,
-            channels=self.channels,
-            inputs=self.weight.shape[1],
-            outputs=self.outputs,
-            plain=self.taps == 1 or self.dilation == 1,
-            normed=self.eps is not None,
-            gated=self.gate,
-            activation=self.activation,
-            rows_block=tile.rows,
-            outputs_block=tile.outputs,
-            inputs_block=tile.inputs,
-            copied=COPIED,
+            self._dilation * channels,
+            x.pad,
+            added_pad,
+            out.pad,
+            store_programs,
+            self._eps or 0.0,
+            CHANNELS=channels,
+            K=self.weight.shape[1],
+            N=self._outputs,
+            CONTIGUOUS=self._taps == 1 or self._dilation == 1,
+            NORMED=self._eps is not None,
+            GATED=self._gated,
+            ACTIVATION=self._activation,
+            BLOCK_M=tile.block_m,
+            BLOCK_N=tile.block_n,
+            BLOCK_K=tile.block_k,
+            COPY=COPY_BLOCK,
             num_warps=tile.warps,
             num_stages=tile.stages,
             maxnreg=tile.registers,
