@@ -78,7 +78,7 @@ class Side:
             self._process.wait(_ENDING_S)
 
     def measure(self, what: str, size: int | None) -> None:
-        print(json.dumps({"what": what, "size": size or 1}), file=self._process.stdin, flush=True)
+        print(json.dumps([what, size or 1]), file=self._process.stdin, flush=True)
         answer: dict[str, float] = json.loads(line_of(self._process))
         for name, value in answer.items():
             self.found.setdefault((name, size), []).append(value)

@@ -19,10 +19,9 @@ from unittest import mock
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from bench import sides
 from bench.engine_alone import EngineAlone
 from bench.server import ANYWHERE
-from bench.sides import CHUNK_FRAMES, Clock, Figures, frames_of
+from bench.sides import CHUNK_FRAMES, Clock, Figures, answer_requests, frames_of
 from bench.voice import LANGUAGE, SAMPLE_RATE_HZ, TEXT, TRANSCRIPT, clip
 from makima_tts.engines.qwen3 import Manner
 from makima_tts.engines.qwen3.capacity import bytes_in
@@ -303,4 +302,4 @@ class Utterances:
 
 
 if __name__ == "__main__":
-    sides.answer_requests(Ours)
+    answer_requests(lambda options: Ours(options).measure)

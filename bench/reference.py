@@ -18,8 +18,7 @@ from unittest import mock
 
 import torch
 
-from bench import sides
-from bench.sides import CHUNK_FRAMES, FRAME_MS, Clock, Figures, frames_of
+from bench.sides import CHUNK_FRAMES, FRAME_MS, Clock, Figures, answer_requests, frames_of
 from bench.voice import LANGUAGE, SAMPLE_RATE_HZ, TEXT, TRANSCRIPT, clip
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -156,4 +155,4 @@ class Reference:
 
 
 if __name__ == "__main__":
-    sides.answer_requests(Reference)
+    answer_requests(lambda options: Reference(options).measure)

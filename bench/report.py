@@ -68,11 +68,11 @@ def plot_load(levels: Mapping[str, Rows], path: Path) -> None:
     pyplot, whole_numbers = _matplotlib()
     figure, (ttfa, gaps) = pyplot.subplots(2, 1, sharex=True, figsize=(7, 6), layout="constrained")
     for name, rows in levels.items():
-        streams = [row["streams"] for row in rows]
-        (line,) = ttfa.plot(streams, _numbers(rows, "TTFA p50 ms"), marker="o", label=f"{name}, median")
-        p95 = {"marker": ".", "color": line.get_color(), "label": f"{name}, p95"}
-        ttfa.plot(streams, _numbers(rows, "TTFA p95 ms"), "--", **p95)
-        gaps.plot(streams, _numbers(rows, "underruns a minute"), marker="o", label=name)
+        streams = _numbers(rows, "streams")
+        (line,) = ttfa.plot(streams, _numbers(rows, "TTFA p50 ms"), "o-", label=f"{name}, median")
+        p95 = _numbers(rows, "TTFA p95 ms")
+        ttfa.plot(streams, p95, ".--", color=line.get_color(), label=f"{name}, p95")
+        gaps.plot(streams, _numbers(rows, "underruns a minute"), "o-", label=name)
     ttfa.set(ylabel="TTFA, ms", ylim=(0, None), title="TTFA and underruns by the number of live streams")
     gaps.set(ylabel="underruns in a minute of speech", xlabel="live streams")
     gaps.set_yscale("symlog", linthresh=1)
@@ -88,14 +88,14 @@ def plot_steps(rows: Rows, sides: Sequence[str], path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
     batches = [row["size"] for row in rows]
     for side in sides:
-        axes.plot(batches, _numbers(rows, side), marker="o", label=side)
+        axes.plot(batches, _numbers(rows, side), "o-", label=side)
     axes.axhline(80, color="grey", linestyle=":", label="a frame of sound, 80 ms")
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
+    axes.set(yscale="log", xlabel="utterances in the batch", ylabel="a frame of each, ms")
+    axes.set_title("Step time by batch")
     axes.yaxis.set_major_formatter(whole_numbers())
     axes.yaxis.set_minor_formatter(whole_numbers())
     axes.set_xticks(batches, [str(batch) for batch in batches])
-    axes.set(xlabel="utterances in the batch", ylabel="a frame of each, ms", title="Step time by batch")
     _save(figure, path)
 
 

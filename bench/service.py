@@ -30,12 +30,9 @@ import numpy.typing as npt
 
 from bench.report import circumstances, facts, percentiles, table
 from bench.server import cpu_s, resident_kib
-from makima_tts import factory, logs
 from makima_tts.client import SpeechClient
 from makima_tts.errors import VoiceNotFound
 from makima_tts.protocol import LANGUAGES, Start
-from makima_tts.server import process as server_process
-from makima_tts.settings import Settings
 from makima_tts.speech import (
     AudioChunk,
     EngineFacts,
@@ -84,6 +81,17 @@ def read_stamp(pcm: bytes) -> int:
 class StampingEngine:
     """A SpeechEngine whose every utterance goes on until it is cancelled."""
 
+    facts = EngineFacts(
+        name="stamping",
+        model="stamped silence",
+        fingerprint="stamping-1",
+        sample_rate_hz=SAMPLE_RATE_HZ,
+        languages=LANGUAGES,
+        cloning=False,
+        text_streaming=True,
+        note="Silence that holds the time at which it was made.",
+    )
+
     def __init__(self, chunk_frames: int) -> None:
         self._chunk_samples = chunk_frames * FRAME_SAMPLES
         self._changed = threading.Condition()
@@ -91,19 +99,6 @@ class StampingEngine:
         self._order = itertools.count()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="stamping", daemon=True)
-
-    @property
-    def facts(self) -> EngineFacts:
-        return EngineFacts(
-            name="stamping",
-            model="stamped silence",
-            fingerprint="stamping-1",
-            sample_rate_hz=SAMPLE_RATE_HZ,
-            languages=LANGUAGES,
-            cloning=False,
-            text_streaming=True,
-            note="Silence that holds the time at which it was made.",
-        )
 
     async def start(self, report: ProgressReport) -> None:
         self._thread.start()
@@ -157,6 +152,11 @@ class StampingEngine:
 
 def _serve(chunk_frames: int, folder: str, addresses: "Queue[str]") -> None:
     """The real service, in this process; its address goes into the queue."""
+    # Client processes start sooner without these.
+    from makima_tts import factory, logs  # noqa: PLC0415
+    from makima_tts.server import process  # noqa: PLC0415
+    from makima_tts.settings import Settings  # noqa: PLC0415
+
     settings = Settings(
         port=0,
         max_connections=2000,
@@ -166,7 +166,7 @@ def _serve(chunk_frames: int, folder: str, addresses: "Queue[str]") -> None:
     )
     logs.configure(settings.log_level, settings.log_format)
     service = factory.build_service(settings, StampingEngine(chunk_frames))
-    server_process.run(
+    process.run(
         factory.build_app(settings, service),
         service,
         host=settings.host,

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from unittest import mock
 
 import torch
@@ -25,13 +25,9 @@ CHUNK_FRAMES = 12
 Figures = dict[str, float]
 
 
-class Measured(Protocol):
-    """``measure`` returns figures, whose names end with their units; none for what a side does not have.
-
-    ``size``: of the batch, or whatever else varies.
-    """
-
-    def measure(self, what: str, size: int) -> Figures: ...
+# What is measured, and the size of the batch or whatever else varies → figures, whose names end with their
+# units; none for what a side does not have.
+Measure = Callable[[str, int], Figures]
 
 
 def frames_of(batch: int, frames: int) -> int:
@@ -71,7 +67,7 @@ class Clock:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def answer_requests(load: Callable[[argparse.Namespace], Measured]) -> None:
+def answer_requests(load: Callable[[argparse.Namespace], Measure]) -> None:
     """Load, answer once, then answer each request until stdin ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("checkpoint", type=Path)
@@ -83,7 +79,7 @@ def answer_requests(load: Callable[[argparse.Namespace], Measured]) -> None:
     with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         with torch.inference_mode():
-            side = load(parser.parse_args())
+            measure = load(parser.parse_args())
             print(json.dumps({}), file=answers, flush=True)
             for line in sys.stdin:
-                print(json.dumps(side.measure(**json.loads(line))), file=answers, flush=True)
+                print(json.dumps(measure(*json.loads(line))), file=answers, flush=True)

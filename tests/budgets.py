@@ -44,6 +44,7 @@ BUDGETS_S = {
     "service": 90,
     "session": 14,
     "settings": 5,
+    "speaking": 5,
     "speech": 5,
     "text": 30,
     "transport": 80,

@@ -20,18 +20,7 @@ from typing import Any, Literal
 from bench.report import circumstances, facts, table
 
 # The first four run together, the others one after the other.
-PARTS = (
-    "kernels",
-    "tests",
-    "checkpoint",
-    "precision",
-    "steps",
-    "turns",
-    "single",
-    "profile",
-    "peer",
-    "load",
-)
+PARTS = ("kernels", "tests", "checkpoint", "precision", "steps", "turns", "single", "profile", "peer", "load")
 CHECKPOINT_WRITTEN = "checkpoint-written"
 _PACKAGES = ("torch", "triton", "numpy")
 _NVIDIA_SMI_TIMEOUT_S = 20.0
@@ -76,32 +65,6 @@ TARGETS = (
     Target("start to ready, s", "start to ready, s", "≤", 20),
     Target("short phrase, first to last byte, ms", "short phrase, first to last byte, p50 ms", "≤", 150),
     Target("memory with 8 streams, GB", "memory, 8 streams, GB", "≤", 4),
-)
-# Beside the targets, in the order in which they are shown.
-_BESIDE = (
-    "GPU tests, passed",
-    "GPU tests, failed",
-    "GPU tests, skipped",
-    "GPU tests, not ended",
-    "kernel tests, passed",
-    "kernel tests, failed",
-    "kernel tests, skipped",
-    "kernel tests, not ended",
-    "1 a second, TTFA p95 ms",
-    "1 a second, underruns",
-    "live streams, short tries",
-    "cancel to a free place, ms",
-    "cancel to another's turn, ms",
-    "disconnect to another's turn, ms",
-    "start to ready, one place, s",
-    "text to first chunk, ms",
-    "writing a checkpoint, s",
-    "peer",
-    "peer, not measured",
-    "peer, loading, s",
-    "peer, chunks of 1, TTFA p95 ms",
-    "peer, chunks of 1, RTF p50",
-    "peer, chunks of 12, RTF p50",
 )
 
 
@@ -172,9 +135,10 @@ def _lines(
 ) -> Iterator[str]:
     yield facts(where).replace("\n", "  \n")
     yield f"\n### Targets\n\n{table(target_rows(figures))}"
-    if beside := [
-        {"what": name, "figure": figures[name]} for name in _BESIDE if figures.get(name) is not None
-    ]:
+    targets = {target.name for target in TARGETS}
+    others = {name: value for name, value in figures.items() if name not in targets and value is not None}
+    if others:
+        beside = [{"what": name, "figure": value} for name, value in others.items()]
         yield f"\n### Beside them\n\n{table(beside)}"
     ended = [
         {"part": name, "ended": each["ended"], "took, s": each["took_s"]} for name, each in parts.items()

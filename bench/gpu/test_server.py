@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 from bench.gpu.plugin import Part, Results
@@ -163,73 +162,39 @@ def _measure_throughput(server: Server, pool: ListenerPool, part: Part, results:
     results.add({"audio seconds per second": audio_per_second(heard, beginning_s, duration_s - ending_s)})
 
 
-@dataclass(frozen=True, slots=True)
-class Durations:
-    """Of a try and of the confirmation; ``margin_s``: for listeners who still speak when it is over."""
-
-    try_s: float
-    confirm_s: float
-    spread_s: float
-    margin_s: float
-
-
-@dataclass(slots=True)
-class LiveStreams:
+def measure_live_streams(
+    server: Server, pool: ListenerPool, part: Part, results: Results, *, most: int
+) -> None:
     """Short tries find the most streams without a gap; a minute confirms it, or a smaller number.
 
     Each listener says texts of twenty seconds, and the next when one has been played.
     """
+    texts = {"five seconds": FIVE_SECONDS} if part.dry else {"twenty seconds": TWENTY_SECONDS}
+    # The margin is for listeners who still speak when a try is over.
+    try_s, confirm_s, spread_s, margin_s = (0.1, 0.3, 0.1, 0.5) if part.dry else (10.0, 60.0, 4.0, 5.0)
+    search = StreamSearch(most, first=2 if part.dry else 256, growth=1.25, tolerance=1 / 16)
 
-    url: str
-    pool: ListenerPool
-    part: Part
-    results: Results
-    texts: Mapping[str, str]
-    durations: Durations
+    def is_time_for(*tries_s: float) -> bool:
+        return time.monotonic() + sum(tries_s) + len(tries_s) * spread_s + margin_s < part.until_s
 
-    def find(self, search: StreamSearch) -> None:
-        """Tries as long as there is time for the confirmation."""
-        while (streams := search.next()) is not None and self._is_time_for(
-            self.durations.try_s + self.durations.margin_s, self.durations.confirm_s
-        ):
-            search.record(streams, clean=self._try(streams, self.durations.try_s))
-            self.results.add({"live streams, short tries": float(search.clean)})
-
-    def confirm(self, streams: int) -> None:
-        """Fewer and fewer, as long as there is time."""
-        while streams and self._is_time_for(self.durations.confirm_s):
-            if self._try(streams, self.durations.confirm_s):
-                self.results.add({"live streams": float(streams)})
-                return
-            streams = int(streams * 0.85)
-
-    def _is_time_for(self, *tries_s: float) -> bool:
-        arriving_s = len(tries_s) * self.durations.spread_s
-        ends_s = time.monotonic() + sum(tries_s) + arriving_s + self.durations.margin_s
-        return ends_s < self.part.until_s
-
-    def _try(self, streams: int, duration_s: float) -> bool:
-        spread_s = self.durations.spread_s
-        heard = self.pool.closed_load(
-            self.url, self.texts, streams, duration_s + spread_s, spread_s=spread_s, plays=True
-        )
+    def is_clean(streams: int, duration_s: float) -> bool:
+        options = {"spread_s": spread_s, "plays": True}
+        heard = pool.closed_load(server.url, texts, streams, duration_s + spread_s, **options)
         row = {"streams": streams, "seconds": duration_s, **row_of(heard)}
-        self.results.add_row("Live streams", row)
+        results.add_row("Live streams", row)
         return without_gaps(heard)
 
-
-def measure_live_streams(
-    server: Server, pool: ListenerPool, part: Part, results: Results, *, most: int
-) -> None:
-    durations = Durations(0.1, 0.3, 0.1, 0.5) if part.dry else Durations(10.0, 60.0, 4.0, 5.0)
-    texts = {"five seconds": FIVE_SECONDS} if part.dry else {"twenty seconds": TWENTY_SECONDS}
-    search = StreamSearch(most, first=2 if part.dry else 256, growth=1.25, tolerance=1 / 16)
-    live = LiveStreams(server.url, pool, part, results, texts, durations)
-    live.find(search)
-    if search.tried:
-        results.add({"live streams": 0.0})  # until a minute confirms more
+    while (streams := search.next()) is not None and is_time_for(try_s + margin_s, confirm_s):
+        search.record(streams, clean=is_clean(streams, try_s))
+        # 0 until a minute confirms more
+        results.add({"live streams, short tries": float(search.clean), "live streams": 0.0})
     # Without time for a single try, the first number may hold all the same.
-    live.confirm(search.clean or search.next() or 0)
+    streams = search.clean or search.next() or 0
+    while streams and is_time_for(confirm_s):
+        if is_clean(streams, confirm_s):
+            results.add({"live streams": float(streams)})
+            return
+        streams = int(streams * 0.85)
 
 
 def test_peer(prepared: Part, results: Results) -> None:

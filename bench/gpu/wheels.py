@@ -7,7 +7,6 @@ wheels in the folder, ours and the peer's apart, and their size. Does not know: 
     bench/gpu.sh --wheels 3.13
 """
 
-import argparse
 import shutil
 import subprocess
 import sys
@@ -88,20 +87,15 @@ def mib(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*.whl")) / 2**20
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(folder: Path, python: str = "3.12") -> int:
     """The exit code: 1 if they are too large to be carried."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("python", nargs="?", default="3.12", help="the version that will use them")
-    options = parser.parse_args(arguments)
-    ours, peers = options.folder / "ours", options.folder / "peer"
-    fetch(ours, options.python, needed(options.python))
-    fetch(peers, options.python, ("--requirement", str(PEER)))
-    (options.folder / "python").write_text(f"{options.python}\n")
-    sizes = f"{mib(ours):.1f} MiB ours, {mib(peers):.1f} the peer's"
-    print(f"{options.folder}, for Python {options.python}: {sizes}")
-    return 0 if mib(options.folder) < _MOST_MIB else 1
+    fetch(folder / "ours", python, needed(python))
+    fetch(folder / "peer", python, ("--requirement", str(PEER)))
+    (folder / "python").write_text(f"{python}\n")
+    sizes = f"{mib(folder / 'ours'):.1f} MiB ours, {mib(folder / 'peer'):.1f} the peer's"
+    print(f"{folder}, for Python {python}: {sizes}")
+    return 0 if mib(folder) < _MOST_MIB else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Path(sys.argv[1]), *sys.argv[2:3]))

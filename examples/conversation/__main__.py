@@ -1,7 +1,7 @@
 """Speak, be answered, and interrupt: a voice conversation in a terminal.
 
-In: a microphone. Out: a loudspeaker, and what was said in words. Does not know: how speech is recognized,
-written or spoken; it holds the three together.
+In: a microphone. Out: a loudspeaker, and the transcript. Does not know: how speech is recognized, generated
+or synthesized; it connects the three.
 """
 
 import argparse
@@ -19,7 +19,7 @@ SYSTEM = "You are in a spoken conversation. Answer in a few plain sentences, wit
 
 
 class Conversation:
-    """Whoever speaks last is listened to: a voice from the microphone silences the answer."""
+    """A voice from the microphone interrupts the answer (barge-in)."""
 
     def __init__(self, client: SpeechClient, player: Player, answer: Answer) -> None:
         self._client, self._player, self._answer = client, player, answer
@@ -28,32 +28,32 @@ class Conversation:
         self._playing: asyncio.Task[None] | None = None
 
     async def hold(self, ears: Ears, sound: AsyncIterator[bytes]) -> None:
-        """Until the microphone ends."""
-        async for event in ears.hear(sound):
-            await self._be_silent()
+        """Runs until the microphone ends."""
+        async for event in ears.listen(sound):
+            await self._interrupt()
             if isinstance(event, TurnEnded) and event.text:
-                self._tell("user", event.text)
+                self._record("user", event.text)
                 self._speech = self._client.speak(self._answer(list(self._history)))
                 self._playing = asyncio.create_task(self._play(self._speech))
-        await self._be_silent()
+        await self._interrupt()
 
-    async def _be_silent(self) -> None:
+    async def _interrupt(self) -> None:
         if self._speech is not None and self._playing is not None and not self._playing.done():
             await self._speech.interrupt()
             await self._playing
 
     async def _play(self, speech: Speech) -> None:
-        """What the model remembers of its answer is what was heard of it."""
+        """Only the part of the answer that was heard goes into the model's history."""
         ending = ""
         try:
             await speech.play(self._player)
         except UtteranceCancelled:
             ending = " [interrupted]"
-        except Exception as failure:  # whoever answers fails in ways of its own
+        except Exception as failure:  # the model's client has errors of its own
             print(failure)
-        self._tell("assistant", speech.heard().spoken.strip() + ending)
+        self._record("assistant", speech.heard().spoken.strip() + ending)
 
-    def _tell(self, role: str, content: str) -> None:
+    def _record(self, role: str, content: str) -> None:
         self._history.append({"role": role, "content": content})
         print(f"{role}: {content}", flush=True)
 
@@ -77,9 +77,9 @@ def arguments() -> argparse.Namespace:
         prog="python -m examples.conversation", description=__doc__.split("\n")[0]
     )
     add = parser.add_argument
-    add("--url", default="ws://127.0.0.1:8001/api/v1/speak", help="where the service speaks")
+    add("--url", default="ws://127.0.0.1:8001/api/v1/speak", help="the service's WebSocket")
     add("--voice", help="a voice's id; else the default voice")
-    add("--model", help="the name of a model that answers; else an echo does")
+    add("--model", help="the name of a model that answers; else an echo")
     add("--model-url", help="an OpenAI-compatible API, such as http://127.0.0.1:11434/v1; else OpenAI's")
     add("--from-wav", type=Path, help="hear this instead of the microphone")
     add("--to-wav", type=Path, default=Path("conversation.wav"), help="with --from-wav: speak into this")

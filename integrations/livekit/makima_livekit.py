@@ -1,12 +1,12 @@
-"""Makima-tts as a TTS of livekit-agents.
+"""A TTS of livekit-agents for makima-tts.
 
-In: an agent's text, token by token while the language model is still writing. Out: audio frames as they are
-spoken, from a WebSocket that is kept for the next turn. Does not know: where sentences end; the service cuts
-the text itself, so that speech begins before the first sentence is finished.
+In: an agent's text, token by token while the language model is still writing. Out: audio frames as they
+arrive, over a WebSocket that is kept for the next turn. Does not know: sentence boundaries; the service
+segments the text, and begins before the first sentence is complete.
 
     session = AgentSession(tts=makima_livekit.TTS(voice="makima"), ...)
 
-A stream of livekit's is one utterance of the service's, and is cancelled by closing it.
+A livekit stream is one utterance of the service; closing it cancels the utterance.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ from livekit import agents
 from livekit.agents import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions, tts, utils
 
 Socket = aiohttp.ClientWebSocketResponse
-HEARTBEAT_S = 15.0  # who answers no ping for so long is gone
-PART_CHARS = 500  # a service takes 1000 in one message, unless it was told otherwise
-# The HTTP status of an error tells livekit-agents whether a retry helps; those left out are 503.
+HEARTBEAT_S = 15.0  # a connection without an answer to a ping for this long is closed
+CHUNK_CHARS = 500  # a service accepts 1000 in one message by default
+# By the HTTP status livekit-agents decides whether to retry; codes not listed are 503.
 STATUSES = {
     "INVALID_MESSAGE": 400,
     "INVALID_TEXT": 400,
@@ -35,7 +35,7 @@ STATUSES = {
 
 
 class TTS(tts.TTS[str]):
-    """Speaks through a makima-tts service, whose own voice and language are used unless others are given.
+    """Speaks through a makima-tts service, with its default voice and language unless others are given.
 
     ``sample_rate`` is 8000, 16000, 22050, 24000, 44100 or 48000 Hz. Outside of a job ``http_session`` is
     needed, or ``livekit.agents.utils.http_context.open()`` around it.
@@ -54,14 +54,14 @@ class TTS(tts.TTS[str]):
         super().__init__(capabilities=streaming, sample_rate=sample_rate, num_channels=1)
         self._url = url
         self._http_session = http_session
-        self._resting: list[tuple[Socket, asyncio.Task[None]]] = []
-        self._warming: list[asyncio.Task[None]] = []
-        self.manner = {"voice": voice, "language": language}
+        self._idle: list[tuple[Socket, asyncio.Task[None]]] = []
+        self._prewarming: list[asyncio.Task[None]] = []
+        self.options = {"voice": voice, "language": language}
 
     def synthesize(
         self, text: str, *, conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS
     ) -> tts.ChunkedStream:
-        """A text that is whole; its audio is streamed all the same."""
+        """A whole text; its audio is streamed, too."""
         return self._synthesize_with_stream(text, conn_options=conn_options)
 
     def stream(self, *, conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS) -> "SynthesizeStream":
@@ -69,34 +69,34 @@ class TTS(tts.TTS[str]):
         return SynthesizeStream(self, conn_options)
 
     def prewarm(self) -> None:
-        """Connects before the first turn, which tries again if that fails."""
-        self._warming.append(asyncio.create_task(self._warm()))
+        """Connects before the first turn; the first turn tries again if that fails."""
+        self._prewarming.append(asyncio.create_task(self._connect_early()))
 
-    async def _warm(self) -> None:
+    async def _connect_early(self) -> None:
         with suppress(agents.APIError, aiohttp.ClientError, OSError):
-            self.leave(await self._connect(DEFAULT_API_CONNECT_OPTIONS.timeout))
+            self.release(await self._connect(DEFAULT_API_CONNECT_OPTIONS.timeout))
 
     async def aclose(self) -> None:
-        """Hangs up."""
-        await utils.aio.cancel_and_wait(*self._warming, *(listening for _, listening in self._resting))
-        await asyncio.gather(*(socket.close() for socket, _ in self._resting))
+        """Closes all connections."""
+        await utils.aio.cancel_and_wait(*self._prewarming, *(reading for _, reading in self._idle))
+        await asyncio.gather(*(socket.close() for socket, _ in self._idle))
 
-    async def take(self, timeout_s: float) -> tuple[Socket, bool]:
-        """A session to speak in, and whether it was used before."""
-        while self._resting:
-            socket, listening = self._resting.pop()
-            await utils.aio.cancel_and_wait(listening)
+    async def acquire(self, timeout_s: float) -> tuple[Socket, bool]:
+        """A session, and whether it was used before."""
+        while self._idle:
+            socket, reading = self._idle.pop()
+            await utils.aio.cancel_and_wait(reading)
             if not socket.closed:
                 return socket, True
         return await self._connect(timeout_s), False
 
-    def leave(self, socket: Socket) -> None:
-        """For the next turn. Till then somebody listens: pings are answered, and its end is noticed."""
+    def release(self, socket: Socket) -> None:
+        """Keep it for the next turn. It is read meanwhile: pings are answered, a close is noticed."""
         if not socket.closed:
-            self._resting.append((socket, asyncio.create_task(_listen(socket))))
+            self._idle.append((socket, asyncio.create_task(_discard_messages(socket))))
 
     async def _connect(self, timeout_s: float) -> Socket:
-        """A session of the service's, once it can speak."""
+        """A session, once the service is ready."""
         http = self._http_session or utils.http_context.http_session()
         async with asyncio.timeout(timeout_s):
             socket = await http.ws_connect(self._url, protocols=("makima.tts.v1",), heartbeat=HEARTBEAT_S)
@@ -110,7 +110,7 @@ class TTS(tts.TTS[str]):
 
 
 class SynthesizeStream(tts.SynthesizeStream):
-    """One utterance, spoken while its text is being written."""
+    """One utterance, spoken while its text is written."""
 
     def __init__(self, makima: TTS, conn_options: APIConnectOptions) -> None:
         super().__init__(tts=makima, conn_options=conn_options)
@@ -136,40 +136,40 @@ class SynthesizeStream(tts.SynthesizeStream):
         output_emitter.end_segment()
 
     async def _speak(self, output_emitter: tts.AudioEmitter) -> None:
-        parts = self._parts()
-        if (first := await anext(parts, None)) is None:
+        chunks = self._chunks()
+        if (first := await anext(chunks, None)) is None:
             return
-        socket, self._connection_reused = await self._makima.take(self._conn_options.timeout)
-        writing = asyncio.create_task(self._write(socket, first, parts))
+        socket, self._connection_reused = await self._makima.acquire(self._conn_options.timeout)
+        writing = asyncio.create_task(self._write(socket, first, chunks))
         try:
             async for pcm in self._audio(socket):
                 output_emitter.push(pcm)
         finally:
             await utils.aio.cancel_and_wait(writing)
-            with suppress(aiohttp.ClientError, ConnectionError):  # without effect once it is over
+            with suppress(aiohttp.ClientError, ConnectionError):  # no effect on a finished utterance
                 await socket.send_json({"type": "cancel", "utteranceId": self._utterance_id})
-            self._makima.leave(socket)
+            self._makima.release(socket)
 
-    async def _parts(self) -> AsyncIterator[str]:
-        """What is written, up to the end of the segment."""
-        async for written in self._input_ch:
-            if isinstance(written, self._FlushSentinel):
+    async def _chunks(self) -> AsyncIterator[str]:
+        """The text of one segment."""
+        async for text in self._input_ch:
+            if isinstance(text, self._FlushSentinel):
                 return
-            for start in range(0, len(written), PART_CHARS):
-                yield written[start : start + PART_CHARS]
+            for start in range(0, len(text), CHUNK_CHARS):
+                yield text[start : start + CHUNK_CHARS]
 
     async def _write(self, socket: Socket, first: str, rest: AsyncIterator[str]) -> None:
-        """Sends the text as it comes. Whoever listens to a connection hears of its end."""
-        speak = {"type": "speak", "utteranceId": self._utterance_id, "final": False, **self._makima.manner}
+        """Sends the text as it comes. A lost connection is reported by the task that reads."""
+        speak = {"type": "speak", "utteranceId": self._utterance_id, "final": False, **self._makima.options}
         with suppress(aiohttp.ClientError, ConnectionError):
             self._mark_started()
             await socket.send_json({**speak, "text": first})
-            async for part in rest:
-                await socket.send_json({**speak, "text": part})
+            async for chunk in rest:
+                await socket.send_json({**speak, "text": chunk})
             await socket.send_json({**speak, "text": "", "final": True})
 
     async def _audio(self, socket: Socket) -> AsyncIterator[bytes]:
-        """Audio is of the utterance that was announced last: an earlier one may still be ending."""
+        """Audio belongs to the utterance of the last ``speaking``: an earlier one may still be ending."""
         speaking = None
         async for message in _messages(socket, self._utterance_id):
             match message["type"]:
@@ -181,13 +181,13 @@ class SynthesizeStream(tts.SynthesizeStream):
                     return
 
 
-async def _listen(socket: Socket) -> None:
+async def _discard_messages(socket: Socket) -> None:
     async for _ in socket:
         pass
 
 
 async def _messages(socket: Socket, utterance_id: str | None = None) -> AsyncIterator[dict[str, Any]]:
-    """What the service says. Its errors are raised, but not those of other utterances."""
+    """The service's messages. Errors are raised, except those of other utterances."""
     async for frame in socket:
         audio = frame.type is aiohttp.WSMsgType.BINARY
         message = {"type": "audio", "pcm": frame.data} if audio else json.loads(frame.data)

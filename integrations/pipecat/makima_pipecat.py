@@ -1,13 +1,13 @@
-"""Makima-tts as a pipecat TTS service.
+"""A pipecat TTS service for makima-tts.
 
 In: a pipeline's text, token by token while the language model is still writing, and its interruptions. Out:
-audio frames as they are spoken, and the text of what was spoken, from one WebSocket that stays open. Does not
-know: where sentences end; the service cuts the text itself, and begins before the first one is written.
+audio frames as they arrive, and the text as spoken, over one WebSocket that stays open. Does not know:
+sentence boundaries; the service segments the text, and begins before the first sentence is complete.
 
     tts = MakimaTTSService(url="ws://127.0.0.1:8001/api/v1/speak", settings=TTSSettings(voice="makima"))
 
-A turn of pipecat's (its audio context) is one utterance of the service's: the same id names both. An
-interruption cancels the utterance, and the connection stays.
+A pipecat turn (its audio context) is one utterance of the service, with the same id. An interruption cancels
+the utterance and keeps the connection.
 """
 
 import asyncio
@@ -25,15 +25,15 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 
 SUBPROTOCOL = Subprotocol("makima.tts.v1")
-# The service closes a session that says nothing for two minutes.
+# The service closes a session after two minutes without a message.
 KEEPALIVE_S = 30.0
-# The service ends every utterance itself, with an error if it must wait too long; pipecat's own watch, which
-# would take a queue under load or a model at work for the end of the turn, comes after that.
-SILENCE_S = 90.0
-PART_CHARS = 500  # a service takes 1000 in one message, unless it was told otherwise
+# The service ends every utterance itself, with an error after its own timeouts. pipecat's timeout is longer
+# than those, since it would take a long queue or a slow model for the end of the turn.
+STOP_TIMEOUT_S = 90.0
+CHUNK_CHARS = 500  # a service accepts 1000 in one message by default
 
-# Those that a retry cannot help leave the service unused until its settings change. A text that cannot be
-# spoken is none of them: the next one can.
+# Where a retry cannot help, pipecat does not use the service until its settings change. INVALID_TEXT is not
+# such an error: the next text may be valid.
 _CATEGORIES = {
     "VOICE_NOT_FOUND": ErrorCategory.INVALID_REQUEST,
     "UNAUTHORIZED": ErrorCategory.AUTHENTICATION,
@@ -44,7 +44,7 @@ _CATEGORIES = {
 
 
 class MakimaTTSService(WebsocketTTSService):
-    """Speaks through a makima-tts service, in its own voice and language unless ``settings`` name others.
+    """Speaks through a makima-tts service, with its default voice and language or those in ``settings``.
 
     ``sample_rate``, or else the pipeline's, is 8000, 16000, 22050, 24000, 44100 or 48000 Hz. Other arguments
     are those of pipecat's TTSService.
@@ -58,16 +58,16 @@ class MakimaTTSService(WebsocketTTSService):
         settings: TTSSettings | None = None,
         **kwargs: Any,
     ) -> None:
-        chosen = TTSSettings(model=None, voice=None, language=None)
+        applied = TTSSettings(model=None, voice=None, language=None)
         if settings is not None:
-            chosen.apply_update(settings)
+            applied.apply_update(settings)
         super().__init__(
             sample_rate=sample_rate,
             text_aggregation_mode=TextAggregationMode.TOKEN,
             push_start_frame=True,
             push_text_frames=False,
-            stop_frame_timeout_s=SILENCE_S,
-            settings=chosen,
+            stop_frame_timeout_s=STOP_TIMEOUT_S,
+            settings=applied,
             **kwargs,
         )
         self._url = url
@@ -85,9 +85,9 @@ class MakimaTTSService(WebsocketTTSService):
         await self._connect()
 
     async def run_tts(self, text: str, context_id: str) -> AsyncGenerator[Frame | None, None]:
-        """Sends what has been written; the audio comes through the connection's receiver."""
+        """Sends a piece of text; the audio arrives through the receiver task."""
         if context_id == self._lost_turn:
-            return  # without its beginning the rest would be nonsense
+            return  # its beginning was lost, so the rest is not spoken
         try:
             await self._speak(context_id, text)
         except (OSError, WebSocketException) as failure:
@@ -98,7 +98,7 @@ class MakimaTTSService(WebsocketTTSService):
         yield None
 
     async def flush_audio(self, context_id: str | None = None) -> None:
-        """The turn's text is whole: the service may end the utterance."""
+        """The turn's text is complete: the service may end the utterance."""
         if context_id is None:
             return
         try:
@@ -109,7 +109,7 @@ class MakimaTTSService(WebsocketTTSService):
             await self._end(context_id)
 
     async def on_audio_context_interrupted(self, context_id: str) -> None:
-        """The listener spoke, say: the service falls silent, and drops text that comes late."""
+        """Cancels the utterance; the service drops text of it that comes later."""
         await self._send({"type": "cancel", "utteranceId": context_id})
         await super().on_audio_context_interrupted(context_id)
 
@@ -117,10 +117,10 @@ class MakimaTTSService(WebsocketTTSService):
         closed = self._websocket is None or self._websocket.state is not State.OPEN
         if closed and not self._reconnect_in_progress:
             await self._connect()
-        manner = {"voice": self._settings.voice, "language": self._settings.language}
-        for start in range(0, len(text), PART_CHARS):
-            part = {"text": text[start : start + PART_CHARS], "final": False}
-            await self._send({"type": "speak", "utteranceId": context_id, **part, **manner})
+        options = {"voice": self._settings.voice, "language": self._settings.language}
+        for start in range(0, len(text), CHUNK_CHARS):
+            chunk = {"text": text[start : start + CHUNK_CHARS], "final": False}
+            await self._send({"type": "speak", "utteranceId": context_id, **chunk, **options})
 
     async def _send(self, message: dict[str, Any]) -> None:
         if self._websocket is None:
@@ -169,15 +169,18 @@ class MakimaTTSService(WebsocketTTSService):
         if self._websocket is None:
             raise ConnectionError("not connected")
         async for message in self._websocket:
-            await (self._hear(message) if isinstance(message, bytes) else self._obey(json.loads(message)))
+            if isinstance(message, bytes):
+                await self._on_audio(message)
+            else:
+                await self._on_message(json.loads(message))
 
-    async def _hear(self, pcm: bytes) -> None:
-        """Audio is of the utterance that was announced last; of an interrupted one it is dropped."""
+    async def _on_audio(self, pcm: bytes) -> None:
+        """Belongs to the utterance of the last ``speaking``; dropped if that was interrupted."""
         if self._speaking is not None and self.audio_context_available(self._speaking):
             frame = TTSAudioRawFrame(pcm, self.sample_rate, 1, context_id=self._speaking)
             await self.append_to_audio_context(self._speaking, frame)
 
-    async def _obey(self, message: dict[str, Any]) -> None:
+    async def _on_message(self, message: dict[str, Any]) -> None:
         match message:
             case {"type": "speaking", "utteranceId": str(utterance_id)}:
                 self._speaking = utterance_id

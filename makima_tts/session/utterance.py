@@ -246,7 +246,7 @@ class Utterance:
         return len(clean(spoken_text(message, self.options.text_cleaning).text)) > limit
 
     def _close(self, now_ms: int) -> UtteranceStep:
-        self._pieces += self._segmenter.finish()
+        self._pieces += self._segmenter.flush()
         if not self._pieces:
             return self._reject(why_silent(self._text))
         if self.speaking:

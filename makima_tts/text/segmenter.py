@@ -78,7 +78,7 @@ class Piece:
 
 
 class Segmenter:
-    """Segments one utterance. ``feed``, ``flush`` and ``finish`` return the pieces that became certain."""
+    """Segments one utterance. ``feed`` and ``flush`` return the pieces that became certain."""
 
     def __init__(self, cleaning: TextCleaning = "markdown") -> None:
         self._cleaner = MarkdownCleaner() if cleaning == "markdown" else None
@@ -107,14 +107,10 @@ class Segmenter:
         return list(self._certain_pieces(look_ahead=LOOK_AHEAD_CHARS))
 
     def flush(self) -> list[Piece]:
-        """The rest of the text so far, cut at its end; more may follow."""
+        """The rest of the text, cut at its end; more may follow."""
         if self._cleaner is not None:
             self._buffered.extend(self._cleaner.flush())
         return [*self._certain_pieces(look_ahead=1), *self._cut(len(self._buffered.text))]
-
-    def finish(self) -> list[Piece]:
-        """The rest of the text, which has ended."""
-        return self.flush()
 
     @property
     def partial_text(self) -> str:
@@ -195,7 +191,7 @@ def spoken_text(text: str, cleaning: TextCleaning) -> SpokenText:
 def pieces_of(text: str, cleaning: TextCleaning = "markdown") -> list[Piece]:
     """The pieces of a whole text."""
     segmenter = Segmenter(cleaning)
-    return [*segmenter.feed(text), *segmenter.finish()]
+    return [*segmenter.feed(text), *segmenter.flush()]
 
 
 def boundary(text: str, end: int) -> Boundary | None:

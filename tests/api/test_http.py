@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from makima_tts.api import guards
+from makima_tts.api import app
 from makima_tts.audio import MEDIA_TYPES, rate_of
 from makima_tts.engines import ScriptedEngine
 from tests.api.conftest import Run
@@ -218,7 +218,7 @@ async def test_an_upload_that_falls_silent_keeps_nobody_waiting(
     service: RunningService, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     """A plug that is pulled says nothing; two of them would be the last uploads."""
-    monkeypatch.setattr(guards, "_UPLOAD_SILENCE_S", 0.05)
+    monkeypatch.setattr(app, "_UPLOAD_SILENCE_S", 0.05)
     where = urlsplit(service.url)
     form = "content-length: 99\r\ncontent-type: multipart/form-data; boundary=x"
     reader, writer = await asyncio.open_connection(where.hostname, where.port)

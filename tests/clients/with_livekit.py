@@ -86,7 +86,7 @@ async def a_connection_is_made_before_the_first_turn() -> Seen:
         reused = []
         speaker.on("metrics_collected", lambda metrics: reused.append(metrics.connection_reused))
         speaker.prewarm()
-        await asyncio.gather(*speaker._warming)
+        await asyncio.gather(*speaker._prewarming)
         return {"heard": await written(speaker, ["Go on."]), "reused": reused}
 
 

@@ -104,7 +104,7 @@ class OneTurn(Ears):
     def __init__(self, asked: asyncio.Event) -> None:
         self._asked = asked
 
-    async def hear(self, microphone: AsyncIterator[bytes]) -> AsyncIterator[TurnEnded]:
+    async def listen(self, microphone: AsyncIterator[bytes]) -> AsyncIterator[TurnEnded]:
         yield TurnEnded("Hello.")
         await self._asked.wait()
 
@@ -132,5 +132,5 @@ def test_what_is_no_wav_is_refused_in_a_sentence(tmp_path: Path, content: bytes 
     microphone = tmp_path / "said.wav"
     if content is not None:
         microphone.write_bytes(content)
-    with pytest.raises(SystemExit, match="goes a WAV"):
+    with pytest.raises(SystemExit, match="takes a WAV"):
         RoomOfFiles(microphone, tmp_path / "answer.wav")

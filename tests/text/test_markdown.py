@@ -106,7 +106,7 @@ def spoken_in_parts(*parts: str) -> tuple[str, list[int]]:
 
 def pieces_in_parts(*parts: str) -> list[Piece]:
     segmenter = Segmenter()
-    return [piece for part in parts for piece in segmenter.feed(part)] + segmenter.finish()
+    return [piece for part in parts for piece in segmenter.feed(part)] + segmenter.flush()
 
 
 @law
@@ -254,4 +254,4 @@ def test_a_flush_within_marks_speaks_the_text_so_far_but_no_code() -> None:
     segmenter.feed(" and\n```\ncode ")
     assert [piece.text for piece in segmenter.flush()] == ["and"]
     assert segmenter.feed("more code\n") + segmenter.flush() == []
-    assert [piece.text for piece in segmenter.feed("```\nSpoken.") + segmenter.finish()] == ["Spoken."]
+    assert [piece.text for piece in segmenter.feed("```\nSpoken.") + segmenter.flush()] == ["Spoken."]

@@ -61,7 +61,7 @@ law = settings(derandomize=True, max_examples=150, deadline=None)
 def pieces_of(*parts: str, cleaning: TextCleaning = "plain") -> list[Piece]:
     """The laws hold for a text as sent, so cleaning is plain; test_markdown has those of markdown."""
     segmenter = Segmenter(cleaning)
-    return [piece for part in parts for piece in segmenter.feed(part)] + segmenter.finish()
+    return [piece for part in parts for piece in segmenter.feed(part)] + segmenter.flush()
 
 
 def texts_of(*parts: str) -> list[str]:
@@ -114,7 +114,7 @@ def test_a_flush_adds_a_cut_and_changes_none_before_it(before: str, after: str) 
     segmenter = Segmenter("plain")
     flushed = segmenter.feed(before) + segmenter.flush()
     assert flushed == pieces_of(before)
-    rest = segmenter.feed(after) + segmenter.finish()
+    rest = segmenter.feed(after) + segmenter.flush()
     assert "".join(spoken(piece.text) for piece in rest) == spoken(after)
     assert all(later.start == earlier.end for earlier, later in pairwise(flushed + rest))
 
@@ -144,7 +144,7 @@ def test_partial_text_only_grows_until_it_is_the_piece(text: str, cuts: list[int
             assert fresh[0].text.startswith(partial)
         assert segmenter.partial_text.startswith("" if fresh else partial)
         partial = segmenter.partial_text
-    rest = segmenter.finish()
+    rest = segmenter.flush()
     assert not partial or rest[0].text.startswith(partial)
     assert pieces + rest == pieces_of(text, cleaning="markdown")
 

@@ -6,8 +6,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from makima_tts.api.app import BodyLimit
 from makima_tts.api.failures import install_failures
-from makima_tts.api.guards import BodyLimit
 from makima_tts.api.native.routes import voices_router
 from makima_tts.voices import VoiceManager
 from tests.voices.clips import TRANSCRIPT, good_clip, silence, sound_file

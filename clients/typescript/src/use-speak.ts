@@ -1,7 +1,7 @@
 /**
- * Speaking as a React hook.
+ *  A React hook for speech.
  *
- * In: the service's address; what a component asks for. Out: how speaking stands, as state to render. Does not
+ * In: the service's address; a component's calls. Out: the state of speech, to render. Does not
  * know: the wire, sound.
  */
 
@@ -16,23 +16,23 @@ import {
 } from "makima-tts-client";
 
 /**
- * loading: the service has let us in, and is ready once its model is loaded, which may be at once; error: not connected, and it does not try again by
- * itself before `connect` or `speak`.
+ * loading: connected, ready once the model is loaded, which may be at once; error: not connected, without an
+ * automatic reconnect before `connect` or `speak`.
  */
 export type SpeakStatus = "disconnected" | "connecting" | "loading" | "ready" | "speaking" | "error";
 
 export interface UseSpeak {
   status: SpeakStatus;
-  /** What went wrong last, in words for people; null once something has gone well again. */
+  /** The last error message, for people; null after the next success. */
   error: string | null;
-  /** Connects first where that is needed. Call it on a key or a click: browsers start sound only then. */
+  /** Connects if needed. Call it in a key or click handler, as browsers require for sound. */
   speak: (text: Text, options?: SpeakOptions) => Speech;
   /** Silences everything at once, queued texts too. */
   cancel: () => void;
   connect: () => void;
   disconnect: () => void;
   isConnected: boolean;
-  /** Something is heard, or waits to be. */
+  /** Audio is playing or queued. */
   isSpeaking: boolean;
   isModelLoading: boolean;
 }
@@ -45,7 +45,7 @@ interface Standing {
 
 const AT_FIRST: Standing = { connection: "disconnected", isSpeaking: false, error: null };
 
-/** Nothing is connected before `connect` or `speak`; a component that goes away takes its connection along. */
+/** Connects only with `connect` or `speak`; unmounting closes the connection. */
 export function useSpeak(options: ClientOptions): UseSpeak {
   const client = useClient(options);
   const [standing, setStanding] = useState(AT_FIRST);
@@ -88,13 +88,13 @@ export function useSpeak(options: ClientOptions): UseSpeak {
   };
 }
 
-/** One client for as long as the options stay what they are, though they are a new object in every render. */
+/** One client while the options are equal, though they are a new object in every render. */
 function useClient(options: ClientOptions): SpeechClient {
   const { WebSocket, ...plain } = options;
   return useMemo(() => new SpeechClient(options), [JSON.stringify(plain), WebSocket]);
 }
 
-/** The same object when nothing has changed, so that React draws nothing: most events are sound. */
+/** The same object if nothing has changed, so that React does not render: most events are audio. */
 function after(before: Standing, event: SpeechEvent, isSpeaking: boolean): Standing {
   const { connection, error } = { ...before, ...changed(event) };
   const same = before.connection === connection && before.error === error && before.isSpeaking === isSpeaking;
@@ -103,7 +103,7 @@ function after(before: Standing, event: SpeechEvent, isSpeaking: boolean): Stand
 
 function changed(event: SpeechEvent): Partial<Standing> {
   switch (event.type) {
-    case "opened": // not `loading`, which a proxy may keep to itself
+    case "opened": // not `loading`, which a proxy may withhold
       return { connection: "loading" };
     case "state":
       return connectionChanged(event);

@@ -1,20 +1,20 @@
 // @ts-check
 /**
- * Who answers: what was said in, an answer out, while it is being written.
+ *  The answers: recognized speech in, an answer out, while it is written.
  *
- * In: the sound of a turn; how much of the last answer was heard. Out: what was said, and the answer, bit by
- * bit. Does not know: microphones, voices, the page.
+ * In: the audio of a turn; how much of the last answer was heard. Out: the transcript, and the answer in
+ * chunks. Does not know: microphones, voices, the page.
  *
  * @typedef {object} Answer
- * @property {string} question What was said, as far as it was understood.
+ * @property {string} question The transcript of the turn.
  * @property {AsyncIterable<string>} text
  *
  * @typedef {object} Answerer
  * @property {(turn: Blob, durationS: number) => Promise<Answer>} answer The turn as a WAV file.
- * @property {(text: string) => void} heard What was heard of the last answer: all of it, or less.
+ * @property {(text: string) => void} heard The part of the last answer that was heard.
  */
 
-/** Answers without understanding a word, for trying the voice. @implements {Answerer} */
+/** A fixed answer, for trying the voice. @implements {Answerer} */
 export class BuiltIn {
   #turns = 0;
   /** @type {string | null} */ #heard = null;
@@ -52,7 +52,7 @@ async function* words(text) {
   yield* text.split(/(?<= )/);
 }
 
-/** An OpenAI-compatible API: it transcribes, then a model writes. @implements {Answerer} */
+/** An OpenAI-compatible API: transcription, then chat completions. @implements {Answerer} */
 export class OpenAiCompatible {
   /** @type {{role: string, content: string}[]} */ #conversation = [
     { role: "system", content: "You are heard, not read: answer in a few short, plain sentences." },
@@ -74,7 +74,7 @@ export class OpenAiCompatible {
     return { question: text, text: this.#write() };
   }
 
-  /** What was not heard was not said: the model must not build on it. @param {string} text */
+  /** Only text that was heard stays in the history. @param {string} text */
   heard(text) {
     this.#conversation.push({ role: "assistant", content: text });
   }

@@ -1,15 +1,14 @@
 // @ts-check
 /**
- * Listening and speaking at once: microphone → turns → answer → voice, and back to listening in mid-word.
+ *  Full duplex: microphone → turns → answer → voice; speech interrupts the answer within a word.
  *
- * In: a client of the service, who answers. Out: what happens, for people to see. Does not know: the wire,
- * sound, how anything is shown.
+ * In: a client of the service, an Answerer. Out: events to show. Does not know: the wire, sound, the page.
  *
  * @import {SpeechClient} from "makima-tts-client"
  * @import {Answerer} from "./answers.js"
  *
  * @typedef {object} Observer
- * @property {(voice: number) => void} sounding How much the microphone sounds like a voice, every 10 ms.
+ * @property {(voice: number) => void} sounding The probability of a voice, every 10 ms.
  * @property {(status: string) => void} status
  * @property {(said: string) => void} question
  * @property {(id: string, text: string) => void} answer As far as it is written.
@@ -26,7 +25,7 @@ export class Conversation {
   /** @type {Answerer} */ #answerer;
   /** @type {Observer} */ #observer;
   /** @type {Microphone | null} */ #microphone = null;
-  /** Counts turns: an answer to one that is over is not wanted any more. */ #turn = 0;
+  /** Counts turns: the answer to an older turn is dropped. */ #turn = 0;
   #turns = new Turns({ begun: () => this.#begun(), ended: (turn) => void this.#ended(turn) });
 
   /**
@@ -40,7 +39,7 @@ export class Conversation {
     this.#observer = observer;
   }
 
-  /** Call it on a click: browsers ask for the microphone, and start sound, only then. */
+  /** Call it in a click handler, as browsers require for microphone and sound. */
   async start() {
     await this.#client.openSound();
     await this.#client.connect();
@@ -58,7 +57,7 @@ export class Conversation {
     this.#observer.status("Stopped.");
   }
 
-  /** Whoever is spoken to falls silent. */
+  /** Interrupts the answer. */
   #begun() {
     this.#turn += 1;
     this.#client.cancel();

@@ -1,9 +1,9 @@
 // @ts-check
 /**
- * The microphone's side of listening.
+ *  The audio thread's side of the microphone.
  *
- * In: from the microphone, one quantum at a time. Out: to the page, frames of 10 ms. Does not know: anything
- * else. It imports nothing, so that bundlers can copy it as it is.
+ * In: from the microphone, one quantum at a time. Out: to the page, frames of 10 ms. Does not know: the
+ * rest. It imports nothing, so that bundlers can copy it unchanged.
  */
 
 const FRAME_SAMPLES = sampleRate / 100;

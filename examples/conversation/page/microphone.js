@@ -1,18 +1,18 @@
 // @ts-check
 /**
- * The microphone, without what the loudspeaker says, and how much it sounds like a voice.
+ *  The microphone after echo cancellation, with the probability of a voice.
  *
- * In: a microphone. Out: frames of 10 ms, each with a probability. Does not know: what they are for.
+ * In: a microphone. Out: frames of 10 ms, each with a probability. Does not know: their use.
  *
- * The browser cancels the echo: it knows what it plays. What is left is judged by RNNoise, a small neural
- * network that was trained to tell voices from everything else.
+ * The browser cancels the echo of its own playback. RNNoise, a small neural network, computes the probability
+ * of a voice.
  */
 
 import { Rnnoise } from "@shiguredo/rnnoise-wasm";
 
-/** What RNNoise was trained at. */
+/** The rate that RNNoise requires. */
 export const SAMPLE_RATE_HZ = 48_000;
-/** It wants the numbers of 16-bit samples. */
+/** It takes floats in the range of 16-bit samples. */
 const FULL_SCALE = 32768;
 
 const FOR_CONVERSATION = {
@@ -63,7 +63,7 @@ export class Microphone {
     await this.#context.audioWorklet.addModule(new URL("./microphone-worklet.js", import.meta.url));
     const node = new AudioWorkletNode(this.#context, "microphone", { numberOfOutputs: 0 });
     node.port.onmessage = ({ data }) => {
-      // A copy: it is overwritten with what is left without the noise.
+      // A copy, since RNNoise overwrites it with the denoised frame.
       onFrame(data, judge.processFrame(data.map((/** @type {number} */ sample) => sample * FULL_SCALE)));
     };
     new MediaStreamAudioSourceNode(this.#context, { mediaStream: this.#stream }).connect(node);

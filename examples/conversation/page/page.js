@@ -1,8 +1,8 @@
 // @ts-check
 /**
- * The page of the conversation: its settings, what happens, what was said.
+ *  The page of the conversation: settings, status, transcript.
  *
- * In: what the user chooses, what the conversation reports. Out: the page. Does not know: sound, the wire.
+ * In: user input, events of the conversation. Out: the page. Does not know: sound, the wire.
  *
  * @import {Observer} from "./conversation.js"
  */

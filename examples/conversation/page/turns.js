@@ -1,11 +1,11 @@
 // @ts-check
 /**
- * When somebody begins to speak, and when they have finished.
+ *  Turn detection: when a voice begins, and when it has ended.
  *
- * In: frames of 10 ms, each with how much it sounds like a voice. Out: that a turn has begun; the turn, once
- * it is over. Does not know: where either comes from.
+ * In: frames of 10 ms, each with the probability of a voice. Out: an event at the begin of a turn; its frames
+ * at the end. Does not know: the microphone.
  *
- * A cough is no turn, and to draw breath is not to have finished: both take a while to be believed.
+ * Both need a minimum duration, since a cough is not a turn and a breath does not end one.
  *
  * @typedef {{begun: () => void, ended: (turn: Float32Array<ArrayBuffer>[]) => void}} TurnReports
  */
@@ -14,11 +14,11 @@ export const FRAME_MS = 10;
 
 /** Above it is voice. */
 const VOICE = 0.6;
-/** So much voice on end begins a turn. */
+/** This much continuous voice begins a turn. */
 const BEGINS_FRAMES = 12;
-/** So much without any ends it. */
+/** This much silence ends it. */
 const ENDS_FRAMES = 70;
-/** What came just before the first voice belongs to the first word, and what came just after it to the last. */
+/** Kept before the first voice and after the last, since words begin earlier and end later. */
 const BEFORE_FRAMES = 30;
 const AFTER_FRAMES = 20;
 
@@ -26,7 +26,7 @@ export class Turns {
   /** @type {TurnReports} */ #reports;
   /** @type {Float32Array<ArrayBuffer>[]} */ #frames = [];
   #speaking = false;
-  /** How long it has been otherwise: voice between turns, none within one. */ #otherwiseFrames = 0;
+  /** Duration of the opposite so far: of voice between turns, of silence within one. */ #otherwiseFrames = 0;
 
   /** @param {TurnReports} reports */
   constructor(reports) {

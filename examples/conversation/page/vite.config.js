@@ -1,10 +1,10 @@
 import { defineConfig } from "vite";
 
 export default defineConfig({
-  // Wherever it is put, it finds its files.
+  // Relative URLs, so that it works at any path.
   base: "./",
-  // A worklet is loaded by its address; one that was inlined has none.
+  // A worklet is loaded by its URL, so it must not be inlined.
   build: { assetsInlineLimit: 0, chunkSizeWarningLimit: 6000 },
-  // The client lies beside this folder, not in it.
+  // The client is outside this folder.
   server: { fs: { allow: ["../../.."] } },
 });

@@ -12,23 +12,17 @@ import io
 import json
 import wave
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, WebSocket
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from makima_tts.api.connection import NOT_TEXT, serve_websocket
-from makima_tts.api.omni.messages import (
-    InputDone,
-    InputText,
-    OmniMessage,
-    SessionClose,
-    SessionConfig,
-    parse_omni_message,
-)
 from makima_tts.api.outbox import AnswerFrame, AudioFrame, Frame
 from makima_tts.api.service import Service
 from makima_tts.errors import InvalidMessage
 from makima_tts.protocol import (
+    AUTO,
     AudioFormat,
     Complete,
     ErrorMessage,
@@ -40,6 +34,7 @@ from makima_tts.protocol import (
     Stop,
     Stopped,
 )
+from makima_tts.protocol.client_messages import MAX_SEED, ClientFields, Language, Speed
 from makima_tts.session import FeedPiece, Malformed, Send, SendAudio, SessionInput
 
 # Audio that is sent as one is held until it is whole: some six minutes of it.
@@ -51,19 +46,79 @@ _TOO_LONG_AS_ONE = (
     "stream_audio to true."
 )
 _FORMAT = AudioFormat()
+_NO_VOICE_OF_ITS_OWN = (
+    "voices are not cloned by a session; add one with POST /v1/audio/voices, then name it in `voice`"
+)
 
 
-def omni_router(service: Service, library_voice: Callable[[str | None], Awaitable[str | None]]) -> APIRouter:
-    """``/v1/audio/speech/stream``. ``library_voice``: see OmniDialect."""
-    router = APIRouter()
+class _Fields(ClientFields):
+    """Names in snake_case. Fields that only tune vLLM-Omni's engine are ignored."""
 
-    @router.websocket("/v1/audio/speech/stream")
-    async def speak(websocket: WebSocket) -> None:
-        rate_hz = service.engine.facts.sample_rate_hz
-        dialect = OmniDialect(library_voice, limits=service.limits, engine_rate_hz=rate_hz)
-        await serve_websocket(websocket, service, dialect)
+    model_config = ConfigDict(alias_generator=None)
 
-    return router
+
+class SessionConfig(_Fields):
+    """The first message, and again between two flushes. Any ``model`` is fine; there is one."""
+
+    type: Literal["session.config"]
+    voice: str | None = None
+    language: Language = AUTO
+    response_format: Literal["wav", "pcm"] = "wav"
+    stream_audio: bool = False
+    split_granularity: Literal["none", "sentence", "clause"] = "none"
+    speed: Speed = 1.0
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
+    task_type: Literal["CustomVoice", "Base"] | None = None
+    word_timestamps: Literal[False] = False
+    ref_audio: str | None = Field(None, repr=False)
+    speaker_embedding: list[float] | None = Field(None, repr=False)
+
+    @model_validator(mode="after")
+    def _can_be_done(self) -> "SessionConfig":
+        if self.stream_audio and self.response_format != "pcm":
+            raise ValueError("stream_audio needs response_format pcm")
+        if self.ref_audio is not None or self.speaker_embedding is not None:
+            raise ValueError(_NO_VOICE_OF_ITS_OWN)
+        return self
+
+
+class InputText(_Fields):
+    """More text, split anywhere."""
+
+    type: Literal["input.text"]
+    text: str = Field(repr=False)
+
+
+class InputDone(_Fields):
+    """The end of a flush; the connection stays."""
+
+    type: Literal["input.done"]
+
+
+class SessionClose(_Fields):
+    """The end of the connection."""
+
+    type: Literal["session.close"]
+
+
+OmniMessage = SessionConfig | InputText | InputDone | SessionClose
+_ADAPTER: TypeAdapter[OmniMessage] = TypeAdapter(Annotated[OmniMessage, Field(discriminator="type")])
+
+
+def parse_omni_message(text: str) -> OmniMessage:
+    """Raises InvalidMessage: which field is wrong, what is allowed."""
+    try:
+        return _ADAPTER.validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+    except (ValueError, RecursionError):
+        raise InvalidMessage("Not JSON that this service reads; send one JSON object a frame.") from None
+    if first["type"] == "json_invalid":
+        raise InvalidMessage("Invalid JSON message")
+    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        raise InvalidMessage("`type` must be session.config, input.text, input.done or session.close.")
+    where = "".join(f"`{part}`: " for part in first["loc"])
+    raise InvalidMessage(f"{where}{first['msg'].removeprefix('Value error, ')}.")
 
 
 def answer(type_: str, **fields: Any) -> AnswerFrame:
@@ -349,3 +404,16 @@ class OmniDialect:
 
     def _flush_of(self, utterance_id: str | None) -> OmniFlush | None:
         return next((one for one in self._flushes if utterance_id and one.utterance_id == utterance_id), None)
+
+
+def omni_router(service: Service, library_voice: Callable[[str | None], Awaitable[str | None]]) -> APIRouter:
+    """``/v1/audio/speech/stream``. ``library_voice``: see OmniDialect."""
+    router = APIRouter()
+
+    @router.websocket("/v1/audio/speech/stream")
+    async def speak(websocket: WebSocket) -> None:
+        rate_hz = service.engine.facts.sample_rate_hz
+        dialect = OmniDialect(library_voice, limits=service.limits, engine_rate_hz=rate_hz)
+        await serve_websocket(websocket, service, dialect)
+
+    return router

@@ -1,9 +1,9 @@
 // @ts-check
 /**
- * What went wrong, in words, and what to do about it.
+ * A heading and advice for every error code.
  *
- * In: an error's code. Out: a heading and one piece of advice. Does not know: where the error came from; the
- * service's own sentence, which says what exactly was wrong, is shown between the two.
+ * In: an error's code. Out: a heading and one piece of advice. Does not know: the origin of the error; the
+ * service's message, which has the details, is shown between the two.
  *
  * @typedef {{heading: string, advice: string}} Words
  */
@@ -48,7 +48,7 @@ export const WORDS = {
   },
   UNAUTHORIZED: {
     heading: "The service asks for a token",
-    advice: "This page has none; ask whoever runs the service.",
+    advice: "This page has none; ask its operator.",
   },
   CANCELLED: {
     heading: "The service stopped this text",

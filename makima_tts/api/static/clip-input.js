@@ -2,7 +2,7 @@
 /**
  * A clip from the microphone or from a file, to listen to before it is sent.
  *
- * In: the microphone, files. Out: one clip that the service can read. Does not know: what it is for.
+ * In: the microphone, files. Out: one clip that the service can read. Does not know: its use.
  *
  * @import {Clip} from "./clip.js"
  * @import {ServiceError} from "./voices.js"
@@ -12,7 +12,7 @@ import { prepareClip } from "./clip.js";
 import { byId } from "./elements.js";
 import { canRecord, Recorder } from "./recorder.js";
 
-/** What the service takes; it says so itself too, but not before everything was sent. */
+/** The service's limit; checked here, since the service answers only after the whole upload. */
 const SHORTEST_S = 3;
 const LONGEST_S = 60;
 const NO_MICROPHONE = { code: "NO_MICROPHONE", message: "The browser gave this page no microphone." };
@@ -20,7 +20,7 @@ const NO_MICROPHONE = { code: "NO_MICROPHONE", message: "The browser gave this p
 export class ClipInput {
   /** @type {Clip | null} */ clip = null;
   /** @type {Recorder | null} */ #recorder = null;
-  /** Whether the browser was asked for the microphone and has not answered yet. */
+  /** Whether the permission for the microphone is pending. */
   #asking = false;
   #record = byId("record", HTMLButtonElement);
   #file = byId("clip-file", HTMLInputElement);
@@ -41,7 +41,7 @@ export class ClipInput {
     byId("record-refused").hidden = canRecord();
   }
 
-  /** Says that one is needed, and where. */
+  /** Reports a missing clip at its input. */
   ask() {
     byId("clip-line").textContent = "Record a clip or choose a file first.";
     (this.#record.disabled ? this.#file : this.#record).focus();
@@ -54,7 +54,7 @@ export class ClipInput {
     byId("clip-line").textContent = "";
   }
 
-  /** Nobody looks any more: the microphone and the loudspeaker fall silent. */
+  /** The dialog was closed: stops recording and playback. */
   letGo() {
     this.#preview.pause();
     if (this.#recorder !== null) void this.#finish(this.#recorder);
@@ -67,7 +67,7 @@ export class ClipInput {
 
   async #toggle() {
     if (this.#recorder !== null) return this.#finish(this.#recorder);
-    // Not by disabling the button, which would take the focus from whoever stops with the key that began.
+    // The button is not disabled, since it would lose the focus, and a keyboard user stops with the same key.
     if (this.#asking) return;
     this.clear();
     this.#asking = true;
@@ -77,7 +77,7 @@ export class ClipInput {
 
   async #begin() {
     const recorder = await Recorder.begin((durationS, level) => this.#hear(durationS, level));
-    // Whoever closed the dialog while the browser asked does not expect to be recorded.
+    // The dialog was closed while the permission was pending: do not record.
     if (this.#record.closest("dialog")?.open === false) return void recorder.stop();
     this.#recorder = recorder;
     this.#showRecording(true);

@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * A recording on its way to the service.
+ * Converts a recording to a format that the service reads.
  *
  * In: a file of any kind that the browser can read. Out: one that the service can read, and its length. Does
  * not know: the page.
@@ -9,7 +9,7 @@
 import { toPcm16, wavFile } from "./client/pcm.js";
 import { ServiceError } from "./voices.js";
 
-/** What the service reads; these are sent as they are. */
+/** Formats that the service reads; these are sent unchanged. */
 const READ_BY_SERVICE = /\.(wav|flac|ogg|mp3)$/i;
 
 /**

@@ -1,8 +1,8 @@
 // @ts-check
 /**
- * Where the text is written: its length, its language, Speak and Cancel, by mouse and by keyboard.
+ * The text input: length, language, Speak and Cancel, by mouse and by keyboard.
  *
- * In: what the service says of its limits and languages. Out: texts to speak, and cancels. Does not know:
+ * In: the service's limits and languages. Out: texts to speak, and cancels. Does not know:
  * voices, the connection.
  *
  * @import {Ready} from "./client/protocol.js"
@@ -11,14 +11,14 @@
 import { byId, DEFAULT_LANGUAGE, fillLanguages } from "./elements.js";
 
 const AUTO = "Auto";
-/** What the service drops before it counts: controls that separate nothing. */
+/** Control characters that the service removes before it counts. */
 const CONTROLS = /[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]/g;
 const IS_MAC = /Mac|iPhone|iPad/.test(navigator.userAgent);
 
-/** Not `trim`, which takes byte order marks for white space and U+0085 for none. */
+/** Not `trim`, for which a byte order mark is white space and U+0085 is not. */
 const WHITE_ENDS = /^(?:[^\S\ufeff]|\x85)+|(?:[^\S\ufeff]|\x85)+$/g;
 
-/** Unicode code points of what is left after cleaning, as the service counts them. @param {string} text */
+/** Unicode code points after cleaning, as the service counts them. @param {string} text */
 export const countChars = (text) =>
   [...text.normalize("NFC").replace(CONTROLS, "").replace(WHITE_ENDS, "")].length;
 

@@ -2,8 +2,8 @@
 /**
  * The page's elements, by id and kind.
  *
- * In: ids. Out: elements of the kind that was asked for; an id that is missing from `speak.html`, or stands
- * on another kind of element, is an error at once rather than a null later. Does not know: what they are for.
+ * In: ids. Out: elements of the requested class; an id that is missing from
+ * `speak.html`, or has another class, throws at once. Does not know: their use.
  */
 
 /**
@@ -31,7 +31,7 @@ export function fillSelect(select, options) {
   );
 }
 
-/** What the service, too, takes when no language is named. */
+/** The service's default, too. */
 export const DEFAULT_LANGUAGE = "English";
 
 /**

@@ -1,8 +1,8 @@
 // @ts-check
 /**
- * The figures of one utterance: how soon it began, how fast it was made, how smoothly it played.
+ * The figures of one utterance: time to first audio, real-time factor, underruns.
  *
- * In: an utterance. Out: numbers in the page. Does not know: where they come from.
+ * In: an utterance. Out: numbers in the page. Does not know: their measurement.
  *
  * @import {Utterance} from "./utterance.js"
  */

@@ -2,7 +2,7 @@
 /**
  * The page's notices: an error with what to do, a lost connection, a stand-in engine, coarse playback.
  *
- * In: what there is to say. Out: text in the page. Does not know: why.
+ * In: errors and states. Out: text in the page. Does not know: their causes.
  */
 
 import { wordsFor } from "./advice.js";
@@ -28,7 +28,7 @@ function countDown(durationMs, show) {
   return () => clearInterval(timer);
 }
 
-/** A box for errors: a heading, the service's own sentence, what to do, and when. */
+/** An error box: a heading, the service's message, advice, and a countdown. */
 export class ErrorNotice {
   /** @type {HTMLElement} */ #box;
   /** @type {string} */ #id;
@@ -71,7 +71,7 @@ export class ErrorNotice {
 /** @param {number} seconds */
 const inWords = (seconds) => (seconds > 0 ? `Try again in ${seconds} s.` : "You can try again now.");
 
-/** The strip that says that the connection is gone, and what happens next. */
+/** The notice of a lost connection, with the time of the next attempt. */
 export class ConnectionNotice {
   #box = byId("connection-notice");
   #stopCountdown = () => {};
@@ -83,7 +83,7 @@ export class ConnectionNotice {
 
   /**
    * @param {string} reason
-   * @param {number} [retryInMs] Absent: nothing will happen by itself.
+   * @param {number} [retryInMs] Absent: no automatic attempt.
    */
   show(reason, retryInMs) {
     this.#stopCountdown();

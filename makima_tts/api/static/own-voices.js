@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * The voices that were added from this browser, which it may therefore remove: the service knows no users,
- * so a page that offered to remove just any voice would invite accidents.
+ * Removal of the voices that were added from this browser. The service has no user accounts, so the page does
+ * not offer to remove other voices.
  *
  * In: ids of added voices; the service's list. Out: a list with a button each; removals. Does not know: how
  * a voice is added.
@@ -14,7 +14,7 @@ import { removeVoice } from "./voices.js";
 
 const KEY = "makima.ownVoices";
 
-/** @returns {string[]} Nothing where the browser keeps nothing. */
+/** @returns {string[]} Empty if the browser has no storage. */
 function remembered() {
   try {
     return JSON.parse(localStorage.getItem(KEY) ?? "[]");
@@ -28,7 +28,7 @@ function remember(ids) {
   try {
     localStorage.setItem(KEY, JSON.stringify(ids));
   } catch {
-    // Then the voice stays, and whoever runs the service can remove it.
+    // Without storage only the operator can remove the voice.
   }
 }
 

@@ -1,9 +1,9 @@
 // @ts-check
 /**
- * The speak page: joins the client and the displays.
+ * The speak page: connects the client and the displays.
  *
- * In: what the user does, what the client reports. Out: texts and cancels to the client, what changed to the
- * displays. Does not know: the wire, sound, how anything is drawn.
+ * In: user input, client events. Out: texts and cancels for the client, changes for the displays. Does not
+ * know: the wire, sound, drawing.
  *
  * @import {AudioEvent, StateEvent} from "./client/connection.js"
  * @import {Complete, ErrorMessage, Ready} from "./client/protocol.js"
@@ -30,7 +30,7 @@ import { listVoices } from "./voices.js";
 const CAPTURE = new URLSearchParams(location.search).has("capture");
 
 class Page {
-  /** Quanta as they left the worklet; filled with `?capture` only. @type {Float32Array[]} */ captured = [];
+  /** Quanta that left the worklet; filled with `?capture` only. @type {Float32Array[]} */ captured = [];
   #client = new SpeechClient({ url: new URL("api/v1/speak", document.baseURI), capture: CAPTURE });
   #stage = new Stage();
   #error = new ErrorNotice("error");
@@ -38,7 +38,7 @@ class Page {
   #picker = new VoicePicker();
   #composer = new Composer({ onSpeak: (text) => this.#speak(text), onCancel: () => this.#client.cancel() });
   #voiceDialog = new VoiceDialog((wanted) => this.#showVoices(wanted));
-  /** All that is not over, and the one that is shown. @type {Map<string, Utterance>} */ #utterances =
+  /** Unfinished utterances, and the one that is shown. @type {Map<string, Utterance>} */ #utterances =
     new Map();
 
   open() {
@@ -61,7 +61,7 @@ class Page {
     this.#changed();
   }
 
-  /** Opens it at the first key or click, before which browsers allow no sound. */
+  /** Opens the sound at the first key or click, as browsers require. */
   async #sound() {
     try {
       const player = await this.#client.openSound();
@@ -147,7 +147,7 @@ class Page {
     else utterance?.finished(report.heard);
   }
 
-  /** The utterance that is being heard, which is the one to show. @param {string} id */
+  /** The utterance that is played; it is the one to show. @param {string} id */
   #audible(id) {
     const utterance = this.#utterances.get(id);
     if (utterance === undefined || utterance.outcome === "cancelled") return undefined;

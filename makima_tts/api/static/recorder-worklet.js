@@ -1,8 +1,8 @@
 // @ts-check
 /**
- * The microphone's side of recording.
+ * The audio thread's side of recording.
  *
- * In: from the microphone, one quantum at a time. Out: the same to the page. Does not know: anything else.
+ * In: the microphone's samples, one quantum at a time. Out: the same to the page. Does not know: the rest.
  */
 
 class RecorderWorklet extends AudioWorkletProcessor {

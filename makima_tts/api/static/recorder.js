@@ -1,10 +1,9 @@
 // @ts-check
 /**
- * Recording a voice as it is: the microphone's own samples, with the browser's telephone tricks (echo
- * cancellation, noise suppression, gain control) switched off and no lossy codec in between, because a
- * cloned voice imitates those too.
+ * Records the microphone without the browser's processing (echo cancellation, noise suppression, gain
+ * control) and without a lossy codec, because a cloned voice would imitate their artefacts.
  *
- * In: a microphone. Out: a WAV file; how long and how loud it is so far. Does not know: the page.
+ * In: a microphone. Out: a WAV file; its length and level so far. Does not know: the page.
  */
 
 import { toPcm16, wavFile } from "./client/pcm.js";
@@ -16,7 +15,7 @@ const AS_IT_IS = {
   autoGainControl: false,
 };
 
-/** Like worklets, the microphone is for https and localhost only. */
+/** Like worklets, the microphone is available on https and localhost only. */
 export const canRecord = () => isSecureContext && navigator.mediaDevices !== undefined;
 
 export class Recorder {
@@ -56,7 +55,7 @@ export class Recorder {
     new MediaStreamAudioSourceNode(context, { mediaStream: stream }).connect(node);
   }
 
-  /** Lets go of the microphone. @returns {Promise<Blob>} */
+  /** Closes the microphone. @returns {Promise<Blob>} */
   async stop() {
     letGo(this.#stream);
     await this.#context.close();

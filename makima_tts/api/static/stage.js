@@ -1,8 +1,8 @@
 // @ts-check
 /**
- * Everything that shows how speaking goes: status, loading, waveform, caption, figures, the file to keep.
+ * The displays of an utterance: status, loading, waveform, caption, figures, download.
  *
- * In: the connection's state and the utterance to show. Out: the page. Does not know: how either came about.
+ * In: the connection's state and the utterance to show. Out: the page. Does not know: their origin.
  *
  * @import {ConnectionState} from "./client/connection.js"
  * @import {Loading, Ready} from "./client/protocol.js"
@@ -20,10 +20,10 @@ export class Stage {
   /** @type {ConnectionState} */ connection = "connecting";
   /** @type {Loading | null} */ loading = null;
   /** @type {Utterance | null} */ shown = null;
-  /** How many utterances are neither heard to their end, nor cancelled, nor failed. */ unfinished = 0;
+  /** Utterances that are neither played to their end, nor cancelled, nor failed. */ unfinished = 0;
   #waveform = new Waveform(byId("waveform", HTMLCanvasElement));
   #drawingPlanned = false;
-  /** What the link downloads. @type {Utterance | null} */ #kept = null;
+  /** The utterance behind the download link. @type {Utterance | null} */ #kept = null;
 
   constructor() {
     new ResizeObserver(() => this.draw()).observe(byId("waveform"));
@@ -37,7 +37,7 @@ export class Stage {
     byId("stand-in").hidden = capabilities.cloning;
   }
 
-  /** Draws what has changed with the screen's next frame; less often for those who prefer stillness. */
+  /** Draws changes with the screen's next frame; less often with prefers-reduced-motion. */
   draw() {
     if (this.#drawingPlanned) return;
     this.#drawingPlanned = true;
@@ -63,7 +63,7 @@ export class Stage {
     bar.value = this.loading?.progress ?? 0;
   }
 
-  /** Offers the shown utterance as a file once no more of it will come. */
+  /** Offers the shown utterance as a file once it is complete. */
   #keep() {
     const utterance = this.shown;
     const link = byId("download", HTMLAnchorElement);

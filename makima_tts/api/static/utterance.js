@@ -1,9 +1,9 @@
 // @ts-check
 /**
- * What the page remembers of one text it asked for: its sound, its figures, how it ended.
+ * One utterance of the page: its audio, its figures, its outcome.
  *
- * In: events of the connection and reports of the player that concern it. Out: what the displays show, and
- * a WAV file. Does not know: the displays.
+ * In: its events and player reports. Out: the state that the displays show, and a WAV
+ * file. Does not know: the displays.
  *
  * @import {Complete, Sentence} from "./client/protocol.js"
  * @import {Heard} from "./client/sample-queue.js"
@@ -49,7 +49,7 @@ export class Utterance {
     return this.outcome !== "waiting" && this.outcome !== "sounding";
   }
 
-  /** The sentence that is being heard, as it stood in the text. */
+  /** The sentence that is played, as written in the text. */
   get caption() {
     const atMs = this.playedMs;
     return this.sentences.find(({ startMs, endMs }) => startMs <= atMs && atMs < endMs)?.text.trim() ?? "";
@@ -93,7 +93,7 @@ export class Utterance {
     if (!this.isOver) this.outcome = "cancelled";
   }
 
-  /** What has arrived of it is still played: what was said stays said. */
+  /** Audio that has arrived is still played. */
   failed() {
     this.#broken = true;
     if (this.receivedSamples === 0) this.outcome = "failed";

@@ -1,9 +1,9 @@
 // @ts-check
 /**
- * Adding a voice: record or choose a clip, say what is said in it, send it, read the report.
+ * Adding a voice: record or choose a clip, enter its transcript, send it, read the report.
  *
- * In: what the user records and writes. Out: a new voice at the service; that the voices have changed. Does
- * not know: how speech is made.
+ * In: what the user records and writes. Out: a new voice at the service; a callback when voices change. Does
+ * not know: speech synthesis.
  *
  * @import {Clip} from "./clip.js"
  * @import {Ready} from "./client/protocol.js"

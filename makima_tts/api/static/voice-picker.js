@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * Which voice speaks: those that can be chosen, and those that cannot and why.
+ * The choice of the voice: available ones, and unavailable ones with the reason.
  *
  * In: the service's list of voices. Out: the id of the chosen one. Does not know: how voices are added.
  *
@@ -12,7 +12,7 @@ import { byId, fillList, fillSelect } from "./elements.js";
 export class VoicePicker {
   #select = byId("voice", HTMLSelectElement);
   /** @type {Voice[]} */ #voices = [];
-  /** The voice that speaks for those who ask for none. */ preferred = "";
+  /** The default voice. */ preferred = "";
 
   constructor() {
     this.#select.addEventListener("change", () => this.#describe());

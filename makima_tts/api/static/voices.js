@@ -16,7 +16,7 @@
  *
  * @typedef {object} ClipReport
  * @property {number} durationMs
- * @property {number} usedMs What is left of it after mending.
+ * @property {number} usedMs Its length after mending.
  * @property {number} sampleRate
  * @property {number} levelDbfs
  * @property {number} peakDbfs
@@ -29,7 +29,7 @@
  * @typedef {{voice: Voice, report: ClipReport}} AddedVoice
  */
 
-/** Relative to the page, so that the service may live under a path of its own behind a proxy. */
+/** Relative to the page, so that the service works under a path behind a proxy. */
 const VOICES_URL = new URL("api/v1/voices", document.baseURI);
 
 export class ServiceError extends Error {

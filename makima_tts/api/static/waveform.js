@@ -1,9 +1,9 @@
 // @ts-check
 /**
- * One utterance as a row of bars: pale where it has arrived, coloured where it was heard.
+ * One utterance as a row of bars: pale where it has arrived, coloured where it was played.
  *
- * In: an utterance. Out: pixels. Does not know: sound, time. The row doubles the time it spans as more
- * arrives, so that it stands still in between.
+ * In: an utterance. Out: pixels. Does not know: sound, time. The row doubles its time span when
+ * it is full, and keeps its scale in between.
  *
  * @import {Utterance} from "./utterance.js"
  */
@@ -13,7 +13,7 @@ import { PEAK_MS } from "./utterance.js";
 const BAR_WIDTH = 3;
 const BAR_GAP = 2;
 const SHORTEST_SPAN_S = 5;
-/** Loudness is felt closer to this than to the sample's own height. */
+/** Perceived loudness is closer to this than to the amplitude. */
 const LOUDNESS_POWER = 0.6;
 
 export class Waveform {
@@ -55,7 +55,7 @@ export class Waveform {
     this.#pen.fill();
   }
 
-  /** Matches the canvas to its place in the page and to the screen's pixels; the size in CSS pixels. */
+  /** Matches the canvas to its size in the page and to the screen's pixels; the size in CSS pixels. */
   #fit() {
     const { width, height } = this.#canvas.getBoundingClientRect();
     const scale = devicePixelRatio;

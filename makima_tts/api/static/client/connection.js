@@ -1,37 +1,37 @@
 // @ts-check
 /**
- * One conversation with the service, kept alive.
+ *  A connection to the service, with automatic reconnects.
  *
- * In: texts to speak, cancels. Out: one stream of events: every server message as it came, the audio with
- * the utterance it belongs to, and the state of the connection. Does not know: sound, who listens.
+ * In: texts to speak, cancels. Out: one stream of events: every server message, the audio with its
+ * utterance, and the state of the connection. Does not know: sound, its users.
  *
  * Promises: every utterance given to `speak` ends with exactly one `complete` or `error` event, whatever
- * happens to the socket; after `cancel` no more audio of what was cancelled is reported; texts given while
- * there is no connection are sent as soon as there is one.
+ * happens to the socket; after `cancel` no more audio of the cancelled utterance is reported; texts
+ * given without a connection are sent once there is one.
  *
  * @import {ErrorMessage, ServerMessage, SpeakMessage, StartOptions} from "./protocol.js"
  *
  * @typedef {object} AudioEvent
  * @property {"audio"} type
  * @property {string} utteranceId
- * @property {ArrayBuffer} pcm Whole samples, little endian, in the encoding that `start` asked for.
- * @property {number} atMs When its first byte could be read, on the clock of `performance.now()`.
+ * @property {ArrayBuffer} pcm Whole samples, little endian, in the encoding that `start` requested.
+ * @property {number} atMs When its first byte was received, on the clock of `performance.now()`.
  *
  * @typedef {object} StateEvent
  * @property {"state"} type
  * @property {ConnectionState} state
- * @property {string} reason For people; empty when there is nothing to explain.
+ * @property {string} reason For people; empty without a special reason.
  * @property {number} [retryInMs] With `lost`: when the next attempt is made.
  *
  * @typedef {"resting" | "connecting" | "ready" | "lost" | "refused"} ConnectionState
- *   resting: closed on good terms, `speak` or `connect` wakes it; connecting: until `ready`;
- *   lost: it tries again by itself; refused: it does not, because trying again would change nothing.
+ *   resting: closed regularly, `speak` or `connect` reopens it; connecting: until `ready`;
+ *   lost: it reconnects by itself; refused: it does not, because that would not help.
  *
- * @typedef {{type: "opened"}} OpenedEvent The service has let us in; `ready` comes once its model is loaded.
+ * @typedef {{type: "opened"}} OpenedEvent The WebSocket is open; `ready` comes once the model is loaded.
  *
  * @typedef {ServerMessage | AudioEvent | StateEvent | OpenedEvent} ConnectionEvent
  *
- * @typedef {object} Socket What browsers' WebSockets and those of Node's packages have in common.
+ * @typedef {object} Socket The common interface of browsers' WebSockets and those of Node's packages.
  * @property {string} binaryType
  * @property {number} readyState
  * @property {((event: any) => void) | null} onopen
@@ -44,17 +44,17 @@
  * @typedef {{new (url: string, protocols: string[]): Socket, readonly OPEN: number}} WebSocketClass
  *
  * @typedef {object} ConnectionOptions
- * @property {string | URL} url Of the service's `/api/v1/speak`; `http` stands for `ws`.
+ * @property {string | URL} url Of the service's `/api/v1/speak`; `http` means `ws`.
  * @property {StartOptions} start
  * @property {(event: ConnectionEvent) => void} onEvent
- * @property {WebSocketClass} [WebSocket] For a runtime that has none of its own, such as Node before 22.
+ * @property {WebSocketClass} [WebSocket] For a runtime without one, such as Node before 22.
  */
 
 import { CONNECTION_LOST, SUBPROTOCOL, ended } from "./protocol.js";
 
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 15_000;
-/** Spread over ±20 %, so that the clients of a restarted server do not come back in one moment. */
+/** Jitter of ±20 %, so that the clients of a restarted server do not reconnect at one moment. */
 const JITTER = 0.2;
 
 /** @type {Record<number, {state: "resting" | "lost" | "refused", reason: string}>} */
@@ -71,7 +71,7 @@ const LOST = /** @type {const} */ ({ state: "lost", reason: "The connection to t
 
 /**
  * @param {number} attempt From 0.
- * @param {number} atLeastMs What the server asked to wait.
+ * @param {number} atLeastMs The wait that the server requested.
  * @param {number} chance In 0…1.
  */
 export function retryDelayMs(attempt, atLeastMs, chance) {
@@ -88,8 +88,8 @@ export class SpeechConnection {
   /** @type {Socket | null} */ #socket = null;
   /** Not sent yet. @type {(SpeakMessage | {type: "flush", utteranceId: string})[]} */ #outbox = [];
   /** Sent, and without a terminal message so far. @type {Set<string>} */ #pending = new Set();
-  /** Pending, but nobody wants to hear them any more. @type {Set<string>} */ #cancelled = new Set();
-  /** Whose audio is being sent now. @type {string | null} */ #speaking = null;
+  /** Cancelled, and without a terminal message so far. @type {Set<string>} */ #cancelled = new Set();
+  /** The utterance whose audio is sent now. @type {string | null} */ #speaking = null;
   #attempts = 0;
   #retryAfterMs = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #retry = undefined;
@@ -121,12 +121,12 @@ export class SpeechConnection {
     socket.onopen = () => this.#opened();
     socket.onmessage = ({ data }) => this.#received(data);
     socket.onclose = ({ code }) => this.#closed(code);
-    // It says nothing that the close does not; but the sockets of Node throw what nobody listens to.
+    // It has no more details than the close; but Node's sockets throw errors without a listener.
     socket.onerror = () => {};
     this.#socket = socket;
   }
 
-  /** Closes it on good terms, which cancels everything. `speak` or `connect` wakes it again. */
+  /** Closes it regularly, which cancels everything. `speak` or `connect` reopens it. */
   close() {
     clearTimeout(this.#retry);
     if (this.#socket !== null) leave(this.#socket);
@@ -138,8 +138,7 @@ export class SpeechConnection {
   }
 
   /**
-   * Queues a text, or the next part of one whose last part was not `final`, connecting first where that is
-   * needed.
+   * Queues a text, or the next part of one whose last part was not `final`; connects if needed.
    * @param {Omit<SpeakMessage, "type">} text
    */
   speak(text) {
@@ -148,7 +147,7 @@ export class SpeechConnection {
   }
 
   /**
-   * Has the text that is held so far spoken, though its sentence may not be over.
+   * Has the text sent so far spoken now, even within a sentence.
    * @param {string} utteranceId Of an utterance without a terminal event.
    */
   flush(utteranceId) {
@@ -158,7 +157,7 @@ export class SpeechConnection {
 
   /**
    * Silences everything, queued texts too.
-   * @param {{playedMs?: number}} [heard] How much of the utterance that is `speaking` was heard.
+   * @param {{playedMs?: number}} [heard] How much of the current utterance was played.
    */
   cancel({ playedMs } = {}) {
     const unsent = new Set(this.#outbox.splice(0).map(({ utteranceId }) => utteranceId));
@@ -235,12 +234,12 @@ export class SpeechConnection {
   /** @param {number} code */
   #closed(code) {
     this.#socket = null;
-    // The rest of a text whose beginning is lost makes no sense over the next connection.
+    // A text whose beginning is lost is not continued over the next connection.
     this.#outbox = this.#outbox.filter(({ utteranceId }) => !this.#pending.has(utteranceId));
     this.#endPending(CONNECTION_LOST, "The connection was lost before this was spoken to its end.");
     const { state, reason } = AFTER_CLOSE[code] ?? LOST;
     if (state === "lost") this.#retryLater(reason);
-    // Given after the service had closed, but before the browser said so: nobody else would send them.
+    // Queued after the service closed and before the browser reported it: send them over the next connection.
     else if (state === "resting" && this.#outbox.length > 0) this.connect();
     else this.#enter(state, reason);
   }
@@ -276,7 +275,7 @@ export class SpeechConnection {
 }
 
 /**
- * Closes it, deaf to what it still has to say.
+ * Closes it and ignores its further events.
  * @param {Socket} socket
  */
 function leave(socket) {

@@ -1,22 +1,22 @@
 // @ts-check
 /**
- * How much of a text was heard when it was cut off.
+ *  The part of a text that was heard before its interruption.
  *
- * In: a text, when its pieces were spoken, how much was heard. Out: the text in two parts. Does not know:
- * who cut it off.
+ * In: a text, the times of its sentences, the position of playback. Out: the text in two parts. Does not
+ * know: the cause of the interruption.
  *
- * The service estimates the same for what it is still speaking. But it sends faster than anybody listens, so
- * most of what is cut off has been spoken to its end as far as the service is concerned, and only the
- * listener's side knows how far listening has come.
+ * The service estimates the same for utterances that it still speaks. But it sends faster than real time, so
+ * most interrupted utterances are complete for the service, and only the client knows the position of
+ * playback.
  *
  * @import {Sentence} from "./protocol.js"
  */
 
 /**
- * Cut between words, after the last that was heard to its end.
+ * Split after the last word that was played completely.
  * @param {string} text All that was written.
- * @param {Sentence[]} sentences What is known to have been spoken of it, in order.
- * @param {number} playedMs Infinity: all of what is known to have been spoken.
+ * @param {Sentence[]} sentences Its sentences with known times, in order.
+ * @param {number} playedMs Infinity: all sentences with known times.
  * @returns {{textSpoken: string, textRemaining: string}}
  */
 export function splitAtHeard(text, sentences, playedMs) {

@@ -1,8 +1,8 @@
 // @ts-check
 /**
- * What the package offers.
+ *  The public names of the package.
  *
- * In: the modules beside this one. Out: the names that programs may build on. Does not know: anything else.
+ * In: the modules beside this one. Out: the public API. Does not know: the rest.
  */
 
 export { SpeechConnection } from "./connection.js";

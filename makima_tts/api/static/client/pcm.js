@@ -2,14 +2,14 @@
 /**
  * Samples as numbers, and as a WAV file.
  *
- * In: 16-bit PCM as it came over the wire, or floats from a microphone. Out: floats to play, files to keep.
- * Does not know: where samples come from, who plays them.
+ * In: 16-bit PCM as on the wire, or floats from a microphone. Out: floats to play, WAV files. Does not know:
+ * sockets, playback.
  *
  * Typed arrays have the byte order of the machine; every machine that runs a browser is little endian, as
  * the wire and WAV files are.
  */
 
-/** Full scale of 16-bit PCM. A power of two, so the way to float32 and back is exact. */
+/** Full scale of 16-bit PCM. A power of two, so that conversion to float32 and back is exact. */
 export const FULL_SCALE = 32768;
 const HEADER_BYTES = 44;
 
@@ -24,7 +24,7 @@ export function toFloats(pcm) {
 }
 
 /**
- * @param {Float32Array} floats What lies outside −1…1 is clipped.
+ * @param {Float32Array} floats Clipped to −1…1.
  * @returns {Int16Array<ArrayBuffer>}
  */
 export function toPcm16(floats) {

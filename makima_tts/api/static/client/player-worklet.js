@@ -1,12 +1,12 @@
 // @ts-check
 /**
- * The sound card's side of playing.
+ *  The audio thread's side of playback.
  *
  * In: from the page, samples to queue, ends, flushes. Out: to the sound card, one quantum at a time; to the
- * page, how far playing has come. Does not know: the network, the page.
+ * page, the position of playback. Does not know: the network, the page.
  *
- * Runs on the audio thread, where a late quantum is a click: it allocates nothing while nothing is heard,
- * and reports only every few quanta.
+ * Runs on the audio thread, where a late quantum is a click: it allocates nothing while silent, and reports
+ * only every few quanta.
  *
  * @import {Heard} from "./sample-queue.js"
  *
@@ -20,12 +20,12 @@
 
 import { SampleQueue } from "./sample-queue.js";
 
-/** 4 quanta of 128 samples at 24 kHz: 21 ms, the finest that a display can show. */
+/** 4 quanta of 128 samples at 24 kHz: 21 ms, about one frame of a display. */
 const QUANTA_PER_REPORT = 4;
 
 class PlayerWorklet extends AudioWorkletProcessor {
   #queue = new SampleQueue(sampleRate, {
-    // The one clock that this thread and the page share.
+    // The only clock that this thread and the page share.
     sounded: (utterance) => this.#tell({ type: "sounded", utterance, atEpochMs: Date.now() }),
     finished: (heard) => this.#tell({ type: "finished", heard }),
   });

@@ -1,14 +1,14 @@
 // @ts-check
 /**
- * Playing: samples in, sound and progress out.
+ *  Playback: samples in, sound and progress out.
  *
- * In: samples of one utterance after another, its end, flushes. Out: sound, and reports of how far it has
- * come. Does not know: the network, who listens.
+ * In: samples of one utterance after another, its end, flushes. Out: sound, and reports of its position.
+ * Does not know: the network.
  *
- * The audio context runs at the rate the samples have, so that what the sound card's driver is handed are
- * the very samples that the server sent; the browser converts once, at its output, to whatever rate the
- * device has at the moment (it changes when headphones are plugged in). The other way round, a stream at the
- * device's rate, would double the bytes on the wire and still be wrong after such a change.
+ * The audio context runs at the rate of the samples, so that it plays the samples that the server sent; the
+ * browser converts once, at its output, to the device's current rate (which changes when headphones are
+ * plugged in). A stream at the device's rate would double the bytes on the wire and be wrong after such a
+ * change.
  *
  * @import {Heard} from "./sample-queue.js"
  *
@@ -16,15 +16,15 @@
  *   | {type: "progress", heard: Heard, bufferedSamples: number}
  *   | {type: "finished", heard: Heard}
  *   | {type: "captured", samples: Float32Array<ArrayBuffer>}} PlayerReport
- *   `atMs` is when the first sample that is not silent was handed to the sound card, on the clock of
- *   `performance.now()`; the device's own latency comes after it.
+ *   `atMs` is when the sound card took the first sample that is not silent, on the clock of
+ *   `performance.now()`; the device's own latency follows.
  *
  * @typedef {object} Player
  * @property {"worklet" | "scheduled"} kind
  * @property {(utterance: string, samples: Float32Array<ArrayBuffer>) => void} push
  * @property {(utterance: string) => void} end No more of this utterance will be pushed.
- * @property {() => void} flush Silence, at once but for a short fade.
- * @property {() => Promise<void>} close Lets go of the sound card; it cannot play again.
+ * @property {() => void} flush Silences it at once, with a short fade.
+ * @property {() => Promise<void>} close Releases the sound card; it cannot play again.
  * @property {AudioContext} context
  *
  * @typedef {object} PlayerOptions
@@ -39,7 +39,7 @@ import { WorkletPlayer } from "./worklet-player.js";
 export const hasWorklets = () => typeof AudioWorkletNode === "function" && isSecureContext;
 
 /**
- * Call it on a key or a click: browsers start sound only then.
+ * Call it in a key or click handler, as browsers require for sound.
  * @param {number} sampleRateHz
  * @param {PlayerOptions} options
  * @returns {Promise<Player>}
@@ -50,7 +50,7 @@ export async function openPlayer(sampleRateHz, options) {
   try {
     return await WorkletPlayer.open(context, options);
   } catch (failure) {
-    void context.close(); // a page may have a few of them only
+    void context.close(); // browsers limit their number per page
     throw failure;
   }
 }

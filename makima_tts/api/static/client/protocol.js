@@ -1,24 +1,24 @@
 // @ts-check
 /**
- * The language on the wire, as a client sees it.
+ *  The protocol, from the client's side.
  *
- * In: nothing. Out: the types of what is said in both directions, and the names both sides agree on.
- * Does not know: sockets, sound, who listens. `docs/protocol.md` is the contract that these types spell out.
+ * In: nothing. Out: the types of the messages in both directions, and shared names. Does not know: sockets,
+ * sound. `docs/protocol.md` is the specification.
  *
  * @typedef {"pcm16" | "pcm32f" | "mulaw" | "alaw"} Encoding
  *
- * @typedef {object} StartOptions What a session is set up with; everything has a default at the server.
+ * @typedef {object} StartOptions Options of a session; all have defaults at the server.
  * @property {number} [sampleRate]
  * @property {Encoding} [encoding]
  * @property {number} [speed] 0.5 to 2, at the same pitch.
  * @property {string} [voice]
  * @property {string} [language]
  * @property {boolean} [events]
- * @property {"markdown" | "plain"} [textCleaning] Whether what is only for eyes is left out.
+ * @property {"markdown" | "plain"} [textCleaning] Whether markdown is removed.
  * @property {string} [contractId] Sessions with the same one can be interrupted together.
  * @property {string} [authToken]
  *
- * @typedef {object} SpeakOptions What one utterance is spoken with.
+ * @typedef {object} SpeakOptions Options of one utterance.
  * @property {"low" | "normal" | "high"} [priority]
  * @property {string} [voice]
  * @property {string} [language]
@@ -84,10 +84,10 @@
  * @property {number} [retryAfterMs]
  * @property {number} [audioMs]
  * @property {number} [playedMs]
- * @property {string} [textSpoken] With `CANCELLED`: what of the text was heard, going by `playedMs`.
+ * @property {string} [textSpoken] With `CANCELLED`: the text up to `playedMs`.
  * @property {string} [textRemaining]
  *
- * @typedef {{type: "interrupted"}} Interrupted Somebody silenced the session's contract.
+ * @typedef {{type: "interrupted"}} Interrupted Another session silenced the contract.
  * @typedef {{type: "stopped", reason?: string}} Stopped
  * @typedef {{type: "pong", id?: string}} Pong
  *
@@ -98,7 +98,7 @@
 /** Offered when connecting: the server then sends `loading`, `speaking`, `sentence` and `interrupted` too. */
 export const SUBPROTOCOL = "makima.tts.v1";
 
-/** The code of the error that the connection itself reports for utterances that a lost socket took along. */
+/** The code of the error that the client reports for utterances of a lost connection. */
 export const CONNECTION_LOST = "CONNECTION_LOST";
 
 /**

@@ -1,18 +1,18 @@
 // @ts-check
 /**
- * What is waiting to be heard, in order.
+ *  The queue of samples to play.
  *
  * In: samples of one utterance after another, its end, a flush. Out: as many samples as the sound card asks
  * for. Does not know: clocks, threads, Web Audio.
  *
- * It never drops a sample but in `flush`, and never makes one up: when it has nothing it gives silence. It
- * keeps the arrays it is given rather than copying them into a ring, so it cannot overflow; what bounds it
- * is the server, which sends at most 20 s ahead of the listener's clock.
+ * It drops samples only in `flush`; when it is empty it returns silence. It keeps the arrays it is given
+ * rather than copying them into a ring, so it cannot overflow; the server bounds it, which sends at most 20 s
+ * ahead of playback.
  *
- * @typedef {object} Heard The utterance that is being heard.
+ * @typedef {object} Heard The utterance that is played.
  * @property {string} utterance
  * @property {number} playedSamples
- * @property {number} underruns How often more of it came after the listener had run dry.
+ * @property {number} underruns How often its audio came after the queue had run empty.
  * @property {boolean} sounded Whether a sample of it was not silent.
  *
  * @typedef {{utterance: string, samples: Float32Array | null}} Part `samples` is null at an utterance's end.
@@ -22,11 +22,11 @@
  * @property {(heard: Heard) => void} finished Its last sample went out.
  */
 
-/** −60 dBFS: below it a room is quiet. */
+/** −60 dBFS: below it a sample is silent. */
 export const SILENCE = 0.001;
-/** A cut in the middle of a wave clicks; a fade of this length does not, and nobody hears it as a tail. */
+/** A cut within a wave clicks; a fade of this length neither clicks nor is heard as a tail. */
 const FADE_S = 0.01;
-/** Who ran dry will run dry again: after an underrun a little is gathered, so that one pause stays one. */
+/** After an underrun this much is buffered first, so that one pause does not become several. */
 const REFILL_S = 0.25;
 
 const FADING = "";
@@ -77,7 +77,7 @@ export class SampleQueue {
     this.#endsQueued += 1;
   }
 
-  /** Throws everything away but a short fade of what is being heard. */
+  /** Drops everything except a short fade of the current samples. */
   flush() {
     const fade = this.#flow === "flowing" ? this.#fade() : null;
     this.#parts = fade === null ? [] : [{ utterance: FADING, samples: fade }];
@@ -89,7 +89,7 @@ export class SampleQueue {
   }
 
   /**
-   * Fills all of `output`, with silence where there is nothing to hear.
+   * Fills all of `output`, with silence where the queue is empty.
    * @param {Float32Array} output
    */
   read(output) {
@@ -155,7 +155,7 @@ export class SampleQueue {
     this.#heard = null;
   }
 
-  /** @returns {Float32Array | null} The next samples of what is being heard, falling to silence. */
+  /** @returns {Float32Array | null} The next samples, fading to silence. */
   #fade() {
     const audible = this.#heard !== null || this.#parts[0]?.utterance === FADING;
     if (!audible) return null;

@@ -1,11 +1,11 @@
 // @ts-check
 /**
- * Playing where there are no worklets (plain http on a LAN): each chunk is scheduled to begin on the very
- * sample after the one before.
+ *  Playback without worklets (plain http on a LAN): each chunk is scheduled to begin on the sample after the
+ * previous one.
  *
  * In: samples, ends, flushes. Out: sound; reports, taken from the context's clock. Does not know: the
- * network. Costs more than the worklet (a node per chunk) and its clock is coarser, so it is the second
- * choice and the page says so.
+ * network. Costs more than the worklet (a node per chunk) and its clock is coarser, so it is only the
+ * fallback, and the page shows a notice.
  *
  * @import {PlayerOptions, PlayerReport} from "./player.js"
  * @import {Heard} from "./sample-queue.js"
@@ -15,14 +15,14 @@
  * @property {number} beginFrame
  * @property {number} endFrame
  * @property {number} soundFrame The first one that is not silent; Infinity when all are.
- * @property {boolean} late The listener had run dry before it came.
+ * @property {boolean} late It came after the queue had run empty.
  * @property {AudioBufferSourceNode | null} source Null at an utterance's end.
  */
 
 import { SILENCE } from "./sample-queue.js";
 
 const FADE_S = 0.01;
-/** A chunk scheduled closer to the present than this would lose its beginning. */
+/** A chunk scheduled earlier than this from now would lose its beginning. */
 const LEAD_S = 0.03;
 const REPORT_EVERY_MS = 40;
 

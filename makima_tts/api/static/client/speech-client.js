@@ -1,9 +1,9 @@
 // @ts-check
 /**
- * A client of the service: it speaks texts, and plays what it hears.
+ *  A client of the service: sends texts, plays their speech.
  *
  * In: texts, whole or still being written; cancels. Out: sound, a `Speech` for each text, and one stream of
- * events: those of the connection and, in between, those of the sound. Does not know: who shows any of it.
+ * events: those of the connection and those of playback. Does not know: the page.
  *
  * @import {AudioEvent, ConnectionEvent, WebSocketClass} from "./connection.js"
  * @import {Player, PlayerReport} from "./player.js"
@@ -11,18 +11,18 @@
  * @import {Heard} from "./sample-queue.js"
  * @import {Text} from "./text-parts.js"
  *
- * @typedef {{type: "silenced"}} SilencedEvent All that was heard or waiting to be heard was thrown away.
+ * @typedef {{type: "silenced"}} SilencedEvent All audio, playing or queued, was dropped.
  *
  * @typedef {ConnectionEvent | PlayerReport | SilencedEvent} SpeechEvent
  *
  * @typedef {object} OwnOptions
  * @property {string | URL} url Of the service's `/api/v1/speak`.
- * @property {boolean} [play] Whether it plays what it hears; else take the audio from each `Speech`.
+ * @property {boolean} [play] Whether it plays the audio; else take it from each `Speech`.
  * @property {boolean} [capture] For tests: report every sample that leaves the worklet, silence too.
- * @property {WebSocketClass} [WebSocket] For a runtime that has none of its own, such as Node before 22.
+ * @property {WebSocketClass} [WebSocket] For a runtime without one, such as Node before 22.
  *
- * @typedef {OwnOptions & Omit<StartOptions, "encoding" | "events">} ClientOptions With what its sessions are
- *   set up with.
+ * @typedef {OwnOptions & Omit<StartOptions, "encoding" | "events">} ClientOptions With the options of its
+ *   sessions.
  */
 
 import { SpeechConnection } from "./connection.js";
@@ -33,9 +33,9 @@ import { ended, samplesToMs } from "./protocol.js";
 import { Speech } from "./speech.js";
 import { partsOf } from "./text-parts.js";
 
-/** What the service's engines make; asking for it means that nobody resamples before the sound card. */
+/** The rate of the service's engines; requesting it avoids resampling before the sound card. */
 const SAMPLE_RATE_HZ = 24_000;
-/** Of one message, until the service has said what it takes. */
+/** Of one message, until `ready` brings the service's limit. */
 const MAX_TEXT_CHARS = 1000;
 
 export class SpeechClient {
@@ -43,15 +43,15 @@ export class SpeechClient {
   /** @type {boolean} */ #play;
   /** @type {boolean} */ #capture;
   /** @type {Set<(event: SpeechEvent) => void>} */ #listeners = new Set();
-  /** All that is not over. @type {Map<string, Speech>} */ #speeches = new Map();
+  /** Unfinished speeches by id. @type {Map<string, Speech>} */ #speeches = new Map();
   #speechesMade = 0;
-  /** The service's last word. @type {Ready | null} */ #ready = null;
+  /** The latest `ready`. @type {Ready | null} */ #ready = null;
   /** @type {Promise<Player> | null} */ #opening = null;
   /** @type {Player | null} */ #player = null;
 
   /** @param {ClientOptions} options */
   constructor({ url, play = true, capture = false, WebSocket, sampleRate = SAMPLE_RATE_HZ, ...start }) {
-    /** Of all its audio. */
+    /** The sample rate of all its audio. */
     this.sampleRateHz = sampleRate;
     this.#play = play;
     this.#capture = capture;
@@ -63,12 +63,12 @@ export class SpeechClient {
     });
   }
 
-  /** How the connection stands. */
+  /** The state of the connection. */
   get state() {
     return this.#connection.state;
   }
 
-  /** Whether something is heard, or waits to be. */
+  /** Whether audio is playing or queued. */
   get isSpeaking() {
     return [...this.#speeches.values()].some(({ isSilenced }) => !isSilenced);
   }
@@ -84,8 +84,7 @@ export class SpeechClient {
 
   /**
    * Connects now, also while a later attempt is planned. `speak` does so by itself.
-   * @returns {Promise<Ready>} Rejects with NotConnected when this attempt fails; who only follows the events
-   *   need not look.
+   * @returns {Promise<Ready>} Rejects with NotConnected when this attempt fails; it may be ignored.
    */
   connect() {
     const ready = this.#untilReady();
@@ -95,8 +94,8 @@ export class SpeechClient {
   }
 
   /**
-   * Opens the sound; `speak` does so by itself. Browsers start sound only on a key or a click: call it there
-   * when the first text will come later. Rejects when there is no sound to be had.
+   * Opens the sound; `speak` does so by itself. Browsers start sound only in a key or click handler: call it
+   * there if the first text comes later. Rejects when there is no sound.
    * @returns {Promise<Player>}
    */
   async openSound() {
@@ -116,8 +115,7 @@ export class SpeechClient {
   }
 
   /**
-   * Speaks a text after those before it. A text that an iterable still writes, such as a language model's
-   * tokens, is spoken while it is being written.
+   * Queues a text. The text of an iterable, such as a language model's tokens, is spoken while it is written.
    * @param {Text} text
    * @param {SpeakOptions} [options]
    */
@@ -131,7 +129,7 @@ export class SpeechClient {
 
   /**
    * Silences everything at once, queued texts too.
-   * @param {{playedMs?: number}} [heard] For who plays the audio: how much was heard of what is arriving now.
+   * @param {{playedMs?: number}} [heard] If the caller plays the audio: its position.
    */
   cancel(heard = {}) {
     const speaking = this.#speeches.get(this.#connection.speaking ?? "");
@@ -141,12 +139,12 @@ export class SpeechClient {
     this.#cancelUnsent();
   }
 
-  /** Silences everything and lets go of the connection and the sound; `speak` or `connect` wakes it again. */
+  /** Silences everything, closes the connection and the sound; `speak` or `connect` reopens them. */
   close() {
     this.#fallSilent();
     this.#connection.close();
     this.#cancelUnsent();
-    this.#opening?.then((player) => player.close()).catch(() => {}); // who asked for it hears why it did not open
+    this.#opening?.then((player) => player.close()).catch(() => {}); // the caller gets the reason
     this.#player = this.#opening = null;
   }
 
@@ -183,7 +181,7 @@ export class SpeechClient {
     }
   }
 
-  /** Whether it can be heard; if not, that was its end. @param {Speech} speech */
+  /** Whether there is sound for it; if not, it fails. @param {Speech} speech */
   async #sounds(speech) {
     try {
       const player = await this.openSound();
@@ -237,12 +235,12 @@ export class SpeechClient {
   #failed(error) {
     const speech = this.#speeches.get(error.utteranceId ?? "");
     if (speech === undefined) return;
-    if (error.code !== "CANCELLED") this.#player?.end(speech.id); // what has arrived is played to its end
-    else if (!speech.isSilenced) this.#dropSound(); // somebody else has interrupted us
+    if (error.code !== "CANCELLED") this.#player?.end(speech.id); // audio that has arrived is played
+    else if (!speech.isSilenced) this.#dropSound(); // another session interrupted this one
     this.#over(speech).fail(error);
   }
 
-  /** Of what was pending at the service, each has heard its own end; what was given since is still wanted. */
+  /** Pending utterances have got errors of their own; texts queued since are still spoken. */
   #interrupted() {
     if ([...this.#speeches.values()].some(({ complete }) => complete !== null)) this.#dropSound();
   }
@@ -252,7 +250,7 @@ export class SpeechClient {
     this.#dropSound();
   }
 
-  /** What is still pending at the service hears its end from there; what is only heard here does not. */
+  /** Pending utterances get their end from the service; those that are only played here end here. */
   #dropSound() {
     this.#player?.flush();
     for (const speech of [...this.#speeches.values()]) {
@@ -261,7 +259,7 @@ export class SpeechClient {
     this.#tell({ type: "silenced" });
   }
 
-  /** @param {Speech} speech Complete, as far as the service is concerned. */
+  /** @param {Speech} speech Complete at the service. */
   #cutOff(speech) {
     this.#over(speech).fail(ended("CANCELLED", speech.id, "It was cut off before it was heard to its end."));
   }

@@ -1,9 +1,9 @@
 // @ts-check
 /**
- * One text that a client speaks, from its first word to its end.
+ *  One utterance.
  *
- * In: what is written of it, what arrives for it, how far it has been heard. Out: a promise of its end; its
- * audio, when nobody plays it. Does not know: sockets, sound, other texts.
+ * In: its text as written, its messages and audio, the position of playback. Out: a promise of its end; its
+ * audio, if the client does not play it. Does not know: sockets, sound, other texts.
  *
  * @import {Complete, ErrorMessage, Sentence} from "./protocol.js"
  */
@@ -12,16 +12,16 @@ import { SpeechCancelled, SpeechError } from "./failures.js";
 import { splitAtHeard } from "./heard-text.js";
 
 export class Speech {
-  /** What was asked for, as far as it has been written. */ text = "";
-  /** When its pieces are spoken, as far as is known. @type {Sentence[]} */ sentences = [];
-  /** All of its audio has arrived; it may still be heard. @type {Complete | null} */ complete = null;
-  /** How much of it has been heard, as far as anybody knows. @type {number | undefined} */ playedMs;
-  /** Some of it was given to the connection. @internal */ isSent = false;
-  /** Nobody wants to hear more of it. @internal */ isSilenced = false;
-  /** It has ended, well or badly. */ isOver = false;
+  /** Its text written so far. */ text = "";
+  /** Its sentences with their times, as far as known. @type {Sentence[]} */ sentences = [];
+  /** All of its audio has arrived; it may still be playing. @type {Complete | null} */ complete = null;
+  /** How much of it was played, if known. @type {number | undefined} */ playedMs;
+  /** Some of it was sent. @internal */ isSent = false;
+  /** It was cancelled. @internal */ isSilenced = false;
+  /** It has ended, also by an error. */ isOver = false;
   /**
-   * Resolves when it has been heard to its end; without playing, when its audio has arrived. Rejects with a
-   * SpeechError, a SpeechCancelled, or with what the iterable that wrote its text has thrown.
+   * Resolves when it has been played; without playback, when its audio has arrived. Rejects with a
+   * SpeechError, a SpeechCancelled, or the error of the iterable that writes its text.
    * @type {Promise<Complete>}
    */
   done;
@@ -29,11 +29,11 @@ export class Speech {
   /** @type {(failure: unknown) => void} */ #reject = () => {};
   /** @type {(id: string) => void} */ #flush;
   /** @type {ArrayBuffer[]} */ #audio = [];
-  /** Wakes who waits for more audio. */ #wake = () => {};
+  /** Resumes the iteration over its audio. */ #wake = () => {};
   /** @type {unknown} */ #failure = null;
 
   /**
-   * By the client alone, as is all that follows its audio.
+   * Called by the client only.
    * @internal
    * @param {string} id
    * @param {(id: string) => void} flush
@@ -46,16 +46,16 @@ export class Speech {
       this.#resolve = resolve;
       this.#reject = reject;
     });
-    // Who follows the events need not ask for the promise, and is no reason for "unhandled rejection".
+    // The promise may be ignored; without this a failure would be an unhandled rejection.
     this.done.catch(() => {});
   }
 
-  /** Live text: has spoken what is written so far, though its sentence may not be over. */
+  /** Has the partial text spoken now, even within a sentence. */
   flush() {
     if (this.isSent && !this.isOver) this.#flush(this.id);
   }
 
-  /** Its audio, once, as it arrives; only of a client that does not play it. Throws as `done` does. */
+  /** Its audio as it arrives, once, if the client does not play it. Throws as `done` does. */
   async *[Symbol.asyncIterator]() {
     while (true) {
       const pcm = this.#audio.shift();
@@ -72,12 +72,12 @@ export class Speech {
     this.#wake();
   }
 
-  /** Its text ends here, against its writer's will. @internal @param {unknown} failure */
+  /** The text's iterable failed. @internal @param {unknown} failure */
   writerFailed(failure) {
     this.#failure = failure;
   }
 
-  /** There is no more of it. @internal @param {Complete} complete */
+  /** All of it was sent. @internal @param {Complete} complete */
   finish(complete) {
     if (this.#failure === null) this.#resolve(complete);
     this.#end();
@@ -91,11 +91,11 @@ export class Speech {
 
   #end() {
     this.isOver = true;
-    this.#reject(this.#failure); // without effect when it has resolved
+    this.#reject(this.#failure); // no effect if it has resolved
     this.#wake();
   }
 
-  /** The service's account comes before ours, where it gives one. @param {ErrorMessage} error */
+  /** Prefers the service's figures to those of the client. @param {ErrorMessage} error */
   #cancelled(error) {
     const { playedMs } = this;
     return new SpeechCancelled({

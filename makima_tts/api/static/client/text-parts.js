@@ -1,9 +1,9 @@
 // @ts-check
 /**
- * A text on its way out, in messages of the size that the service takes.
+ *  Splits a text into messages of the size that the service accepts.
  *
- * In: a text, whole or still being written. Out: its parts, in order; the service joins them again on no
- * boundary at all. Does not know: sockets, utterances.
+ * In: a text, whole or still being written. Out: its parts, in order, which the service joins without
+ * a separator. Does not know: sockets, utterances.
  *
  * @typedef {string | Iterable<string> | AsyncIterable<string>} Text
  */
@@ -11,7 +11,7 @@
 /**
  * @param {Text} text
  * @param {number} maxChars Unicode code points, as the service counts.
- * @returns {AsyncGenerator<{text: string, final: boolean}>} The last one, and no other, is final.
+ * @returns {AsyncGenerator<{text: string, final: boolean}>} Only the last one is final.
  */
 export async function* partsOf(text, maxChars) {
   if (typeof text === "string" && [...text].length <= maxChars) {

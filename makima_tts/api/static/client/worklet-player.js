@@ -1,9 +1,9 @@
 // @ts-check
 /**
- * The page's side of playing through an AudioWorklet.
+ *  The page's side of playback through an AudioWorklet.
  *
  * In: samples, ends, flushes. Out: the same to the audio thread; its reports, in the page's time. Does not
- * know: what is queued (the worklet does), the network.
+ * know: the queue (the worklet has it), the network.
  *
  * @import {FromWorklet, ToWorklet} from "./player-worklet.js"
  * @import {PlayerOptions, PlayerReport} from "./player.js"
@@ -43,7 +43,7 @@ export class WorkletPlayer {
 
   /**
    * @param {string} utterance
-   * @param {Float32Array<ArrayBuffer>} samples Handed over: the caller's array is empty afterwards.
+   * @param {Float32Array<ArrayBuffer>} samples Transferred: the caller's array is empty afterwards.
    */
   push(utterance, samples) {
     this.#tell({ type: "push", utterance, samples }, [samples.buffer]);
