@@ -98,7 +98,7 @@ case "${1:-}" in
 "") ;;
 *)
     sed -n '2,12s/^# \{0,1\}//p' "$0"
-    exit "$([ "$1" = --help ] || echo 2)"
+    if [ "$1" = --help ]; then exit 0; else exit 2; fi
     ;;
 esac
 

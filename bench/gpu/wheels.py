@@ -22,6 +22,8 @@ from bench.server import ROOT
 
 # The machine has these, built for its CUDA.
 MACHINES = frozenset(("torch", "numpy", "safetensors", "triton"))
+# 34 MiB for compressed formats, which are neither measured there nor imported before they are asked for.
+UNUSED = frozenset(("av",))
 # Imported by the tests that need a GPU, and by the measurements.
 TESTS = ("pytest", "pytest-asyncio", "pytest-timeout", "pytest-xdist", "hypothesis", "httpx")
 PEER = ROOT / "requirements" / "gpu-peer.txt"
@@ -36,7 +38,7 @@ def required() -> list[str]:
     """The requirements in pyproject.toml of a server with Qwen3-TTS, but for those that the machine has."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     named = [*project["dependencies"], *project["optional-dependencies"]["qwen3"]]
-    return [line for line in named if canonicalize_name(Requirement(line).name) not in MACHINES]
+    return [line for line in named if canonicalize_name(Requirement(line).name) not in MACHINES | UNUSED]
 
 
 def pins() -> dict[str, str]:
@@ -51,7 +53,7 @@ def needed(python: str) -> list[str]:
     queue = [*required(), *TESTS]
     while queue:
         name = canonicalize_name(Requirement(queue.pop()).name)
-        if name not in found | MACHINES:
+        if name not in found | MACHINES | UNUSED:
             found.add(name)
             queue.extend(_needs_of(name, python))
     return sorted(f"{name}=={pinned[name]}" for name in found)

@@ -31,7 +31,7 @@ from makima_tts.api.failures import (
 )
 from makima_tts.api.native.routes import STATIC, ops_router, speak_router, tts_router, voices_router
 from makima_tts.api.omni.dialect import omni_router
-from makima_tts.api.openai.routes import OpenAIVoices, openai_router, openai_voices_router
+from makima_tts.api.openai.routes import openai_router, openai_voice_lookup, openai_voices_router
 from makima_tts.api.service import Service
 from makima_tts.errors import Forbidden, PayloadTooLarge, RateLimited
 
@@ -86,13 +86,13 @@ def create_app(
         title="makima-tts", version=__version__, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None
     )
     install_failures(app)
-    openai_voices = OpenAIVoices(service.voices, openai_speakers)
+    look_up_voice = openai_voice_lookup(service.voices, openai_speakers)
     for router in (
         speak_router(service),
-        omni_router(service, openai_voices.library_name),
+        omni_router(service, look_up_voice),
         tts_router(service),
         voices_router(service.voices),
-        openai_router(service, openai_voices),
+        openai_router(service, look_up_voice),
         openai_voices_router(service.voices),
         ops_router(service),
     ):

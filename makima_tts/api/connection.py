@@ -18,39 +18,15 @@ from typing import Any, Protocol
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from makima_tts.api.outbox import AnswerFrame, AudioFrame, CloseFrame, Frame, Outbox
-from makima_tts.api.service import Service
+from makima_tts.api.outbox import CloseFrame, ContentFrame, Frame, Outbox
+from makima_tts.api.service import Service, VoiceLookup
 from makima_tts.errors import Fault, RateLimited, SynthesisError, TtsError
 from makima_tts.protocol import SUBPROTOCOL, ErrorMessage, serialize
-from makima_tts.session import (
-    AudioReady,
-    CancelSpeech,
-    Close,
-    Disconnected,
-    Drain,
-    EngineFailed,
-    FeedPiece,
-    FinishText,
-    Interrupt,
-    JoinContract,
-    LoadVoice,
-    Malformed,
-    Send,
-    SendAudio,
-    Session,
-    SessionInput,
-    SpeechEnded,
-    SpeechFailed,
-    StartSpeech,
-    Tick,
-    UtteranceEnded,
-    VoiceLoaded,
-    WakeAt,
-)
+from makima_tts.session import Session, effects, inputs
 from makima_tts.speaking.stream import AudioOutput, EncodedChunk, UtteranceStream
 from makima_tts.speech import ListenerClock, UtteranceRequest, VoicePrompt
 
-NOT_TEXT = Malformed("Binary frames mean nothing here; send JSON in text frames.")
+NOT_TEXT = inputs.Malformed("Binary frames mean nothing here; send JSON in text frames.")
 _RETRY_AFTER_S = 5.0
 _CLOSE_NO_CAPACITY = 1013
 _CLOSE_TOO_OFTEN = 4429
@@ -69,20 +45,21 @@ class Dialect(Protocol):
     @property
     def plays_live(self) -> bool: ...
 
-    def read(self, text: str | None) -> Iterable[SessionInput | Frame]:
+    def read(self, text: str | None) -> Iterable[inputs.SessionInput | Frame]:
         """A client's frame (None: a binary one) as inputs of the session, and as immediate answers."""
         ...
 
-    def write(self, effect: Send | SendAudio) -> Iterable[Frame]:
+    def write(self, effect: effects.Send | effects.SendAudio) -> Iterable[Frame]:
         """The frames of one effect."""
         ...
 
-    def feed(self, effect: FeedPiece) -> FeedPiece | None:
+    def feed(self, effect: effects.FeedPiece) -> effects.FeedPiece | None:
         """The text that the engine is given now."""
         ...
 
-    async def library_voice(self, asked: str | None) -> str | None:
-        """The id of the voice that a client asks for; None is the session's voice. Raises TtsError."""
+    @property
+    def look_up_voice(self) -> VoiceLookup:
+        """None is the session's voice."""
         ...
 
 
@@ -138,17 +115,17 @@ class SpeakConnection:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks = asyncio.TaskGroup()
         self._perform: dict[type, Callable[[Any], None]] = {
-            Send: self._put_frames,
-            SendAudio: self._put_frames,
-            LoadVoice: self._load_voice,
-            StartSpeech: self._start_speech,
-            FeedPiece: self._feed_piece,
-            FinishText: lambda effect: self._utterances[effect.utterance_id][0].finish(),
-            CancelSpeech: self._cancel_speech,
-            JoinContract: self._join_contract,
-            WakeAt: self._wake_at,
-            UtteranceEnded: self._measure,
-            Close: lambda effect: self._outbox.put(CloseFrame(effect.code)),
+            effects.Send: self._put_frames,
+            effects.SendAudio: self._put_frames,
+            effects.LoadVoice: self._load_voice,
+            effects.StartSpeech: self._start_speech,
+            effects.FeedPiece: self._feed_piece,
+            effects.FinishText: lambda effect: self._utterances[effect.utterance_id][0].finish(),
+            effects.CancelSpeech: self._cancel_speech,
+            effects.JoinContract: self._join_contract,
+            effects.WakeAt: self._wake_at,
+            effects.UtteranceEnded: self._measure,
+            effects.Close: lambda effect: self._outbox.put(CloseFrame(effect.code)),
         }
 
     async def run(self) -> None:
@@ -170,12 +147,12 @@ class SpeakConnection:
             if self._service.draining_until_s is not None:
                 self.drain(self._service.draining_until_s)
             await self._read()
-            self.receive(Disconnected())
+            self.receive(inputs.Disconnected())
             writer.cancel()
             if self._resolving is not None:
                 self._resolving.cancel()
 
-    def receive(self, event: SessionInput) -> None:
+    def receive(self, event: inputs.SessionInput) -> None:
         """Pass an input to the session and perform its effects."""
         for effect in self._session.receive(event, self._now_ms()):
             self._perform[type(effect)](effect)
@@ -183,12 +160,12 @@ class SpeakConnection:
     def interrupt(self) -> int:
         """Cancel everything; returns how many utterances were pending."""
         pending = self._session.pending_count
-        self.receive(Interrupt())
+        self.receive(inputs.Interrupt())
         return pending
 
     def drain(self, until_s: float) -> None:
         """Take no new utterances; end when the pending ones have, or at ``until_s`` (loop time)."""
-        self.receive(Drain(round(until_s * 1000)))
+        self.receive(inputs.Drain(round(until_s * 1000)))
 
     # The socket
 
@@ -199,7 +176,7 @@ class SpeakConnection:
             if message["type"] == "websocket.disconnect":
                 return
             for item in self._dialect.read(message.get("text")):
-                if isinstance(item, AudioFrame | AnswerFrame | CloseFrame):
+                if isinstance(item, ContentFrame | CloseFrame):
                     self._outbox.put(item)
                 else:
                     self.receive(item)
@@ -227,11 +204,11 @@ class SpeakConnection:
 
     # Effects
 
-    def _put_frames(self, effect: Send | SendAudio) -> None:
+    def _put_frames(self, effect: effects.Send | effects.SendAudio) -> None:
         for frame in self._dialect.write(effect):
             self._outbox.put(frame)
 
-    def _load_voice(self, effect: LoadVoice) -> None:
+    def _load_voice(self, effect: effects.LoadVoice) -> None:
         if self._resolving is not None:
             self._resolving.cancel()
         self._resolving = self._tasks.create_task(self._resolve_voice(effect.voice))
@@ -240,15 +217,15 @@ class SpeakConnection:
         try:
             voice = await self._service.voices.resolve(asked)
         except TtsError as error:
-            self.receive(EngineFailed(error.message))
+            self.receive(inputs.EngineFailed(error.message))
         except Exception:
             _log.exception("voice_failed")
-            self.receive(EngineFailed("The voice could not be loaded; the server's log says why."))
+            self.receive(inputs.EngineFailed("The voice could not be loaded; the server's log says why."))
         else:
             self._voice = voice.id
-            self.receive(VoiceLoaded(voice.id, voice.warning))
+            self.receive(inputs.VoiceLoaded(voice.id, voice.warning))
 
-    def _start_speech(self, effect: StartSpeech) -> None:
+    def _start_speech(self, effect: effects.StartSpeech) -> None:
         audio = effect.format
         stream = UtteranceStream(
             self._service.engine,
@@ -265,50 +242,50 @@ class SpeakConnection:
 
     async def _find_voice(self, asked: str | None) -> VoicePrompt | None:
         """The voice named in ``speak``, or VoiceNotFound; else the session's, or a usable one instead."""
-        voice_id = await self._dialect.library_voice(asked)
+        voice_id = await self._dialect.look_up_voice(asked)
         voices = self._service.voices
         return (await (voices.resolve(self._voice) if voice_id is None else voices.get(voice_id))).prompt
 
-    async def _speak(self, effect: StartSpeech, stream: UtteranceStream) -> None:
+    async def _speak(self, effect: effects.StartSpeech, stream: UtteranceStream) -> None:
         """Report an utterance to the session, chunk by chunk; nothing after a cancel."""
         utterance_id = effect.utterance_id
-        end: SpeechEnded | SpeechFailed
+        end: inputs.SpeechEnded | inputs.SpeechFailed
         try:
             async with aclosing(stream.chunks()) as chunks:
                 async for chunk in chunks:
                     self.receive(_audio_ready(effect, chunk))
                     # One chunk at most waits for the socket: a cancel is never far behind audio.
                     await self._outbox.audio_written()
-            end = SpeechEnded(utterance_id, stream.finish_reason)
+            end = inputs.SpeechEnded(utterance_id, stream.finish_reason)
         except TtsError as error:
             if error.fault is Fault.SERVER:
                 _log.warning("utterance_failed", code=error.code)
-            end = SpeechFailed(utterance_id, error)
+            end = inputs.SpeechFailed(utterance_id, error)
         except Exception:
             _log.exception("utterance_failed")
-            end = SpeechFailed(utterance_id, SynthesisError("The utterance failed; try again."))
+            end = inputs.SpeechFailed(utterance_id, SynthesisError("The utterance failed; try again."))
         if not stream.cancelled:
             self.receive(end)
 
-    def _feed_piece(self, effect: FeedPiece) -> None:
+    def _feed_piece(self, effect: effects.FeedPiece) -> None:
         if fed := self._dialect.feed(effect):
             self._utterances[effect.utterance_id][0].feed(fed.text, ends_piece=fed.ends_piece)
 
-    def _cancel_speech(self, effect: CancelSpeech) -> None:
+    def _cancel_speech(self, effect: effects.CancelSpeech) -> None:
         if found := self._utterances.get(effect.utterance_id):
             stream, task = found
             stream.cancel()
             task.cancel()
 
-    def _join_contract(self, effect: JoinContract) -> None:
+    def _join_contract(self, effect: effects.JoinContract) -> None:
         self.contract_id = effect.contract_id
 
-    def _wake_at(self, effect: WakeAt) -> None:
+    def _wake_at(self, effect: effects.WakeAt) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(effect.at_ms / 1000, self.receive, Tick())
+        self._timer = self._loop.call_at(effect.at_ms / 1000, self.receive, inputs.Tick())
 
-    def _measure(self, effect: UtteranceEnded) -> None:
+    def _measure(self, effect: effects.UtteranceEnded) -> None:
         self._service.metrics.count_utterance(
             effect.outcome,
             queue_s=None if effect.queue_ms is None else effect.queue_ms / 1000,
@@ -327,8 +304,8 @@ class SpeakConnection:
         return -int(-self._loop.time() * 1000 // 1)
 
 
-def _audio_ready(effect: StartSpeech, chunk: EncodedChunk) -> AudioReady:
-    return AudioReady(
+def _audio_ready(effect: effects.StartSpeech, chunk: EncodedChunk) -> inputs.AudioReady:
+    return inputs.AudioReady(
         utterance_id=effect.utterance_id,
         data=chunk.data,
         samples=len(chunk.data) // effect.format.bytes_per_sample,

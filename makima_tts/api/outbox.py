@@ -15,17 +15,11 @@ _MAX_ANSWER_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class AudioFrame:
-    """Audio as it is sent: bytes, or JSON that holds them."""
+class ContentFrame:
+    """Audio as bytes, or as JSON that holds them (``audio``); or any other message."""
 
     content: bytes | str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerFrame:
-    """Any other message."""
-
-    content: str = field(repr=False)
+    audio: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +29,7 @@ class CloseFrame:
     code: int
 
 
-Frame = AudioFrame | AnswerFrame | CloseFrame
+Frame = ContentFrame | CloseFrame
 
 
 @dataclass(slots=True)
@@ -91,7 +85,9 @@ class Outbox:
         return not self._abandoned and self._answer_bytes > _MAX_ANSWER_BYTES
 
     def _count(self, frame: Frame, sign: int) -> None:
-        if isinstance(frame, AudioFrame):
+        if isinstance(frame, CloseFrame):
+            return
+        if frame.audio:
             self._audio_frames += sign
-        elif isinstance(frame, AnswerFrame):
+        else:
             self._answer_bytes += sign * len(frame.content)

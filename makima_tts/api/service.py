@@ -5,7 +5,7 @@ engine is ready; which connections are open. Does not know: settings, routes.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,9 @@ from makima_tts.voices import VoiceManager
 if TYPE_CHECKING:
     from makima_tts.api.connection import SpeakConnection
 
-EngineReport = EngineLoading | EngineReady | EngineFailed
+LoadReport = EngineLoading | EngineReady | EngineFailed
+# From a client's name of a voice to its id in the library; None is the default voice. Raises VoiceNotFound.
+VoiceLookup = Callable[[str | None], Awaitable[str | None]]
 _RETRY_AFTER_S = 5.0
 _log = structlog.get_logger(__name__)
 
@@ -32,8 +34,8 @@ class EngineStatus:
     def __init__(self, engine: SpeechEngine, voices: VoiceManager) -> None:
         self._engine = engine
         self._voices = voices
-        self._watchers: set[Callable[[EngineReport], None]] = set()
-        self.report: EngineReport = EngineLoading("starting", 0.0)
+        self._watchers: set[Callable[[LoadReport], None]] = set()
+        self.report: LoadReport = EngineLoading("starting", 0.0)
 
     async def load(self) -> None:
         """Load, warm up, prepare the default voice. Never raises: a failure is a report."""
@@ -61,12 +63,12 @@ class EngineStatus:
                 )
             )
 
-    def watch(self, watcher: Callable[[EngineReport], None]) -> None:
+    def watch(self, watcher: Callable[[LoadReport], None]) -> None:
         """``watcher`` is called with the latest report now, and with every later one."""
         self._watchers.add(watcher)
         watcher(self.report)
 
-    def unwatch(self, watcher: Callable[[EngineReport], None]) -> None:
+    def unwatch(self, watcher: Callable[[LoadReport], None]) -> None:
         self._watchers.discard(watcher)
 
     def require_ready(self) -> EngineReady:
@@ -80,7 +82,7 @@ class EngineStatus:
     def _progress(self, progress: LoadProgress) -> None:
         self._publish(EngineLoading(progress.stage, progress.progress))
 
-    def _publish(self, report: EngineReport) -> None:
+    def _publish(self, report: LoadReport) -> None:
         self.report = report
         for watcher in tuple(self._watchers):
             watcher(report)

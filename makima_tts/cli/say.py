@@ -28,13 +28,8 @@ class SayRequest:
     seed: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class SayResult:
-    """``ttfa_s``: from the request to the first audio."""
-
-    audio_s: float
-    ttfa_s: float
-    warning: str | None = None
+# Seconds of audio; seconds from the request to the first of it; a warning for the person who asked.
+SayResult = tuple[float, float, str | None]
 
 
 def say(
@@ -86,10 +81,10 @@ def say(
             speaking = say_locally.speak(request, engine or "qwen3", model, options)
         else:
             speaking = say_remotely.speak(request, url, status.update)
-        result = asyncio.run(speaking)
-    _out.print(f"{out}  {result.audio_s:.2f} s · first sound after {result.ttfa_s * 1000:.0f} ms")
-    if result.warning:
-        _err.print(result.warning, style="yellow")
+        audio_s, ttfa_s, warning = asyncio.run(speaking)
+    _out.print(f"{out}  {audio_s:.2f} s · first sound after {ttfa_s * 1000:.0f} ms")
+    if warning:
+        _err.print(warning, style="yellow")
 
 
 def _check_path(path: Path, suffix: str) -> None:

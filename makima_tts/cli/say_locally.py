@@ -67,7 +67,7 @@ async def speak(
         audio_s = await _write(request.path, stream, engine.facts.sample_rate_hz, subtype)
     if options.codes is not None:
         _write_codes(options.codes, frames)
-    return SayResult(audio_s, stream.ttfa_s or 0.0, voice.warning)
+    return audio_s, stream.ttfa_s or 0.0, voice.warning
 
 
 def _engine(

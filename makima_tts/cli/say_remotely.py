@@ -38,7 +38,7 @@ async def speak(request: SayRequest, url: str | None, show_status: Callable[[str
             options: SpeakOptions = {} if request.seed is None else {"seed": request.seed}
             speech = client.speak(request.text, **options)
             await speech.save(request.path)
-            return SayResult(speech.audio_ms / 1000, speech.ttfa_s or 0.0, client.started.warning)
+            return speech.audio_ms / 1000, speech.ttfa_s or 0.0, client.started.warning
 
 
 @contextlib.asynccontextmanager

@@ -46,7 +46,7 @@ _MIN_USAGE = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class EncoderConv:
-    """A causal convolution. ``weight``: [O, K * C], ``bias``: [O].
+    """A causal convolution. ``weight``: [O, K * C], ``bias``: [O]. ``elu``: applied to its input.
 
     A slice may have any length as long as it is whole frames. The last one may be ragged: every strided
     convolution pads its own input.
@@ -59,6 +59,7 @@ class EncoderConv:
     stride: int
     dilation: int
     pad_mode: PadMode
+    elu: bool
 
     @classmethod
     def load(
@@ -72,11 +73,12 @@ class EncoderConv:
         stride: int = 1,
         dilation: int = 1,
         biased: bool = True,
+        elu: bool = False,
     ) -> "EncoderConv":
         weight = weights.take("conv.weight", outputs, inputs, kernel)
         matrix = weight.transpose(1, 2).reshape(outputs, -1)  # [O, K * C]
         bias = weights.take("conv.bias", outputs) if biased else None
-        return cls(weights.prefix, matrix, bias, kernel, stride, dilation, pad_mode)
+        return cls(weights.prefix, matrix, bias, kernel, stride, dilation, pad_mode, elu)
 
     def __call__(self, x: Tensor, states: ConvStates) -> Tensor:
         """[T, C] → [T / stride, O], rounded up. Replaces its own entry of ``states``.
@@ -85,7 +87,7 @@ class EncoderConv:
         zeros or with its last value, as in ``MimiConv1d._get_extra_padding_for_conv1d``.
         """
         span = (self.kernel - 1) * self.dilation + 1
-        padded = self._padded(x, states, span - self.stride)
+        padded = self._padded(F.elu(x) if self.elu else x, states, span - self.stride)
         windows = padded.unfold(0, span, self.stride)[..., :: self.dilation]  # [T', C, K]
         return F.linear(windows.transpose(1, 2).flatten(1), self.weight, self.bias)  # [T', O]
 
@@ -106,7 +108,7 @@ class EncoderConv:
 
 @dataclass(frozen=True, slots=True)
 class EncoderResidualUnit:
-    """A bottleneck: a convolution to fewer channels and a pointwise one, an ELU before each; a shortcut."""
+    """A convolution to fewer channels and a pointwise one back; a residual around them, or a shortcut."""
 
     conv: EncoderConv
     pointwise: EncoderConv
@@ -119,8 +121,8 @@ class EncoderResidualUnit:
         inner, kernel, pad_mode = channels // config.compress, config.residual_kernel_size, config.pad_mode
         conv, pointwise, shortcut = map(weights.within, ("block.1", "block.3", "shortcut"))
         return cls(
-            EncoderConv.load(conv, channels, inner, kernel, dilation=dilation, pad_mode=pad_mode),
-            EncoderConv.load(pointwise, inner, channels, 1, pad_mode=pad_mode),
+            EncoderConv.load(conv, channels, inner, kernel, dilation=dilation, pad_mode=pad_mode, elu=True),
+            EncoderConv.load(pointwise, inner, channels, 1, pad_mode=pad_mode, elu=True),
             EncoderConv.load(shortcut, channels, channels, 1, pad_mode=pad_mode)
             if config.use_conv_shortcut
             else None,
@@ -128,78 +130,32 @@ class EncoderResidualUnit:
 
     def __call__(self, x: Tensor, states: ConvStates) -> Tensor:
         """[T, C] → [T, C]."""
-        inner = self.conv(F.elu(x), states)
-        shortcut = x if self.shortcut is None else self.shortcut(x, states)
-        return self.pointwise(F.elu(inner), states) + shortcut
+        residual = x if self.shortcut is None else self.shortcut(x, states)
+        return self.pointwise(self.conv(x, states), states) + residual
 
 
-@dataclass(frozen=True, slots=True)
-class EncoderStage:
-    """Residual units, then a strided convolution to twice the channels."""
+def _wave_layers(config: CodecEncoderConfig, weights: Weights) -> Iterator[EncoderConv | EncoderResidualUnit]:
+    """From samples to features, 960 samples to one at the published strides: SEANet.
 
-    units: tuple[EncoderResidualUnit, ...]
-    down: EncoderConv
-
-    @classmethod
-    def load(
-        cls, config: CodecEncoderConfig, layers: Iterator[Weights], channels: int, ratio: int
-    ) -> "EncoderStage":
-        units = tuple(
-            EncoderResidualUnit.load(config, next(layers), channels, config.dilation_growth_rate**index)
-            for index in range(config.num_residual_layers)
-        )
-        next(layers)  # An ELU, which has a number but no weights.
-        down = EncoderConv.load(
-            next(layers), channels, 2 * channels, 2 * ratio, stride=ratio, pad_mode=config.pad_mode
-        )
-        return cls(units, down)
-
-    def __call__(self, x: Tensor, states: ConvStates) -> Tensor:
-        """[T, C] → [T / ratio, 2 * C], rounded up."""
-        for unit in self.units:
-            x = unit(x, states)
-        return self.down(F.elu(x), states)
-
-
-@dataclass(frozen=True, slots=True)
-class WaveEncoder:
-    """From samples to features, 960 samples to one at the published strides: SEANet."""
-
-    first: EncoderConv
-    stages: tuple[EncoderStage, ...]
-    last: EncoderConv
-
-    @classmethod
-    def load(cls, config: CodecEncoderConfig, weights: Weights) -> "WaveEncoder":
-        layers = (weights.within(f"layers.{number}") for number in count())
-        width, kernel, pad_mode = config.num_filters, config.kernel_size, config.pad_mode
-        first = EncoderConv.load(next(layers), config.audio_channels, width, kernel, pad_mode=pad_mode)
-        stages = tuple(
-            EncoderStage.load(config, layers, width * 2**index, ratio)
-            for index, ratio in enumerate(reversed(config.upsampling_ratios))
-        )
-        next(layers)  # An ELU again.
-        width, kernel = width * 2 ** len(stages), config.last_kernel_size
-        last = EncoderConv.load(next(layers), width, config.hidden_size, kernel, pad_mode=pad_mode)
-        return cls(first, stages, last)
-
-    def __call__(self, pcm: Tensor, states: ConvStates) -> Tensor:
-        """[samples] → [T, C]: T is samples divided by all ratios, rounded up."""
-        x = self.first(pcm.unsqueeze(1), states)
-        for stage in self.stages:
-            x = stage(x, states)
-        return self.last(F.elu(x), states)
-
-
-@dataclass(slots=True)
-class EncoderKeyValues:
-    """The transformer's cache of one clip. ``layers``: for each layer [2, G, N, D], keys rotated.
-
-    ``position``: how many positions the clip had before this slice.
+    A stage is residual units and a strided convolution to twice the channels. ELUs have a number in the
+    checkpoint's list of layers too, but no weights.
     """
-
-    layers: list[Tensor]
-    position: int = 0
+    layers = (weights.within(f"layers.{number}") for number in count())
+    width, pad_mode = config.num_filters, config.pad_mode
+    yield EncoderConv.load(next(layers), config.audio_channels, width, config.kernel_size, pad_mode=pad_mode)
+    for ratio in reversed(config.upsampling_ratios):
+        for index in range(config.num_residual_layers):
+            dilation = config.dilation_growth_rate**index
+            yield EncoderResidualUnit.load(config, next(layers), width, dilation)
+        next(layers)
+        yield EncoderConv.load(
+            next(layers), width, 2 * width, 2 * ratio, stride=ratio, pad_mode=pad_mode, elu=True
+        )
+        width *= 2
+    next(layers)
+    yield EncoderConv.load(
+        next(layers), width, config.hidden_size, config.last_kernel_size, pad_mode=pad_mode, elu=True
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,31 +230,29 @@ class EncoderTransformer:
         )
         return cls(config, tuple(layers))
 
-    def new_cache(self, device: torch.device) -> EncoderKeyValues:
+    def new_cache(self, device: torch.device) -> list[Tensor]:
+        """Keys and values of one clip, of each layer [2, G, N, D], keys rotated."""
         empty = torch.zeros(2, self.config.num_key_value_heads, 0, self.config.head_size, device=device)
-        return EncoderKeyValues([empty] * len(self.layers))
+        return [empty] * len(self.layers)
 
-    def __call__(
-        self, x: Tensor, cache: EncoderKeyValues, budget: SliceBudget
-    ) -> Generator[None, None, Tensor]:
+    def __call__(self, x: Tensor, cache: list[Tensor], budget: SliceBudget) -> Generator[None, None, Tensor]:
         """[T, E] → [T, E]. Appends these positions to ``cache``."""
-        positions = torch.arange(cache.position + len(x), device=x.device)  # [N + T]
+        positions = torch.arange(cache[0].shape[2] + len(x), device=x.device)  # [N + T]
         own = positions[-len(x) :]
         mask = positions <= own[:, None]  # [T, N + T]
-        rotation = RotaryEmbedding.of(own, self.config.rope_theta, self.config.head_size)
+        rotary = RotaryEmbedding.of(own, self.config.rope_theta, self.config.head_size)
         # Multiply-adds for one pair of positions: scores, and the weighted sum.
         work_per_pair = 2 * self.config.num_attention_heads * self.config.head_size
         for index, layer in enumerate(self.layers):
-            attended, cache.layers[index] = self._attention(layer, x, cache.layers[index], rotation, mask)
+            attended, cache[index] = self._attention(layer, x, cache[index], rotary, mask)
             x = x + attended
             x = x + self._mlp(layer, x)
             if budget.spend(mask.numel() * work_per_pair + len(x) * layer.size):
                 yield
-        cache.position += len(x)
         return x
 
     def _attention(
-        self, layer: EncoderLayer, x: Tensor, cached: Tensor, rotation: RotaryEmbedding, mask: Tensor
+        self, layer: EncoderLayer, x: Tensor, cached: Tensor, rotary: RotaryEmbedding, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """[T, E], and ``cached`` [2, G, N, D] → [T, E], and with these positions [2, G, N + T, D]."""
         config = self.config
@@ -306,10 +260,10 @@ class EncoderTransformer:
         heads = F.linear(normed, layer.qkv, layer.qkv_bias).view(len(x), -1, config.head_size)
         shares = [config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads]
         query, key, value = torch.split(heads.transpose(0, 1), shares)  # [H, T, D], [G, T, D] twice
-        own = torch.stack((rotation.rotate(key), value))  # [2, G, T, D]
+        own = torch.stack((rotary.rotate(key), value))  # [2, G, T, D]
         keys_values = torch.cat((cached, own), dim=2)  # [2, G, N + T, D]
         attended = F.scaled_dot_product_attention(
-            rotation.rotate(query),
+            rotary.rotate(query),
             keys_values[0],
             keys_values[1],
             attn_mask=mask,
@@ -375,30 +329,13 @@ class ResidualQuantizer:
         return codes
 
 
-@dataclass(frozen=True, slots=True)
-class SplitQuantizer:
-    """Semantic and acoustic codebooks: both start from the features."""
-
-    semantic: ResidualQuantizer
-    acoustic: ResidualQuantizer
-
-    @classmethod
-    def load(cls, config: CodecEncoderConfig, weights: Weights, codebooks: int) -> "SplitQuantizer":
-        """The first ``codebooks`` of all that the checkpoint has."""
-        semantic = min(config.num_semantic_quantizers, codebooks)
-        counts = (("semantic", semantic), ("acoustic", codebooks - semantic))
-        return cls(
-            *(
-                ResidualQuantizer.load(config, weights.within(f"{name}_residual_vector_quantizer"), number)
-                for name, number in counts
-            )
-        )
-
-    def __call__(self, x: Tensor, budget: SliceBudget) -> Generator[None, None, Tensor]:
-        """[T, E] → int64 [T, Q]."""
-        semantic = yield from self.semantic(x, budget)
-        acoustic = yield from self.acoustic(x, budget)
-        return torch.stack([*semantic, *acoustic], dim=1)
+def _split_quantizer(
+    config: CodecEncoderConfig, weights: Weights, codebooks: int
+) -> Iterator[ResidualQuantizer]:
+    """Of the semantic and of the acoustic codebooks, which both start from the features; the first of all."""
+    semantic = min(config.num_semantic_quantizers, codebooks)
+    for name, number in (("semantic", semantic), ("acoustic", codebooks - semantic)):
+        yield ResidualQuantizer.load(config, weights.within(f"{name}_residual_vector_quantizer"), number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,10 +346,10 @@ class CodecEncoder:
     through all that comes after them together, in slices of ``work_per_slice`` multiply-adds.
     """
 
-    wave: WaveEncoder
+    wave: tuple[EncoderConv | EncoderResidualUnit, ...]
     transformer: EncoderTransformer
     down: EncoderConv
-    quantizer: SplitQuantizer
+    quantizers: tuple[ResidualQuantizer, ...]
     frame_samples: int
     device: torch.device
     wave_frames: int = 4
@@ -433,10 +370,10 @@ class CodecEncoder:
             pad_mode="replicate",
         )
         return cls(
-            wave=WaveEncoder.load(config, exact.within("encoder")),
+            wave=tuple(_wave_layers(config, exact.within("encoder"))),
             transformer=EncoderTransformer.load(config, exact.within("encoder_transformer")),
             down=down,
-            quantizer=SplitQuantizer.load(config, exact.within("quantizer"), codebooks),
+            quantizers=tuple(_split_quantizer(config, exact.within("quantizer"), codebooks)),
             frame_samples=prod(config.upsampling_ratios) * _POSITIONS_PER_FRAME,
             device=weights.device,
         )
@@ -456,7 +393,10 @@ class CodecEncoder:
         states: ConvStates = {}
         features = []
         for piece in torch.split(pcm, self.wave_frames * self.frame_samples):
-            features.append(self.wave(piece, states))
+            x = piece.unsqueeze(1)  # [T, 1]
+            for layer in self.wave:
+                x = layer(x, states)
+            features.append(x)
             yield
         return torch.cat(features)
 
@@ -468,5 +408,9 @@ class CodecEncoder:
         codes = []
         for piece in torch.split(features, self.code_frames * _POSITIONS_PER_FRAME):
             x = yield from self.transformer(piece, cache, budget)
-            codes.append((yield from self.quantizer(self.down(x, states), budget)))
+            x = self.down(x, states)
+            by_codebook = []
+            for quantizer in self.quantizers:
+                by_codebook += yield from quantizer(x, budget)
+            codes.append(torch.stack(by_codebook, dim=1))
         return torch.cat(codes)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from makima_tts import __version__
 from makima_tts.api.connection import NOT_TEXT, accepted_subprotocol, serve_websocket
 from makima_tts.api.failures import ErrorBody, failures
-from makima_tts.api.outbox import AnswerFrame, AudioFrame, Frame
+from makima_tts.api.outbox import ContentFrame, Frame
 from makima_tts.api.service import Service
 from makima_tts.api.speech_response import SpeakableText, SpeechResponse
 from makima_tts.audio import MEDIA_TYPES, ClipReport, OutputFormat, rate_of
@@ -53,16 +53,15 @@ class NativeDialect:
 
     def write(self, effect: Send | SendAudio) -> Iterable[Frame]:
         if isinstance(effect, SendAudio):
-            return [AudioFrame(effect.data)]
-        content = serialize(effect.message)
+            return [ContentFrame(effect.data, audio=True)]
         audio = isinstance(effect.message, AudioChunkMessage)
-        return [AudioFrame(content) if audio else AnswerFrame(content)]
+        return [ContentFrame(serialize(effect.message), audio=audio)]
 
     def feed(self, effect: FeedPiece) -> FeedPiece | None:
         return effect
 
-    async def library_voice(self, asked: str | None) -> str | None:
-        return asked
+    async def look_up_voice(self, name: str | None) -> str | None:
+        return name
 
 
 def speak_router(service: Service) -> APIRouter:

@@ -11,15 +11,15 @@ the pieces of its utterance; with ``split_granularity`` none, the whole flush is
 import io
 import json
 import wave
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, WebSocket
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from makima_tts.api.connection import NOT_TEXT, serve_websocket
-from makima_tts.api.outbox import AnswerFrame, AudioFrame, Frame
-from makima_tts.api.service import Service
+from makima_tts.api.outbox import ContentFrame, Frame
+from makima_tts.api.service import Service, VoiceLookup
 from makima_tts.errors import InvalidMessage
 from makima_tts.protocol import (
     AUTO,
@@ -121,8 +121,8 @@ def parse_omni_message(text: str) -> OmniMessage:
     raise InvalidMessage(f"{where}{first['msg'].removeprefix('Value error, ')}.")
 
 
-def answer(type_: str, **fields: Any) -> AnswerFrame:
-    return AnswerFrame(json.dumps({"type": type_, **fields}, ensure_ascii=False))
+def answer(type_: str, **fields: Any) -> ContentFrame:
+    return ContentFrame(json.dumps({"type": type_, **fields}, ensure_ascii=False))
 
 
 class OmniFlush:
@@ -178,7 +178,7 @@ class OmniFlush:
             return
         yield from self._start()
         self._sent_bytes += len(data)
-        yield AudioFrame(data)
+        yield ContentFrame(data, audio=True)
 
     def end_piece(self) -> Iterator[Frame]:
         if self.as_one:
@@ -225,7 +225,7 @@ class OmniFlush:
         if self._held:
             audio = bytes(self._held) if self.config.response_format == "pcm" else _wav(self._held)
             self._sent_bytes = len(audio)
-            yield AudioFrame(audio)
+            yield ContentFrame(audio, audio=True)
         yield answer("audio.done", **self._indices(), total_bytes=self._sent_bytes, error=error)
         self._sentence += 1
         self._piece_ended = self._started = False
@@ -247,18 +247,12 @@ def _wav(pcm: bytearray) -> bytes:
 
 
 class OmniDialect:
-    """``library_voice``: the id of the voice that a client names. ``limits``: the session's."""
+    """``limits``: the session's."""
 
     events = True
 
-    def __init__(
-        self,
-        library_voice: Callable[[str | None], Awaitable[str | None]],
-        *,
-        limits: Limits,
-        engine_rate_hz: int,
-    ) -> None:
-        self._library_voice = library_voice
+    def __init__(self, look_up_voice: VoiceLookup, *, limits: Limits, engine_rate_hz: int) -> None:
+        self.look_up_voice = look_up_voice
         self._limits = limits
         self._engine_rate_hz = engine_rate_hz
         self._config: SessionConfig | None = None
@@ -290,9 +284,6 @@ class OmniDialect:
         flush = self._flush_of(effect.utterance_id)
         piece = flush.add_text(effect.text, ends_piece=effect.ends_piece) if flush else None
         return None if piece is None else FeedPiece(effect.utterance_id, piece)
-
-    async def library_voice(self, asked: str | None) -> str | None:
-        return await self._library_voice(asked)
 
     # The client
 
@@ -406,14 +397,14 @@ class OmniDialect:
         return next((one for one in self._flushes if utterance_id and one.utterance_id == utterance_id), None)
 
 
-def omni_router(service: Service, library_voice: Callable[[str | None], Awaitable[str | None]]) -> APIRouter:
-    """``/v1/audio/speech/stream``. ``library_voice``: see OmniDialect."""
+def omni_router(service: Service, look_up_voice: VoiceLookup) -> APIRouter:
+    """``/v1/audio/speech/stream``."""
     router = APIRouter()
 
     @router.websocket("/v1/audio/speech/stream")
     async def speak(websocket: WebSocket) -> None:
         rate_hz = service.engine.facts.sample_rate_hz
-        dialect = OmniDialect(library_voice, limits=service.limits, engine_rate_hz=rate_hz)
+        dialect = OmniDialect(look_up_voice, limits=service.limits, engine_rate_hz=rate_hz)
         await serve_websocket(websocket, service, dialect)
 
     return router

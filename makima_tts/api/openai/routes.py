@@ -18,7 +18,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from makima_tts.api.failures import openai_body_of, openai_error_body, openai_failures
-from makima_tts.api.service import Service
+from makima_tts.api.service import Service, VoiceLookup
 from makima_tts.api.speech_response import AudioBody, SpeakableText, SpeechResponse
 from makima_tts.audio import MEDIA_TYPES, OutputFormat, rate_of
 from makima_tts.errors import TtsError, VoiceNotFound
@@ -34,34 +34,32 @@ _EVENT_STREAM = "text/event-stream"
 _FRAME_S = 0.08
 
 
-class OpenAIVoices:
-    """OpenAI's names for voices, which clients use without asking what there is.
+def openai_voice_lookup(voices: VoiceManager, spoken_by: Mapping[str, str | None]) -> VoiceLookup:
+    """From a client's name of a voice to the id of one of the library; None is the default voice.
 
-    ``spoken_by``: each name with the voice that the operator chose for it, or None. A voice of the library
-    that has such a name is itself.
+    ``spoken_by``: OpenAI's names, which clients use without asking what there is, each with the voice that
+    the operator chose for it, or None. A voice of the library that has such a name is itself. The lookup
+    raises VoiceNotFound for a voice that the operator chose and that is not there.
     """
 
-    def __init__(self, voices: VoiceManager, spoken_by: Mapping[str, str | None]) -> None:
-        self._voices = voices
-        self._spoken_by = spoken_by
-
-    async def library_name(self, asked: str | None) -> str | None:
-        """None is the default voice. Raises VoiceNotFound for what the operator chose and is not there."""
-        if asked is None or asked not in self._spoken_by or await self._has(asked):
-            return asked
-        chosen = self._spoken_by[asked]
-        if chosen is not None and not await self._has(chosen):
-            raise VoiceNotFound(
-                f"TTS_OPENAI_VOICES has {asked} spoken by {chosen}, and there is no voice {chosen}. "
-                "The operator must add it, or choose one that GET /v1/audio/voices lists."
-            )
-        return chosen
-
-    async def _has(self, voice_id: str) -> bool:
+    async def exists(voice_id: str) -> bool:
         with suppress(VoiceNotFound):
-            await asyncio.to_thread(self._voices.describe, voice_id)
+            await asyncio.to_thread(voices.describe, voice_id)
             return True
         return False
+
+    async def look_up(name: str | None) -> str | None:
+        if name is None or name not in spoken_by or await exists(name):
+            return name
+        voice_id = spoken_by[name]
+        if voice_id is not None and not await exists(voice_id):
+            raise VoiceNotFound(
+                f"TTS_OPENAI_VOICES has {name} spoken by {voice_id}, and there is no voice {voice_id}. "
+                "The operator must add it, or choose one that GET /v1/audio/voices lists."
+            )
+        return voice_id
+
+    return look_up
 
 
 class EventBody(AudioBody):
@@ -162,15 +160,15 @@ class AudioModels(BaseModel):
     models: list[AudioModel]
 
 
-def openai_router(service: Service, voices: OpenAIVoices) -> APIRouter:
+def openai_router(service: Service, look_up_voice: VoiceLookup) -> APIRouter:
     """``/v1/audio/speech``, ``/v1/models`` and ``/v1/audio/models``."""
     router = APIRouter(prefix="/v1", tags=["OpenAI"])
-    _add_speech(router, service, voices)
+    _add_speech(router, service, look_up_voice)
     _add_models(router, service)
     return router
 
 
-def _add_speech(router: APIRouter, service: Service, voices: OpenAIVoices) -> None:
+def _add_speech(router: APIRouter, service: Service, look_up_voice: VoiceLookup) -> None:
     bodies: dict[str, object] = {media: {} for media in (*MEDIA_TYPES.values(), _EVENT_STREAM)}
     spoken: dict[int | str, dict[str, Any]] = {200: {"content": bodies, "description": "Mono audio"}}
 
@@ -184,7 +182,7 @@ def _add_speech(router: APIRouter, service: Service, voices: OpenAIVoices) -> No
         return SpeechResponse(
             service,
             request.input,
-            voice=await voices.library_name(request.voice_name),
+            voice=await look_up_voice(request.voice_name),
             language=request.language,
             seed=request.seed,
             audio_format=request.response_format,

@@ -41,10 +41,9 @@ from makima_tts.model.triton.convolutions import (
     Following,
     PaddedFeatures,
     TritonConvolution,
-    load_state,
+    copy_state,
     new_features,
     state_programs,
-    store_state,
 )
 from makima_tts.model.triton.measuring import replayed_ms
 
@@ -81,9 +80,10 @@ def embed_codes(
     load_programs = batch * tl.cdiv(next_pad, COPY)
     stride_out = next_pad + frames * CHANNELS
     if program < load_programs:
-        load_state(
-            program, out_ptr, stride_out, next_pad, state_ptr, stride_state, next_state_start, slots_ptr, COPY
-        )
+        copy_state(
+            program, out_ptr, stride_out, next_pad,
+            state_ptr, stride_state, next_state_start, slots_ptr, False, COPY,
+        )  # fmt: skip
     else:
         row, frame = (program - load_programs) // frames, (program - load_programs) % frames
         channel = tl.arange(0, BLOCK)
@@ -161,7 +161,7 @@ def depthwise_and_norm(
     program = tl.program_id(0)
     stride_x = pad + time * CHANNELS
     if program < store_programs:
-        store_state(program, x_ptr, stride_x, pad, state_ptr, stride_state, state_start, slots_ptr, COPY)
+        copy_state(program, x_ptr, stride_x, pad, state_ptr, stride_state, state_start, slots_ptr, True, COPY)
     else:
         row = (program - store_programs).to(tl.int64)
         channel = tl.arange(0, BLOCK)
@@ -238,7 +238,7 @@ def last_convolution(
     program = tl.program_id(0)
     stride_x = pad + time * CHANNELS
     if program < store_programs:
-        store_state(program, x_ptr, stride_x, pad, state_ptr, stride_state, state_start, slots_ptr, COPY)
+        copy_state(program, x_ptr, stride_x, pad, state_ptr, stride_state, state_start, slots_ptr, True, COPY)
     elif program < store_programs + batch:
         # No later launch of this call reads a position: the transformer is done.
         position_ptr = positions_ptr + tl.load(slots_ptr + program - store_programs)

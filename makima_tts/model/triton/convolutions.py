@@ -116,7 +116,7 @@ def state_programs(region: StateRegion) -> int:
 
 
 @triton.jit
-def store_state(
+def copy_state(
     program: tl.tensor,
     x_ptr: tl.tensor,
     stride_x: tl.tensor,
@@ -125,33 +125,22 @@ def store_state(
     stride_state: tl.tensor,
     start: tl.tensor,
     slots_ptr: tl.tensor,
+    STORE: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
-    """``x_ptr``: rows of ``stride_x`` values; their last ``pad`` go to ``start`` in their slot's state."""
+    """Between ``x_ptr``, rows of ``stride_x`` values, and ``start`` in the state of each row's slot.
+
+    ``STORE``: the last ``pad`` values of a row go to the state. Otherwise its first come from there.
+    """
     blocks = tl.cdiv(pad, BLOCK)
     row, value = (program // blocks).to(tl.int64), (program % blocks) * BLOCK + tl.arange(0, BLOCK)
-    source = x_ptr + row * stride_x + stride_x - pad
-    target = state_ptr + tl.load(slots_ptr + row) * stride_state + start
-    tl.store(target + value, tl.load(source + value, mask=value < pad), mask=value < pad)
-
-
-@triton.jit
-def load_state(
-    program: tl.tensor,
-    x_ptr: tl.tensor,
-    stride_x: tl.tensor,
-    pad: tl.tensor,
-    state_ptr: tl.tensor,
-    stride_state: tl.tensor,
-    start: tl.tensor,
-    slots_ptr: tl.tensor,
-    BLOCK: tl.constexpr,
-) -> None:
-    """``x_ptr``: rows of ``stride_x`` values; the first ``pad`` come from ``start`` in their slot's state."""
-    blocks = tl.cdiv(pad, BLOCK)
-    row, value = (program // blocks).to(tl.int64), (program % blocks) * BLOCK + tl.arange(0, BLOCK)
-    source = state_ptr + tl.load(slots_ptr + row) * stride_state + start
-    tl.store(x_ptr + row * stride_x + value, tl.load(source + value, mask=value < pad), mask=value < pad)
+    in_state = state_ptr + tl.load(slots_ptr + row) * stride_state + start
+    if STORE:
+        last = x_ptr + row * stride_x + stride_x - pad
+        tl.store(in_state + value, tl.load(last + value, mask=value < pad), mask=value < pad)
+    else:
+        first = x_ptr + row * stride_x
+        tl.store(first + value, tl.load(in_state + value, mask=value < pad), mask=value < pad)
 
 
 @triton.jit
@@ -273,11 +262,11 @@ def convolution(
     stride_out = next_pad + time * N
     load_programs = batch * tl.cdiv(next_pad, COPY)
     if program < store_programs:
-        store_state(program, x_ptr, stride_x, pad, state_ptr, stride_state, state_start, slots_ptr, COPY)
+        copy_state(program, x_ptr, stride_x, pad, state_ptr, stride_state, state_start, slots_ptr, True, COPY)
     elif program < store_programs + load_programs:
-        load_state(
+        copy_state(
             program - store_programs, out_ptr, stride_out, next_pad,
-            state_ptr, stride_state, next_state_start, slots_ptr, COPY,
+            state_ptr, stride_state, next_state_start, slots_ptr, False, COPY,
         )  # fmt: skip
     else:
         tile = program - store_programs - load_programs
