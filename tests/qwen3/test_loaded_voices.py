@@ -47,6 +47,21 @@ def bytes_on_device(prompt: VoicePrompt) -> int:
     return tensors + rows * a_row
 
 
+async def test_stored_prompts_keep_the_names_of_their_arrays() -> None:
+    """Prompts on disk outlive the names of fields in the code."""
+    async with running(ENDING) as engine:
+        prompt = await engine.encode_voice(reference())
+    assert set(prompt.tensors) == {
+        "x_vector",
+        "codes",
+        "frame_rows",
+        "transcript_rows",
+        "codec.position",
+        "codec.history",
+        "codec.keys_values",
+    }
+
+
 async def test_its_tensors_and_what_the_talker_remembers_count_once_however_often_it_speaks() -> None:
     async with running(ENDING) as engine:
         prompt = await engine.encode_voice(reference())
