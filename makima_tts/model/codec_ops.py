@@ -15,6 +15,7 @@ triton/codec.py) pack these.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 import torch
@@ -23,7 +24,8 @@ from torch import Tensor
 
 from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.codec_state import CodecCall, CodecState, StateLayout, StateRegion
-from makima_tts.model.codec_transformer import CodecTransformer
+from makima_tts.model.codec_transformer import CodecTransformer, on_stack
+from makima_tts.model.ops.torch import FUSED, TorchStack
 
 LAYER_NORM_EPS = 1e-6
 _SNAKE_EPS = 1e-9
@@ -235,7 +237,11 @@ def torch_codec_ops() -> CodecOps[Tensor]:
         convolution=lambda conv: conv,
         depthwise=lambda conv: conv,
         linear=lambda linear: linear,
-        transformer=lambda transformer: lambda x, call: transformer(x, call.state, call.slots),
+        transformer=partial(
+            on_stack,
+            linear=lambda weight, bias: partial(F.linear, weight=weight, bias=bias),
+            make_stack=partial(TorchStack, functions=FUSED),
+        ),
         samples=samples_of,
     )
 

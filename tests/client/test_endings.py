@@ -1,4 +1,4 @@
-"""How a conversation with a service ends badly, or early, or in good order, as the client meets it."""
+"""The ends of a session: by errors, early, and regular ones."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ from tests.client.fake_service import FakeService, complete, failed, heard_of, s
 NEVER = Reconnects(attempts=0)
 
 
-async def test_a_refused_utterance_raises_what_the_service_said() -> None:
+async def test_a_refused_utterance_raises_the_services_error() -> None:
     async with FakeService() as service, SpeechClient.connect(service.url) as client:
         speech = client.speak("Hello.")
         await service.say(failed("RATE_LIMITED", "u1", retry_after_ms=1500))
@@ -96,7 +96,7 @@ async def test_a_service_that_closes_before_ready_is_a_lost_connection() -> None
             await connecting
 
 
-async def test_nobody_listening_is_typed() -> None:
+async def test_a_service_that_does_not_listen_raises_unreachable() -> None:
     async with FakeService() as service:
         url = service.url
     with pytest.raises(ServiceUnreachable, match="No service at"):

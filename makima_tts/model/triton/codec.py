@@ -35,7 +35,7 @@ from makima_tts.model.codec_ops import (
 from makima_tts.model.codec_state import CodecCall
 from makima_tts.model.codec_transformer import CodecTransformer
 from makima_tts.model.triton.activations import GELU, NOTHING
-from makima_tts.model.triton.codec_transformer import FusedTransformer
+from makima_tts.model.triton.codec_transformer import TritonCodecTransformer
 from makima_tts.model.triton.convolutions import (
     COPY_BLOCK,
     Following,
@@ -323,8 +323,8 @@ class _Chain:
         return triton_depthwise(conv)
 
     def transformer(self, transformer: CodecTransformer) -> Layer[PaddedFeatures]:
-        leaf = FusedTransformer.of(transformer)
-        self._linked(leaf.outward, Following())
+        leaf = TritonCodecTransformer(transformer)
+        self._linked(leaf.out_proj, Following())
         return leaf
 
     def samples(self, conv: CausalConv) -> Callable[[PaddedFeatures, CodecCall], Tensor]:
