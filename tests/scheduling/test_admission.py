@@ -1,8 +1,7 @@
 """Who is let in, and what the others are told; and what it is decided on."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from makima_tts.engines.qwen3.admission import HEADROOM, Admission, EngineLoad
 from makima_tts.engines.qwen3.costs import CostMeter, Costs
