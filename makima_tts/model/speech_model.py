@@ -1,4 +1,4 @@
-"""All parts of one model, loaded.
+"""The model: talker, code predictor, codec, encoders, loaded from a checkpoint.
 
 In: a checkpoint, a device, a number type. Out: a SpeechModel. Does not know: utterances, slots.
 """
@@ -32,7 +32,7 @@ _MODEL_SHARE = 0.8
 
 @dataclass(frozen=True, slots=True)
 class SpeechModel:
-    """``codec`` makes sound of frames; ``codec_encoder`` and ``speaker_encoder`` make a voice of sound."""
+    """``codec`` decodes frames to samples; ``codec_encoder`` and ``speaker_encoder`` encode voices."""
 
     config: ModelConfig
     tokenizer: TextTokenizer
@@ -61,10 +61,10 @@ class SpeechModel:
         """``positions``: as many rows as an utterance's prompt and frames may have together.
 
         ``weight_bits`` 8 or 4: the layers' weights are quantized, and the codec's decoder has sixteen bits;
-        then ``dtype`` must be float32, and ``device`` a CPU. Whoever loads also speaks: CUDA devices are a
-        thread's.
+        then ``dtype`` must be float32, and ``device`` a CPU. The thread that loads must also generate: the
+        current CUDA device belongs to a thread.
 
-        Raises TtsUnavailable, naming file and tensor, for a checkpoint that is not what it says it is.
+        Raises TtsUnavailable, naming file and tensor, for a checkpoint that does not match its configuration.
         """
         settle(device)
         config, ops = checkpoint.config, ops_for(device, weight_bits)
