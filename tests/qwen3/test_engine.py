@@ -10,10 +10,11 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from makima_tts.engines.qwen3 import Manner, ModelChoice, Qwen3Engine
-from makima_tts.engines.qwen3.engine import _hiss
+from makima_tts.engines.qwen3 import ModelChoice, Qwen3Engine, SynthesisOptions
+from makima_tts.engines.qwen3.engine import _noise
+from makima_tts.engines.qwen3.loop import EngineLoop
 from makima_tts.engines.qwen3.runner import Runner
-from makima_tts.engines.qwen3.slots import Slots
+from makima_tts.engines.qwen3.utterance import Slots
 from makima_tts.errors import (
     Cancelled,
     GpuOutOfMemory,
@@ -107,7 +108,7 @@ async def test_a_voice_is_most_like_itself() -> None:
 
 
 async def test_a_text_that_has_no_room_beside_its_voice_is_refused_in_words() -> None:
-    async with running(ENDING, manner=Manner(positions=64)) as engine:
+    async with running(ENDING, options=SynthesisOptions(positions=64)) as engine:
         assert sound(await chunks_of(begin(engine, TEXT))).size
         voice = await engine.encode_voice(reference())
         with pytest.raises(InvalidText, match="too long"):
@@ -116,7 +117,7 @@ async def test_a_text_that_has_no_room_beside_its_voice_is_refused_in_words() ->
 
 
 async def test_frames_end_where_there_is_no_more_room_for_them() -> None:
-    async with running(ENDING, manner=Manner(positions=60, raw=True)) as engine:
+    async with running(ENDING, options=SynthesisOptions(positions=60, raw=True)) as engine:
         stream = begin(engine, "A text of more than fifty frames, one for every letter of it.")
         assert sound(await chunks_of(stream)).size < 60 * 1920
         assert stream.finish_reason == "length"
@@ -162,7 +163,7 @@ async def test_an_engine_whose_thread_died_says_so_and_leaves_nobody_waiting(
     async with running(ENDING) as engine:
         stream = begin(engine, *[TEXT] * 3)
         await anext(stream)
-        monkeypatch.setattr("makima_tts.engines.qwen3.thread.plan_step", dies)
+        monkeypatch.setattr(EngineLoop, "_plan", dies)
         with pytest.raises(TtsUnavailable):
             await chunks_of(stream)
         with pytest.raises(TtsUnavailable):
@@ -172,8 +173,8 @@ async def test_an_engine_whose_thread_died_says_so_and_leaves_nobody_waiting(
 
 async def test_an_utterance_has_no_more_frames_than_it_may_however_many_pieces() -> None:
     frames: list[npt.NDArray[np.int64]] = []
-    manner = Manner(max_frames=20)
-    async with running(ENDING, manner=manner, watch=lambda _name, codes: frames.append(codes)) as engine:
+    options = SynthesisOptions(max_frames=20)
+    async with running(ENDING, options=options, watch=lambda _name, codes: frames.append(codes)) as engine:
         frames.clear()
         stream = begin(engine, *["Hm."] * 30)
         await chunks_of(stream)
@@ -186,7 +187,7 @@ async def test_a_device_without_memory_fails_who_wanted_it_and_goes_on(
 ) -> None:
     async with running(ENDING) as engine:
         with monkeypatch.context() as full:
-            full.setattr(Runner, "read", out_of_memory)
+            full.setattr(Runner, "prefill", out_of_memory)
             with pytest.raises(GpuOutOfMemory):
                 await chunks_of(begin(engine, TEXT))
         assert sound(await chunks_of(begin(engine, TEXT))).size
@@ -243,9 +244,9 @@ async def test_what_comes_to_a_thread_that_has_ended_is_not_left_waiting() -> No
         with pytest.raises(Cancelled):
             await chunks_of(stream)
         with pytest.raises(TtsUnavailable):
-            thread.do(lambda _model: iter(())).result(timeout=5)  # type: ignore[arg-type, return-value]
+            thread.run(lambda _model: iter(())).result(timeout=5)  # type: ignore[arg-type, return-value]
 
 
 async def test_what_a_gpu_is_warmed_up_with_is_a_clip_that_can_be_encoded() -> None:
     async with running(ENDING) as engine:
-        assert (await engine.encode_voice(_hiss())).tensors
+        assert (await engine.encode_voice(_noise())).tensors

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 import pytest_asyncio
 
-from makima_tts.engines.qwen3 import Manner, Qwen3Engine
+from makima_tts.engines.qwen3 import Qwen3Engine, SynthesisOptions
 from makima_tts.errors import Cancelled, InvalidText
 from makima_tts.speech import SpeechStream, UtteranceRequest, VoicePrompt
 from tests.checkpoints.models import ENDING, small_model
@@ -67,7 +67,7 @@ async def listening(**given: Any) -> AsyncIterator[Listened]:
         ENDING,
         streams=2,
         watch=lambda name, frame: codes[name].append(frame),
-        manner=Manner(**{"positions": 250, **given}),
+        options=SynthesisOptions(**{"positions": 250, **given}),
     ) as engine:
         yield Listened(engine, codes)
 

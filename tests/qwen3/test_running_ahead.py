@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from makima_tts.audio import as_float
-from makima_tts.engines.qwen3 import Manner, Qwen3Engine
+from makima_tts.engines.qwen3 import Qwen3Engine, SynthesisOptions
 from makima_tts.engines.qwen3.silence import END_AFTER_FRAMES
 from makima_tts.errors import Cancelled, SynthesisError
 from makima_tts.speech import AudioChunk, VoicePrompt
@@ -26,7 +26,7 @@ FRAME = 1920
 @asynccontextmanager
 async def running_ahead(**given: Any) -> AsyncIterator[Qwen3Engine]:
     with everything_captured():
-        async with running(ENDING, streams=2, manner=Manner(positions=250), **given) as engine:
+        async with running(ENDING, streams=2, options=SynthesisOptions(positions=250), **given) as engine:
             yield engine
 
 

@@ -61,7 +61,7 @@ def test_whoever_comes_when_he_was_told_is_let_in(seed: int) -> None:
 
 def test_voices_that_are_encoded_make_nobody_run_dry_and_are_encoded() -> None:
     """Beside what chance does (a piece that ends where nobody expected it), and unlike before."""
-    arrivals = [list(poisson(0.1, 120, seed)) for seed in range(3)]
+    arrivals = [list(poisson(0.1, 120, seed)) for seed in range(8)]
     voices = [float(at_s) for at_s in range(5, 120, 15)]
     heard = played(CPU, BOTH, arrivals, voices)
     assert late_share(heard) < 0.05 < late_share(played(CPU, BEFORE, arrivals, voices))
