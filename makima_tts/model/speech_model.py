@@ -17,7 +17,7 @@ from makima_tts.model.codec import CodecDecoder
 from makima_tts.model.codec_encoder import CodecEncoder
 from makima_tts.model.codec_ops import loud_and_finite
 from makima_tts.model.devices import settle
-from makima_tts.model.frames import FrameMaker
+from makima_tts.model.frames import FrameGenerator
 from makima_tts.model.ops.table import Ops, ops_for
 from makima_tts.model.prompt import PromptWriter
 from makima_tts.model.speaker_encoder import SpeakerEncoder
@@ -39,7 +39,7 @@ class SpeechModel:
     talker: Talker
     predictor: CodePredictor
     prompts: PromptWriter
-    frames: FrameMaker
+    frames: FrameGenerator
     codec: CodecDecoder
     codec_encoder: CodecEncoder
     speaker_encoder: SpeakerEncoder
@@ -87,7 +87,7 @@ class SpeechModel:
         if strange := unexplained(weights, codec_weights):
             _log.warning("checkpoint_holds_unknown_tensors", count=len(strange), first=strange[0])
         prompts = PromptWriter(config, talker, predictor, checkpoint.tokenizer.role_ids)
-        frames = FrameMaker(talker, predictor, prompts.pad, ops.sampler)
+        frames = FrameGenerator(talker, predictor, prompts.pad, ops.sampler)
         return cls(
             config,
             checkpoint.tokenizer,

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from makima_tts.model.checkpoint.config import TalkerConfig
 from makima_tts.model.checkpoint.tensors import Weights
+from makima_tts.model.devices import to_device
 from makima_tts.model.ops.table import Linear, Ops
-from makima_tts.model.transfers import sent
 from makima_tts.model.transformer import ACTIVATIONS, KeyValueCache, PromptRows, RowPositions, Transformer
 
 # Text rows of one product, always padded to this many: their number decides the last bits, and a text must
@@ -54,7 +54,7 @@ class TextProjection:
         padded = [*ids, *[0] * (-len(ids) % _TEXT_ROWS)]
         weight = self.first[0]
         embedded = self.embedding[torch.tensor(padded, dtype=torch.int64)].to(weight.dtype)  # [N + …, T]
-        blocks = torch.split(sent(embedded, weight.device), _TEXT_ROWS)
+        blocks = torch.split(to_device(embedded, weight.device), _TEXT_ROWS)
         return torch.cat([self._projected(block) for block in blocks])[: len(ids)]
 
     def _projected(self, embedded: Tensor) -> Tensor:
