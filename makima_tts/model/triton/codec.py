@@ -295,20 +295,26 @@ def triton_samples(conv: CausalConv) -> Callable[[PaddedFeatures, CodecCall], Te
 
 
 class _Chain:
-    """Tells each leaf what follows it. The decoder makes leaves in the order in which features pass them."""
+    """Tells each leaf what follows it. The decoder makes leaves in the order in which features pass them.
+
+    It also counts the time steps of a frame, from which a leaf's tile follows.
+    """
 
     def __init__(self) -> None:
         self._last: TritonCodebooks | TritonConvolution | None = None
+        self._steps_per_frame = 1
 
     def embed(self, codebooks: Codebooks) -> TritonCodebooks:
         self._last = leaf = TritonCodebooks(codebooks)
         return leaf
 
     def convolution(self, conv: CausalConv) -> Leaf[PaddedFeatures]:
-        return self._linked(TritonConvolution.of(conv), Following(conv.region, conv.snake, conv.is_residual))
+        leaf = TritonConvolution.of(conv, self._steps_per_frame)
+        self._steps_per_frame *= conv.rate
+        return self._linked(leaf, Following(conv.region, conv.snake, conv.is_residual))
 
     def linear(self, linear: Linear) -> Leaf[PaddedFeatures]:
-        activation, steps = GELU if linear.gelu else NOTHING, linear.steps_per_frame
+        activation, steps = GELU if linear.gelu else NOTHING, self._steps_per_frame
         leaf = TritonConvolution(linear.weight, linear.bias, activation=activation, steps_per_frame=steps)
         return self._linked(leaf, Following())
 
