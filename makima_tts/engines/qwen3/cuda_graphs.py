@@ -31,7 +31,7 @@ PREFILL_ROWS = (16, 32, 64, 128, 256)
 CALL_FRAMES = 256
 # Frames of one stream in a call.
 STREAM_FRAMES = (1, 2, 4, 8)
-# Where attention must be told how far it may look: one graph for each limit and batch size.
+# Where attention needs a limit of positions: one graph for each limit and batch size.
 _SHORTEST_LIMIT = 256
 # Before a capture: the first calls compile kernels and allocate workspaces.
 _WARM_UPS = 2
@@ -70,7 +70,7 @@ class CudaCapture:
 
 
 class CudaGraphExecutor:
-    """A StepExecutor; engine thread only. Capturing takes seconds, which ``progress`` is told of from 0 to 1.
+    """A StepExecutor; engine thread only. Capturing takes seconds, which ``progress`` reports from 0 to 1.
 
     ``prefill_rows``: how many prompt rows a call may have.
     """
@@ -253,7 +253,7 @@ def call_sizes(frames: int, streams: int) -> tuple[int, ...]:
 
 
 def _limits(positions: int, *, grow: bool) -> tuple[int, ...]:
-    """How far attention looks: to the end, or where that must be told beforehand in steps of two."""
+    """Positions that attention looks at: all, or powers of two where it needs a limit."""
     limits, limit = [positions], _SHORTEST_LIMIT
     while grow and limit < positions:
         limits.append(limit)

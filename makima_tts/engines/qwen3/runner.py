@@ -69,7 +69,7 @@ class Sound:
 class Runner:
     """Engine thread only. ``positions`` and ``text_rows``: what each slot holds at most.
 
-    ``progress`` is told, from 0 to 1, how far the preparation of the first step is.
+    ``progress`` is called with the share, from 0 to 1, of the preparation for the first step.
     """
 
     def __init__(
