@@ -17,9 +17,9 @@ from unittest import mock
 from bench.sides import Clock, Figures
 from bench.voice import LANGUAGE, TEXT, VOICE, write_voice
 from makima_tts.engines.qwen3 import ModelChoice, Qwen3Engine
+from makima_tts.engines.qwen3.prompts import LoadedVoice, LoadedVoices
 from makima_tts.engines.qwen3.runner import FrameBatch, PendingResult, Runner
 from makima_tts.engines.qwen3.utterance import Lease, Slots
-from makima_tts.engines.qwen3.voices import LoadedVoice, LoadedVoices
 from makima_tts.metrics import Metrics
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel

@@ -6,8 +6,8 @@ import weakref
 import numpy as np
 import pytest
 
-from makima_tts.engines.qwen3 import voices
-from makima_tts.engines.qwen3.voices import LoadedVoice
+from makima_tts.engines.qwen3 import prompts
+from makima_tts.engines.qwen3.prompts import LoadedVoice
 from makima_tts.model.voice_encoding import voice_from
 from makima_tts.speech import VoicePrompt
 from makima_tts.voices.prompts import CacheBounds, PromptLru, Reason
@@ -32,7 +32,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
             if self.encoded.codec:
                 loaded.add(self)
 
-    monkeypatch.setattr(voices, "LoadedVoice", Watched)
+    monkeypatch.setattr(prompts, "LoadedVoice", Watched)
     return loaded
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from makima_tts.audio import as_float
 from makima_tts.engines.qwen3 import Qwen3Engine, SynthesisOptions
-from makima_tts.engines.qwen3.silence import END_AFTER_FRAMES
+from makima_tts.engines.qwen3.utterance import END_AFTER_FRAMES
 from makima_tts.errors import Cancelled, SynthesisError
 from makima_tts.speech import AudioChunk, VoicePrompt
 from tests.checkpoints.models import ENDING

@@ -35,11 +35,11 @@ from makima_tts.engines.qwen3.scheduler import (
 )
 from makima_tts.engines.qwen3.utterance import (
     NO_SOUND,
+    CurrentPiece,
     EngineUtterance,
     Finishing,
     FrameWatcher,
     Generating,
-    Piece,
     Prefilling,
     Slots,
     SynthesisOptions,
@@ -80,7 +80,7 @@ class _FrameJob:
 
     result: PendingResult[FrameBatch]
     utterances: list[EngineUtterance]
-    pieces: list[Piece]
+    pieces: list[CurrentPiece]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class _DecodeJob:
 
     result: PendingResult[Sound]
     utterances: list[EngineUtterance]
-    pieces: list[Piece]
+    pieces: list[CurrentPiece]
     frames: int
     streams: int
 
@@ -395,7 +395,7 @@ class EngineLoop:
         self._ended(utterance.sink)
 
     def _failure(self, error: Exception, message: str = _SYNTHESIS_FAILED) -> TtsError:
-        """For the client; the log gets the type and the place. Out of memory: voices are released first.
+        """For the client; the log gets the type and the traceback. Out of memory: voices are released first.
 
         Raises an error after which the device computes nothing: CUDA answers every later call with it.
         """
