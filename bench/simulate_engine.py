@@ -104,22 +104,15 @@ class _Sink(SpeechSink):
     """A listener whose whole text is there. ``pieces``: characters and frames of each that is left."""
 
     def __init__(self, arrival: Arrival, heard: Heard, clock: Callable[[], float]) -> None:
-        self.chars = arrival.chars
+        self.cancelled, self.text_closed, self.fed_chars = False, True, arrival.chars
         self.pieces: deque[tuple[int, int]] = deque()
         self._heard = heard
         self._now_s = clock
         self._playback = ListenerClock()
 
-    cancelled = False
-    text_closed = True
-
     @property
     def has_credit(self) -> bool:
         return self._playback.ahead_s(self._now_s()) < MOST_AHEAD_S
-
-    @property
-    def fed_chars(self) -> int:
-        return self.chars
 
     def take_piece(self) -> str | None:
         return "x" * self.pieces[0][0] if self.pieces else None
@@ -148,8 +141,8 @@ class _Prompts(Prompts):
     def begin(self, utterance: EngineUtterance) -> None:
         sink = utterance.sink
         assert isinstance(sink, _Sink)
-        frames = max(2, round(sink.chars / CHARS_PER_S * self._random.uniform(0.75, 1.3) / FRAME_S))
-        sink.pieces.extend(_pieces(sink.chars, frames))
+        frames = max(2, round(sink.fed_chars / CHARS_PER_S * self._random.uniform(0.75, 1.3) / FRAME_S))
+        sink.pieces.extend(_pieces(sink.fed_chars, frames))
 
     def write(self, utterance: EngineUtterance, now_s: float) -> None:
         """The piece ends with its budget: the step that only finds its end is not simulated."""
