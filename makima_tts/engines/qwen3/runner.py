@@ -19,11 +19,11 @@ from torch import Tensor
 from makima_tts.audio import Pcm
 from makima_tts.engines.qwen3.cuda_graphs import CudaCapture, CudaGraphExecutor
 from makima_tts.engines.qwen3.executors import DecodeCall, EagerExecutor, SlotBuffers, StepExecutor
+from makima_tts.model.devices import to_device
 from makima_tts.model.frames import PrefillChunk, split_into_chunks
 from makima_tts.model.prompt import Prompt
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
-from makima_tts.model.transfers import sent
 from makima_tts.model.transformer import KeyValueCache
 
 # Attention looks at a multiple of so many positions: the longest stream of a batch decides for all.
@@ -101,7 +101,7 @@ class Runner:
         if codec:
             self._buffers.codec.put_row(slot, codec)
         else:
-            self._buffers.codec.reset(sent(torch.tensor([slot]), self._model.device))
+            self._buffers.codec.reset(to_device(torch.tensor([slot]), self._model.device))
 
     def prefill_chunks(
         self, slot: int, prompt: Prompt, *, frame: int = 0, prefix_cached: bool = False
@@ -115,10 +115,10 @@ class Runner:
 
     def prefix(self, slot: int, rows: int) -> KeyValueCache:
         """A copy of keys and values of the voice prefix, which has ``rows`` rows, once it is prefilled."""
-        return self._model.frames.constant(self._buffers.frames, slot, rows)
+        return self._model.frames.copy_prefix(self._buffers.frames, slot, rows)
 
     def restore_prefix(self, slot: int, prefix: KeyValueCache) -> None:
-        self._model.frames.put_constant(self._buffers.frames, slot, prefix)
+        self._model.frames.restore_prefix(self._buffers.frames, slot, prefix)
 
     def append_text(self, slot: int, at: int, rows: Tensor) -> None:
         """Text of a prompt that was prefilled, [N, E], after its first ``at`` trailing rows."""
