@@ -151,8 +151,9 @@ def _is_loopback(host: str | None) -> bool:
 
 async def _greet(socket: ClientConnection, start: Start, on_loading: OnLoading) -> tuple[Ready, Started]:
     """``start`` is sent at once: the service answers ``ready`` and ``started`` when it has loaded."""
-    try:
+    with suppress(ConnectionClosed):  # the error that came before the close is still to be read
         await socket.send(serialize(start))
+    try:
         ready = await _expect(Ready, socket, on_loading)
         return ready, await _expect(Started, socket, on_loading)
     except ConnectionClosed as closed:
