@@ -87,7 +87,7 @@ class FrameState:
 
 
 @dataclass(frozen=True, slots=True)
-class FrameBatch:
+class SampledFrames:
     """``codes``: int64 [B, Q]. ``ends``: bool [B], the end of speech. ``broken``: bool [B], NaN."""
 
     codes: Tensor
@@ -203,7 +203,7 @@ class FrameGenerator:
         state.hidden[slots] = self._talker.step(state.row[slots], at, state.cache)
         state.position[slots] = position + state.advance[slots]
 
-    def generate(self, state: FrameState, slots: Tensor) -> FrameBatch:
+    def generate(self, state: FrameState, slots: Tensor) -> SampledFrames:
         """One frame of each of these streams, int64 [B]."""
         hidden = state.hidden[slots]
         sampler = self._sampler(self._first_codebook, state.sampling, slots)
@@ -213,7 +213,7 @@ class FrameGenerator:
             hidden, first, self._talker.embedding[first], sampler.sample, cache
         )
         self._advance(state, slots, first, embedded)
-        return FrameBatch(codes, first == self.config.codec_eos_token_id, sampler.broken)
+        return SampledFrames(codes, first == self.config.codec_eos_token_id, sampler.broken)
 
     def _advance(self, state: FrameState, slots: Tensor, first: Tensor, embedded: Tensor) -> None:
         """Stores the frame and the talker's next row."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from makima_tts.engines.qwen3.costs import CHUNK_FRAMES
 from makima_tts.model.codec_state import CodecState
-from makima_tts.model.frames import FrameBatch, FrameState, PrefillChunk
+from makima_tts.model.frames import FrameState, PrefillChunk, SampledFrames
 from makima_tts.model.speech_model import SpeechModel
 
 # Where memory is not the device's own; a CPU assigns it to a slot only when it is used.
@@ -90,7 +90,7 @@ class StepExecutor(Protocol):
         """The first ``frames`` that are kept of each. The next call may overwrite the memory of a result."""
 
 
-def packed_frames(frames: FrameBatch) -> Tensor:
+def packed_frames(frames: SampledFrames) -> Tensor:
     """For the host: codes, whether they are an end, whether they are broken."""
     flags = torch.stack((frames.ends, frames.broken), dim=1)
     return torch.cat((frames.codes, flags), dim=1).int()
