@@ -39,7 +39,7 @@ def slots(*numbers: int) -> Tensor:
 
 @torch.inference_mode()
 def alone(frames: Tensor, by: CodecDecoder | None = None) -> Tensor:
-    """All at once, in a fresh arena of one slot."""
+    """All at once, in a fresh state of one slot."""
     by = by or decoder()
     return by.decode(frames, by.new_state(1), slots(0))
 
