@@ -20,14 +20,12 @@ from websockets.typing import Subprotocol
 from makima_tts.client.failures import (
     ClientError,
     ConnectionLost,
-    ServiceError,
     ServiceUnreachable,
     failure_of,
 )
 from makima_tts.errors import InvalidMessage
 from makima_tts.protocol import (
     SUBPROTOCOL,
-    ClientMessage,
     ErrorMessage,
     Loading,
     Ready,
@@ -65,16 +63,6 @@ class Reconnects:
             yield full_wait_s * (1 - jitter() / 2) if attempt else 0.0
 
 
-def is_recoverable(failure: ClientError) -> bool:
-    """Whether trying again can help; not, for example, with a token that was refused."""
-    return not isinstance(failure, ServiceError) or failure.recoverable
-
-
-def retry_after_s(failure: ClientError) -> float:
-    """The wait that the service asked for."""
-    return (failure.retry_after_s or 0.0) if isinstance(failure, ServiceError) else 0.0
-
-
 class Connection:
     """Created by :meth:`open`; ends with an exception of ``receive``."""
 
@@ -97,10 +85,7 @@ class Connection:
             await socket.close()
             raise
 
-    async def send(self, message: ClientMessage) -> None:
-        await self.send_frame(serialize(message))
-
-    async def send_frame(self, frame: str) -> None:
+    async def send(self, frame: str) -> None:
         # ``receive`` reports the end of a connection, once.
         with suppress(ConnectionClosed):
             await self._socket.send(frame)
