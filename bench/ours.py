@@ -24,8 +24,7 @@ from bench.server import ANYWHERE
 from bench.sides import CHUNK_FRAMES, Clock, Figures, answer_requests, frames_of
 from bench.voice import LANGUAGE, SAMPLE_RATE_HZ, TEXT, TRANSCRIPT, clip
 from makima_tts.engines.qwen3 import SynthesisOptions
-from makima_tts.engines.qwen3.executors import bytes_in
-from makima_tts.engines.qwen3.runner import Runner
+from makima_tts.engines.qwen3.runner import Runner, bytes_in
 from makima_tts.model import CpuPrecision, sampling
 from makima_tts.model.checkpoint.folder import Checkpoint
 from makima_tts.model.devices import device_of, precision_on

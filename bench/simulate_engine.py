@@ -17,12 +17,20 @@ import torch
 
 from bench.simulate_traces import Arrival
 from makima_tts.engines.qwen3 import SynthesisOptions
-from makima_tts.engines.qwen3.admission import HEADROOM, Admission, AdmissionRule, EngineLoad
-from makima_tts.engines.qwen3.costs import Costs
 from makima_tts.engines.qwen3.loop import EngineLoop, SideWork
 from makima_tts.engines.qwen3.prompts import Prompts
 from makima_tts.engines.qwen3.runner import GeneratedFrames, PendingResult, Runner, Sound
-from makima_tts.engines.qwen3.scheduler import IterationPlan, Planner, UtteranceSnapshot, plan_iteration
+from makima_tts.engines.qwen3.scheduler import (
+    HEADROOM,
+    Admission,
+    AdmissionRule,
+    Costs,
+    EngineLoad,
+    IterationPlan,
+    Planner,
+    UtteranceSnapshot,
+    plan_iteration,
+)
 from makima_tts.engines.qwen3.utterance import EngineUtterance, Prefilling
 from makima_tts.errors import TtsError
 from makima_tts.model.frames import PrefillChunk

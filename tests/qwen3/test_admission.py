@@ -2,8 +2,8 @@
 
 import pytest
 
-from makima_tts.engines.qwen3.costs import Costs
 from makima_tts.engines.qwen3.runner import GeneratedFrames, PendingResult, Runner
+from makima_tts.engines.qwen3.scheduler import Costs
 from makima_tts.engines.qwen3.utterance import Lease, Slots
 from makima_tts.errors import RateLimited
 from tests.checkpoints.models import ENDING

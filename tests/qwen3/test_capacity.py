@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from makima_tts.engines.qwen3.executors import (
+from makima_tts.engines.qwen3.runner import (
     MAX_STREAMS,
     STREAMS_WITHOUT_GPU,
     SlotBuffers,

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from makima_tts.audio import as_float
-from makima_tts.engines.qwen3.costs import CHUNK_FRAMES
 from makima_tts.engines.qwen3.cuda_graphs import (
     CALL_FRAMES,
     CudaGraphExecutor,
@@ -17,8 +16,8 @@ from makima_tts.engines.qwen3.cuda_graphs import (
     call_sizes,
     split_frames,
 )
-from makima_tts.engines.qwen3.executors import SlotBuffers
-from makima_tts.engines.qwen3.runner import Runner
+from makima_tts.engines.qwen3.runner import Runner, SlotBuffers
+from makima_tts.engines.qwen3.scheduler import CHUNK_FRAMES
 from makima_tts.model.checkpoint.folder import Checkpoint
 from makima_tts.model.codec_transformer import MAX_FRAMES
 from makima_tts.model.frames import split_into_chunks

@@ -19,7 +19,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from makima_tts.engines.qwen3.executors import DecodeCall, SlotBuffers, packed_frames, packed_sound
+from makima_tts.engines.qwen3.runner import DecodeCall, SlotBuffers, packed_frames, packed_sound
 from makima_tts.model.devices import copy_to_device, to_device
 from makima_tts.model.frames import PrefillChunk
 from makima_tts.model.speech_model import SpeechModel

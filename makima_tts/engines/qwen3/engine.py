@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from makima_tts.engines.qwen3.admission import Admission, AdmissionRule
+from makima_tts.engines.qwen3.scheduler import Admission, AdmissionRule
 from makima_tts.engines.qwen3.utterance import FrameWatcher, SynthesisOptions
 from makima_tts.errors import RateLimited, TtsUnavailable, VoiceNotFound
 from makima_tts.hub.cache import is_folder
@@ -37,7 +37,7 @@ from makima_tts.speech import (
 )
 
 if TYPE_CHECKING:
-    from makima_tts.engines.qwen3.thread import EngineThread
+    from makima_tts.engines.qwen3.loop import EngineThread
     from makima_tts.model.speech_model import SpeechModel
 
 _log = structlog.get_logger(__name__)
@@ -263,7 +263,7 @@ async def _receive(stream: SpeechStream, samples: int) -> None:
 def _engine_thread() -> type["EngineThread"]:
     """Takes seconds the first time: torch is large, and optional. Raises TtsUnavailable without it."""
     try:
-        from makima_tts.engines.qwen3.thread import EngineThread  # noqa: PLC0415
+        from makima_tts.engines.qwen3.loop import EngineThread  # noqa: PLC0415
     except ImportError as error:
         raise TtsUnavailable(
             f"Qwen3-TTS needs the package {error.name}: pip install 'makima-tts[qwen3]'."
