@@ -15,7 +15,7 @@ from limits.strategies import MovingWindowRateLimiter
 
 from makima_tts.api.app import create_app
 from makima_tts.api.service import Service
-from makima_tts.engines import OfficialEngine, PreviewEngine, ScriptedEngine
+from makima_tts.engines import OfficialEngine, OfficialModel, PreviewEngine, ScriptedEngine
 from makima_tts.engines.availability import (
     OFFICIAL_PACKAGES,
     OFFICIAL_REMEDY,
@@ -76,10 +76,9 @@ def build_engine(choice: EngineChoice, settings: Settings) -> SpeechEngine:
             return build_qwen3(settings)
         case "qwen-tts":
             return OfficialEngine(
-                model_id=settings.model_id,
-                revision=settings.model_revision,
-                device=settings.device,
-                offline=settings.offline,
+                OfficialModel(
+                    settings.model_id, settings.model_revision, settings.device, offline=settings.offline
+                )
             )
         case _:
             return ScriptedEngine()

@@ -378,6 +378,12 @@ def check_request(facts: EngineFacts, request: UtteranceRequest) -> None:
         raise VoiceNotFound("This engine cannot use that voice: it was not encoded by it.")
 
 
+def check_reference(reference: VoiceReference) -> None:
+    """Raises VoiceNotFound if it cannot be cloned."""
+    if reference.mode == "icl" and not reference.transcript:
+        raise VoiceNotFound("Cloning in mode icl needs the transcript of the clip.")
+
+
 class SpeechEngine(Protocol):
     """All methods are called on the event loop; none of them blocks it.
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from makima_tts.engines.utterance_tasks import UtteranceTasks
+from makima_tts.engines.pieces import PieceEngine
 from makima_tts.errors import (
     GpuOutOfMemory,
     InvalidText,
@@ -35,13 +35,11 @@ from makima_tts.errors import (
     SynthesisError,
     TtsError,
     TtsUnavailable,
-    VoiceNotFound,
 )
 from makima_tts.protocol import LANGUAGES
 from makima_tts.speech import (
     AudioChunk,
     EngineFacts,
-    EngineHealth,
     FinishReason,
     LoadProgress,
     ProgressReport,
@@ -50,6 +48,7 @@ from makima_tts.speech import (
     UtteranceRequest,
     VoicePrompt,
     VoiceReference,
+    check_reference,
 )
 
 SAMPLE_RATE_HZ = 24_000
@@ -64,7 +63,7 @@ _MARK = re.compile(r"\{(stall|endless|length|fail|oom|foreign|nan|slow \d+(?:\.\
 _FAILURES: dict[str, type[TtsError]] = {"fail": SynthesisError, "oom": GpuOutOfMemory, "foreign": InvalidText}
 
 
-class ScriptedEngine:
+class ScriptedEngine(PieceEngine):
     """A SpeechEngine for tests. ``encodes`` counts the voices it has encoded.
 
     ``capacity``: utterances at once. Loading reports ``load_steps`` times and then waits for ``load_gate``;
@@ -81,8 +80,7 @@ class ScriptedEngine:
         encode_gate: asyncio.Event | None = None,
         fail_to_load: bool = False,
     ) -> None:
-        self.encodes = 0
-        self._facts = EngineFacts(
+        facts = EngineFacts(
             name="scripted",
             model="test tone",
             fingerprint="scripted-1",
@@ -92,16 +90,13 @@ class ScriptedEngine:
             text_streaming=True,
             note="A test tone for trying clients without a model; it does not speak.",
         )
-        self._utterances = UtteranceTasks(self._facts, buffer_samples=BUFFER_SAMPLES)
+        super().__init__(facts, buffer_samples=BUFFER_SAMPLES)
+        self.encodes = 0
         self._capacity = capacity
         self._load_steps = load_steps
         self._load_gate = load_gate
         self._encode_gate = encode_gate
         self._fail_to_load = fail_to_load
-
-    @property
-    def facts(self) -> EngineFacts:
-        return self._facts
 
     async def start(self, report: ProgressReport) -> None:
         for step in range(self._load_steps):
@@ -111,15 +106,14 @@ class ScriptedEngine:
         if self._fail_to_load:
             raise TtsUnavailable("The script says that the engine cannot be loaded.")
         _Tone(OWN_TONE_HZ).frame()
-        self._utterances.admit()
+        self._admit()
         report(LoadProgress("tuned", 1.0))
 
     async def encode_voice(self, reference: VoiceReference) -> VoicePrompt:
         """A tone of the reference's own, drawn from a digest of its sound and transcript."""
-        if not self._facts.cloning:
-            raise VoiceNotFound("This engine cannot clone voices.")
-        if reference.mode == "icl" and not reference.transcript:
-            raise VoiceNotFound("Cloning in mode icl needs the transcript of the clip.")
+        if not self.facts.cloning:
+            return await super().encode_voice(reference)
+        check_reference(reference)
         self.encodes += 1
         if self._encode_gate is not None:
             await self._encode_gate.wait()
@@ -129,18 +123,15 @@ class ScriptedEngine:
             "tone_hz": np.array([tone_hz], np.float32),
             "digest": np.frombuffer(digest, np.uint8),
         }
-        return VoicePrompt(self._facts.fingerprint, tensors)
+        return VoicePrompt(self.facts.fingerprint, tensors)
 
     def open(self, request: UtteranceRequest) -> SpeechStream:
-        if self._capacity is not None and self._utterances.health().active >= self._capacity:
+        if self._capacity is not None and len(self._tasks) >= self._capacity:
             raise RateLimited("Every place is taken; try again shortly.", retry_after_s=1.0)
-        return self._utterances.open(request, lambda sink: _ScriptedUtterance(_tone_hz(request)).speak(sink))
+        return super().open(request)
 
-    def health(self) -> EngineHealth:
-        return self._utterances.health()
-
-    async def close(self) -> None:
-        await self._utterances.close()
+    async def _speak(self, request: UtteranceRequest, sink: SpeechSink) -> FinishReason:
+        return await _ScriptedUtterance(_tone_hz(request)).speak(sink)
 
 
 def _tone_hz(request: UtteranceRequest) -> float:
