@@ -23,6 +23,7 @@ from makima_tts.speech import (
     VoiceReference,
 )
 from tests.checkpoints.models import ENDING, checkpoint_folder
+from tests.engines.directed import DirectedEngine
 
 
 def qwen3() -> SpeechEngine:
@@ -32,7 +33,7 @@ def qwen3() -> SpeechEngine:
 ENGINES: dict[str, Callable[[], SpeechEngine]] = {
     "preview": PreviewEngine,
     "scripted": ScriptedEngine,
-    "scripted, without cloning": lambda: ScriptedEngine(cloning=False),
+    "scripted, without cloning": lambda: DirectedEngine(cloning=False),
     "qwen3": qwen3,
 }
 
