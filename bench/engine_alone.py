@@ -17,9 +17,10 @@ from unittest import mock
 from bench.sides import Clock, Figures
 from bench.voice import LANGUAGE, TEXT, VOICE, write_voice
 from makima_tts.engines.qwen3 import ModelChoice, Qwen3Engine
+from makima_tts.engines.qwen3.loop import EngineLoop
 from makima_tts.engines.qwen3.prompts import LoadedVoice, LoadedVoices
 from makima_tts.engines.qwen3.runner import GeneratedFrames, PendingResult, Runner
-from makima_tts.engines.qwen3.utterance import Lease, Slots
+from makima_tts.engines.qwen3.utterance import EngineUtterance
 from makima_tts.metrics import Metrics
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
@@ -65,10 +66,10 @@ class _Watch:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        release, generate = Slots.release, Runner.generate_frames
+        release, generate = EngineLoop._leave, Runner.generate_frames
 
-        def released(slots: Slots, lease: Lease) -> None:
-            release(slots, lease)
+        def released(loop: EngineLoop, utterance: EngineUtterance) -> None:
+            release(loop, utterance)
             self._freed_s, self.steps = time.perf_counter(), self._begun
             self._freed.set()
 
@@ -77,7 +78,7 @@ class _Watch:
             return generate(*arguments)
 
         with (
-            mock.patch.object(Slots, "release", released),
+            mock.patch.object(EngineLoop, "_leave", released),
             mock.patch.object(Runner, "generate_frames", generated),
         ):
             yield

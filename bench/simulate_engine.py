@@ -154,7 +154,7 @@ class _Prompts(Prompts):
 
     def write(self, utterance: EngineUtterance, now_s: float) -> None:
         """The piece ends with its budget: the step that only finds its end is not simulated."""
-        piece, sink, slot = utterance.piece, utterance.sink, utterance.lease.slot
+        piece, sink, slot = utterance.piece, utterance.sink, utterance.slot
         assert isinstance(sink, _Sink)
         piece.unwritten.clear()
         piece.prompt_rows, piece.budget_frames = _PROMPT_ROWS, sink.pieces.popleft()[1]

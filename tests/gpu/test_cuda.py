@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from makima_tts.audio import as_float
-from makima_tts.engines.qwen3 import ModelChoice, Qwen3Engine, runner as runners
+from makima_tts.engines.qwen3 import ModelChoice, Qwen3Engine, cuda_graphs
 from makima_tts.engines.qwen3.cuda_graphs import CudaGraphExecutor
 from makima_tts.engines.qwen3.runner import Runner
 from makima_tts.model.checkpoint.folder import Checkpoint
@@ -99,7 +99,7 @@ def test_fp32_codes_are_the_cpus_and_the_sound_is_the_same(shape: str, greedy: b
 @pytest.mark.parametrize("dtype", NUMBERS, ids=str)
 def test_replayed_graphs_make_what_their_launches_make_to_the_last_bit(dtype: torch.dtype) -> None:
     model = on_gpu("odd", dtype)
-    with mock.patch.object(runners, "CudaCapture", return_value=not_captured):
+    with mock.patch.object(cuda_graphs, "CudaCapture", return_value=not_captured):
         direct = new_runner(model)
     assert isinstance(direct._executor, CudaGraphExecutor)
     replayed = new_runner(model)

@@ -14,7 +14,7 @@ from makima_tts.engines.qwen3 import ModelChoice, Qwen3Engine, SynthesisOptions
 from makima_tts.engines.qwen3.engine import _noise
 from makima_tts.engines.qwen3.loop import EngineLoop
 from makima_tts.engines.qwen3.runner import Runner
-from makima_tts.engines.qwen3.utterance import Slots
+from makima_tts.engines.qwen3.utterance import EngineUtterance
 from makima_tts.errors import (
     Cancelled,
     GpuOutOfMemory,
@@ -24,25 +24,36 @@ from makima_tts.errors import (
     TtsUnavailable,
 )
 from makima_tts.speech import SpeechStream, UtteranceRequest, VoicePrompt
-from tests.checkpoints.models import ENDING, checkpoint_folder
-from tests.qwen3.engines import begin, chunks_of, running, sound
+from tests.checkpoints.models import ENDING, checkpoint_folder, small_model
+from tests.qwen3.engines import begin, chunks_of, new_loop, running, sound
 from tests.qwen3.test_chunks import reference
 
 TEXT = "The lamps are lit."
 
 
-def test_the_lowest_free_slot_is_leased_and_an_old_lease_frees_nothing() -> None:
-    slots = Slots(2)
-    first, second = slots.lease(), slots.lease()
-    assert first is not None
-    assert second is not None
-    assert (first.slot, second.slot, slots.lease()) == (0, 1, None)
-    slots.release(first)
-    again = slots.lease()
-    assert again is not None
-    assert again.slot == 0
-    slots.release(first)
-    assert slots.lease() is None
+async def test_the_lowest_free_slot_is_used_and_an_utterance_that_has_left_frees_nothing() -> None:
+    model = small_model(ENDING)
+    loop = new_loop(Runner(model, slots=4, positions=64, text_rows=64), model)
+
+    def admit(name: str) -> EngineUtterance:
+        _stream, sink = SpeechStream.create(buffer_samples=1)
+        loop.arrivals.append((UtteranceRequest(name, seed=0), sink))
+        loop.iterate()
+        return next(each for each in loop._utterances.values() if each.sink is sink)
+
+    with torch.inference_mode():
+        first, second = admit("first"), admit("second")
+        assert (first.slot, second.slot) == (0, 1)
+        loop._fail(first, SynthesisError("It fails."))
+        again = admit("again")
+        assert again.slot == 0
+        loop._fail(first, SynthesisError("It fails again."))
+        assert loop._utterances[0] is again
+        assert [admit(name).slot for name in "ab"] == [2, 3]
+        _stream, sink = SpeechStream.create(buffer_samples=1)
+        loop.arrivals.append((UtteranceRequest("one too many"), sink))
+        assert not loop.iterate()
+        assert len(loop.arrivals) == 1
 
 
 async def test_when_all_slots_are_in_use_the_next_client_is_told_when_to_retry() -> None:

@@ -44,7 +44,6 @@ from makima_tts.engines.qwen3.utterance import (
     FrameWatcher,
     Generating,
     Prefilling,
-    Slots,
     SynthesisOptions,
 )
 from makima_tts.errors import Cancelled, GpuOutOfMemory, SynthesisError, TtsError, TtsUnavailable
@@ -132,7 +131,7 @@ class EngineLoop:
         self._ended = ended
         self._watch = watch
         self._planner = planner
-        self._slots = Slots(slots)
+        self._slots = slots
         self._utterances: dict[int, EngineUtterance] = {}  # by slot, in order of admission
         self._jobs: list[_PrefillJob | _DecodeJob] = []  # the second stage of the pipeline
         self._side_work_s = 0.0
@@ -163,10 +162,12 @@ class EngineLoop:
 
     def _admit(self) -> None:
         """Arrivals get free slots; utterances that are cancelled or complete leave; the others take text."""
-        while self.arrivals and (lease := self._slots.lease()) is not None:
+        while self.arrivals and self._any_slot_free:
             request, sink = self.arrivals.popleft()
-            utterance = EngineUtterance(request, sink, lease, self._clock(), self._options.max_frames)
-            self._utterances[lease.slot] = utterance
+            # The lowest free slot, so that memory is touched late.
+            slot = min(set(range(self._slots)) - self._utterances.keys())
+            utterance = EngineUtterance(request, sink, slot, self._clock(), self._options.max_frames)
+            self._utterances[slot] = utterance
             with self._failing([utterance]):
                 self._prompts.begin(utterance)
         now_s = self._clock()
@@ -192,7 +193,11 @@ class EngineLoop:
 
     def _can_admit_more(self) -> bool:
         unwritten = any(each.has_unwritten_text for each in self._utterances.values())
-        return unwritten or bool(self.arrivals and self._slots.any_free)
+        return unwritten or bool(self.arrivals and self._any_slot_free)
+
+    @property
+    def _any_slot_free(self) -> bool:
+        return len(self._utterances) < self._slots
 
     def _plan(self) -> IterationPlan:
         now_s = self._clock()
@@ -267,10 +272,10 @@ class EngineLoop:
         generating = [each for each in utterances if isinstance(each.state, Generating)]
         if not generating:
             return None
-        slots, pieces = [each.lease.slot for each in generating], [each.piece for each in generating]
+        slots, pieces = [each.slot for each in generating], [each.piece for each in generating]
         stepped = [slot for slot, piece in zip(slots, pieces, strict=True) if piece.frames]
         furthest = max(piece.next_position for piece in pieces)
-        at = [each.pending for each in generating]
+        at = [piece.pending for piece in pieces]
         return _FrameJob(self._runner.generate_frames(slots, stepped, furthest, at), generating, pieces)
 
     def _start_decoding(self, job: _FrameJob, flush_now: frozenset[int]) -> None:
@@ -280,12 +285,12 @@ class EngineLoop:
         """
         due: defaultdict[int, list[EngineUtterance]] = defaultdict(list)
         for utterance in self._keep_frames(job):
-            enough = utterance.pending >= utterance.chunk_frames or utterance.lease.slot in flush_now
+            enough = utterance.piece.pending >= utterance.chunk_frames or utterance.slot in flush_now
             if enough or isinstance(utterance.state, Finishing) or utterance.piece.starved:
-                due[utterance.pending].append(utterance)
+                due[utterance.piece.pending].append(utterance)
         for frames, utterances in sorted(due.items()):
             if frames:
-                result = self._runner.decode([each.lease.slot for each in utterances], frames)
+                result = self._runner.decode([each.slot for each in utterances], frames)
                 pieces = [each.start_decoding() for each in utterances]
                 self._jobs.append(_DecodeJob(result, utterances, pieces, frames, len(job.utterances)))
                 if not self._runner.runs_ahead:
@@ -335,7 +340,7 @@ class EngineLoop:
             if utterance.piece is not piece:
                 continue
             utterance.synthesis_s += seconds
-            utterance.finish_decoding()
+            piece.decoding = 0
             if not sound.finite[row]:
                 self._fail_broken(utterance)
                 continue
@@ -387,19 +392,18 @@ class EngineLoop:
                 self._fail(utterance, failure)
 
     def _fail_broken(self, utterance: EngineUtterance) -> None:
-        _log.error("synthesis_not_a_number", slot=utterance.lease.slot)
-        self._runner.scrub(utterance.lease.slot)
+        _log.error("synthesis_not_a_number", slot=utterance.slot)
+        self._runner.scrub(utterance.slot)
         self._fail(utterance, SynthesisError("The model made something that is not a number; try again."))
 
     def _fail(self, utterance: EngineUtterance, error: TtsError) -> None:
-        if self._utterances.get(utterance.lease.slot) is utterance:
+        if self._utterances.get(utterance.slot) is utterance:
             self._leave(utterance)
             utterance.sink.fail(error)
 
     def _leave(self, utterance: EngineUtterance) -> None:
-        del self._utterances[utterance.lease.slot]
+        del self._utterances[utterance.slot]
         utterance.end_piece()  # jobs that are under way skip it
-        self._slots.release(utterance.lease)
         self._ended(utterance.sink)
 
     def _failure(self, error: Exception, message: str = _SYNTHESIS_FAILED) -> TtsError:
@@ -468,14 +472,10 @@ class EngineThread:
 
     def run(self, work: Work[Result]) -> Future[Result]:
         """Other work, a slice at a time between iterations; cancelling the future ends it at the next one."""
-        side_work = SideWork(self._slices(work))
+        side_work = SideWork(work(self._loaded.result()))
         self._side_work.append(side_work)
         self._wake_or_refuse()
         return side_work.future
-
-    def _slices(self, work: Work[Result]) -> Generator[None, None, Result]:
-        """Begins on the engine thread."""
-        return (yield from work(self._loaded.result()))
 
     def _wake_or_refuse(self) -> None:
         """The thread may have stopped meanwhile."""

@@ -9,7 +9,7 @@ S slots and a spare one · B some of them · F frames of a chunk · Q codebooks.
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -76,28 +76,6 @@ class DecodeCall:
     packed: Tensor
 
 
-class StepExecutor(Protocol):
-    """``most_rows``: of a chunk of a prompt. ``runs_ahead``: the device computes what was launched while the
-    host does something else."""
-
-    @property
-    def most_rows(self) -> int: ...
-
-    @property
-    def runs_ahead(self) -> bool: ...
-
-    def prefill(self, chunks: Sequence[PrefillChunk]) -> None:
-        """Those of a slot in order."""
-
-    def generate_frames(
-        self, slots: Sequence[int], stepped: Sequence[int], limit: int, at: Sequence[int]
-    ) -> Tensor:
-        """int32 [B, Q + 2] of ``packed_frames``; codes are kept at index ``at`` of each slot's chunk."""
-
-    def decode(self, slots: Sequence[int], frames: int) -> Iterator[DecodeCall]:
-        """The first ``frames`` that are kept of each. The next call may overwrite the memory of a result."""
-
-
 def packed_frames(frames: SampledFrames) -> Tensor:
     """For the host: codes, whether they are an end, whether they are broken."""
     flags = torch.stack((frames.ends, frames.broken), dim=1)
@@ -109,8 +87,12 @@ def packed_sound(pcm: Tensor, loud: Tensor, finite: Tensor) -> Tensor:
     return torch.cat((pcm, loud.to(pcm.dtype), finite.to(pcm.dtype)), dim=1)
 
 
-class EagerExecutor:
-    """On a CPU, and where nothing can be captured: operations one by one, batches as large as they are."""
+class StepExecutor:
+    """Operations one by one, in batches as large as they are: on a CPU, and where nothing can be captured.
+
+    ``most_rows``: of a chunk of a prompt. ``runs_ahead``: the device computes what was launched while the
+    host does something else.
+    """
 
     runs_ahead = False
 
@@ -120,11 +102,13 @@ class EagerExecutor:
         self.most_rows = most_rows
 
     def prefill(self, chunks: Sequence[PrefillChunk]) -> None:
+        """Those of a slot in order."""
         self._model.frames.prefill(self._buffers.frames, chunks)
 
     def generate_frames(
         self, slots: Sequence[int], stepped: Sequence[int], limit: int, at: Sequence[int]
     ) -> Tensor:
+        """int32 [B, Q + 2] of ``packed_frames``; codes are kept at index ``at`` of each slot's chunk."""
         generator, state, index = self._model.frames, self._buffers.frames, self._index(slots)
         if stepped:
             generator.step(state, self._index(stepped), limit)
@@ -133,7 +117,7 @@ class EagerExecutor:
         return packed_frames(frames)
 
     def decode(self, slots: Sequence[int], frames: int) -> Iterator[DecodeCall]:
-        """float32, from -1 to 1."""
+        """The first ``frames`` that are kept of each. The next call may overwrite the memory of a result."""
         index, buffers = self._index(slots), self._buffers
         pcm = self._model.codec.decode(buffers.codes[index, :frames], buffers.codec, index).float()
         yield DecodeCall(0, 0, frames, packed_sound(pcm, *self._model.loud_and_finite(pcm, frames)))
@@ -287,7 +271,7 @@ class Runner:
 
         def launch() -> Callable[[], GeneratedFrames]:
             packed = _to_host(self._executor.generate_frames(slots, stepped, limit, at))  # [B, Q + 2]
-            return lambda: _frame_batch(packed.numpy())
+            return lambda: _unpacked(packed.numpy())
 
         return self._start(launch)
 
@@ -338,7 +322,7 @@ def _run_at_once(launch: Launch[Result]) -> PendingResult[Result]:
 
 def _start_on_cuda(launch: Launch[Result]) -> PendingResult[Result]:
     """Returns as soon as the work is launched; the host may do something else meanwhile."""
-    began, ended = _event(), _event()
+    began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     began.record()
     fetch = launch()
     ended.record()
@@ -350,26 +334,19 @@ def _start_on_cuda(launch: Launch[Result]) -> PendingResult[Result]:
     return PendingResult(wait, lambda: float(began.elapsed_time(ended)) / 1e3)
 
 
-def _event() -> torch.cuda.Event:
-    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-
-
 def _executor(model: SpeechModel, buffers: SlotBuffers, progress: Callable[[float], None]) -> StepExecutor:
-    match model.device.type:
-        case "cuda":
-            from makima_tts.engines.qwen3.cuda_graphs import CudaCapture, CudaGraphExecutor  # noqa: PLC0415
+    if model.device.type != "cuda":
+        most_rows = _CPU_CHUNK_ROWS if model.device.type == "cpu" else _CHUNK_ROWS
+        return StepExecutor(model, buffers, most_rows)
+    from makima_tts.engines.qwen3.cuda_graphs import CudaCapture, CudaGraphExecutor  # noqa: PLC0415
 
-            executor = CudaGraphExecutor(model, buffers, CudaCapture(model.device), progress=progress)
-            torch.cuda.empty_cache()  # the memory of the warm-ups belongs to no graph
-            return executor
-        case "cpu":
-            return EagerExecutor(model, buffers, _CPU_CHUNK_ROWS)
-        case _:
-            return EagerExecutor(model, buffers, _CHUNK_ROWS)
+    executor = CudaGraphExecutor(model, buffers, CudaCapture(model.device), progress=progress)
+    torch.cuda.empty_cache()  # the memory of the warm-ups belongs to no graph
+    return executor
 
 
-def _frame_batch(packed: npt.NDArray[np.int32]) -> GeneratedFrames:
-    """As ``executors.packed_frames`` has packed it, [B, Q + 2]."""
+def _unpacked(packed: npt.NDArray[np.int32]) -> GeneratedFrames:
+    """``packed``: of ``packed_frames``, [B, Q + 2]."""
     return GeneratedFrames(packed[:, :-2], packed[:, -2].astype(bool), packed[:, -1].astype(bool))
 
 
