@@ -102,7 +102,7 @@ class EngineAlone:
 
     async def _measure(self) -> Figures:
         engine = _Loaded(self._model, self._checkpoint)
-        await engine.start(lambda _progress: None)
+        await engine.start(lambda *_: None)
         try:
             voices = self._voices(engine)
             prompt = (await voices.get(VOICE)).prompt

@@ -138,7 +138,7 @@ class Ours:
         self._model = load_model(options.checkpoint, options.device, options.precision, positions=POSITIONS)
         self.clock = Clock(self._model.device)
         self._frames = options.frames
-        self.runner = Runner(self._model, slots=options.slots, positions=POSITIONS, text_rows=POSITIONS)
+        self.runner = Runner(self._model, slots=options.slots, positions=POSITIONS)
         self._engine = EngineAlone(self._model, options.checkpoint, self.runner)
         self._sampling = Sampling.of(self._model.config.generation)
 

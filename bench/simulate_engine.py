@@ -164,7 +164,7 @@ class _Prompts(Prompts):
 class _Runner(Runner):
     """``spend``: lets time pass, about as much as it is told, and returns how much it was."""
 
-    positions = text_rows = 0
+    positions = 0
     sample_rate_hz = _SAMPLE_RATE_HZ
     frame_s = FRAME_S
     runs_ahead = False

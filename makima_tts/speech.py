@@ -332,20 +332,13 @@ class EngineFacts:
     fingerprint: str
     sample_rate_hz: int
     languages: tuple[str, ...]
-    cloning: bool
-    text_streaming: bool
     note: str
+    cloning: bool = True
+    text_streaming: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class LoadProgress:
-    """``progress`` in 0…1, never falling; ``stage`` a few words for people."""
-
-    stage: str
-    progress: float
-
-
-ProgressReport = Callable[[LoadProgress], None]
+# A few words for people about the stage, and progress in 0…1, never falling.
+ProgressReport = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)

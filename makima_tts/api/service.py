@@ -15,7 +15,7 @@ from makima_tts.errors import ModelLoading, TtsError, TtsUnavailable
 from makima_tts.metrics import Metrics
 from makima_tts.protocol import Limits
 from makima_tts.session.inputs import EngineFailed, EngineLoading, EngineReady
-from makima_tts.speech import LoadProgress, SpeechEngine
+from makima_tts.speech import SpeechEngine
 from makima_tts.voices import VoiceManager
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ class EngineStatus:
             raise TtsUnavailable(self.report.reason)
         raise ModelLoading(f"The model is loading ({self.report.stage}).", retry_after_s=_RETRY_AFTER_S)
 
-    def _progress(self, progress: LoadProgress) -> None:
-        self._publish(EngineLoading(progress.stage, progress.progress))
+    def _progress(self, stage: str, progress: float) -> None:
+        self._publish(EngineLoading(stage, progress))
 
     def _publish(self, report: LoadReport) -> None:
         self.report = report

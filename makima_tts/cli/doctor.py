@@ -97,9 +97,9 @@ def _engine(settings: "Settings") -> Finding:
 
 
 def _qwen3(settings: "Settings") -> Finding:
-    from makima_tts.engines.availability import qwen3_lacks
+    from makima_tts import factory
 
-    needs = qwen3_lacks(settings.model_id, settings.model_revision)
+    needs = factory.qwen3_lacks(settings.model_id, settings.model_revision)
     return (
         Finding("note", "Qwen3-TTS", f"lacks {'; '.join(needs)}")
         if needs

@@ -143,7 +143,7 @@ async def _measure(
     from makima_tts import factory
     from makima_tts.errors import SynthesisError
 
-    async with factory.running(engine, lambda progress: show_status(f"{progress.stage.capitalize()} …")):
+    async with factory.running(engine, lambda stage, _progress: show_status(f"{stage.capitalize()} …")):
         show_status(f"Encoding {voice_id} …")
         prompt = (await voices.get(voice_id)).prompt
         show_status(f"Speaking as {voice_id} …")

@@ -34,7 +34,6 @@ from makima_tts.protocol import LANGUAGES
 from makima_tts.speech import (
     EngineFacts,
     FinishReason,
-    LoadProgress,
     ProgressReport,
     SpeechSink,
     UtteranceRequest,
@@ -77,8 +76,6 @@ class OfficialEngine(PieceEngine):
             fingerprint=f"qwen-tts-1 {name} {state}".rstrip(),
             sample_rate_hz=SAMPLE_RATE_HZ,
             languages=LANGUAGES,
-            cloning=True,
-            text_streaming=True,
             note="The reference implementation of Qwen3-TTS: each sentence is heard once all of it was made.",
         )
         super().__init__(facts, buffer_samples=BUFFER_SAMPLES)
@@ -86,18 +83,18 @@ class OfficialEngine(PieceEngine):
 
     async def start(self, report: ProgressReport) -> None:
         try:
-            report(LoadProgress("importing the qwen-tts package", 0.0))
+            report("importing the qwen-tts package", 0.0)
             await self._in_worker(self._model.import_package)
-            report(LoadProgress("loading the model", 0.2))
+            report("loading the model", 0.2)
             await self._in_worker(self._model.load)
-            report(LoadProgress("warming up", 0.8))
+            report("warming up", 0.8)
             await self._in_worker(partial(self._model.synthesize, *_WARM_UP))
         except TtsError:
             raise
         except Exception as error:
             raise TtsUnavailable(f"The qwen-tts engine cannot be loaded: {type(error).__name__}.") from error
         self._admit()
-        report(LoadProgress("ready", 1.0))
+        report("ready", 1.0)
 
     async def encode_voice(self, reference: VoiceReference) -> VoicePrompt:
         check_reference(reference)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from makima_tts.engines.pieces import PieceEngine, PieceSound
 from makima_tts.errors import InvalidText, TtsUnavailable
-from makima_tts.speech import EngineFacts, LoadProgress, ProgressReport, UtteranceRequest
+from makima_tts.speech import EngineFacts, ProgressReport, UtteranceRequest
 
 SAMPLE_RATE_HZ = 24_000
 BUFFER_SAMPLES = 4 * SAMPLE_RATE_HZ
@@ -53,17 +53,16 @@ class PreviewEngine(PieceEngine):
             sample_rate_hz=SAMPLE_RATE_HZ,
             languages=("English",),
             cloning=False,
-            text_streaming=True,
             note="A stand-in for Qwen3-TTS: one voice, English only, no voice cloning.",
         )
         super().__init__(facts, buffer_samples=BUFFER_SAMPLES)
         self._model: Any = None  # used on the worker only
 
     async def start(self, report: ProgressReport) -> None:
-        report(LoadProgress("loading the voice", 0.0))
+        report("loading the voice", 0.0)
         try:
             await self._in_worker(self._load)
-            report(LoadProgress("warming up", 0.5))
+            report("warming up", 0.5)
             await self._in_worker(partial(self._sound, _WARM_UP))
         except ImportError:
             raise TtsUnavailable(
@@ -72,7 +71,7 @@ class PreviewEngine(PieceEngine):
         except Exception as error:
             raise TtsUnavailable(f"The preview engine cannot be loaded: {type(error).__name__}.") from error
         self._admit()
-        report(LoadProgress("ready", 1.0))
+        report("ready", 1.0)
 
     async def _synthesize(self, request: UtteranceRequest, piece: str, index: int) -> PieceSound:
         seed = None if request.seed is None else [request.seed, index]

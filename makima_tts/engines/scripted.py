@@ -34,7 +34,6 @@ from makima_tts.speech import (
     AudioChunk,
     EngineFacts,
     FinishReason,
-    LoadProgress,
     ProgressReport,
     SpeechSink,
     UtteranceRequest,
@@ -66,17 +65,15 @@ class ScriptedEngine(PieceEngine):
             fingerprint="scripted-1",
             sample_rate_hz=SAMPLE_RATE_HZ,
             languages=LANGUAGES,
-            cloning=True,
-            text_streaming=True,
             note="A test tone for trying clients without a model; it does not speak.",
         )
         super().__init__(facts, buffer_samples=BUFFER_SAMPLES)
 
     async def start(self, report: ProgressReport) -> None:
         for step in range(_LOAD_STEPS):
-            report(LoadProgress("tuning", step / _LOAD_STEPS))
+            report("tuning", step / _LOAD_STEPS)
         self._admit()
-        report(LoadProgress("tuned", 1.0))
+        report("tuned", 1.0)
 
     async def encode_voice(self, reference: VoiceReference) -> VoicePrompt:
         """A tone of the reference's own, drawn from a digest of its sound and transcript."""

@@ -7,7 +7,6 @@ from makima_tts.engines import ScriptedEngine
 from makima_tts.engines.pieces import PieceEngine
 from makima_tts.errors import RateLimited, TtsUnavailable
 from makima_tts.speech import (
-    LoadProgress,
     ProgressReport,
     SpeechStream,
     UtteranceRequest,
@@ -45,13 +44,13 @@ class DirectedEngine(ScriptedEngine):
 
     async def start(self, report: ProgressReport) -> None:
         for step in range(self._load_steps):
-            report(LoadProgress("tuning", step / self._load_steps))
+            report("tuning", step / self._load_steps)
         if self._load_gate is not None:
             await self._load_gate.wait()
         if self._fail_to_load:
             raise TtsUnavailable("The test says that the engine cannot be loaded.")
         self._admit()
-        report(LoadProgress("tuned", 1.0))
+        report("tuned", 1.0)
 
     async def encode_voice(self, reference: VoiceReference) -> VoicePrompt:
         if not self.facts.cloning:

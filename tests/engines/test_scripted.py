@@ -16,13 +16,13 @@ from makima_tts.errors import (
     TtsError,
     TtsUnavailable,
 )
-from makima_tts.speech import LoadProgress, SpeechStream, UtteranceRequest, VoicePrompt, VoiceReference
+from makima_tts.speech import SpeechStream, UtteranceRequest, VoicePrompt, VoiceReference
 from tests.engines.directed import DirectedEngine
 
 
 async def started(engine: DirectedEngine | None = None) -> DirectedEngine:
     engine = engine or DirectedEngine()
-    await engine.start(lambda _progress: None)
+    await engine.start(lambda *_: None)
     return engine
 
 
@@ -117,9 +117,9 @@ async def test_no_more_utterances_are_admitted_than_there_are_slots() -> None:
 
 
 async def test_loading_waits_for_its_gate() -> None:
-    gate, reports = asyncio.Event(), list[LoadProgress]()
+    gate, reports = asyncio.Event(), list[str]()
     engine = DirectedEngine(load_gate=gate, load_steps=7)
-    loading = asyncio.create_task(engine.start(reports.append))
+    loading = asyncio.create_task(engine.start(lambda stage, _progress: reports.append(stage)))
     await asyncio.sleep(0)
     assert len(reports) == 7
     assert not engine.health().alive

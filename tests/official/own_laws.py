@@ -52,7 +52,7 @@ async def heard_of(engine: OfficialEngine, *pieces: str) -> tuple[list[AudioChun
 
 async def test_a_piece_without_an_end_is_truncated_and_the_next_is_spoken() -> None:
     engine = OfficialEngine(OfficialModel(CHECKPOINT, device="cpu", offline=True, max_frames=8))
-    await engine.start(lambda _: None)
+    await engine.start(lambda *_: None)
     chunks, reason = await heard_of(engine, "This piece is longer than eight frames.", "Short.")
     frames = [sum(c.pcm.size for c in chunks if c.piece_index == n) / FRAME_SAMPLES for n in (0, 1)]
     assert frames == [8, 7]

@@ -16,7 +16,7 @@ async def test_it_says_how_to_get_the_package(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setitem(sys.modules, name, None)
     engine = OfficialEngine(OfficialModel("nobody/has-this", offline=True))
     with pytest.raises(TtsUnavailable, match="make venv-qwen-tts"):
-        await engine.start(lambda _: None)
+        await engine.start(lambda *_: None)
     assert not engine.health().alive
     await engine.close()
 

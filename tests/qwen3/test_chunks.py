@@ -50,7 +50,7 @@ async def test_the_first_chunk_needs_no_step_of_the_talker(monkeypatch: pytest.M
     monkeypatch.setattr(Talker, "step", counted)
     stream, sink = SpeechStream.create(buffer_samples=24_000)
     with torch.inference_mode():
-        loop = new_loop(Runner(model, slots=4, positions=256, text_rows=256), model)
+        loop = new_loop(Runner(model, slots=4, positions=256), model)
         loop.arrivals.append((UtteranceRequest("utterance", seed=1), sink))
         stream.feed(PIECES[0])
         assert loop.iterate()

@@ -33,7 +33,7 @@ TEXT = "The lamps are lit."
 
 async def test_the_lowest_free_slot_is_used_and_an_utterance_that_has_left_frees_nothing() -> None:
     model = small_model(ENDING)
-    loop = new_loop(Runner(model, slots=4, positions=64, text_rows=64), model)
+    loop = new_loop(Runner(model, slots=4, positions=64), model)
 
     def admit(name: str) -> EngineUtterance:
         _stream, sink = SpeechStream.create(buffer_samples=1)
@@ -157,7 +157,7 @@ async def test_a_slow_listener_delays_no_other_stream() -> None:
 async def test_a_failed_load_says_why(choice: ModelChoice, words: str, tmp_path: Path) -> None:
     engine = Qwen3Engine(choice)
     with pytest.raises(TtsUnavailable, match=words):
-        await engine.start(lambda _progress: None)
+        await engine.start(lambda *_: None)
     with pytest.raises(TtsUnavailable):
         engine.open(UtteranceRequest("utterance"))
     await engine.close()
@@ -226,7 +226,7 @@ async def test_a_language_that_the_checkpoint_lacks_is_refused_at_once(tmp_path:
     del config["talker_config"]["codec_language_id"]["german"]
     (folder / "config.json").write_text(json.dumps(config))
     engine = Qwen3Engine(ModelChoice(str(folder)))
-    await engine.start(lambda _progress: None)
+    await engine.start(lambda *_: None)
     assert "German" not in engine.facts.languages
     with pytest.raises(InvalidText):
         engine.open(UtteranceRequest("utterance", "German"))
@@ -236,7 +236,7 @@ async def test_a_language_that_the_checkpoint_lacks_is_refused_at_once(tmp_path:
 async def test_a_cancelled_start_ends_without_a_traceback(capfd: pytest.CaptureFixture[str]) -> None:
     engine = Qwen3Engine(ModelChoice(str(checkpoint_folder(ENDING)), cpu_precision="fp32"))
     begun = asyncio.Event()
-    starting = asyncio.create_task(engine.start(lambda _progress: begun.set()))
+    starting = asyncio.create_task(engine.start(lambda *_: begun.set()))
     await begun.wait()
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):

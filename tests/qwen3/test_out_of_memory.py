@@ -34,7 +34,7 @@ class Tight(Runner):
 
 async def test_of_several_newcomers_the_newest_fails_and_the_others_are_prefilled() -> None:
     model = small_model(ENDING)
-    loop = new_loop(Tight(model, slots=4, positions=256, text_rows=256), model)
+    loop = new_loop(Tight(model, slots=4, positions=256), model)
     streams = []
     for _ in range(3):
         stream, sink = SpeechStream.create(buffer_samples=24_000)

@@ -21,7 +21,7 @@ TEXT, SAMPLES = "Ten chars.", 8 * 1920
 @pytest.fixture
 async def engine() -> AsyncIterator[ScriptedEngine]:
     scripted = ScriptedEngine()
-    await scripted.start(lambda _progress: None)
+    await scripted.start(lambda *_: None)
     yield scripted
     await scripted.close()
 

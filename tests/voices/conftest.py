@@ -149,7 +149,7 @@ def tone_hz(voice: ResolvedVoice) -> float:
 
 
 async def running(engine: WatchedEngine) -> WatchedEngine:
-    await engine.start(lambda progress: None)
+    await engine.start(lambda *_: None)
     return engine
 
 

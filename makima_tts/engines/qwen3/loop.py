@@ -16,7 +16,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -75,30 +76,18 @@ class SideWork:
 
 
 @dataclass(frozen=True, slots=True)
-class _PrefillJob:
-    result: PendingResult[None]
-    utterances: list[EngineUtterance]
-    rows: int
+class _Batch(Generic[Result]):
+    """What the device computes for utterances, a row each. ``pieces``: to which the rows belong."""
 
-
-@dataclass(frozen=True, slots=True)
-class _FrameJob:
-    """A frame of each; ``pieces``: to which the frames belong."""
-
-    result: PendingResult[GeneratedFrames]
+    result: PendingResult[Result]
     utterances: list[EngineUtterance]
     pieces: list[CurrentPiece]
 
-
-@dataclass(frozen=True, slots=True)
-class _DecodeJob:
-    """``frames`` of each; ``pieces``: to which they belong. ``streams`` generated in that iteration."""
-
-    result: PendingResult[Sound]
-    utterances: list[EngineUtterance]
-    pieces: list[CurrentPiece]
-    frames: int
-    streams: int
+    def rows(self) -> Iterator[tuple[int, EngineUtterance]]:
+        """Without those whose piece has ended meanwhile."""
+        for row, (utterance, piece) in enumerate(zip(self.utterances, self.pieces, strict=True)):
+            if utterance.piece is piece:
+                yield row, utterance
 
 
 class EngineLoop:
@@ -133,7 +122,8 @@ class EngineLoop:
         self._planner = planner
         self._slots = slots
         self._utterances: dict[int, EngineUtterance] = {}  # by slot, in order of admission
-        self._jobs: list[_PrefillJob | _DecodeJob] = []  # the second stage of the pipeline
+        # The second stage of the pipeline: whose work was started, and what delivers its result.
+        self._jobs: list[tuple[list[EngineUtterance], Callable[[], None]]] = []
         self._side_work_s = 0.0
         self.meter = CostMeter()
         self.load = EngineLoad()  # as of the last iteration; immutable, for any thread
@@ -232,7 +222,8 @@ class EngineLoop:
         except Exception as error:
             self._prefill_fewer(chunks, error)
             return
-        self._jobs.append(_PrefillJob(result, list(chunks), sum(len(chunk.rows) for chunk in together)))
+        rows = sum(len(chunk.rows) for chunk in together)
+        self._jobs.append((list(chunks), partial(self._finish_prefill, result, list(chunks), rows)))
         for utterance in chunks:
             with self._failing([utterance]):
                 self._after_prefill(utterance)
@@ -268,7 +259,7 @@ class EngineLoop:
                 raise
             self._failure(error)  # frees memory; the next prompt is prefilled from its first row
 
-    def _start_frames(self, utterances: Iterable[EngineUtterance]) -> _FrameJob | None:
+    def _start_frames(self, utterances: Iterable[EngineUtterance]) -> _Batch[GeneratedFrames] | None:
         generating = [each for each in utterances if isinstance(each.state, Generating)]
         if not generating:
             return None
@@ -276,15 +267,15 @@ class EngineLoop:
         stepped = [slot for slot, piece in zip(slots, pieces, strict=True) if piece.frames]
         furthest = max(piece.next_position for piece in pieces)
         at = [piece.pending for piece in pieces]
-        return _FrameJob(self._runner.generate_frames(slots, stepped, furthest, at), generating, pieces)
+        return _Batch(self._runner.generate_frames(slots, stepped, furthest, at), generating, pieces)
 
-    def _start_decoding(self, job: _FrameJob, flush_now: frozenset[int]) -> None:
+    def _start_decoding(self, batch: _Batch[GeneratedFrames], flush_now: frozenset[int]) -> None:
         """Streams with equally many frames are decoded together, and first sounds first.
 
         A device that does not run ahead has decoded them when ``decode`` returns: they are delivered then.
         """
         due: defaultdict[int, list[EngineUtterance]] = defaultdict(list)
-        for utterance in self._keep_frames(job):
+        for utterance in self._keep_frames(batch):
             enough = utterance.piece.pending >= utterance.chunk_frames or utterance.slot in flush_now
             if enough or isinstance(utterance.state, Finishing) or utterance.piece.starved:
                 due[utterance.piece.pending].append(utterance)
@@ -292,61 +283,58 @@ class EngineLoop:
             if frames:
                 result = self._runner.decode([each.slot for each in utterances], frames)
                 pieces = [each.start_decoding() for each in utterances]
-                self._jobs.append(_DecodeJob(result, utterances, pieces, frames, len(job.utterances)))
+                decoded, streams = _Batch(result, utterances, pieces), len(batch.utterances)
+                self._jobs.append((utterances, partial(self._finish_decoding, decoded, frames, streams)))
                 if not self._runner.runs_ahead:
                     self._deliver()
             else:
                 for utterance in utterances:
                     self._put(utterance, NO_SOUND)
 
-    def _keep_frames(self, job: _FrameJob) -> Iterator[EngineUtterance]:
+    def _keep_frames(self, batch: _Batch[GeneratedFrames]) -> Iterator[EngineUtterance]:
         """Whose frames are kept. A piece that has ended meanwhile has got a frame too many."""
-        batch, seconds = job.result.wait(), job.result.seconds()
-        self.meter.stepped(len(job.utterances), seconds)
-        for row, (utterance, piece) in enumerate(zip(job.utterances, job.pieces, strict=True)):
-            if utterance.piece is not piece:
-                continue
+        frames, seconds = batch.result.wait(), batch.result.seconds()
+        self.meter.stepped(len(batch.utterances), seconds)
+        for row, utterance in batch.rows():
             utterance.synthesis_s += seconds
-            if batch.broken[row]:
+            if frames.broken[row]:
                 self._fail_broken(utterance)
                 continue
-            utterance.add_frame(is_end=bool(batch.ends[row]))
-            if self._watch is not None and not batch.ends[row]:
-                self._watch(utterance.request.utterance_id, batch.codes[row].astype(np.int64))
+            utterance.add_frame(is_end=bool(frames.ends[row]))
+            if self._watch is not None and not frames.ends[row]:
+                self._watch(utterance.request.utterance_id, frames.codes[row].astype(np.int64))
             yield utterance
 
     def _deliver(self) -> bool:
         """Wait for every job that was started, and hand its sound over. False if there was none."""
         jobs, self._jobs = self._jobs, []
-        for job in jobs:
-            with self._failing(job.utterances):
-                if isinstance(job, _PrefillJob):
-                    self._finish_prefill(job)
-                else:
-                    self._finish_decoding(job)
+        for utterances, finish in jobs:
+            with self._failing(utterances):
+                finish()
         return bool(jobs)
 
-    def _finish_prefill(self, job: _PrefillJob) -> None:
-        job.result.wait()
-        self.meter.prefilled(job.rows, job.result.seconds())
-        for utterance in job.utterances:
-            utterance.synthesis_s += job.result.seconds()
+    def _finish_prefill(
+        self, result: PendingResult[None], utterances: list[EngineUtterance], rows: int
+    ) -> None:
+        result.wait()
+        self.meter.prefilled(rows, result.seconds())
+        for utterance in utterances:
+            utterance.synthesis_s += result.seconds()
 
-    def _finish_decoding(self, job: _DecodeJob) -> None:
-        sound, seconds = job.result.wait(), job.result.seconds()
-        self.meter.decoded(job.frames * len(job.utterances), seconds)
-        rtf = self.meter.costs.iteration_s(job.streams) / self._runner.frame_s
-        for row, (utterance, piece) in enumerate(zip(job.utterances, job.pieces, strict=True)):
-            if utterance.piece is not piece:
-                continue
+    def _finish_decoding(self, batch: _Batch[Sound], frames: int, streams: int) -> None:
+        """``frames`` of each. ``streams`` generated in that iteration."""
+        sound, seconds = batch.result.wait(), batch.result.seconds()
+        self.meter.decoded(frames * len(batch.utterances), seconds)
+        rtf = self.meter.costs.iteration_s(streams) / self._runner.frame_s
+        for row, utterance in batch.rows():
             utterance.synthesis_s += seconds
-            piece.decoding = 0
+            utterance.piece.decoding = 0
             if not sound.finite[row]:
                 self._fail_broken(utterance)
                 continue
             pcm = self._audible(utterance, sound.pcm[row], sound.loud[row])
             if pcm.size:
-                utterance.chunk_frames = next_chunk_frames(job.frames, rtf)
+                utterance.chunk_frames = next_chunk_frames(frames, rtf)
             self._put(utterance, pcm)
 
     def _audible(self, utterance: EngineUtterance, pcm: Pcm, loud: npt.NDArray[np.bool_]) -> Pcm:
@@ -519,7 +507,9 @@ class EngineThread:
             try:
                 self._iterate(loop)
             except Exception as error:
-                _log.exception("engine_thread_died", engine="qwen3", message=_message_of_device(error))
+                # A device's message quotes no text; others might.
+                message = str(error)[:_MAX_MESSAGE_CHARS] if isinstance(error, DEVICE_ERROR) else None
+                _log.exception("engine_thread_died", engine="qwen3", message=message)
             finally:
                 self._stopped = True
                 loop.end(self._last_error())
@@ -528,10 +518,8 @@ class EngineThread:
 
     def _new_loop(self, model: SpeechModel) -> EngineLoop:
         positions = self._options.positions
-        self.slots = self.slots or streams_that_fit(model, positions, positions)
-        runner = Runner(
-            model, slots=self.slots, positions=positions, text_rows=positions, progress=self._progress
-        )
+        self.slots = self.slots or streams_that_fit(model, positions)
+        runner = Runner(model, slots=self.slots, positions=positions, progress=self._progress)
         return EngineLoop(
             runner,
             Prompts(model, runner, self._options),
@@ -565,8 +553,3 @@ class EngineThread:
         if self._closing:
             return Cancelled("The engine was closed.")
         return TtsUnavailable("The engine has stopped; the server's log says why.")
-
-
-def _message_of_device(error: Exception) -> str | None:
-    """A device's message quotes no text; others might."""
-    return str(error)[:_MAX_MESSAGE_CHARS] if isinstance(error, DEVICE_ERROR) else None

@@ -140,7 +140,7 @@ class Prompts:
         else:
             prompt = prompts.write(ids, language, voice, text_streams=text_streams)
         rows = len(prompt.voice_prefix) + len(prompt.remainder)
-        if rows + 1 >= self._runner.positions or len(prompt.trailing) > self._runner.text_rows:
+        if rows + 1 >= self._runner.positions or len(prompt.trailing) > self._runner.positions:
             raise InvalidText(_TOO_LONG)
         return prompt
 
@@ -148,7 +148,7 @@ class Prompts:
         """Returns the text rows that it has added."""
         piece, chunks = utterance.piece, utterance.chunks
         rows = self._model.prompts.trailing_rows(ids, ended=not piece.is_open)
-        if piece.text_rows + len(rows) > self._runner.text_rows:
+        if piece.text_rows + len(rows) > self._runner.positions:
             raise InvalidText(_TOO_LONG)
         if chunks:
             chunks[-1] = replace(chunks[-1], trailing=_joined(chunks[-1].trailing, rows))
@@ -194,5 +194,4 @@ def _joined(rows: Tensor | None, more: Tensor) -> Tensor:
 
 def _signed(seed: int) -> int:
     """The same 64 bits as a signed number, which is what tensors hold."""
-    low = seed & (2**64 - 1)
-    return low - 2**64 if low >= 2**63 else low
+    return (seed + 2**63) % 2**64 - 2**63

@@ -48,9 +48,9 @@ class SlotBuffers:
     codes: Tensor
 
     @classmethod
-    def allocate(cls, model: SpeechModel, slots: int, positions: int, text_rows: int) -> "SlotBuffers":
+    def allocate(cls, model: SpeechModel, slots: int, positions: int) -> "SlotBuffers":
         codebooks = model.config.talker_config.num_code_groups
-        frames = model.frames.new_state(slots + 1, positions, text_rows)
+        frames = model.frames.new_state(slots + 1, positions, positions)
         frames.advance[slots] = 0
         return cls(
             frames,
@@ -126,13 +126,13 @@ class StepExecutor:
         return torch.tensor(numbers, dtype=torch.int64, device=self._model.device)
 
 
-def streams_that_fit(model: SpeechModel, positions: int, text_rows: int) -> int:
+def streams_that_fit(model: SpeechModel, positions: int) -> int:
     """At least one. Of a CUDA device's memory that is free now, once the model is loaded."""
     if model.device.type != "cuda":
         return STREAMS_WITHOUT_GPU
     torch.cuda.empty_cache()  # cached memory is free, but not counted as such
     free_bytes, _total = torch.cuda.mem_get_info(model.device)
-    slot_and_spare = SlotBuffers.allocate(model, 1, positions, text_rows)
+    slot_and_spare = SlotBuffers.allocate(model, 1, positions)
     return slots_in(free_bytes, bytes_in(slot_and_spare) // 2)
 
 
@@ -193,8 +193,9 @@ class Sound:
 
 
 class Runner:
-    """Engine thread only. ``positions`` and ``text_rows``: what each slot holds at most.
+    """Engine thread only. ``positions``: what each slot holds at most, and so many rows of text.
 
+    ``runs_ahead``: the device computes what was started while the host does something else.
     ``progress`` is called with the share, from 0 to 1, of the preparation for the first step.
     """
 
@@ -204,22 +205,16 @@ class Runner:
         *,
         slots: int,
         positions: int,
-        text_rows: int,
         progress: Callable[[float], None] = lambda _share: None,
     ) -> None:
         self.positions = positions
-        self.text_rows = text_rows
         self.sample_rate_hz = model.sample_rate_hz
         self.frame_s = model.frame_samples / model.sample_rate_hz
         self._model = model
-        self._buffers = SlotBuffers.allocate(model, slots, positions, text_rows)
+        self._buffers = SlotBuffers.allocate(model, slots, positions)
         self._executor = _executor(model, self._buffers, progress)
+        self.runs_ahead = self._executor.runs_ahead
         self._start = _start_on_cuda if model.device.type == "cuda" else _run_at_once
-
-    @property
-    def runs_ahead(self) -> bool:
-        """The device computes what was started while the host does something else."""
-        return self._executor.runs_ahead
 
     def begin(self, slot: int, sampling: Sampling, seed: int, codec: Mapping[str, Tensor]) -> None:
         """A new utterance. ``codec``: the state that its sound continues from; empty for none."""
