@@ -210,6 +210,20 @@ class LayerStack(Protocol):
         """[B, N, E] → [B, N, E]. Writes keys and values of these positions to ``cache``."""
 
 
+class Attention(Protocol):
+    """[M, H, D] over keys and values [rows, K, R, D], each row up to its own position → [M, H, D].
+
+    ``at``: of [M, 1] positions, with ``cache_rows``."""
+
+    @property
+    def looks_to_limit(self) -> bool:
+        """Every row looks at all positions below the limit, so that a closer one saves time."""
+
+    def __call__(
+        self, queries: Tensor, keys: Tensor, values: Tensor, at: RowPositions, window: int | None, /
+    ) -> Tensor: ...
+
+
 # The layers' weights are packed one by one as they are read, so that both forms of all are never in memory.
 MakeStack = Callable[[TransformerConfig, Iterable[LayerWeights], Tensor, RotaryEmbedding], LayerStack]
 

@@ -63,7 +63,7 @@ def _stack() -> TritonStack:
         window=None,
     )
     rotary = RotaryEmbedding(_floats(POSITIONS, 128), _floats(POSITIONS, 128))
-    return TritonStack(config, [layer], _tensor(1024), rotary, TritonAttention())
+    return TritonStack(config, [layer], _tensor(1024), rotary, attention=TritonAttention())
 
 
 def frame(rows: int) -> None:

@@ -1,20 +1,15 @@
 """Every way to attend is the eager one; what a row may not see does not matter to it."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from makima_tts.model.ops.torch import attend
-from makima_tts.model.transformer import RowPositions
-from makima_tts.model.triton.attention import (
-    Attention,
-    Example,
-    FlashAttention,
-    TritonAttention,
-    batch_invariant,
-    fastest_attention,
-)
+from makima_tts.model.ops.torch import TorchAttention, attend
+from makima_tts.model.transformer import Attention, RowPositions
+from makima_tts.model.triton.attention import FlashAttention, TritonAttention
 from tests.kernels.places import DEVICE, DTYPES, numbers
 
 POSITIONS = 150
@@ -60,7 +55,7 @@ def flash_in_torch(
     return attend(queries.transpose(1, 2), *theirs, mask).transpose(1, 2)
 
 
-WAYS = (TritonAttention(), SdpaAttention(), FlashAttention(flash_in_torch))
+WAYS = (TritonAttention(), TorchAttention(), SdpaAttention(), FlashAttention(flash_in_torch))
 
 
 def by_name(attention: Attention) -> str:
@@ -108,17 +103,8 @@ def test_a_row_is_the_same_in_any_company_and_whatever_comes_after_it(dtype: tor
     assert torch.equal(attention(queries, keys, values, AT, 40), together)
 
 
-def test_the_fastest_is_measured_on_a_gpu_and_elsewhere_the_first() -> None:
-    keys, values = kept(2, 16, torch.float32)
-    example = Example.at_the_end(4, keys, values, None)
-    assert example.at.limit == POSITIONS
-    chosen = fastest_attention([TritonAttention(), SdpaAttention()], example)
-    assert isinstance(chosen, TritonAttention | SdpaAttention)
-    if DEVICE.type == "cpu":
-        assert isinstance(chosen, TritonAttention)
-
-
-def test_only_ways_whose_rows_are_their_own_are_taken_unasked() -> None:
-    assert [type(each) for each in batch_invariant(torch.float32)] == [TritonAttention]
-    assert SdpaAttention not in [type(each) for each in batch_invariant(torch.bfloat16)]
-    assert [each.looks_to_limit for each in WAYS] == [False, True, False]
+def test_flash_attn_computes_in_sixteen_bits_only_and_where_it_is_installed() -> None:
+    assert FlashAttention.installed(torch.float32) is None
+    if find_spec("flash_attn") is None:
+        assert FlashAttention.installed(torch.bfloat16) is None
+    assert [each.looks_to_limit for each in WAYS] == [False, True, True, False]

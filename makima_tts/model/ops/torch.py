@@ -62,6 +62,21 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tenso
 
 
 @dataclass(frozen=True, slots=True)
+class TorchAttention:
+    """An Attention that copies what it looks at."""
+
+    @property
+    def looks_to_limit(self) -> bool:
+        return True
+
+    def __call__(
+        self, queries: Tensor, keys: Tensor, values: Tensor, at: RowPositions, window: int | None, /
+    ) -> Tensor:
+        keys, values = (cached[:, :, : at.limit][at.cache_rows] for cached in (keys, values))  # [M, K, L, D]
+        return attend(queries.unsqueeze(2), keys, values, at.mask(window)).squeeze(2)
+
+
+@dataclass(frozen=True, slots=True)
 class TorchLinear:
     """``weight``: [outputs, inputs]. Rows [B, …, inputs] → [B, …, outputs]."""
 

@@ -1,4 +1,4 @@
-"""Attention over the static cache in Triton or by flash_attn, whichever is faster on this card.
+"""Attention over the static cache in Triton, and by the package flash_attn.
 
 In: queries, a layer of the cache, the position of each row. Out: what each row attends to. Does not know:
 where queries come from, other layers.
@@ -7,40 +7,20 @@ M rows · H query heads · K key heads · G = H / K · D head size · R position
 that may be looked at.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Protocol
 
-import structlog
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from makima_tts.model.transformer import RowPositions
-from makima_tts.model.triton.measuring import replayed_ms
-
-_log = structlog.get_logger(__name__)
 
 # Keys at a time, in blocks aligned to it: the same blocks for a row in any call, so the same bits.
 _BLOCK = 64
 # The least that tensor cores multiply at once: the queries of one key head are fewer.
 _LEAST_QUERIES = 16
-
-
-class Attention(Protocol):
-    """[M, H, D] over keys and values [rows, K, R, D], each row up to its own position → [M, H, D].
-
-    ``at``: of [M, 1] positions, with ``cache_rows``."""
-
-    @property
-    def looks_to_limit(self) -> bool:
-        """Every row looks at all positions below the limit, so that a closer one saves time."""
-
-    def __call__(
-        self, queries: Tensor, keys: Tensor, values: Tensor, at: RowPositions, window: int | None, /
-    ) -> Tensor: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +65,10 @@ class FlashAttention:
     attend: Callable[..., Tensor]
 
     @classmethod
-    def installed(cls) -> "FlashAttention | None":
+    def installed(cls, dtype: torch.dtype) -> "FlashAttention | None":
+        """None also for a precision that it does not compute in."""
+        if dtype not in (torch.bfloat16, torch.float16):
+            return None
         try:
             from flash_attn import flash_attn_with_kvcache  # noqa: PLC0415 - an option of the installation
         except ImportError:
@@ -112,48 +95,6 @@ class FlashAttention:
             num_splits=1,
         )
         return attended.squeeze(1)
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A call to compare by."""
-
-    queries: Tensor
-    keys: Tensor
-    values: Tensor
-    at: RowPositions
-    window: int | None
-
-    @classmethod
-    def at_the_end(cls, heads: int, keys: Tensor, values: Tensor, window: int | None) -> "Example":
-        """Of as many streams as the cache has rows, each at its last position."""
-        rows, positions, device = len(keys), keys.shape[2], keys.device
-        queries = keys.new_zeros(rows, heads, keys.shape[-1])
-        last = torch.full((rows, 1), positions - 1, device=device)
-        at = RowPositions(last, positions, torch.arange(rows, device=device))
-        return cls(queries, keys, values, at, window)
-
-
-def batch_invariant(dtype: torch.dtype) -> list[Attention]:
-    """The installed ones of which no row's bits depend on other rows."""
-    flash = FlashAttention.installed() if dtype in (torch.bfloat16, torch.float16) else None
-    return [TritonAttention(), *([flash] if flash else [])]
-
-
-def fastest_attention(candidates: Sequence[Attention], example: Example) -> Attention:
-    """Each is timed in a CUDA graph, as the engine runs it. Without CUDA, and of one alone, the first."""
-    if len(candidates) == 1 or example.queries.device.type != "cuda":
-        return candidates[0]
-    times_ms = [_time_ms(attend, example) for attend in candidates]
-    names = [type(attend).__name__ for attend in candidates]
-    fastest = min(range(len(candidates)), key=times_ms.__getitem__)
-    _log.info("attention_chosen", chosen=names[fastest], times_ms=dict(zip(names, times_ms, strict=True)))
-    return candidates[fastest]
-
-
-def _time_ms(attend: Attention, example: Example) -> float:
-    given = (example.queries, example.keys, example.values, example.at, example.window)
-    return replayed_ms(partial(attend, *given))
 
 
 @triton.jit

@@ -21,19 +21,17 @@ from torch import Tensor
 
 from makima_tts.model.checkpoint.config import TransformerConfig
 from makima_tts.model.transformer import (
+    Attention,
     KeyValueCache,
     LayerWeights,
     RotaryEmbedding,
     RowPositions,
     run_layers,
 )
-from makima_tts.model.triton.attention import Attention, Example, batch_invariant, fastest_attention
 from makima_tts.model.triton.linear import gated_linear, linear, linear_parts, split_k
 
 # Rows of a cache, at most.
 _MOST_ROWS = 4096
-# The example that attentions are timed with: a busy server, half a minute into its utterances.
-_EXAMPLE_STREAMS, _EXAMPLE_POSITIONS = 32, 384
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +106,7 @@ class TritonLayer:
 
 
 class TritonStack:
-    """A LayerStack. ``attention`` None: the fastest of those whose rows do not depend on each other."""
+    """A LayerStack."""
 
     is_ragged = True
 
@@ -118,12 +116,11 @@ class TritonStack:
         layers: Iterable[LayerWeights],
         norm: Tensor,
         rotary: RotaryEmbedding,
-        attention: Attention | None = None,
+        *,
+        attention: Attention,
     ) -> None:
-        weights = list(layers)
-        attention = attention or _fastest_attention(config, norm, rotary, weights[0].window)
         self.looks_to_limit = attention.looks_to_limit
-        self._layers = [TritonLayer(config, layer, rotary, attention) for layer in weights]
+        self._layers = [TritonLayer(config, layer, rotary, attention) for layer in layers]
         self._norm, self._eps = norm, config.rms_norm_eps
         self._first_rows = torch.arange(_MOST_ROWS, device=norm.device)  # so that no call counts them
 
@@ -138,18 +135,6 @@ class TritonStack:
         )
         x = run_layers(self._layers, ResidualStream.begin(rows.reshape(-1, hidden)), flat, cache)
         return x.norm(self._norm, self._eps).view(batch, count, hidden)
-
-
-def _fastest_attention(
-    config: TransformerConfig, norm: Tensor, rotary: RotaryEmbedding, window: int | None
-) -> Attention:
-    candidates = batch_invariant(norm.dtype)
-    if len(candidates) == 1:
-        return candidates[0]
-    positions = min(len(rotary.cos), _EXAMPLE_POSITIONS)
-    cache = KeyValueCache.allocate(config, _EXAMPLE_STREAMS, positions, norm.device, norm.dtype)
-    example = Example.at_the_end(config.num_attention_heads, cache.keys[0], cache.values[0], window)
-    return fastest_attention(candidates, example)
 
 
 def rotate_and_cache(
