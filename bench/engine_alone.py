@@ -17,10 +17,9 @@ from unittest import mock
 from bench.sides import Clock, Figures
 from bench.voice import LANGUAGE, TEXT, VOICE, write_voice
 from makima_tts.engines.qwen3 import ModelChoice, Qwen3Engine
-from makima_tts.engines.qwen3.runner import Runner
-from makima_tts.engines.qwen3.slots import Lease, Slots
-from makima_tts.engines.qwen3.steps import Steps
-from makima_tts.engines.qwen3.voices import LoadedVoice, LoadedVoices
+from makima_tts.engines.qwen3.prompts import LoadedVoice, LoadedVoices
+from makima_tts.engines.qwen3.runner import FrameBatch, PendingResult, Runner
+from makima_tts.engines.qwen3.utterance import Lease, Slots
 from makima_tts.metrics import Metrics
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
@@ -32,7 +31,7 @@ CANCELS = 3
 READIES = 5
 _PLENTY = 2**30
 _PATIENCE_S = 60.0
-_MANNER = (LANGUAGE, True)
+_PREFIX_KEY = (LANGUAGE, True)
 
 
 class _Loaded(Qwen3Engine):
@@ -66,18 +65,21 @@ class _Watch:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        release, perform = Slots.release, Steps.perform
+        release, generate = Slots.release, Runner.generate_frames
 
         def released(slots: Slots, lease: Lease) -> None:
             release(slots, lease)
             self._freed_s, self.steps = time.perf_counter(), self._begun
             self._freed.set()
 
-        def performed(*arguments: Any) -> None:
+        def generated(*arguments: Any) -> PendingResult[FrameBatch]:
             self._begun += 1
-            perform(*arguments)
+            return generate(*arguments)
 
-        with mock.patch.object(Slots, "release", released), mock.patch.object(Steps, "perform", performed):
+        with (
+            mock.patch.object(Slots, "release", released),
+            mock.patch.object(Runner, "generate_frames", generated),
+        ):
             yield
 
 
@@ -126,7 +128,7 @@ class EngineAlone:
     async def _readiness(self, engine: Qwen3Engine, voices: VoiceManager) -> Figures:
         """From a voice's name to everything of it in a slot, but for rows that nobody has read yet."""
         loaded = LoadedVoices(self._model)
-        self._read_constant(loaded.get((await voices.get(VOICE)).prompt))
+        self._prefill_prefix(loaded.get((await voices.get(VOICE)).prompt))
         cached_ms = [await self._ready_ms(voices, loaded) for _ in range(READIES)]
         from_disk_ms = [
             await self._ready_ms(self._voices(engine), LoadedVoices(self._model)) for _ in range(READIES)
@@ -140,16 +142,16 @@ class EngineAlone:
         began_ms = self._clock.now_ms()
         voice = loaded.get((await voices.get(VOICE)).prompt)
         self._begin(voice)
-        if (constant := voice.constant(*_MANNER)) is not None:
-            self._runner.put_constant(0, constant)
+        if (prefix := voice.prefix(_PREFIX_KEY)) is not None:
+            self._runner.restore_prefix(0, prefix)
         return self._clock.now_ms() - began_ms
 
-    def _read_constant(self, voice: LoadedVoice) -> None:
+    def _prefill_prefix(self, voice: LoadedVoice) -> None:
         self._begin(voice)
         ids = self._model.tokenizer.encode(TEXT)
         prompt = self._model.prompts.write(ids, LANGUAGE, voice.encoded.rows)
-        self._runner.read(self._runner.parts(0, prompt)).wait()
-        voice.keep_constant(*_MANNER, self._runner.constant(0, len(prompt.voice_prefix)))
+        self._runner.prefill(self._runner.prefill_chunks(0, prompt)).wait()
+        voice.keep_prefix(_PREFIX_KEY, self._runner.prefix(0, len(prompt.voice_prefix)))
 
     def _begin(self, voice: LoadedVoice) -> None:
         self._runner.begin(0, self._sampling, 0, voice.encoded.codec)

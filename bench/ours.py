@@ -23,8 +23,8 @@ from bench.engine_alone import EngineAlone
 from bench.server import ANYWHERE
 from bench.sides import CHUNK_FRAMES, Clock, Figures, answer_requests, frames_of
 from bench.voice import LANGUAGE, SAMPLE_RATE_HZ, TEXT, TRANSCRIPT, clip
-from makima_tts.engines.qwen3 import Manner
-from makima_tts.engines.qwen3.capacity import bytes_in
+from makima_tts.engines.qwen3 import SynthesisOptions
+from makima_tts.engines.qwen3.executors import bytes_in
 from makima_tts.engines.qwen3.runner import Runner
 from makima_tts.model import CpuPrecision, sampling
 from makima_tts.model.checkpoint.folder import Checkpoint
@@ -162,8 +162,8 @@ class Ours:
         self._voice = voice_from(self._model, arrays)
         self._begin(0)
         prompt = self._prompt()
-        self.runner.read(self.runner.parts(0, prompt)).wait()
-        self._constant = self.runner.constant(0, len(prompt.voice_prefix))
+        self.runner.prefill(self.runner.prefill_chunks(0, prompt)).wait()
+        self._constant = self.runner.prefix(0, len(prompt.voice_prefix))
         self.speak(self.fill(1), 2)
         return {}
 
@@ -181,7 +181,7 @@ class Ours:
         """Its prefill for a new voice, and with the voice prefix cached."""
         prompt = self._prompt()
         began_ms = self.clock.now_ms()
-        self.runner.read(self.runner.parts(0, prompt)).wait()
+        self.runner.prefill(self.runner.prefill_chunks(0, prompt)).wait()
         first_ms = self.clock.now_ms()
         self._prefill(0)
         ended_ms = self.clock.now_ms()
@@ -195,7 +195,7 @@ class Ours:
         some = self._prompt().rows
         prompt = Prompt(some[:0], some.repeat(-(-rows // len(some)), 1)[:rows], some[:1])
         began_ms = self.clock.now_ms()
-        self.runner.read(self.runner.parts(0, prompt, prefix_cached=True)).wait()
+        self.runner.prefill(self.runner.prefill_chunks(0, prompt, prefix_cached=True)).wait()
         return {"prefill, ms": self.clock.now_ms() - began_ms}
 
     def _measure_first(self) -> Figures:
@@ -203,7 +203,7 @@ class Ours:
         began_ms = self.clock.now_ms()
         self._begin(0)
         position = self._prefill(0)
-        self.runner.make([0], [], position, [0]).wait()
+        self.runner.generate_frames([0], [], position, [0]).wait()
         self.runner.decode([0], 1).wait()
         return {"text to first chunk, ms": self.clock.now_ms() - began_ms}
 
@@ -240,7 +240,7 @@ class Ours:
 
     def _measure_memory(self) -> Figures:
         """``a stream``: the state of a slot; a CPU allocates it as it is used."""
-        positions = Manner().positions
+        positions = SynthesisOptions().positions
         state = self._model.frames.new_state(1, positions, positions)
         state_bytes = bytes_in(state) + bytes_in(self._model.codec.new_state(1))
         return {
@@ -261,7 +261,7 @@ class Ours:
         for _ in range(frames + utterances.is_new):
             began_ms = time.perf_counter() * 1e3
             stepped = [] if utterances.is_new else slots
-            self.runner.make(slots, stepped, utterances.position, [0] * utterances.batch).wait()
+            self.runner.generate_frames(slots, stepped, utterances.position, [0] * utterances.batch).wait()
             self.runner.decode(slots, 1).wait()
             if not utterances.is_new:
                 steps_ms.append(time.perf_counter() * 1e3 - began_ms)
@@ -280,8 +280,8 @@ class Ours:
     def _prefill(self, slot: int) -> int:
         """The position after the prompt."""
         prompt = self._prompt()
-        self.runner.put_constant(slot, self._constant)
-        self.runner.read(self.runner.parts(slot, prompt, prefix_cached=True)).wait()
+        self.runner.restore_prefix(slot, self._constant)
+        self.runner.prefill(self.runner.prefill_chunks(slot, prompt, prefix_cached=True)).wait()
         return len(prompt.rows)
 
     def _prompt(self) -> Prompt:

@@ -6,23 +6,24 @@ In: figures of machines (assumptions, each with its origin below), arrival trace
     python -m bench.simulate            # tables
     python -m bench.simulate --docs     # and docs/plots/scheduling*.png, scheduling.json
 
-The policies: ``before`` is how it was (everybody steps every turn, prompts are read whole at once, whoever
-finds a slot is let in); ``deadlines`` replaces the order of work, ``admission`` lets in only whom there is
-time for, ``both`` is what runs.
+The policies: ``before`` is the previous one (all streams in every step, prompts are prefilled whole, whoever
+finds a slot is admitted); ``deadlines`` replaces the order of work, ``admission`` admits only streams that
+there is time for, ``both`` is what runs.
 """
 
 import argparse
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.report import table
 from bench.simulate_clients import figures, served
-from bench.simulate_engine import Heard, Machine, Policy, Replica, everybody, in_order_of
+from bench.simulate_engine import Machine, Policy, Replica, SimulatedListener, plan_everything
 from bench.simulate_traces import Arrival, bursts, poisson, stored
-from makima_tts.engines.qwen3.scheduler import Order
+from makima_tts.engines.qwen3.scheduler import SchedulerConfig, plan_iteration
 
 PLOTS = Path(__file__).parents[1] / "docs" / "plots"
 
@@ -34,9 +35,9 @@ CPU = Machine(
     codec_frame_s=0.0095,
     codec_call_s=0.001,
     prompt_row_s=0.0026,
-    prompt_part_s=0.008,
+    prompt_chunk_s=0.008,
     slots=8,
-    part_rows=32,
+    chunk_rows=32,
 )
 # Weights and keys read once at the memory's speed take 0.8 ms for one stream, 1.8 for 32, 4.8 for 128:
 # assumed are three times that, and 2 ms for launches.
@@ -46,15 +47,15 @@ GPU = Machine(
     codec_frame_s=0.00015,
     codec_call_s=0.001,
     prompt_row_s=0.00002,
-    prompt_part_s=0.004,
+    prompt_chunk_s=0.004,
     slots=128,
-    part_rows=128,
+    chunk_rows=128,
 )
 
-BEFORE = Policy("before", everybody, "slots")
-DEADLINES = Policy("deadlines", in_order_of(Order()), "slots")
-ADMISSION = Policy("admission", everybody)
-BOTH = Policy("both", in_order_of(Order()))
+BEFORE = Policy("before", plan_everything, "slots")
+DEADLINES = Policy("deadlines", rule="slots")
+ADMISSION = Policy("admission", plan_everything)
+BOTH = Policy("both")
 POLICIES = (BEFORE, ADMISSION, DEADLINES, BOTH)
 
 # Listeners per second; the last is more than can be served.
@@ -69,7 +70,7 @@ Row = dict[str, Any]
 
 def played(
     machine: Machine, policy: Policy, traces: Iterable[Iterable[Arrival]], voices: Sequence[float] = ()
-) -> list[Heard]:
+) -> list[SimulatedListener]:
     """One replica for each trace, one after the other. ``voices``: when voices come to be encoded."""
     heard = []
     for seed, trace in enumerate(traces):
@@ -127,11 +128,11 @@ def fleet(listeners: int = 10_000, duration_s: float = 10.0) -> list[Row]:
 TRIED: dict[str, tuple[float, ...]] = {
     "headroom": (0.6, 0.7, 0.8, 0.85, 0.9, 1.0, 1.2),
     "margin_s": (0.0, 0.02, 0.05, 0.08),
-    "plenty_s": (0.3, 1.0, 3.0),
-    "plenty_share": (0.0, 0.5, 1.0, 3.0),
-    "reading_s": (0.05, 0.1, 0.2, 0.4),
-    "patience_s": (0.2, 0.5, 1.0),
-    "part_rows": (16, 32, 56),
+    "well_buffered_s": (0.3, 1.0, 3.0),
+    "yielding_share": (0.0, 0.5, 1.0, 3.0),
+    "max_prefill_s": (0.05, 0.1, 0.2, 0.4),
+    "max_wait_s": (0.2, 0.5, 1.0),
+    "chunk_rows": (16, 32, 56),
 }
 
 
@@ -152,13 +153,14 @@ def _changed(machine: Machine, name: str, value: float) -> tuple[Machine, Policy
     match name:
         case "headroom":
             return machine, replace(BOTH, headroom=value)
-        case "part_rows":
-            return replace(machine, part_rows=int(value)), BOTH
+        case "chunk_rows":
+            return replace(machine, chunk_rows=int(value)), BOTH
         case _:
-            return machine, replace(BOTH, plan=in_order_of(replace(Order(), **{name: value})))
+            config = replace(SchedulerConfig(), **{name: value})
+            return machine, replace(BOTH, planner=partial(plan_iteration, config=config))
 
 
-def _row(machine: Machine, policy: Policy, trace: str, heard: Sequence[Heard]) -> Row:
+def _row(machine: Machine, policy: Policy, trace: str, heard: Sequence[SimulatedListener]) -> Row:
     limit = Replica(machine, policy, 0).limit
     return {
         "machine": machine.name,

@@ -16,15 +16,15 @@ from limits.strategies import MovingWindowRateLimiter
 from makima_tts.api.app import create_app
 from makima_tts.api.service import Service
 from makima_tts.engines import OfficialEngine, PreviewEngine, ScriptedEngine
-from makima_tts.engines.qwen3 import FrameWatcher, Manner, ModelChoice, Qwen3Engine
-from makima_tts.engines.qwen3_needs import (
+from makima_tts.engines.availability import (
     OFFICIAL_PACKAGES,
     OFFICIAL_REMEDY,
-    PACKAGES,
-    REMEDY,
+    QWEN3_PACKAGES,
+    QWEN3_REMEDY,
     missing_packages,
     qwen3_lacks,
 )
+from makima_tts.engines.qwen3 import FrameWatcher, ModelChoice, Qwen3Engine, SynthesisOptions
 from makima_tts.errors import TtsUnavailable
 from makima_tts.metrics import Metrics
 from makima_tts.protocol import Limits
@@ -53,7 +53,7 @@ def choose_engine(settings: Settings) -> EngineChoice:
         case "auto":
             return EngineChoice("qwen3", "installed, and its checkpoint is on disk")
         case "qwen3":
-            _require("qwen3", missing_packages(PACKAGES), REMEDY)
+            _require("qwen3", missing_packages(QWEN3_PACKAGES), QWEN3_REMEDY)
         case "qwen-tts":
             _require("qwen-tts", missing_packages(OFFICIAL_PACKAGES), OFFICIAL_REMEDY)
     return EngineChoice(settings.engine, f"TTS_ENGINE={settings.engine}")
@@ -86,9 +86,9 @@ def build_engine(choice: EngineChoice, settings: Settings) -> SpeechEngine:
 
 
 def build_qwen3(
-    settings: Settings, manner: Manner | None = None, watch: FrameWatcher | None = None
+    settings: Settings, options: SynthesisOptions | None = None, watch: FrameWatcher | None = None
 ) -> Qwen3Engine:
-    """``manner`` and ``watch``: for one text alone, see Qwen3Engine."""
+    """``options`` and ``watch``: for one text alone, see Qwen3Engine."""
     choice = ModelChoice(
         settings.model_id,
         revision=settings.model_revision,
@@ -98,7 +98,7 @@ def build_qwen3(
         offline=settings.offline,
     )
     return Qwen3Engine(
-        choice, streams=settings.max_streams, admission=settings.admission, manner=manner, watch=watch
+        choice, streams=settings.max_streams, admission=settings.admission, options=options, watch=watch
     )
 
 

@@ -40,7 +40,7 @@ BUDGETS_S = {
     "parity": 180,
     "protocol": 10,
     "qwen3": 240,
-    "scheduling": 15,
+    "scheduling": 30,
     "service": 90,
     "session": 14,
     "settings": 5,

@@ -22,7 +22,8 @@ from makima_tts.api.outbox import CloseFrame, ContentFrame, Frame, Outbox
 from makima_tts.api.service import Service, VoiceLookup
 from makima_tts.errors import Fault, RateLimited, SynthesisError, TtsError
 from makima_tts.protocol import SUBPROTOCOL, ErrorMessage, serialize
-from makima_tts.session import Session, effects, inputs
+from makima_tts.session import effects, inputs
+from makima_tts.session.machine import Session
 from makima_tts.speaking.stream import AudioOutput, EncodedChunk, UtteranceStream
 from makima_tts.speech import ListenerClock, UtteranceRequest, VoicePrompt
 

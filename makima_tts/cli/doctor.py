@@ -97,7 +97,7 @@ def _engine(settings: "Settings") -> Finding:
 
 
 def _qwen3(settings: "Settings") -> Finding:
-    from makima_tts.engines.qwen3_needs import qwen3_lacks
+    from makima_tts.engines.availability import qwen3_lacks
 
     needs = qwen3_lacks(settings.model_id, settings.model_revision)
     return (

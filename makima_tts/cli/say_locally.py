@@ -13,7 +13,7 @@ import soundfile
 from makima_tts import factory
 from makima_tts.cli.say import SayRequest, SayResult
 from makima_tts.client.saving import new_file
-from makima_tts.engines.qwen3 import Manner
+from makima_tts.engines.qwen3 import SynthesisOptions
 from makima_tts.errors import InvalidMessage, InvalidText
 from makima_tts.metrics import Metrics
 from makima_tts.settings import Settings, load_settings
@@ -78,7 +78,7 @@ def _engine(
         if options != ComparisonOptions():
             raise InvalidMessage("Only Qwen3-TTS takes --greedy, --raw, --codes and the like: add --model.")
         return factory.build_engine(choice, settings)
-    sampling = Manner(
+    synthesis = SynthesisOptions(
         greedy=options.greedy,
         raw=options.raw,
         text_streams=options.text_streams,
@@ -87,10 +87,10 @@ def _engine(
     if options.raw:  # all of the text is one piece
         max_frames = options.max_frames or _MAX_RAW_FRAMES
         positions = _PROMPT_ROWS + len(request.text.encode()) + max_frames
-        sampling = replace(sampling, positions=positions, max_frames=max_frames)
+        synthesis = replace(synthesis, positions=positions, max_frames=max_frames)
     return factory.build_qwen3(
         settings.model_copy(update={"max_streams": 1}),
-        sampling,
+        synthesis,
         lambda utterance, codes: frames.append(codes) if utterance == _UTTERANCE else None,
     )
 

@@ -1,7 +1,7 @@
-"""The engines besides Qwen3-TTS, each behind the same SpeechEngine protocol.
+"""Every engine, each behind the SpeechEngine protocol: qwen3, preview, official, scripted.
 
-In: utterances and voices. Out: streams of sound. Does not know: who listens, which engine was chosen. An
-engine's own packages are imported when it starts: importing these modules is light.
+In: utterances and voices. Out: streams of sound. Does not know: who listens, which engine was chosen. The
+packages that an engine needs are imported when it starts: importing these modules is light.
 """
 
 from makima_tts.engines.official import OfficialEngine

@@ -4,19 +4,22 @@ In: pieces of English text. Out: float32 sound at 24 kHz. Does not know: voices 
 languages. It stands in until Qwen3-TTS is installed, and says so.
 
 All synthesis runs on one worker thread, a piece at a time (some 10 ms for a second of sound). Waiting for
-text and for credit happens on the event loop: a client that does not listen never holds the worker.
+text and for credit happens on the event loop: a client that takes no audio never blocks the worker.
 """
 
 import asyncio
+import time
+import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from makima_tts.engines.hibari_voice import SAMPLE_RATE_HZ, VOICE, HibariVoice
-from makima_tts.engines.open_utterances import OpenUtterances
-from makima_tts.engines.whole_pieces import chunk_sizes, deliver
-from makima_tts.errors import TtsUnavailable, VoiceNotFound
+import numpy as np
+import numpy.typing as npt
+
+from makima_tts.engines.utterance_tasks import PieceSound, UtteranceTasks, chunk_sizes, put_in_chunks
+from makima_tts.errors import InvalidText, TtsUnavailable, VoiceNotFound
 from makima_tts.speech import (
     EngineFacts,
     EngineHealth,
@@ -30,8 +33,27 @@ from makima_tts.speech import (
     VoiceReference,
 )
 
+SAMPLE_RATE_HZ = 24_000
 BUFFER_SAMPLES = 4 * SAMPLE_RATE_HZ
 LARGEST_CHUNK_SAMPLES = SAMPLE_RATE_HZ
+# It comes with the package; all others would be downloaded.
+VOICE = "heart"
+
+# The model puts a third of a second of silence before a piece and half of one after it, whatever the piece.
+_AUDIBLE = 0.002
+_LEAD_SAMPLES = 960
+_CLAUSE_PAUSE_SAMPLES = 2_400
+_SENTENCE_PAUSE_SAMPLES = 8_400
+_SENTENCE_MARKS = frozenset(".!?…")
+_CLOSING_MARKS = "\"')]}”»\N{RIGHT SINGLE QUOTATION MARK}"
+
+# Square brackets are its markup: `[word](/phonemes/)` would let a text dictate phonemes. Both kinds of
+# brackets are read alike, so round ones lose nothing.
+_BRACKETS = str.maketrans("[]", "()")
+# The micro sign, and the Greek letters that English reads by name.
+_ENGLISH_SYMBOLS = frozenset("\N{MICRO SIGN}\N{GREEK SMALL LETTER MU}\N{GREEK CAPITAL LETTER OMEGA}π")
+_ENGLISH_SCRIPTS = frozenset({"LATIN", "MODIFIER"})
+_SCRIPT_NAMES = {"CJK": "Han", "IDEOGRAPHIC": "Han"}
 
 _WARM_UP = "This is how I sound."
 
@@ -52,9 +74,9 @@ class PreviewEngine:
             text_streaming=True,
             note="A stand-in for Qwen3-TTS: one voice, English only, no voice cloning.",
         )
-        self._utterances = OpenUtterances(self._facts, buffer_samples=BUFFER_SAMPLES)
+        self._utterances = UtteranceTasks(self._facts, buffer_samples=BUFFER_SAMPLES)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="preview")
-        self._voice = HibariVoice()
+        self._model: Any = None  # used on the worker only
 
     @property
     def facts(self) -> EngineFacts:
@@ -63,9 +85,9 @@ class PreviewEngine:
     async def start(self, report: ProgressReport) -> None:
         report(LoadProgress("loading the voice", 0.0))
         try:
-            await self._in_worker(self._voice.load)
+            await self._in_worker(self._load)
             report(LoadProgress("warming up", 0.5))
-            await self._in_worker(partial(self._voice.say, _WARM_UP))
+            await self._in_worker(partial(self._synthesize, _WARM_UP))
         except ImportError:
             raise TtsUnavailable(
                 "The preview engine is not installed: pip install 'makima-tts[preview]'"
@@ -96,7 +118,53 @@ class PreviewEngine:
         index = 0
         while (piece := await sink.next_piece()) is not None and await sink.credit():
             piece_seed = None if seed is None else [seed, index]
-            spoken = await self._in_worker(partial(self._voice.say, piece, piece_seed))
-            await deliver(sink, spoken, index, sizes)
+            sound = await self._in_worker(partial(self._synthesize, piece, piece_seed))
+            await put_in_chunks(sink, sound, index, sizes)
             index += 1
         return "stop"
+
+    def _load(self) -> None:
+        """Raises ImportError when the package is not installed."""
+        from hibari import Hibari  # noqa: PLC0415 - only this engine needs its packages
+
+        self._model = Hibari(voice=VOICE)
+
+    def _synthesize(self, piece: str, seed: list[int] | None = None) -> PieceSound:
+        """The same ``seed`` gives the same samples. Raises InvalidText for text that it cannot read."""
+        text = readable(piece)
+        began_s = time.perf_counter()
+        pcm = _with_pauses_of_speech(self._model(text, seed=seed), text)
+        return PieceSound(pcm, time.perf_counter() - began_s)
+
+
+def _with_pauses_of_speech(pcm: npt.NDArray[np.float32], text: str) -> npt.NDArray[np.float32]:
+    """Sound starts at once, and pauses as long as the text asks for."""
+    audible = np.flatnonzero(np.abs(pcm) > _AUDIBLE)
+    if not audible.size:
+        return pcm[:0]
+    ends_sentence = text.rstrip().rstrip(_CLOSING_MARKS)[-1:] in _SENTENCE_MARKS
+    pause_samples = _SENTENCE_PAUSE_SAMPLES if ends_sentence else _CLAUSE_PAUSE_SAMPLES
+    speech = pcm[max(0, audible[0] - _LEAD_SAMPLES) : audible[-1] + pause_samples]
+    return np.clip(speech, -1.0, 1.0)
+
+
+def readable(piece: str) -> str:
+    """The piece without characters that have no sound and without markup.
+
+    Raises InvalidText, which names the script but quotes no text, for letters that are not English: hibari
+    would drop them without an error.
+    """
+    for char in piece:
+        if (script := _foreign_script(char)) is not None:
+            raise InvalidText(f"The preview engine speaks English only: it cannot read {script} letters.")
+    return "".join(char for char in piece.translate(_BRACKETS) if unicodedata.category(char) != "Cf")
+
+
+def _foreign_script(char: str) -> str | None:
+    """Unicode's name of a letter's script, unless it is one that English is written in."""
+    if char.isascii() or char in _ENGLISH_SYMBOLS or unicodedata.category(char)[0] != "L":
+        return None
+    # Compatibility forms (full width, mathematical, ordinal indicators) are read as the letters they mean.
+    plain = unicodedata.normalize("NFKC", char)[0]
+    script = unicodedata.name(plain, "UNNAMED").split()[0]
+    return None if script in _ENGLISH_SCRIPTS else _SCRIPT_NAMES.get(script, script.capitalize())

@@ -2,8 +2,8 @@
 
 In: pieces of text. Out: a sine, 60 ms for each character, in frames of 80 ms. Does not know: any model.
 
-It is what clients are tested against without a model, and what shows how the service takes an engine's bad
-days. A mark acts where it stands in the text, and is not itself spoken:
+Clients are tested against it without a model, and the service against an engine that fails. A mark acts where
+it stands in the text, and is not spoken itself:
 
 =================  ==================================================================================
 ``{stall}``        no more sound until cancelled
@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from makima_tts.engines.open_utterances import OpenUtterances
+from makima_tts.engines.utterance_tasks import UtteranceTasks
 from makima_tts.errors import (
     GpuOutOfMemory,
     InvalidText,
@@ -92,7 +92,7 @@ class ScriptedEngine:
             text_streaming=True,
             note="A test tone for trying clients without a model; it does not speak.",
         )
-        self._utterances = OpenUtterances(self._facts, buffer_samples=BUFFER_SAMPLES)
+        self._utterances = UtteranceTasks(self._facts, buffer_samples=BUFFER_SAMPLES)
         self._capacity = capacity
         self._load_steps = load_steps
         self._load_gate = load_gate
@@ -134,7 +134,7 @@ class ScriptedEngine:
     def open(self, request: UtteranceRequest) -> SpeechStream:
         if self._capacity is not None and self._utterances.health().active >= self._capacity:
             raise RateLimited("Every place is taken; try again shortly.", retry_after_s=1.0)
-        return self._utterances.open(request, lambda sink: _Performance(_tone_hz(request)).speak(sink))
+        return self._utterances.open(request, lambda sink: _ScriptedUtterance(_tone_hz(request)).speak(sink))
 
     def health(self) -> EngineHealth:
         return self._utterances.health()
@@ -144,13 +144,13 @@ class ScriptedEngine:
 
 
 def _tone_hz(request: UtteranceRequest) -> float:
-    """The voice's pitch, and a little of the seed, so that both can be heard."""
+    """The voice's pitch plus an offset by the seed, so that both are audible."""
     voice_hz = OWN_TONE_HZ if request.voice is None else float(request.voice.tensors["tone_hz"][0])
     return voice_hz + (request.seed or 0) % 97
 
 
 class _Tone:
-    """A sine whose phase goes on from frame to frame, over the whole utterance."""
+    """A sine whose phase is continuous over the whole utterance."""
 
     def __init__(self, tone_hz: float) -> None:
         self._step = 2 * math.pi * tone_hz / SAMPLE_RATE_HZ
@@ -165,25 +165,25 @@ class _Tone:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cue:
-    """So many frames of tone, and then what a mark says ("": nothing)."""
+class _Section:
+    """Frames of tone, and the mark that follows them ("": none)."""
 
     frames: int
     mark: str
 
 
-def _cues(piece: str) -> Iterator[_Cue]:
+def _sections(piece: str) -> Iterator[_Section]:
     parts = iter((*_MARK.split(piece), ""))
-    for spoken, mark in zip(parts, parts, strict=True):
-        yield _Cue(math.ceil(len(spoken.strip()) * CHARACTER_SAMPLES / FRAME_SAMPLES), mark)
+    for text, mark in zip(parts, parts, strict=True):
+        yield _Section(math.ceil(len(text.strip()) * CHARACTER_SAMPLES / FRAME_SAMPLES), mark)
 
 
-class _Performance:
-    """One utterance."""
+class _ScriptedUtterance:
+    """``frame_s``: how long each frame takes to make."""
 
     def __init__(self, tone_hz: float) -> None:
         self._tone = _Tone(tone_hz)
-        self._pace_s = 0.0
+        self._frame_s = 0.0
 
     async def speak(self, sink: SpeechSink) -> FinishReason:
         index = 0
@@ -194,17 +194,17 @@ class _Performance:
         return "stop"
 
     async def _speak_piece(self, sink: SpeechSink, piece: str, index: int) -> FinishReason:
-        frames_left = sum(cue.frames for cue in _cues(piece))
-        for cue in _cues(piece):
-            for _ in range(cue.frames):
+        frames_left = sum(section.frames for section in _sections(piece))
+        for section in _sections(piece):
+            for _ in range(section.frames):
                 frames_left -= 1
                 await self._put(sink, self._tone.frame(), index, ends_piece=frames_left == 0)
-            if cue.mark == "length":
+            if section.mark == "length":
                 return "length"
-            await self._act(sink, cue.mark, index)
+            await self._follow(sink, section.mark, index)
         return "stop"
 
-    async def _act(self, sink: SpeechSink, mark: str, index: int) -> None:
+    async def _follow(self, sink: SpeechSink, mark: str, index: int) -> None:
         match mark.split():
             case ["stall"]:
                 await asyncio.Event().wait()
@@ -214,13 +214,13 @@ class _Performance:
             case ["nan"]:
                 await self._put(sink, np.full(FRAME_SAMPLES, np.nan, np.float32), index)
             case ["slow", rtf]:
-                self._pace_s = float(rtf) * _FRAME_S
+                self._frame_s = float(rtf) * _FRAME_S
             case [failure]:
                 raise _FAILURES[failure]("The text's own script ends this utterance.")
 
     async def _put(
         self, sink: SpeechSink, pcm: npt.NDArray[np.float32], index: int, *, ends_piece: bool = False
     ) -> None:
-        await asyncio.sleep(self._pace_s)
+        await asyncio.sleep(self._frame_s)
         if await sink.credit():
-            sink.put(AudioChunk(pcm, index, ends_piece, synthesis_s=self._pace_s))
+            sink.put(AudioChunk(pcm, index, ends_piece, synthesis_s=self._frame_s))

@@ -50,26 +50,20 @@ class ConvNeXt(Generic[X]):
     down_proj: Leaf[X]
 
     @classmethod
-    def load(
-        cls, weights: Weights, layout: StateLayout, ops: CodecOps[X], channels: int, steps_per_frame: int
-    ) -> "ConvNeXt[X]":
+    def load(cls, weights: Weights, layout: StateLayout, ops: CodecOps[X], channels: int) -> "ConvNeXt[X]":
         """The block's last scale, gamma, becomes part of ``down_proj``."""
         wide = _EXPANSION * channels
         exact = weights.as_dtype(torch.float32)
         gamma = exact.take("gamma", channels)
-        depthwise = DepthwiseConv.load(weights, layout, channels, _KERNEL)
         up_proj = Linear(
-            weights.take("pwconv1.weight", wide, channels),
-            weights.take("pwconv1.bias", wide),
-            steps_per_frame,
-            gelu=True,
+            weights.take("pwconv1.weight", wide, channels), weights.take("pwconv1.bias", wide), gelu=True
         )
         down_proj = Linear(
             (exact.take("pwconv2.weight", channels, wide) * gamma[:, None]).to(weights.dtype),
             (exact.take("pwconv2.bias", channels) * gamma).to(weights.dtype),
-            steps_per_frame,
         )
-        return cls(ops.depthwise(depthwise), ops.linear(up_proj), ops.linear(down_proj))
+        depthwise = ops.depthwise(DepthwiseConv.load(weights, layout, channels, _KERNEL))
+        return cls(depthwise, ops.linear(up_proj), ops.linear(down_proj))
 
     def __call__(self, x: X, call: CodecCall) -> X:
         """[B, T, C] → [B, T, C]."""
@@ -85,29 +79,21 @@ class ResidualUnit(Generic[X]):
 
     @classmethod
     def load(
-        cls,
-        weights: Weights,
-        layout: StateLayout,
-        ops: CodecOps[X],
-        channels: int,
-        *,
-        dilation: int,
-        steps_per_frame: int,
+        cls, weights: Weights, layout: StateLayout, ops: CodecOps[X], channels: int, dilation: int
     ) -> "ResidualUnit[X]":
-        def conv(number: int, kernel: int, dilation: int) -> CausalConv:
-            return CausalConv.load(
-                weights.within(f"conv{number}"),
-                layout,
-                channels,
-                channels,
-                kernel=kernel,
-                dilation=dilation,
-                snake=Snake.load(weights.within(f"act{number}"), channels),
-                steps_per_frame=steps_per_frame,
-                is_residual=number == 1,
-            )
-
-        return cls(ops.convolution(conv(1, _KERNEL, dilation)), ops.convolution(conv(2, 1, 1)))
+        first, second = (Snake.load(weights.within(f"act{number}"), channels) for number in (1, 2))
+        conv = CausalConv.load(
+            weights.within("conv1"),
+            layout,
+            channels,
+            channels,
+            _KERNEL,
+            dilation=dilation,
+            snake=first,
+            is_residual=True,
+        )
+        pointwise = CausalConv.load(weights.within("conv2"), layout, channels, channels, 1, snake=second)
+        return cls(ops.convolution(conv), ops.convolution(pointwise))
 
     def __call__(self, x: X, call: CodecCall) -> X:
         """[B, T, C] → [B, T, C]."""
@@ -115,74 +101,41 @@ class ResidualUnit(Generic[X]):
 
 
 def wave_block(
-    weights: Weights,
-    layout: StateLayout,
-    ops: CodecOps[X],
-    inputs: int,
-    outputs: int,
-    *,
-    rate: int,
-    steps_per_frame: int,
+    weights: Weights, layout: StateLayout, ops: CodecOps[X], inputs: int, outputs: int, *, rate: int
 ) -> Iterator[Layer[X]]:
     """A transposed convolution and residual units: [B, T, C] → [B, T * rate, O]."""
+    snake = Snake.load(weights.within("0"), inputs)
     upsampling = CausalConv.load_transposed(
-        weights.within("1"),
-        layout,
-        inputs,
-        outputs,
-        rate=rate,
-        taps=2,
-        snake=Snake.load(weights.within("0"), inputs),
-        steps_per_frame=steps_per_frame,
+        weights.within("1"), layout, inputs, outputs, rate=rate, taps=2, snake=snake
     )
     yield ops.convolution(upsampling)
     for index, dilation in enumerate(_DILATIONS, start=2):
-        unit = weights.within(str(index))
-        yield ResidualUnit.load(
-            unit, layout, ops, outputs, dilation=dilation, steps_per_frame=rate * steps_per_frame
-        )
+        yield ResidualUnit.load(weights.within(str(index)), layout, ops, outputs, dilation)
 
 
 def _frame_layers(
     config: CodecDecoderConfig, weights: Weights, layout: StateLayout, ops: CodecOps[X]
 ) -> Iterator[Layer[X]]:
     """From the codebooks' vectors to latent features at the rate at which the wave decoder starts."""
-    width, steps_per_frame = config.latent_dim, 1
-    pre_conv = weights.within("pre_conv")
-    yield ops.convolution(
-        CausalConv.load(pre_conv, layout, config.codebook_dim, width, kernel=_PRE_CONV_KERNEL)
-    )
+    inputs, width, pre_conv = config.codebook_dim, config.latent_dim, weights.within("pre_conv")
+    yield ops.convolution(CausalConv.load(pre_conv, layout, inputs, width, _PRE_CONV_KERNEL))
     yield ops.transformer(CodecTransformer.load(config, weights.within("pre_transformer")))
     for index, rate in enumerate(config.upsampling_ratios):
         stage = weights.within(f"upsample.{index}")
-        upsampling = CausalConv.load_transposed(
-            stage.within("0"), layout, width, width, rate=rate, taps=1, steps_per_frame=steps_per_frame
-        )
+        upsampling = CausalConv.load_transposed(stage.within("0"), layout, width, width, rate=rate, taps=1)
         yield ops.convolution(upsampling)
-        steps_per_frame *= rate
-        yield ConvNeXt.load(stage.within("1"), layout, ops, width, steps_per_frame)
+        yield ConvNeXt.load(stage.within("1"), layout, ops, width)
 
 
 def _wave_layers(
     config: CodecDecoderConfig, weights: Weights, layout: StateLayout, ops: CodecOps[X]
 ) -> Iterator[Layer[X]]:
-    """From latent features to those that the last convolution makes samples of."""
-    widths, steps_per_frame = _wave_widths(config), prod(config.upsampling_ratios)
-    yield ops.convolution(
-        CausalConv.load(
-            weights.within("0"),
-            layout,
-            config.latent_dim,
-            widths[0],
-            kernel=_KERNEL,
-            steps_per_frame=steps_per_frame,
-        )
-    )
+    """From latent features to the input of the last convolution."""
+    widths, first = _wave_widths(config), weights.within("0")
+    yield ops.convolution(CausalConv.load(first, layout, config.latent_dim, widths[0], _KERNEL))
     sizes = zip(pairwise(widths), config.upsample_rates, strict=True)
     for index, ((inputs, outputs), rate) in enumerate(sizes, start=1):
-        block = weights.within(f"{index}.block")
-        yield from wave_block(block, layout, ops, inputs, outputs, rate=rate, steps_per_frame=steps_per_frame)
-        steps_per_frame *= rate
+        yield from wave_block(weights.within(f"{index}.block"), layout, ops, inputs, outputs, rate=rate)
 
 
 def _wave_widths(config: CodecDecoderConfig) -> list[int]:
@@ -194,7 +147,7 @@ def last_conv(config: CodecDecoderConfig, weights: Weights, layout: StateLayout)
     widths = _wave_widths(config)
     snake = Snake.load(weights.within(str(len(widths))), widths[-1])
     conv = weights.within(str(len(widths) + 1))
-    return CausalConv.load(conv, layout, widths[-1], 1, kernel=_KERNEL, snake=snake)
+    return CausalConv.load(conv, layout, widths[-1], 1, _KERNEL, snake=snake)
 
 
 def load_codebooks(config: CodecDecoderConfig, weights: Weights) -> Codebooks:

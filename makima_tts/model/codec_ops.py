@@ -15,6 +15,7 @@ triton/codec.py) pack these.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 import torch
@@ -23,7 +24,8 @@ from torch import Tensor
 
 from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.codec_state import CodecCall, CodecState, StateLayout, StateRegion
-from makima_tts.model.codec_transformer import CodecTransformer
+from makima_tts.model.codec_transformer import CodecTransformer, on_stack
+from makima_tts.model.ops.torch import FUSED, TorchStack
 
 LAYER_NORM_EPS = 1e-6
 _SNAKE_EPS = 1e-9
@@ -76,7 +78,7 @@ class CausalConv:
     """A causal convolution after a snake. ``weight``: [rate * O, K * C], ``bias``: [rate * O].
 
     ``rate``: samples of output for each of input; a transposed convolution is one whose outputs are ``rate``
-    samples each. ``steps_per_frame``: T of one frame. ``is_residual``: the input is added to a later result.
+    samples each. ``is_residual``: the input is added to a later result.
     """
 
     weight: Tensor
@@ -86,7 +88,6 @@ class CausalConv:
     region: StateRegion
     snake: Snake | None = None
     rate: int = 1
-    steps_per_frame: int = 1
     is_residual: bool = False
 
     @classmethod
@@ -96,18 +97,16 @@ class CausalConv:
         layout: StateLayout,
         inputs: int,
         outputs: int,
-        *,
         kernel: int,
+        *,
         dilation: int = 1,
         snake: Snake | None = None,
-        steps_per_frame: int = 1,
         is_residual: bool = False,
     ) -> "CausalConv":
-        weight = weights.take("conv.weight", outputs, inputs, kernel)
-        matrix = weight.transpose(1, 2).reshape(outputs, -1)  # [O, K * C]
+        weight = weights.take_conv(inputs, outputs, kernel)
         bias = weights.take("conv.bias", outputs)
         region = layout.reserve((kernel - 1) * dilation, inputs)
-        return cls(matrix, bias, kernel, dilation, region, snake, 1, steps_per_frame, is_residual)
+        return cls(weight, bias, kernel, dilation, region, snake, 1, is_residual)
 
     @classmethod
     def load_transposed(
@@ -120,7 +119,6 @@ class CausalConv:
         rate: int,
         taps: int,
         snake: Snake | None = None,
-        steps_per_frame: int = 1,
     ) -> "CausalConv":
         """A transposed convolution whose kernel is ``taps`` times its stride, ``rate``.
 
@@ -132,7 +130,7 @@ class CausalConv:
         matrix = latest_last.permute(3, 1, 2, 0).reshape(rate * outputs, taps * inputs)
         bias = weights.take("conv.bias", outputs).repeat(rate)
         region = layout.reserve(taps - 1, inputs)
-        return cls(matrix, bias, taps, 1, region, snake, rate, steps_per_frame)
+        return cls(matrix, bias, taps, 1, region, snake, rate)
 
     def __call__(self, x: Tensor, call: CodecCall, /, residual: Tensor | None = None) -> Tensor:
         """[B, T, C] → [B, T * rate, O]."""
@@ -177,7 +175,6 @@ class Linear:
 
     weight: Tensor
     bias: Tensor
-    steps_per_frame: int
     gelu: bool = False
 
     def __call__(self, x: Tensor, _call: CodecCall, /, residual: Tensor | None = None) -> Tensor:
@@ -239,7 +236,11 @@ def torch_codec_ops() -> CodecOps[Tensor]:
         convolution=lambda conv: conv,
         depthwise=lambda conv: conv,
         linear=lambda linear: linear,
-        transformer=lambda transformer: lambda x, call: transformer(x, call.state, call.slots),
+        transformer=partial(
+            on_stack,
+            linear=lambda weight, bias: partial(F.linear, weight=weight, bias=bias),
+            make_stack=partial(TorchStack, functions=FUSED),
+        ),
         samples=samples_of,
     )
 

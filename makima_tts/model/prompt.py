@@ -14,8 +14,8 @@ from torch import Tensor
 
 from makima_tts.model.checkpoint.config import ModelConfig, TalkerConfig
 from makima_tts.model.code_predictor import CodePredictor
+from makima_tts.model.devices import to_device
 from makima_tts.model.talker import Talker
-from makima_tts.model.transfers import sent
 from makima_tts.protocol import AUTO
 
 
@@ -83,8 +83,8 @@ class PromptWriter:
         if voice.reference_frames is not None:
             return self._icl(text, language, voice, text_streams=text_streams)
         head = self._head(language, voice)
-        written = torch.cat((text, self.eos[None])) + self._codec(self._ids.codec_pad_id)
-        return Prompt(head, torch.cat((written, self.speech_begin(self.pad[None]))), self.pad[None])
+        text = torch.cat((text, self.eos[None])) + self._codec(self._ids.codec_pad_id)
+        return Prompt(head, torch.cat((text, self.speech_begin(self.pad[None]))), self.pad[None])
 
     def speech_begin(self, first: Tensor) -> Tensor:
         """The row where speech begins, with the first text row ``first``: [1, E] → [1, E]."""
@@ -109,17 +109,17 @@ class PromptWriter:
         if reference is None or frames is None:
             raise ValueError("cloning with a transcript needs rows of the transcript and of the frames")
         head = self._head(language, voice)
-        spoken = torch.cat((self._codec(self._ids.codec_bos_id)[None], frames))  # [1 + T, E]
-        written = torch.cat((reference, text, self.eos[None]))  # [N, E]
+        codec = torch.cat((self._codec(self._ids.codec_bos_id)[None], frames))  # [1 + T, E]
+        text_rows = torch.cat((reference, text, self.eos[None]))  # [N, E]
         cached = len(reference)
         if not text_streams:
-            written = written + self._codec(self._ids.codec_pad_id)
-            remainder = torch.cat((written[cached:], spoken + self.pad))
-            return Prompt(torch.cat((head, written[:cached])), remainder, self.pad[None])
+            text_rows = text_rows + self._codec(self._ids.codec_pad_id)
+            remainder = torch.cat((text_rows[cached:], codec + self.pad))
+            return Prompt(torch.cat((head, text_rows[:cached])), remainder, self.pad[None])
         # One more than the frames, so that there is a trailing row.
-        padding = self.pad.expand(max(0, len(spoken) + 1 - len(written)), -1)
-        beside = torch.cat((written, padding))
-        rows, trailing = beside[: len(spoken)] + spoken, beside[len(spoken) :]
+        padding = self.pad.expand(max(0, len(codec) + 1 - len(text_rows)), -1)
+        padded = torch.cat((text_rows, padding))
+        rows, trailing = padded[: len(codec)] + codec, padded[len(codec) :]
         # The last row is never part of the prefix: its output is the first frame.
         cached = min(cached, len(rows) - 1)
         return Prompt(torch.cat((head, rows[:cached])), rows[cached:], trailing)
@@ -133,7 +133,7 @@ class PromptWriter:
             language_id = ids.codec_language_id[language.lower()]
             tags = [ids.codec_think_id, ids.codec_think_bos_id, language_id, ids.codec_think_eos_id]
         speaker = [] if voice.x_vector is None else [voice.x_vector[None]]
-        tag_ids = sent(torch.tensor(tags), self._talker.device)
+        tag_ids = to_device(torch.tensor(tags), self._talker.device)
         codec = torch.cat((self._talker.embedding[tag_ids], *speaker)) + self.pad
         return torch.cat((self._role, codec, (self._codec(ids.codec_pad_id) + self.bos)[None]))
 

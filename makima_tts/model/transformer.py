@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from makima_tts.model.checkpoint.config import Activation, TransformerConfig
+from makima_tts.model.checkpoint.config import Activation, CodecDecoderConfig, TransformerConfig
 from makima_tts.model.checkpoint.tensors import Weights
 
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.gelu}
@@ -140,33 +140,59 @@ class LayerWeights:
     @classmethod
     def load(cls, config: TransformerConfig, weights: Weights, window: int | None) -> "LayerWeights":
         hidden, head = config.hidden_size, config.head_size
-        sizes = {
-            "q": config.num_attention_heads * head,
-            "k": config.num_key_value_heads * head,
-            "v": config.num_key_value_heads * head,
-        }
-        attention, mlp = weights.within("self_attn"), weights.within("mlp")
-        gate_up = [
-            mlp.take(f"{part}_proj.weight", config.intermediate_size, hidden) for part in ("gate", "up")
-        ]
-        biased = config.attention_bias
+        attention, biased = weights.within("self_attn"), config.attention_bias
         return cls(
             input_norm=weights.take("input_layernorm.weight", hidden),
-            qkv=torch.cat(
-                [attention.take(f"{part}_proj.weight", size, hidden) for part, size in sizes.items()]
-            ),
-            qkv_bias=torch.cat([attention.take(f"{part}_proj.bias", size) for part, size in sizes.items()])
-            if biased
-            else None,
+            qkv=_joined(config, attention, "weight", hidden),
+            qkv_bias=_joined(config, attention, "bias") if biased else None,
             query_norm=attention.take("q_norm.weight", head),
             key_norm=attention.take("k_norm.weight", head),
-            out=attention.take("o_proj.weight", hidden, sizes["q"]),
+            out=attention.take("o_proj.weight", hidden, config.num_attention_heads * head),
             out_bias=attention.take("o_proj.bias", hidden) if biased else None,
             mlp_norm=weights.take("post_attention_layernorm.weight", hidden),
-            gate_up=torch.cat(gate_up),
-            down=mlp.take("down_proj.weight", hidden, config.intermediate_size),
+            gate_up=_gate_up(config, weights),
+            down=weights.take("mlp.down_proj.weight", hidden, config.intermediate_size),
             window=window,
         )
+
+    @classmethod
+    def load_codec(cls, config: CodecDecoderConfig, weights: Weights) -> "LayerWeights":
+        """Of the codec: heads have no norms, and the layer scales become part of ``out`` and ``down``."""
+        hidden, attention = config.hidden_size, weights.within("self_attn")
+        queries = config.num_attention_heads * config.head_size
+        return cls(
+            input_norm=weights.take("input_layernorm.weight", hidden),
+            qkv=_joined(config, attention, "weight", hidden),
+            qkv_bias=None,
+            query_norm=None,
+            key_norm=None,
+            out=_scaled(weights, "self_attn_layer_scale", "self_attn.o_proj", hidden, queries),
+            out_bias=None,
+            mlp_norm=weights.take("post_attention_layernorm.weight", hidden),
+            gate_up=_gate_up(config, weights),
+            down=_scaled(weights, "mlp_layer_scale", "mlp.down_proj", hidden, config.intermediate_size),
+            window=config.sliding_window,
+        )
+
+
+def _joined(config: TransformerConfig, attention: Weights, name: str, *inputs: int) -> Tensor:
+    heads, key_heads = config.num_attention_heads, config.num_key_value_heads
+    sizes = zip("qkv", (heads, key_heads, key_heads), strict=True)
+    return torch.cat(
+        [attention.take(f"{of}_proj.{name}", count * config.head_size, *inputs) for of, count in sizes]
+    )
+
+
+def _gate_up(config: TransformerConfig, weights: Weights) -> Tensor:
+    size = config.intermediate_size, config.hidden_size
+    return torch.cat([weights.take(f"mlp.{of}_proj.weight", *size) for of in ("gate", "up")])
+
+
+def _scaled(weights: Weights, scale: str, matrix: str, outputs: int, inputs: int) -> Tensor:
+    """The matrix with the layer scale of its outputs, multiplied before they are rounded."""
+    exact = weights.as_dtype(torch.float32)
+    scaled = exact.take(f"{matrix}.weight", outputs, inputs) * exact.take(f"{scale}.scale", outputs)[:, None]
+    return scaled.to(weights.dtype)
 
 
 class Layer(Protocol[X, H, P_contra]):
@@ -210,19 +236,9 @@ class LayerStack(Protocol):
         """[B, N, E] → [B, N, E]. Writes keys and values of these positions to ``cache``."""
 
 
-class Attention(Protocol):
-    """[M, H, D] over keys and values [rows, K, R, D], each row up to its own position → [M, H, D].
-
-    ``at``: of [M, 1] positions, with ``cache_rows``."""
-
-    @property
-    def looks_to_limit(self) -> bool:
-        """Every row looks at all positions below the limit, so that a closer one saves time."""
-
-    def __call__(
-        self, queries: Tensor, keys: Tensor, values: Tensor, at: RowPositions, window: int | None, /
-    ) -> Tensor: ...
-
+# [M, H, D] over keys and values [rows, K, R, D] → [M, H, D]: each row up to its own position, and as far back
+# as the window. The positions are [M, 1], with cache_rows.
+Attention = Callable[[Tensor, Tensor, Tensor, RowPositions, int | None], Tensor]
 
 # The layers' weights are packed one by one as they are read, so that both forms of all are never in memory.
 MakeStack = Callable[[TransformerConfig, Iterable[LayerWeights], Tensor, RotaryEmbedding], LayerStack]

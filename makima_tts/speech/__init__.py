@@ -1,20 +1,23 @@
-"""What an engine is, and the way its sound crosses from the engine to the event loop.
+"""What an engine is, and the bridge between its thread and the event loop.
 
 In: pieces of text. Out: chunks of audio. Does not know: which engine, who listens, any wire.
 """
 
 from makima_tts.speech.engine import (
+    CloneMode,
     EngineFacts,
     EngineHealth,
+    EngineShare,
     LoadProgress,
     ProgressReport,
     SpeechEngine,
     UtteranceRequest,
+    VoicePrompt,
+    VoiceReference,
     check_request,
 )
 from makima_tts.speech.listener import ListenerClock
-from makima_tts.speech.stream import AudioChunk, FinishReason, Part, SpeechSink, SpeechStream
-from makima_tts.speech.voice import CloneMode, EngineShare, VoicePrompt, VoiceReference
+from makima_tts.speech.stream import AudioChunk, FinishReason, SpeechSink, SpeechStream, TextPart
 
 __all__ = [
     "AudioChunk",
@@ -25,11 +28,11 @@ __all__ = [
     "FinishReason",
     "ListenerClock",
     "LoadProgress",
-    "Part",
     "ProgressReport",
     "SpeechEngine",
     "SpeechSink",
     "SpeechStream",
+    "TextPart",
     "UtteranceRequest",
     "VoicePrompt",
     "VoiceReference",

@@ -3,23 +3,63 @@
 In: voices and utterances. Out: facts, health, streams of audio. Does not know: how any engine does it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from makima_tts.errors import InvalidText, VoiceNotFound
 from makima_tts.speech.stream import SpeechStream
-from makima_tts.speech.voice import VoicePrompt, VoiceReference
 
-# What clients call it, too: whoever speaks finds out by itself.
+# The model chooses the language by the text. Clients use the same word.
 ANY_LANGUAGE = "Auto"
+# icl: cloning with the transcript, closest to the speaker; xvector: from the speaker embedding alone.
+CloneMode = Literal["icl", "xvector"]
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceReference:
+    """A clip to encode. ``pcm``: float32 [samples], mono, in -1…1, at ``sample_rate_hz``."""
+
+    pcm: npt.NDArray[np.float32] = field(repr=False)
+    sample_rate_hz: int
+    transcript: str | None = field(repr=False)
+    language: str
+    mode: CloneMode
+
+
+@dataclass(slots=True)
+class EngineShare:
+    """Memory that the engine uses for a voice, besides its prompt. Only the engine writes it."""
+
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class VoicePrompt:
+    """An encoded voice. ``tensors``, as numpy arrays: they can be stored without torch. They belong to the
+    engine that has this ``fingerprint``.
+
+    Utterances and the voice cache hold it; an engine keeps its own copy of the voice for as long as they do.
+    """
+
+    fingerprint: str
+    tensors: Mapping[str, npt.NDArray[np.generic]] = field(repr=False)
+    engine_share: EngineShare = field(default_factory=EngineShare, init=False, repr=False)
+
+    @property
+    def size_bytes(self) -> int:
+        """All memory that it uses; grows when an engine speaks with it."""
+        return sum(tensor.nbytes for tensor in self.tensors.values()) + self.engine_share.size_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What an engine is and can do; known before it is loaded, as far as that does not depend on its model.
+    """What an engine is and can do; before it is loaded, as far as that does not depend on its model.
 
-    ``languages`` are English names. ``text_streaming``: text may still be growing while it speaks.
+    ``languages`` are English names. ``text_streaming``: it speaks while the text is incomplete.
     ``fingerprint`` names what a VoicePrompt depends on (model and revision). ``note`` is one sentence for
     people: what this engine is, and what it cannot do.
     """
@@ -80,7 +120,7 @@ class SpeechEngine(Protocol):
 
     Laws: a stream's audio depends only on its request and its pieces, not on its neighbours or on when the
     pieces came; ``cancel`` works at any moment, is idempotent and frees the engine's resources within one
-    step; a failing utterance takes no other with it.
+    iteration; a failing utterance fails no other.
     """
 
     @property

@@ -1,4 +1,4 @@
-"""What chunks say beside their sound: of an empty one nobody hears, and who waited for text is not late."""
+"""Chunks beside their audio: an empty one has no listener, and one that waited for text is not late."""
 
 from itertools import count
 from pathlib import Path
@@ -55,7 +55,7 @@ async def test_no_empty_frame_is_sent_and_nothing_is_measured_by_it(tmp_path: Pa
 async def test_a_chunk_that_waited_for_text_is_not_late(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waited: bool
 ) -> None:
-    minutes = count(step=60)  # whenever it is looked, the listener has run dry
+    minutes = count(step=60)  # at every reading of the clock, the listener has run dry
     monkeypatch.setattr(utterance_stream, "time", SimpleNamespace(monotonic=lambda: next(minutes)))
     chunks = [AudioChunk(FRAME, 0), AudioChunk(FRAME, 0, ends_piece=True, waited_for_text=waited)]
     async with running(tmp_path, PromptedEngine(*chunks)) as service, service.started() as client:

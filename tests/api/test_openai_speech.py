@@ -202,7 +202,7 @@ async def test_leaving_frees_the_engine_before_and_after_the_first_byte(service:
             await service.until_idle()
 
 
-async def test_an_encoder_is_gone_with_its_listener(
+async def test_an_encoder_is_freed_when_its_client_disconnects(
     service: RunningService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not only once the garbage collector comes: FFmpeg's threads and memory are nothing that it counts."""

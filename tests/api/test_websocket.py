@@ -234,7 +234,7 @@ async def test_a_voice_that_breaks_the_unexpected_way_ends_the_session_in_words(
 # Pace
 
 
-async def test_a_writer_who_pauses_makes_nobody_late(
+async def test_a_pause_in_the_text_is_not_counted_as_late_audio(
     service: RunningService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with service.started() as client:

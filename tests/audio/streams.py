@@ -1,4 +1,4 @@
-"""Streams as their listeners have them: decoded by FFmpeg, or G.711 by its own decoders there.
+"""Decodes streams by FFmpeg, G.711 by FFmpeg's own decoders for it.
 
 In: encoded bytes, samples. Out: samples, streams. Does not know: what is tested.
 """
@@ -20,7 +20,7 @@ Samples = npt.NDArray[np.float32]
 
 
 def frames_of(pcm: Samples) -> list[Samples]:
-    """As an engine hands them out: 80 ms each, the last shorter."""
+    """Chunks as an engine delivers them: 80 ms each, the last one shorter."""
     return [pcm[start : start + FRAME_SAMPLES] for start in range(0, pcm.size, FRAME_SAMPLES)]
 
 

@@ -1,11 +1,10 @@
-"""Reference clips: what is read, what is refused, what is mended and what is said of it."""
+"""Reference clips: accepted formats, refusals, mending, reports."""
 
 from io import BytesIO
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from makima_tts.audio import Clip, ClipReport, check_header, read_clip, write_clip
 from makima_tts.errors import InvalidClip
@@ -51,12 +50,12 @@ def test_the_usual_kinds_are_read(kind: str, subtype: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["AIFF", "AU", "W64", "RF64", "VOC", "SVX", "NIST", "IRCAM", "PVF"])
-def test_the_unusual_kinds_are_refused_by_what_they_are_not_by_their_names(kind: str) -> None:
+def test_unusual_formats_are_refused_by_content_not_by_name(kind: str) -> None:
     assert "Allowed: WAV, FLAC, OGG or MP3" in refusal(sound_file(speech(4.0, 16_000), 16_000, kind))
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF", b"hello " * 1000, b"\0" * 10_000, b"<html></html>"])
-def test_what_is_no_sound_file_is_refused(content: bytes) -> None:
+def test_a_file_without_audio_format_is_refused(content: bytes) -> None:
     assert "not a sound file" in refusal(content)
 
 
@@ -105,7 +104,7 @@ def test_samples_that_are_not_numbers_are_refused(bad: float) -> None:
 
 @pytest.mark.parametrize("level", [0.0, 1e-5])
 @pytest.mark.parametrize("offset", [0.0, 0.5])
-def test_silence_is_refused_whatever_it_lies_on(level: float, offset: float) -> None:
+def test_silence_with_any_offset_is_refused(level: float, offset: float) -> None:
     assert "silent" in refusal(sound_file(speech(4.0) * level + np.float32(offset), subtype="FLOAT"))
 
 
@@ -176,7 +175,7 @@ def test_an_offset_is_removed() -> None:
 def test_silence_at_the_ends_is_cut_to_half_a_second() -> None:
     pcm = np.concatenate([silence(2.0), speech(6.0), silence(3.0)])
     clip, report = read(sound_file(pcm))
-    # Speech itself ends in a pause of 0.2 s, and in a syllable's fall.
+    # The speech itself ends with a pause of 0.2 s, after a falling syllable.
     assert clip.duration_s == pytest.approx(6.0 + 0.5 + 0.5 - 0.25, abs=0.1)
     assert report.trailing_silence_ms == pytest.approx(3250, abs=80)
     assert (report.duration_ms, report.mended) == (11_000, ("cut silence at the ends",))
@@ -226,5 +225,5 @@ def test_what_was_mended_needs_no_mending(
     first, _ = read(sound_file(pcm * np.float32(gain) + np.float32(offset), 8000, subtype="FLOAT"))
     second, report = read(written(first))
     assert report.mended == ()
-    # But for an offset below what is worth a word, and the rounding to 16 bits.
+    # Except an offset too small to report, and the rounding to 16 bits.
     assert np.allclose(second.pcm, first.pcm, atol=2.1e-3)

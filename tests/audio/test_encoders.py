@@ -1,4 +1,4 @@
-"""Laws of every format: its length, its first bytes, its rates; and that nobody hears where chunks meet."""
+"""Laws of every format: length, first bytes, rates, and no audible chunk boundaries."""
 
 import gc
 import io
@@ -35,7 +35,7 @@ def tone(samples: int) -> Samples:
 
 
 def impurity(pcm: Samples, rate_hz: int) -> float:
-    """What is left, at most, without the one sine that fits best, per its level.
+    """The largest residual after removing the best-fitting sine, relative to its level.
 
     Encoders that reckon with sounds in the past need half a second until they have the tone.
     """
@@ -47,7 +47,7 @@ def impurity(pcm: Samples, rate_hz: int) -> float:
 
 
 @pytest.mark.parametrize(("wanted", "rate_hz"), ALL)
-def test_a_tone_is_unbroken_where_chunks_meet_and_a_lost_sample_would_be_heard(
+def test_a_tone_is_continuous_across_chunks_and_a_lost_sample_is_detected(
     wanted: OutputFormat, rate_hz: int
 ) -> None:
     whole = frames_of(tone(2 * ENGINE_RATE_HZ))
@@ -60,7 +60,7 @@ def test_a_tone_is_unbroken_where_chunks_meet_and_a_lost_sample_would_be_heard(
 @pytest.mark.parametrize("samples", [FRAME_SAMPLES, 40_007])
 def test_nothing_is_lost_at_the_end(wanted: OutputFormat, rate_hz: int, samples: int) -> None:
     heard, heard_hz = decoded(encoded(frames_of(tone(samples)), wanted, rate_hz), wanted, rate_hz)
-    # What MP3 and AAC put before the sound; their containers cannot say so while they are being made.
+    # The delay of MP3 and AAC, which their containers cannot declare in a stream.
     ahead_samples = {"mp3": 1105, "aac": 1024}.get(wanted, 0)
     # The rest of the last frame; LAME pads with 47 samples at least.
     last_frame_samples = {"mp3": 47 + (576 if rate_hz < 32_000 else 1152), "aac": 1024}.get(wanted, 0)
@@ -71,7 +71,7 @@ def test_nothing_is_lost_at_the_end(wanted: OutputFormat, rate_hz: int, samples:
 
 @pytest.mark.parametrize("speed", [1.0, 1.3])
 @pytest.mark.parametrize("wanted", FORMATS)
-def test_any_split_of_the_samples_gives_the_bytes_of_the_whole(wanted: OutputFormat, speed: float) -> None:
+def test_any_split_of_the_samples_gives_the_same_bytes(wanted: OutputFormat, speed: float) -> None:
     random = np.random.default_rng(5)
     pcm = random.uniform(-0.5, 0.5, 20_000).astype(np.float32)
     whole = encoded([pcm], wanted, rate_of(wanted, None), speed)
@@ -90,7 +90,7 @@ def test_the_first_bytes_come_with_the_first_frames(wanted: OutputFormat) -> Non
 
 
 @pytest.mark.parametrize("wanted", FORMATS)
-def test_what_is_not_a_number_is_refused(wanted: OutputFormat) -> None:
+def test_nan_and_inf_are_refused(wanted: OutputFormat) -> None:
     pcm = tone(FRAME_SAMPLES)
     pcm[17] = np.nan
     with pytest.raises(SynthesisError):
@@ -141,7 +141,7 @@ def test_a_rate_that_a_format_has_not_is_refused_with_those_it_has(
         rate_of(wanted, rate_hz)
 
 
-def test_a_rate_that_nobody_asked_for_is_the_formats_own() -> None:
+def test_without_a_requested_rate_the_format_has_its_default() -> None:
     assert {rate_of(wanted, None) for wanted in FORMATS if wanted not in TELEPHONE} == {24_000}
     assert {rate_of(wanted, None) for wanted in TELEPHONE} == {8000}
 
@@ -170,6 +170,6 @@ def test_g711_is_as_near_to_the_samples_as_another_encoders(law: G711Encoding) -
     off, off_theirs = (
         np.abs(decoded(content, law, 8000)[0] * 32767 - samples).mean() for content in (ours, theirs)
     )
-    # Theirs decides otherwise where a segment begins, and rounds where the standard cuts bits off.
+    # FFmpeg has other segment boundaries, and rounds where the standard truncates.
     assert np.mean(np.frombuffer(ours, np.uint8) == np.frombuffer(theirs, np.uint8)) > 0.98
     assert off < 1.01 * off_theirs

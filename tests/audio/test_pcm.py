@@ -1,12 +1,11 @@
-"""Laws of the way from an engine's samples to a listener's bytes."""
+"""Laws of the conversion from an engine's samples to PCM bytes."""
 
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from makima_tts.audio import PcmEncoder, PcmEncoding
 from makima_tts.errors import SynthesisError
@@ -40,7 +39,7 @@ def samples_of(encoded: bytes, encoding: PcmEncoding = "pcm32f") -> Samples:
     samples=st.integers(0, 6000),
     encoding=st.sampled_from(("pcm16", "pcm32f")),
 )
-def test_any_split_of_the_samples_gives_the_bytes_of_the_whole(
+def test_any_split_of_the_samples_gives_the_same_bytes(
     rate_hz: int, cuts: list[int], samples: int, encoding: PcmEncoding
 ) -> None:
     pcm = np.random.default_rng(samples).uniform(-1, 1, samples).astype(np.float32)
@@ -76,7 +75,7 @@ def test_what_a_lower_rate_cannot_carry_is_silent_instead_of_folded_back(rate_hz
 
 
 @pytest.mark.parametrize("rate_hz", RATES_HZ)
-def test_the_first_frame_is_answered_at_once(rate_hz: int) -> None:
+def test_the_first_frame_yields_output_at_once(rate_hz: int) -> None:
     assert PcmEncoder(ENGINE_RATE_HZ, rate_hz, "pcm16").encode(sine(FRAME_SAMPLES))
 
 
@@ -101,7 +100,7 @@ def test_pcm32f_keeps_its_headroom() -> None:
 @pytest.mark.parametrize("encoding", ["pcm16", "pcm32f"])
 @pytest.mark.parametrize("rate_hz", [24000, 48000])
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
-def test_what_is_not_a_number_is_refused(encoding: PcmEncoding, rate_hz: int, broken: float) -> None:
+def test_nan_and_inf_are_refused(encoding: PcmEncoding, rate_hz: int, broken: float) -> None:
     pcm = sine(FRAME_SAMPLES)
     pcm[17] = broken
     with pytest.raises(SynthesisError):

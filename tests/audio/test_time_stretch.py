@@ -1,12 +1,11 @@
-"""Laws of speech that is slower or faster than it was made: its pitch, its length, its seams."""
+"""Laws of time stretching: pitch, length, no clicks."""
 
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from makima_tts.audio import PcmEncoder
 from makima_tts.audio.time_stretch import StreamingStretch
@@ -45,7 +44,7 @@ def test_the_length_is_exactly_that_of_the_speed(speed: float, samples: int) -> 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(cuts=st.lists(st.integers(0, 8000), max_size=12), speed=st.floats(0.5, 2.0))
-def test_any_split_of_the_samples_gives_the_samples_of_the_whole(cuts: list[int], speed: float) -> None:
+def test_any_split_of_the_input_gives_the_same_samples(cuts: list[int], speed: float) -> None:
     pcm = voice_like(8000)
     whole = stretched([pcm], speed)
     assert whole.size == round(pcm.size / speed)
@@ -53,13 +52,13 @@ def test_any_split_of_the_samples_gives_the_samples_of_the_whole(cuts: list[int]
 
 
 @pytest.mark.parametrize("speed", SPEEDS)
-def test_the_first_frame_is_answered_at_once(speed: float) -> None:
+def test_the_first_frame_yields_output_at_once(speed: float) -> None:
     assert StreamingStretch(ENGINE_RATE_HZ, speed).push(voice_like(FRAME_SAMPLES)).size
 
 
 @pytest.mark.parametrize("speed", SPEEDS)
 def test_sounds_stay_where_they_belong(speed: float) -> None:
-    """A burst in every half second, each found again at its time, to within a window of the filter."""
+    """One burst per half second, each at its time within a window of the filter."""
     pcm = np.zeros(4 * ENGINE_RATE_HZ, np.float32)
     begins_s = np.arange(0.25, 3.9, 0.5)
     for begin_s in begins_s:
@@ -96,7 +95,7 @@ def test_at_its_own_speed_nothing_is_touched() -> None:
     assert encoder.encode(pcm) + encoder.flush() == pcm.tobytes()
 
 
-def test_what_is_not_a_number_is_refused() -> None:
+def test_nan_and_inf_are_refused() -> None:
     encoder = PcmEncoder(ENGINE_RATE_HZ, ENGINE_RATE_HZ, "pcm16", speed=1.5)
     with pytest.raises(SynthesisError):
         encoder.encode(np.full(FRAME_SAMPLES, np.nan, np.float32))

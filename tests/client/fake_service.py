@@ -1,4 +1,4 @@
-"""The other end of the client's socket, played by the test.
+"""A service whose messages a test sends.
 
 In: what the test wants said. Out: what the client said. Does not know: any of the service's code; it greets
 and then does only what it is told, so that every test is one exact conversation.
@@ -65,7 +65,7 @@ def speaking(utterance_id: str) -> Speaking:
 
 
 def complete(utterance_id: str) -> Complete:
-    """An utterance's good end."""
+    """The end of a successful utterance."""
     return Complete(
         utterance_id=utterance_id,
         duration_ms=100,
@@ -97,7 +97,7 @@ async def heard_of(speech: Speech) -> list[bytes]:
 
 
 class FakeService:
-    """Listens on a free port; talks to who came last. ``greeting`` answers the client's ``start``."""
+    """Listens on a free port; talks to the latest client. ``greeting`` answers the client's ``start``."""
 
     def __init__(self, greeting: Sequence[ServerMessage] = (READY, STARTED)) -> None:
         self.greeting = greeting
@@ -134,7 +134,7 @@ class FakeService:
         return message
 
     async def say(self, *frames: ServerMessage | bytes | str) -> None:
-        """One frame for each; a str goes out as it is."""
+        """One frame for each; a str is sent unchanged."""
         socket = await self._socket
         for frame in frames:
             await socket.send(frame if isinstance(frame, bytes | str) else serialize(frame))
@@ -150,5 +150,5 @@ class FakeService:
         return socket.close_code
 
     def break_off(self) -> None:
-        """The connection ends without a close, as when a cable is cut."""
+        """Ends the connection without a close frame."""
         self._socket.result().transport.abort()

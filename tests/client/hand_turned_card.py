@@ -1,4 +1,4 @@
-"""A sound card whose time passes when the test says so.
+"""A sound card whose clock the test advances.
 
 In: turns. Out: what was played in them. Does not know: who fills it.
 """
@@ -8,7 +8,7 @@ from makima_tts.protocol import AudioFormat
 
 
 class HandTurnedCard:
-    """Pass ``open`` to a Player. ``latency_s``: from its asking to its sounding."""
+    """Pass ``open`` to a Player. ``latency_s``: from its request to playback."""
 
     def __init__(self, latency_s: float = 0.0) -> None:
         self.latency_s = latency_s
@@ -21,7 +21,7 @@ class HandTurnedCard:
         return self
 
     def turn(self, size_bytes: int) -> bytes:
-        """Ask for this much, and let it sound."""
+        """Request this much, and advance the clock by its duration."""
         buffer = bytearray(size_bytes)
         self._fill(memoryview(buffer), self.latency_s)
         self.time_s += size_bytes / self._bytes_per_s

@@ -38,7 +38,7 @@ async def letters(text: str) -> AsyncIterator[str]:
         yield letter
 
 
-async def test_a_growing_text_sounds_like_the_whole(service: ServerProcess) -> None:
+async def test_a_streamed_text_sounds_like_the_whole_text(service: ServerProcess) -> None:
     async with SpeechClient.connect(url_of(service)) as client:
         whole = client.speak(TEXT)
         growing = client.speak(letters(TEXT))
@@ -47,7 +47,7 @@ async def test_a_growing_text_sounds_like_the_whole(service: ServerProcess) -> N
         assert " ".join(s.text for s in whole.sentences) == TEXT
 
 
-async def test_what_is_heard_is_what_complete_accounts_for(service: ServerProcess) -> None:
+async def test_the_received_audio_matches_the_figures_of_complete(service: ServerProcess) -> None:
     start = Start(sample_rate=48000, encoding="pcm32f")
     async with SpeechClient.connect(url_of(service), start) as client:
         speech = client.speak(TEXT)
@@ -95,7 +95,7 @@ async def test_stopping_is_answered_in_good_order(service: ServerProcess) -> Non
             await heard_of(speech)
 
 
-async def test_what_is_saved_is_what_is_heard(service: ServerProcess, tmp_path: Path) -> None:
+async def test_the_saved_file_holds_the_received_audio(service: ServerProcess, tmp_path: Path) -> None:
     async with SpeechClient.connect(url_of(service)) as client:
         heard = await client.speak(TEXT, seed=3).read()
         path = await client.speak(letters(TEXT), seed=3).save(tmp_path / "said.wav")
@@ -104,7 +104,7 @@ async def test_what_is_saved_is_what_is_heard(service: ServerProcess, tmp_path: 
 
 
 async def test_a_pulled_plug_is_survived(serve: Serve) -> None:
-    """What was being spoken is lost, what waited is spoken by the next process; so is what is said later."""
+    """The current utterance is lost; queued and later ones are spoken by the next process."""
     first = serve()
     async with SpeechClient.connect(url_of(first)) as client:
         spoken, waiting = client.speak("{slow 1}{endless}"), client.speak(TEXT)

@@ -1,9 +1,13 @@
-"""How a conversation with a service ends badly, or early, or in good order, as the client meets it."""
+"""The ends of a session: by errors, early, and regular ones."""
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from makima_tts.client import (
     ClientError,
@@ -13,15 +17,16 @@ from makima_tts.client import (
     ServiceUnreachable,
     SpeechClient,
     UtteranceCancelled,
+    connection,
 )
 from makima_tts.client.speech import MAX_BUFFERED_BYTES
-from makima_tts.protocol import Speak, Start, Stop, Stopped
+from makima_tts.protocol import SUBPROTOCOL, Speak, Start, Stop, Stopped, serialize
 from tests.client.fake_service import FakeService, complete, failed, heard_of, speaking
 
 NEVER = Reconnects(attempts=0)
 
 
-async def test_a_refused_utterance_raises_what_the_service_said() -> None:
+async def test_a_refused_utterance_raises_the_services_error() -> None:
     async with FakeService() as service, SpeechClient.connect(service.url) as client:
         speech = client.speak("Hello.")
         await service.say(failed("RATE_LIMITED", "u1", retry_after_ms=1500))
@@ -32,6 +37,27 @@ async def test_a_refused_utterance_raises_what_the_service_said() -> None:
             True,
             1.5,
         )
+
+
+async def test_an_error_before_ready_is_raised_even_if_the_service_closed_before_start_was_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refuse(socket: ServerConnection) -> None:
+        await socket.send(serialize(failed("TTS_UNAVAILABLE")))
+        await socket.close(1011)
+
+    async def open_and_wait_for_the_close(url: str, **options: Any) -> ClientConnection:
+        socket = await connect(url, **options)
+        await socket.wait_closed()
+        return socket
+
+    monkeypatch.setattr(connection, "open_socket", open_and_wait_for_the_close)
+    async with serve(refuse, "127.0.0.1", 0, subprotocols=[Subprotocol(SUBPROTOCOL)]) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ServiceError, match="What to do") as refused:
+            async with SpeechClient.connect(f"ws://127.0.0.1:{port}"):
+                pass
+    assert refused.value.code == "TTS_UNAVAILABLE"
 
 
 async def test_audio_that_came_before_a_failure_is_handed_out_first() -> None:
@@ -96,7 +122,7 @@ async def test_a_service_that_closes_before_ready_is_a_lost_connection() -> None
             await connecting
 
 
-async def test_nobody_listening_is_typed() -> None:
+async def test_a_service_that_does_not_listen_raises_unreachable() -> None:
     async with FakeService() as service:
         url = service.url
     with pytest.raises(ServiceUnreachable, match="No service at"):

@@ -1,8 +1,7 @@
-"""Where a text is cut when its sound is cut."""
+"""The heard part of an interrupted text."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from makima_tts.client.speech import heard_of
 from makima_tts.protocol import Sentence
@@ -26,7 +25,7 @@ SENTENCES = [
         (9999, " One two three.  Four five six seven."),
     ],
 )
-def test_whole_words_are_heard(played_ms: int, spoken: str) -> None:
+def test_the_heard_text_ends_with_a_whole_word(played_ms: int, spoken: str) -> None:
     assert heard_of(TEXT, SENTENCES, played_ms).spoken == spoken
 
 
@@ -39,5 +38,5 @@ def test_the_halves_are_the_text_and_the_longer_it_is_played_the_more_is_heard(
     assert later.spoken.startswith(earlier.spoken)
 
 
-def test_of_a_text_whose_sentences_are_not_known_nothing_was_heard() -> None:
+def test_without_known_sentences_nothing_counts_as_heard() -> None:
     assert heard_of(TEXT, [], 500).spoken == ""

@@ -1,4 +1,4 @@
-"""What comes along with the client: a socket, and the protocol's words."""
+"""The dependencies of the client: websockets, and those of the protocol."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ print(*sorted(name for name in come - sys.stdlib_module_names if not name.starts
 """
 
 
-def test_the_client_depends_on_websockets_and_on_what_the_protocol_is_written_with() -> None:
+def test_the_client_imports_websockets_and_the_protocols_dependencies_only() -> None:
     ran = subprocess.run(
         [sys.executable, "-c", PRINT_WHAT_COMES_ALONG], capture_output=True, text=True, check=True
     )

@@ -1,4 +1,4 @@
-"""Playing through a sound card that the test turns by hand, and stopping it in the middle."""
+"""Playback through a simulated sound card, and interruptions."""
 
 import asyncio
 import sys
@@ -17,7 +17,7 @@ STEP = 480
 
 
 async def until_waiting(player: Player, size_bytes: int) -> None:
-    """The player has so much that the card may ask for."""
+    """Waits until the player has this much."""
     async with asyncio.timeout(5):
         while len(player._buffered) < size_bytes:  # noqa: ASYNC110
             await asyncio.sleep(0)
@@ -36,7 +36,7 @@ async def test_the_card_gets_the_chunks_in_order_and_silence_between_them() -> N
     assert card.closed
 
 
-async def test_what_is_on_its_way_to_the_loudspeaker_was_not_heard_yet() -> None:
+async def test_audio_in_the_cards_buffer_was_not_heard_yet() -> None:
     card = HandTurnedCard(latency_s=0.015)
     with Player(FORMAT, card.open) as player:
         player.begin()
@@ -62,7 +62,7 @@ async def test_a_writer_waits_for_the_card() -> None:
         await writing
 
 
-async def test_a_barge_in_is_silent_at_once_and_tells_what_was_heard() -> None:
+async def test_a_barge_in_silences_at_once_and_returns_the_heard_text() -> None:
     card = HandTurnedCard()
     async with FakeService() as service, SpeechClient.connect(service.url) as client:
         await service.heard(Start)
@@ -101,7 +101,7 @@ async def test_a_barge_in_after_the_last_byte_came_is_a_barge_in_all_the_same() 
         assert await speech.interrupt() == Heard("Good day", " to you.")
 
 
-async def test_an_interrupt_by_somebody_else_silences_what_had_come_to_its_end() -> None:
+async def test_an_interrupt_from_another_session_silences_finished_utterances() -> None:
     card = HandTurnedCard()
     async with FakeService() as service, SpeechClient.connect(service.url) as client:
         with Player(FORMAT, card.open) as player:
@@ -115,7 +115,7 @@ async def test_an_interrupt_by_somebody_else_silences_what_had_come_to_its_end()
                 await playing
 
 
-async def test_an_utterance_that_is_played_to_its_end_was_heard() -> None:
+async def test_an_utterance_played_to_its_end_was_heard() -> None:
     card = HandTurnedCard()
     said = Sentence(utterance_id="u1", index=0, text="Good day.", start_ms=0, end_ms=20)
     async with FakeService() as service, SpeechClient.connect(service.url) as client:
@@ -136,7 +136,7 @@ async def test_an_utterance_that_is_played_to_its_end_was_heard() -> None:
         ("raise OSError", "needs the library PortAudio"),
     ],
 )
-async def test_what_playing_lacks_is_said(
+async def test_a_missing_playback_dependency_is_reported(
     stand_in: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sounddevice.py").write_text(stand_in)

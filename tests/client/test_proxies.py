@@ -1,4 +1,4 @@
-"""Which connections go through the proxy that the environment names."""
+"""Connections through the proxy of the environment."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from tests.client.fake_service import READY, FakeService
 
 @pytest.fixture(autouse=True)
 def no_exceptions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever this machine says about its own proxies does not count."""
+    """Removes this machine's proxy settings."""
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
 

@@ -1,12 +1,11 @@
-"""A client whose connection is lost, or whose service is away for a while."""
+"""Reconnects after a lost connection or an unreachable service."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from makima_tts.client import ConnectionLost, Reconnects, ServiceError, ServiceUnreachable, SpeechClient
 from makima_tts.protocol import Cancel, Speak, Start, Stopped
@@ -113,7 +112,7 @@ async def test_it_gives_up_and_tries_anew_for_the_next_text() -> None:
             assert service.connections == 1 + spoken * SOON.attempts
 
 
-async def test_nobody_listening_any_more_is_typed() -> None:
+async def test_a_service_that_no_longer_listens_raises_unreachable() -> None:
     async with FakeService() as service:
         async with SpeechClient.connect(service.url, reconnects=SOON) as client:
             await service.__aexit__()

@@ -1,4 +1,4 @@
-"""A WAV file is its header and the chunks, as they came."""
+"""A WAV file is its header and the chunks."""
 
 from pathlib import Path
 from typing import Literal

@@ -185,7 +185,7 @@ async def test_a_writer_that_fails_takes_its_utterance_with_it_and_no_other() ->
         assert await heard_of(whole) == [b"22"]
 
 
-async def test_a_writer_that_fails_at_once_is_what_the_listener_meets() -> None:
+async def test_an_iterable_that_fails_at_once_fails_its_utterance() -> None:
     def writer() -> Iterator[str]:
         raise RuntimeError("the writer broke")
         yield ""
@@ -212,8 +212,8 @@ async def test_a_cancelled_utterance_drops_what_is_buffered_and_ends_typed() -> 
         assert (ended.value.audio_ms, ended.value.played_ms) == (80, 40)
 
 
-async def test_whoever_writes_is_stopped_by_a_cancel_and_not_once_garbage_is_collected() -> None:
-    """A model that goes on writing costs somebody something."""
+async def test_a_cancel_closes_the_text_generator_at_once() -> None:
+    """A model that keeps generating costs money."""
     stopped = asyncio.Event()
 
     async def tokens() -> AsyncIterator[str]:

@@ -1,4 +1,4 @@
-"""A text that is still being written by code that blocks, and its thread."""
+"""Text from blocking iterables, read in a thread."""
 
 import subprocess
 import sys
@@ -39,7 +39,7 @@ def test_a_text_that_blocks_for_ever_does_not_keep_the_process_alive() -> None:
     assert left.returncode == 0
 
 
-async def test_no_more_is_read_than_is_taken() -> None:
+async def test_the_iterable_is_not_read_ahead() -> None:
     read: list[int] = []
 
     def text() -> Iterator[str]:

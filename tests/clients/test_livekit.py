@@ -42,7 +42,7 @@ def test_livekits_openai_plugin_reports_an_unknown_voice(seen: Seen) -> None:
 
 
 @pytest.mark.parametrize(("speaking", "rate_hz"), [("speaks", 24_000), ("speaks at 8000 Hz", 8000)])
-def test_our_plugin_speaks_a_whole_text(seen: Seen, speaking: str, rate_hz: int) -> None:
+def test_the_plugin_speaks_a_whole_text(seen: Seen, speaking: str, rate_hz: int) -> None:
     assert seen[f"makima {speaking}"] == {"audio_ms": TEXT_MS + MARK_MS, "rate_hz": rate_hz}
 
 

@@ -79,7 +79,7 @@ def error_of(client: OpenAI, name: str) -> float:
 
 
 @pytest.mark.parametrize("name", ["mp3", "opus", "aac", "flac", "pcm", *OURS])
-def test_every_format_carries_the_words(speaking_client: OpenAI, wav_error: float, name: str) -> None:
+def test_every_format_has_the_words(speaking_client: OpenAI, wav_error: float, name: str) -> None:
     """Telephone formats of 8 kHz may have a higher error rate."""
     assert error_of(speaking_client, name) <= wav_error + (0.10 if name in OURS else 0.05)
 

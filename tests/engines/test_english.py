@@ -6,7 +6,7 @@ import sys
 import pytest
 from hibari.g2p import G2P
 
-from makima_tts.engines.english import readable
+from makima_tts.engines.preview import readable
 from makima_tts.errors import InvalidText
 
 

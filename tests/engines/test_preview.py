@@ -8,9 +8,8 @@ import pytest
 import pytest_asyncio
 
 from makima_tts.engines import PreviewEngine
-from makima_tts.engines.hibari_voice import SAMPLE_RATE_HZ
-from makima_tts.engines.preview import LARGEST_CHUNK_SAMPLES
-from makima_tts.engines.whole_pieces import FIRST_CHUNK_SAMPLES
+from makima_tts.engines.preview import LARGEST_CHUNK_SAMPLES, SAMPLE_RATE_HZ
+from makima_tts.engines.utterance_tasks import FIRST_CHUNK_SAMPLES
 from makima_tts.errors import InvalidText, TtsUnavailable
 from makima_tts.speech import AudioChunk, UtteranceRequest
 

@@ -128,7 +128,7 @@ async def test_a_failing_model_prints_one_line(url: str, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no sound at all"])
-def test_what_is_no_wav_is_refused_in_a_sentence(tmp_path: Path, content: bytes | None) -> None:
+def test_a_file_that_is_no_wav_is_refused_in_a_sentence(tmp_path: Path, content: bytes | None) -> None:
     microphone = tmp_path / "said.wav"
     if content is not None:
         microphone.write_bytes(content)

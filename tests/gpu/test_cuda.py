@@ -15,10 +15,8 @@ import pytest
 import torch
 
 from makima_tts.audio import as_float
-from makima_tts.engines.qwen3 import ModelChoice, Qwen3Engine
-from makima_tts.engines.qwen3 import runner as runners
-from makima_tts.engines.qwen3.captured import Captured
-from makima_tts.engines.qwen3.graphs import nothing_captured
+from makima_tts.engines.qwen3 import ModelChoice, Qwen3Engine, runner as runners
+from makima_tts.engines.qwen3.cuda_graphs import CudaGraphExecutor
 from makima_tts.engines.qwen3.runner import Runner
 from makima_tts.model.checkpoint.folder import Checkpoint
 from makima_tts.model.prompt import VoiceRows
@@ -29,6 +27,7 @@ from makima_tts.speech import AudioChunk, VoiceReference
 from tests.checkpoints import SHAPES
 from tests.checkpoints.models import ENDING, POSITIONS, checkpoint_folder, small_model
 from tests.qwen3.engines import begin, chunks_of
+from tests.qwen3.recording import not_captured
 
 FRAMES = 40
 SLOTS = 5
@@ -71,12 +70,12 @@ def spoken(
     for slot in slots:
         prompt = model.prompts.write(model.tokenizer.encode(TEXTS[slot % len(TEXTS)]), "English", VoiceRows())
         runner.begin(slot, Sampling.of(model.config.generation, greedy=greedy), slot, {})
-        runner.read(runner.parts(slot, prompt)).wait()
+        runner.prefill(runner.prefill_chunks(slot, prompt)).wait()
         furthest = max(furthest, len(prompt.rows))
     codes, sound = [], []
     for number in range(frames):
         stepped = slots if number else []
-        codes.append(runner.make(slots, stepped, furthest + number, [0] * len(slots)).wait().codes)
+        codes.append(runner.generate_frames(slots, stepped, furthest + number, [0] * len(slots)).wait().codes)
         sound.append(as_float(runner.decode(slots, 1).wait().pcm))
     return np.stack(codes, axis=1), np.concatenate(sound, axis=1)
 
@@ -100,12 +99,12 @@ def test_fp32_codes_are_the_cpus_and_the_sound_is_the_same(shape: str, greedy: b
 @pytest.mark.parametrize("dtype", NUMBERS, ids=str)
 def test_replayed_graphs_make_what_their_launches_make_to_the_last_bit(dtype: torch.dtype) -> None:
     model = on_gpu("odd", dtype)
-    with mock.patch.object(runners, "CudaCapture", return_value=nothing_captured):
-        eager = new_runner(model)
-    assert isinstance(eager._launches, Captured)
+    with mock.patch.object(runners, "CudaCapture", return_value=not_captured):
+        direct = new_runner(model)
+    assert isinstance(direct._executor, CudaGraphExecutor)
     replayed = new_runner(model)
     for made, expected in zip(
-        spoken(replayed, model, range(SLOTS)), spoken(eager, model, range(SLOTS)), strict=True
+        spoken(replayed, model, range(SLOTS)), spoken(direct, model, range(SLOTS)), strict=True
     ):
         assert np.array_equal(made, expected)
 
@@ -127,15 +126,15 @@ def test_an_utterance_that_comes_and_speaks_never_makes_the_host_wait_for_the_de
     model = on_gpu("odd", torch.bfloat16)
     runner = new_runner(model)
     prompt = model.prompts.write(model.tokenizer.encode(TEXTS[0]), "English", VoiceRows())
-    runner.read(runner.parts(0, prompt)).wait()
-    constant, codec = runner.constant(0, len(prompt.voice_prefix)), model.codec.new_state(1).row(0)
+    runner.prefill(runner.prefill_chunks(0, prompt)).wait()
+    constant, codec = runner.prefix(0, len(prompt.voice_prefix)), model.codec.new_state(1).row(0)
     try:
         torch.cuda.set_sync_debug_mode("error")
         prompt = model.prompts.write(model.tokenizer.encode(TEXTS[0]), "English", VoiceRows())
         runner.begin(1, Sampling.of(model.config.generation), 7, codec)
-        runner.put_constant(1, constant)
-        runner.read(runner.parts(1, prompt, prefix_cached=True))
-        made = runner.make([1], [], len(prompt.rows), [0])
+        runner.restore_prefix(1, constant)
+        runner.prefill(runner.prefill_chunks(1, prompt, prefix_cached=True))
+        made = runner.generate_frames([1], [], len(prompt.rows), [0])
         sound = runner.decode([1], 1)
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -11,8 +11,8 @@ def test_every_kernel_fits_in_the_cards_it_is_for(compiled: dict[str, Any]) -> N
     kernels = compiled["codec"]
     assert {each["kernel"] for each in kernels if each["capability"] == 90} == {
         "embed_codes",
-        "angles_of",
-        "look_back",
+        "_angles_kernel",
+        "_attend_kernel",
         "depthwise_and_norm",
         "convolution",
         "last_convolution",

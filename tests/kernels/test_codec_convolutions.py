@@ -140,8 +140,8 @@ def test_nan_stays_nan() -> None:
 @pytest.mark.parametrize("time", [1, 9])
 def test_a_convnext_block_is_that_of_torch_and_leaves_the_same_state(time: int) -> None:
     layout, weights = StateLayout(), weights_of("windowed").within("decoder.upsample.1.1")
-    theirs = ConvNeXt.load(weights, layout, torch_codec_ops(), 48, 4)
-    ours = ConvNeXt.load(weights, StateLayout(), triton_codec_ops(), 48, 4)
+    theirs = ConvNeXt.load(weights, layout, torch_codec_ops(), 48)
+    ours = ConvNeXt.load(weights, StateLayout(), triton_codec_ops(), 48)
     call, x = call_on(layout), numbers(12, 2, time, 48)
     copy = copy_of(call)
     padded = with_state(x, StateRegion(0, 6, 48), call)
@@ -154,8 +154,8 @@ def test_a_block_of_odd_sizes_is_that_of_torch_and_leaves_the_same_state(index: 
     config, layout = in_torch("odd").config, StateLayout()
     inputs, rate = config.decoder_dim // 2**index, config.upsample_rates[index]
     weights, sizes = weights_of("odd").within(f"decoder.decoder.{index + 1}.block"), (inputs, inputs // 2)
-    theirs = list(wave_block(weights, layout, torch_codec_ops(), *sizes, rate=rate, steps_per_frame=4))
-    ours = wave_block(weights, StateLayout(), triton_codec_ops(), *sizes, rate=rate, steps_per_frame=4)
+    theirs = list(wave_block(weights, layout, torch_codec_ops(), *sizes, rate=rate))
+    ours = wave_block(weights, StateLayout(), triton_codec_ops(), *sizes, rate=rate)
     call, first = call_on(layout), theirs[0]
     assert isinstance(first, CausalConv)
     assert first.snake is not None

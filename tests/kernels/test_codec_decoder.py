@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from makima_tts.model.codec import CodecDecoder
+from makima_tts.model.codec_ops import torch_codec_ops
 from makima_tts.model.codec_state import CodecCall, CodecState
 from makima_tts.model.codec_transformer import CodecTransformer
-from makima_tts.model.triton.codec_transformer import FusedTransformer
+from makima_tts.model.triton.codec_transformer import TritonCodecTransformer
 from makima_tts.model.triton.convolutions import PaddedFeatures
 from tests.kernels.codecs import (
     codes,
@@ -73,9 +74,9 @@ def test_a_stream_is_to_the_bit_what_it_is_alone_and_frame_by_frame() -> None:
 def test_the_transformer_looks_back_as_torchs_does(shape: str) -> None:
     """Groups of heads; and a window of the published size, with its ring gone around."""
     weights = weights_of(shape).within("decoder.pre_transformer")
-    theirs = CodecTransformer.load(in_torch(shape).config, weights)
-    theirs = replace(theirs, layers=theirs.layers[-1:])
-    ours = FusedTransformer.of(theirs)
+    loaded = CodecTransformer.load(in_torch(shape).config, weights)
+    loaded = replace(loaded, layers=loaded.layers[-1:])
+    theirs, ours = torch_codec_ops().transformer(loaded), TritonCodecTransformer(loaded)
     expected_state = used_state(shape, 3)
     # Long into the sound: entries of the ring are all of some frame.
     expected_state.position.add_(100)
@@ -83,7 +84,7 @@ def test_the_transformer_looks_back_as_torchs_does(shape: str) -> None:
     state = copied(expected_state)
     for frames in (1, 2):
         x = numbers(5, 2, frames, in_torch(shape).config.latent_dim)
-        expected = theirs(x, expected_state, slots(3, 1))
+        expected = theirs(x, CodecCall.in_place(expected_state, slots(3, 1), frames))
         made = ours(PaddedFeatures(x), CodecCall.in_place(state, slots(3, 1), frames)).values
         assert snr_db(made, expected) > LEAST_SNR_DB
         assert (state.keys_values - expected_state.keys_values).abs().max() < 1e-4

@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from makima_tts.engines.qwen3 import runner as runners
-from makima_tts.engines.qwen3.captured import Captured
-from makima_tts.engines.qwen3.graphs import nothing_captured
+from makima_tts.engines.qwen3.cuda_graphs import CudaGraphExecutor
 from makima_tts.engines.qwen3.runner import Runner
 from makima_tts.model.checkpoint.folder import Checkpoint
 from makima_tts.model.ops import table
@@ -24,6 +23,7 @@ from makima_tts.model.triton import linear
 from makima_tts.model.triton.transformer import TritonStack
 from tests.checkpoints.models import ENDING, checkpoint_folder, small_model
 from tests.kernels.places import DEVICE
+from tests.qwen3.recording import not_captured
 
 TEXTS = ("The lamps.", "Who is there?", "Nobody.")
 
@@ -40,8 +40,10 @@ def with_kernels() -> SpeechModel:
 def in_buckets(model: SpeechModel) -> Runner:
     with mock.patch.object(
         runners,
-        "_launches",
-        lambda model, buffers, _progress: Captured(model, buffers, nothing_captured, read_rows=(32, 64)),
+        "_executor",
+        lambda model, buffers, _progress: CudaGraphExecutor(
+            model, buffers, not_captured, prefill_rows=(32, 64)
+        ),
     ):
         return Runner(model, slots=5, positions=128, text_rows=128)
 
@@ -52,13 +54,13 @@ def spoken(runner: Runner, model: SpeechModel, slots: Sequence[int], frames: int
     for slot in slots:
         prompt = model.prompts.write(model.tokenizer.encode(TEXTS[slot]), "English", VoiceRows())
         runner.begin(slot, Sampling.of(model.config.generation), slot, {})
-        parts += runner.parts(slot, prompt)
+        parts += runner.prefill_chunks(slot, prompt)
         furthest = max(furthest, len(prompt.rows))
-    runner.read(parts).wait()
-    codes = [
-        runner.make(slots, slots if number else [], furthest + number, [number] * len(slots)).wait().codes
-        for number in range(frames)
-    ]
+    runner.prefill(parts).wait()
+    codes = []
+    for number in range(frames):
+        at, stepped = [number] * len(slots), slots if number else []
+        codes.append(runner.generate_frames(slots, stepped, furthest + number, at).wait().codes)
     return np.stack(codes, axis=1)
 
 

@@ -1,4 +1,4 @@
-"""As much of the Hugging Face hub as a download talks to, on a real socket of this machine.
+"""The part of the Hugging Face hub that a download uses, on a local socket.
 
 In: files by name. Out: what was asked for, and a hub that can be told to fail. Does not know: who asks.
 
@@ -100,11 +100,11 @@ class Hub:
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def fetched(self) -> list[str]:
-        """The files whose content was asked for."""
+        """The files whose content was requested."""
         return [asked.name for asked in self.asked if asked.name]
 
     def description(self) -> object:
-        """What the API says of the model."""
+        """The API response for the model."""
         if self.answer is not None:
             return self.answer
         siblings = [_sibling(name, content) for name, content in self.files.items()]
@@ -174,11 +174,11 @@ class _Answering(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def log_message(self, *_: object) -> None:
-        """Silence is how a test passes."""
+        """Logs nothing."""
 
 
 def hear_nothing(_words: str, _share: float) -> None:
-    """Who does not care how far a download is."""
+    """Ignores the progress."""
 
 
 def fetch(revision: str | None = None) -> Path:

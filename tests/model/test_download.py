@@ -1,4 +1,4 @@
-"""A checkpoint comes onto the disk whole, or not at all; what has arrived once is not fetched again."""
+"""Downloads are complete or absent, and never repeat bytes that have arrived."""
 
 import json
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from tests.model.stand_in_hub import (
 
 
 class Interrupted(Exception):
-    """What an interrupt, or an engine that is closed, raises in the middle."""
+    """Aborts a download, as an interrupt or a closed engine does."""
 
 
 def break_off_at(share: float) -> Callable[[str, float], None]:
@@ -37,7 +37,7 @@ def break_off_at(share: float) -> Callable[[str, float], None]:
     return report
 
 
-def test_a_checkpoint_arrives_whole_and_nothing_else_does(hub: Hub) -> None:
+def test_only_the_files_of_a_checkpoint_are_downloaded(hub: Hub) -> None:
     assert there(fetch()) == CHECKPOINT
     assert sorted(hub.fetched()) == sorted(CHECKPOINT)
 
@@ -58,7 +58,7 @@ def test_other_programs_find_it_in_the_same_cache(hub: Hub, cache: Path) -> None
     assert Path(found).resolve() == folder.resolve()
 
 
-def test_progress_rises_to_the_whole(hub: Hub) -> None:
+def test_progress_rises_to_one(hub: Hub) -> None:
     heard: list[tuple[str, float]] = []
     download(MODEL, revision=None, report=lambda words, share: heard.append((words, share)))
     shares = [share for _, share in heard]
@@ -83,14 +83,14 @@ def test_a_download_that_broke_off_goes_on_where_it_was(hub: Hub) -> None:
     assert arrived >= 0.6 * total - (total - len(CHECKPOINT[WEIGHTS])) - PIECE
 
 
-def test_a_hub_that_gives_no_parts_gives_the_whole_again(hub: Hub) -> None:
+def test_a_hub_without_range_requests_sends_the_whole_file_again(hub: Hub) -> None:
     with pytest.raises(Interrupted):
         download(MODEL, revision=None, report=break_off_at(0.6))
     hub.knows_ranges = False
     assert there(fetch()) == CHECKPOINT
 
 
-def test_whatever_is_lacking_a_snapshot_is_not_on_disk_until_it_is_fetched_again(hub: Hub) -> None:
+def test_a_snapshot_without_any_required_file_is_incomplete_until_downloaded_again(hub: Hub) -> None:
     folder = fetch()
     for name in CHECKPOINT:
         (folder / name).resolve().unlink()
@@ -114,9 +114,7 @@ def test_a_download_mends_what_was_damaged_on_the_disk(hub: Hub) -> None:
 @pytest.mark.parametrize(
     "arrives", [CHECKPOINT[WEIGHTS][:-1] + b"!", CHECKPOINT[WEIGHTS][:-1], CHECKPOINT[WEIGHTS] + b"!"]
 )
-def test_a_file_that_is_not_what_the_hub_says_is_refused_and_kept_nowhere(
-    arrives: bytes, hub: Hub, cache: Path
-) -> None:
+def test_a_file_with_a_wrong_digest_is_refused_and_deleted(arrives: bytes, hub: Hub, cache: Path) -> None:
     hub.spoilt[WEIGHTS] = arrives
     with pytest.raises(TtsUnavailable, match=r"^model\.safetensors arrived damaged"):
         fetch()
@@ -138,7 +136,7 @@ def test_a_commit_stays_in_use_until_the_next_has_arrived(hub: Hub) -> None:
     assert find_on_disk(MODEL, None) == second
 
 
-def test_weights_in_several_files_are_whole_once_each_is_there(hub: Hub) -> None:
+def test_sharded_weights_are_complete_once_every_file_is_there(hub: Hub) -> None:
     parts = {f"model-0000{n}-of-00002.safetensors": tensors(500, n) for n in (1, 2)}
     index = json.dumps({"weight_map": {f"t{n}": name for n, name in enumerate(parts)}}).encode()
     del hub.files[WEIGHTS]
@@ -158,7 +156,7 @@ def test_large_files_come_from_another_host_that_does_not_learn_the_login(hub: H
     assert {asked.authorization for asked in hub.asked} == {f"Bearer {TOKEN}"}
 
 
-def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_folder_is_used_unchecked(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "config.json").write_text("{}")

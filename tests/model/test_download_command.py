@@ -1,4 +1,4 @@
-"""``makima-tts download``, as a person runs it."""
+"""``makima-tts download`` as a process."""
 
 import os
 import subprocess
@@ -70,7 +70,7 @@ def test_the_command_is_killed_goes_on_and_says_where_a_checkpoint_that_opens_li
     assert "Traceback" not in err
 
 
-def test_what_is_not_the_settings_own_is_said_to_be_set(
+def test_a_model_that_is_not_the_settings_is_reported_with_the_setting_to_change(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -87,7 +87,7 @@ def test_what_is_not_the_settings_own_is_said_to_be_set(
     assert (again.stdout, hub.asked) == (done.stdout, [])
 
 
-def test_what_arrived_whole_and_is_no_checkpoint_that_can_be_used_is_said(
+def test_a_complete_checkpoint_that_cannot_be_used_is_reported(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

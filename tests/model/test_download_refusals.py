@@ -1,4 +1,4 @@
-"""Whatever keeps a checkpoint from arriving is said in a sentence that gives nothing away."""
+"""Every failed download is reported in a sentence without secrets or paths."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,14 +31,14 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-def test_what_the_hub_refuses_is_said_in_words(case: str, hub: Hub) -> None:
+def test_a_refusal_of_the_hub_is_reported_in_a_sentence(case: str, hub: Hub) -> None:
     status, code, words, expected = REFUSALS[case]
     hub.refusal = (status, code, words)
     assert_refused(expected)
 
 
 def assert_refused(expected: str, revision: str | None = None, model: str = MODEL) -> None:
-    """In a sentence without the login, an address or a path, and with no cause that could hold them."""
+    """In a sentence without the login, an address or a path, and without a cause that could hold them."""
     with pytest.raises(TtsUnavailable, match=expected) as refused:
         find_or_download(model, revision=revision, offline=False, report=hear_nothing)
     assert TOKEN not in str(refused.value)
@@ -47,12 +47,12 @@ def assert_refused(expected: str, revision: str | None = None, model: str = MODE
     assert refused.value.__cause__ is None
 
 
-def test_a_revision_that_is_not_there_is_named(hub: Hub) -> None:
+def test_an_unknown_revision_is_reported_with_its_setting(hub: Hub) -> None:
     assert_refused("not that revision.*TTS_MODEL_REVISION", revision="no-such-branch")
 
 
 @pytest.mark.parametrize("model", ["/no/such/folder", "a/b/c", "two words", ""])
-def test_what_is_neither_a_folder_nor_a_name_is_said_to_be_neither(model: str, hub: Hub) -> None:
+def test_a_model_id_that_is_neither_folder_nor_name_is_refused(model: str, hub: Hub) -> None:
     assert_refused("neither a folder with a config.json nor a name", model=model)
 
 
@@ -83,13 +83,13 @@ def test_what_does_not_answer_as_a_hub_is_no_hub(answer: object, hub: Hub, cache
     assert not cache.exists()
 
 
-def test_a_name_that_leads_elsewhere_is_not_taken(hub: Hub, tmp_path: Path) -> None:
+def test_a_file_name_that_leaves_the_folder_is_not_downloaded(hub: Hub, tmp_path: Path) -> None:
     hub.files |= {"../x.json": b"{}", "speech_tokenizer/../../y.json": b"{}", "..\\z.json": b"{}"}
     assert there(fetch()) == CHECKPOINT
     assert list(tmp_path.rglob("[xyz].json")) == []
 
 
-def test_a_network_that_is_not_there_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_network_is_reported_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     with Hub({}) as gone:
         monkeypatch.setenv("HF_ENDPOINT", gone.url)
     assert_refused("cannot be reached.*what arrived is kept")
@@ -114,7 +114,7 @@ def test_a_disk_that_is_too_small_is_seen_before_anything_is_fetched(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
-def test_a_disk_that_fills_up_is_said_in_words(hub: Hub) -> None:
+def test_a_full_disk_is_reported_in_a_sentence(hub: Hub) -> None:
     fetch()
     digest = (snapshot_path(MODEL, COMMIT) / WEIGHTS).resolve().name
     blob = blob_path(MODEL, digest)
@@ -123,6 +123,6 @@ def test_a_disk_that_fills_up_is_said_in_words(hub: Hub) -> None:
     assert_refused("disk is full.*make room")
 
 
-def test_a_cache_that_cannot_be_written_to_is_said_in_words(hub: Hub, cache: Path) -> None:
+def test_a_read_only_cache_is_reported_in_a_sentence(hub: Hub, cache: Path) -> None:
     cache.parent.write_text("a file is where the folder should be")
     assert_refused(r"cannot be written to \(NotADirectoryError\); set HF_HOME")

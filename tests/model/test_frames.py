@@ -46,14 +46,16 @@ def begin(
     """Returns where its next row goes."""
     written = prompt(model, text)
     runner.begin(slot, sampling or Sampling.of(model.config.generation), seed, {})
-    runner.read(runner.parts(slot, written))
+    runner.prefill(runner.prefill_chunks(slot, written))
     return len(written.rows)
 
 
 def frames(runner: Runner, slots: Sequence[int], positions: int, count: int = FRAMES) -> list[Tensor]:
     """``count`` frames of each slot: [count, Q] each."""
     made = [
-        runner.make(slots, slots if number else [], positions + number, [0] * len(slots)).wait().codes
+        runner.generate_frames(slots, slots if number else [], positions + number, [0] * len(slots))
+        .wait()
+        .codes
         for number in range(count)
     ]
     return list(torch.from_numpy(np.stack(made)).transpose(0, 1))
@@ -86,9 +88,10 @@ def test_a_neighbour_that_leaves_and_one_that_comes_change_nothing(model: Speech
     other = begin(runner, model, 1, TEXTS[1], 32)
     together = frames(runner, [0, 1], max(position, other), 3)[0]
     newcomer = begin(runner, model, 1, TEXTS[2], 33)
-    made = [runner.make([0, 1], [0], max(position + 3, newcomer), [0, 0]).wait().codes[0]]
+    made = [runner.generate_frames([0, 1], [0], max(position + 3, newcomer), [0, 0]).wait().codes[0]]
     made += [
-        runner.make([0, 1], [0, 1], newcomer + 4 + number, [0, 0]).wait().codes[0] for number in range(4)
+        runner.generate_frames([0, 1], [0, 1], newcomer + 4 + number, [0, 0]).wait().codes[0]
+        for number in range(4)
     ]
     codes = torch.cat((together, torch.from_numpy(np.stack(made))))
     assert torch.equal(codes, expected)
@@ -108,9 +111,12 @@ def test_a_stream_that_is_left_out_for_a_while_goes_on_where_it_was(model: Speec
     other = begin(runner, model, 1, TEXTS[1], 52)
     before = frames(runner, [0, 1], max(position, other), 3)[0]
     for number in range(4):
-        runner.make([1], [1], other + 3 + number, [0])
+        runner.generate_frames([1], [1], other + 3 + number, [0])
     furthest = max(position, other) + 7
-    after = [runner.make([0], [0], furthest + number, [0]).wait().codes[0] for number in range(FRAMES - 3)]
+    after = [
+        runner.generate_frames([0], [0], furthest + number, [0]).wait().codes[0]
+        for number in range(FRAMES - 3)
+    ]
     assert torch.equal(torch.cat((before, torch.from_numpy(np.stack(after)))), expected)
 
 
@@ -120,7 +126,7 @@ def test_what_was_chosen_before_the_prompt_is_not_penalized(model: SpeechModel) 
     runner.begin(0, Sampling.of(GenerationConfig(repetition_penalty=1000), greedy=True), 0, {})
     said = []
     for _ in range(2):
-        runner.read(runner.parts(0, written))
+        runner.prefill(runner.prefill_chunks(0, written))
         said.append(frames(runner, [0], len(written.rows))[0])
     assert torch.equal(*said)
     assert len(set(said[0][:, 0].tolist())) == FRAMES
@@ -129,10 +135,10 @@ def test_what_was_chosen_before_the_prompt_is_not_penalized(model: SpeechModel) 
 def test_what_depends_on_the_voice_may_be_read_once_for_all(model: SpeechModel) -> None:
     runner, written = new_runner(model), prompt(model, TEXTS[0])
     begin(runner, model, 0, TEXTS[0], 61)
-    constant = runner.constant(0, len(written.voice_prefix))
+    constant = runner.prefix(0, len(written.voice_prefix))
     runner.begin(3, Sampling.of(model.config.generation), 61, {})
-    runner.put_constant(3, constant)
-    runner.read(runner.parts(3, written, prefix_cached=True))
+    runner.restore_prefix(3, constant)
+    runner.prefill(runner.prefill_chunks(3, written, prefix_cached=True))
     assert torch.equal(frames(runner, [3], len(written.rows))[0], alone(model, TEXTS[0], 61))
 
 
@@ -142,10 +148,10 @@ def test_text_that_grows_gives_the_same_codes_as_text_that_is_there(
 ) -> None:
     ids = model.tokenizer.encode(TEXTS[0])
     expected = alone(model, TEXTS[0], 71)
-    maker, state = model.frames, model.frames.new_state(4, POSITIONS, POSITIONS)
-    maker.begin_utterance(state, 0, Sampling.of(model.config.generation), 71)
+    generator, state = model.frames, model.frames.new_state(4, POSITIONS, POSITIONS)
+    generator.begin_utterance(state, 0, Sampling.of(model.config.generation), 71)
     begun = model.prompts.write_partial(ids[:1], "English", VoiceRows(), ended=False)
-    maker.read(state, split_into_chunks(begun, 0, POSITIONS))
+    generator.prefill(state, split_into_chunks(begun, 0, POSITIONS))
     slots = torch.tensor([0])
     rows = model.prompts.trailing_rows(ids[1:], ended=True)
     sizes, fed, codes = iter(split), 0, []
@@ -153,11 +159,11 @@ def test_text_that_grows_gives_the_same_codes_as_text_that_is_there(
         # Fed just in time: without a row for the next frame the stream would have to wait.
         if number >= fed:
             more = next(sizes, len(rows) - fed)
-            maker.append_text(state, 0, fed, rows[fed : fed + more])
+            generator.append_text(state, 0, fed, rows[fed : fed + more])
             fed += more
         if number:
-            maker.step(state, slots, POSITIONS)
-        codes.append(maker.make(state, slots).codes[0].int())
+            generator.step(state, slots, POSITIONS)
+        codes.append(generator.generate(state, slots).codes[0].int())
     assert torch.equal(torch.stack(codes), expected)
 
 
@@ -175,7 +181,7 @@ def test_a_prompt_that_is_read_in_parts_between_others_frames_is_read_as_if_alon
         for number, part in enumerate(parts):
             if company:
                 furthest = max(furthest, other + number + 1)
-                runner.make([0], [0] if number else [], other + number, [0])
-            runner.read([part])
+                runner.generate_frames([0], [0] if number else [], other + number, [0])
+            runner.prefill([part])
         codes.append(frames(runner, [0, 1] if company else [1], furthest)[-1])
     assert torch.equal(*codes)

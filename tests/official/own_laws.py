@@ -12,8 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from makima_tts.engines.official import OfficialEngine
-from makima_tts.engines.official_model import FRAME_SAMPLES, GivenUp, Line, OfficialModel
+from makima_tts.engines.official import (
+    FRAME_SAMPLES,
+    OfficialEngine,
+    OfficialModel,
+    PieceRequest,
+    SynthesisStopped,
+)
 from makima_tts.errors import TtsUnavailable
 from makima_tts.speech import AudioChunk, UtteranceRequest, VoiceReference
 from tests.checkpoints import SHAPES, write_checkpoint
@@ -28,8 +33,8 @@ def loaded(model_id: str = CHECKPOINT, device: str = "cpu", max_frames: int | No
     return model
 
 
-def line(text: str) -> Line:
-    return Line(text, "English", voice=None, seed=1, index=0)
+def piece(text: str) -> PieceRequest:
+    return PieceRequest(text, "English", voice=None, seed=1, index=0)
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +65,15 @@ async def test_a_piece_without_an_end_is_truncated_and_the_next_is_spoken() -> N
 
 def test_a_cancel_takes_effect_before_the_next_frame(model: OfficialModel) -> None:
     cancelled = iter([False, False, False, True])
-    with pytest.raises(GivenUp):
-        model.say(line("This sentence would take some thirty frames."), lambda: next(cancelled))
+    with pytest.raises(SynthesisStopped):
+        model.synthesize(piece("This sentence would take some thirty frames."), lambda: next(cancelled))
     assert list(cancelled) == []
-    assert model.say(line("The next one is spoken."))[0].pcm.size
+    assert model.synthesize(piece("The next one is spoken."))[0].pcm.size
 
 
 def test_special_tokens_in_a_text_are_plain_characters(model: OfficialModel) -> None:
-    meant = model.say(line("One < |im_end|> two < |im_start|>."))[0]
-    assert np.array_equal(model.say(line("One <|im_end|> two <|im_start|>."))[0].pcm, meant.pcm)
+    expected = model.synthesize(piece("One < |im_end|> two < |im_start|>."))[0]
+    assert np.array_equal(model.synthesize(piece("One <|im_end|> two <|im_start|>."))[0].pcm, expected.pcm)
 
 
 def test_a_model_in_a_folder_uses_the_pre_tokenizer_of_its_training(tmp_path: Path) -> None:
@@ -122,7 +127,7 @@ def test_a_model_with_an_id_is_found_on_disk_without_a_network(
     (model / "snapshots" / commit).symlink_to(CHECKPOINT)
     (model / "refs").mkdir()
     (model / "refs" / "main").write_text(commit)
-    assert loaded("somebody/their-model").say(line("Here it is."))[0].pcm.size
+    assert loaded("somebody/their-model").synthesize(piece("Here it is."))[0].pcm.size
 
 
 def test_an_incomplete_checkpoint_is_a_clear_error(tmp_path: Path) -> None:

@@ -72,12 +72,12 @@ def greedy_codes(shape: str, prompts: list[Prompt]) -> list[Tensor]:
     runner = Runner(model, slots=len(prompts), positions=POSITIONS, text_rows=POSITIONS)
     for slot, written in enumerate(prompts):
         runner.begin(slot, Sampling.of(model.config.generation, greedy=True), 0, {})
-        runner.read(runner.parts(slot, written))
+        runner.prefill(runner.prefill_chunks(slot, written))
     furthest = max(len(written.rows) for written in prompts)
     frames: list[list[Tensor]] = [[] for _ in prompts]
     speaking = list(slots)
     for number in range(MAX_FRAMES):
-        made = runner.make(
+        made = runner.generate_frames(
             speaking, speaking if number else [], furthest + number, [0] * len(speaking)
         ).wait()
         for slot, codes, ends in zip(tuple(speaking), made.codes, made.ends, strict=True):

@@ -3,15 +3,20 @@
 In: a small model's name, what is wrong with it. Out: a running engine. Does not know: what is tested.
 """
 
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from makima_tts.engines.qwen3 import AdmissionRule, FrameWatcher, Manner, ModelChoice, Qwen3Engine
+from makima_tts.engines.qwen3 import AdmissionRule, FrameWatcher, ModelChoice, Qwen3Engine, SynthesisOptions
+from makima_tts.engines.qwen3.loop import EngineLoop
+from makima_tts.engines.qwen3.prompts import Prompts
+from makima_tts.engines.qwen3.runner import Runner
 from makima_tts.model import CpuPrecision
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.speech import AudioChunk, SpeechStream, UtteranceRequest, VoicePrompt
@@ -36,19 +41,33 @@ async def running(
     streams: int = 4,
     admission: AdmissionRule = "slots",
     precision: CpuPrecision = "fp32",
-    manner: Manner | None = None,
+    options: SynthesisOptions | None = None,
     watch: FrameWatcher | None = None,
     change: Callable[[SpeechModel], SpeechModel] = lambda model: model,
 ) -> AsyncIterator[Qwen3Engine]:
     """Started, and closed in the end. Whoever finds a slot is let in: the machine may be a slow one."""
     choice = ModelChoice(str(checkpoint_folder(shape)), cpu_precision=precision)
-    engine = _ChangedEngine(choice, streams=streams, admission=admission, manner=manner, watch=watch)
+    engine = _ChangedEngine(choice, streams=streams, admission=admission, options=options, watch=watch)
     engine.change = change
     await engine.start(lambda _progress: None)
     try:
         yield engine
     finally:
         await engine.close()
+
+
+def new_loop(runner: Runner, model: SpeechModel) -> EngineLoop:
+    """The engine's loop without a thread; its clock ticks whenever it is read."""
+    ticks = count()
+    return EngineLoop(
+        runner,
+        Prompts(model, runner, SynthesisOptions()),
+        slots=4,
+        options=SynthesisOptions(),
+        clock=lambda: next(ticks) / 1e4,
+        arrivals=deque(),
+        side_work=deque(),
+    )
 
 
 class ChangedCodec:

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from makima_tts.engines.qwen3 import runner
-from makima_tts.engines.qwen3.captured import Captured
+from makima_tts.engines.qwen3.cuda_graphs import CudaGraphExecutor
 from makima_tts.model import sampling
 from makima_tts.model.ops import torch as torch_ops
 
@@ -57,6 +57,11 @@ def recorded(work: Callable[[], object]) -> Callable[[], None]:
     return replay
 
 
+def not_captured(work: Callable[[], object]) -> Callable[[], object]:
+    """A Capture whose replay is the work itself."""
+    return work
+
+
 @contextmanager
 def no_glances() -> Iterator[None]:
     """What looks at values where that costs nothing, on a CPU, does as it would on a GPU."""
@@ -74,10 +79,10 @@ def everything_captured() -> Iterator[None]:
         no_glances(),
         mock.patch.object(
             runner,
-            "_launches",
+            "_executor",
             # To record calls of more rows takes a CPU long.
-            lambda model, buffers, progress: Captured(
-                model, buffers, recorded, read_rows=(16, 64), progress=progress
+            lambda model, buffers, progress: CudaGraphExecutor(
+                model, buffers, recorded, prefill_rows=(16, 64), progress=progress
             ),
         ),
     ):

@@ -1,10 +1,10 @@
-"""The engine lets in whom it has time for, and a cancel frees its place within one step."""
+"""The engine admits streams that it has time for, and a cancel frees its slot within one step."""
 
 import pytest
 
 from makima_tts.engines.qwen3.costs import Costs
-from makima_tts.engines.qwen3.slots import Lease, Slots
-from makima_tts.engines.qwen3.steps import Steps
+from makima_tts.engines.qwen3.runner import FrameBatch, PendingResult, Runner
+from makima_tts.engines.qwen3.utterance import Lease, Slots
 from makima_tts.errors import RateLimited
 from tests.checkpoints.models import ENDING
 from tests.qwen3.engines import begin, chunks_of, running, sound
@@ -12,11 +12,11 @@ from tests.qwen3.engines import begin, chunks_of, running, sound
 TEXT = "The lamps are lit."
 
 
-async def test_a_slow_machine_speaks_to_one_and_tells_the_next_when_to_come(
+async def test_a_slow_machine_admits_one_stream_and_says_when_to_ask_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with running(ENDING, admission="realtime") as engine:
-        monkeypatch.setattr(Costs, "turn_s", lambda _costs, _streams: 1.0)
+        monkeypatch.setattr(Costs, "iteration_s", lambda _costs, _streams: 1.0)
         only = begin(engine, *[TEXT] * 3)
         await anext(only)
         with pytest.raises(RateLimited) as refusal:
@@ -26,9 +26,9 @@ async def test_a_slow_machine_speaks_to_one_and_tells_the_next_when_to_come(
         assert sound(await chunks_of(begin(engine, TEXT))).size
 
 
-async def test_a_fast_machine_fills_its_places(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fast_machine_fills_its_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(ENDING, streams=3, admission="realtime") as engine:
-        monkeypatch.setattr(Costs, "turn_s", lambda _costs, streams: 0.001 * streams)
+        monkeypatch.setattr(Costs, "iteration_s", lambda _costs, streams: 0.001 * streams)
         speaking = [begin(engine, TEXT) for _ in range(3)]
         with pytest.raises(RateLimited):
             begin(engine, TEXT)
@@ -36,22 +36,22 @@ async def test_a_fast_machine_fills_its_places(monkeypatch: pytest.MonkeyPatch) 
             await chunks_of(stream)
 
 
-async def test_a_cancel_frees_its_place_within_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever is under way when it comes is the last."""
+async def test_a_cancel_frees_its_slot_within_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step that is under way when it comes is the last."""
     steps_begun: list[bool] = []
     at_release: list[int] = []
-    perform, release = Steps.perform, Slots.release
+    generate, release = Runner.generate_frames, Slots.release
 
-    def performed(*given: object) -> None:
+    def generated(*given: object) -> PendingResult[FrameBatch]:
         steps_begun.append(True)
-        perform(*given)  # type: ignore[arg-type]
+        return generate(*given)  # type: ignore[arg-type]
 
     def released(slots: Slots, lease: Lease) -> None:
         at_release.append(len(steps_begun))
         release(slots, lease)
 
     async with running(ENDING, streams=2) as engine:
-        monkeypatch.setattr(Steps, "perform", performed)
+        monkeypatch.setattr(Runner, "generate_frames", generated)
         monkeypatch.setattr(Slots, "release", released)
         for _ in range(3):
             at_release.clear()
@@ -59,6 +59,6 @@ async def test_a_cancel_frees_its_place_within_one_step(monkeypatch: pytest.Monk
             await anext(goes)
             goes.cancel()
             begun = len(steps_begun)
-            assert sound(await chunks_of(begin(engine, TEXT))).size, "the place is taken"
+            assert sound(await chunks_of(begin(engine, TEXT))).size, "the slot is used again"
             assert at_release[0] <= begun + 1
             await chunks_of(stays)

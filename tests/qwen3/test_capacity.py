@@ -3,8 +3,14 @@
 import pytest
 import torch
 
-from makima_tts.engines.qwen3.capacity import MOST, WITHOUT_A_GPU, bytes_in, fitting, streams_that_fit
-from makima_tts.engines.qwen3.launches import SlotBuffers
+from makima_tts.engines.qwen3.executors import (
+    MAX_STREAMS,
+    STREAMS_WITHOUT_GPU,
+    SlotBuffers,
+    bytes_in,
+    slots_in,
+    streams_that_fit,
+)
 from makima_tts.errors import RateLimited
 from makima_tts.speech import UtteranceRequest
 from tests.checkpoints.models import ENDING, small_model
@@ -15,26 +21,26 @@ GIB = 2**30
 SLOT_BYTES = 150 * 2**20
 
 
-def test_a_card_of_8_gb_holds_16_streams_and_a_large_one_as_many_as_make_sense() -> None:
-    assert fitting(int(5.5 * GIB), SLOT_BYTES) >= 16
-    assert fitting(120 * GIB, SLOT_BYTES) == MOST
+def test_a_card_of_8_gb_holds_16_streams_and_a_large_one_the_maximum() -> None:
+    assert slots_in(int(5.5 * GIB), SLOT_BYTES) >= 16
+    assert slots_in(120 * GIB, SLOT_BYTES) == MAX_STREAMS
 
 
-def test_a_card_that_is_full_still_speaks_to_one() -> None:
-    assert fitting(GIB, SLOT_BYTES) == 1
+def test_a_full_card_still_holds_one_stream() -> None:
+    assert slots_in(GIB, SLOT_BYTES) == 1
 
 
-def test_another_slot_takes_as_much_as_is_reckoned_with() -> None:
+def test_each_further_slot_takes_the_estimated_memory() -> None:
     model = small_model(ENDING)
     with torch.inference_mode():
         sizes = [bytes_in(SlotBuffers.allocate(model, slots, 64, 64)) for slots in (1, 2, 3)]
     assert sizes[2] - sizes[1] == sizes[1] - sizes[0] == sizes[0] // 2
 
 
-async def test_without_a_gpu_there_are_a_few() -> None:
-    assert streams_that_fit(small_model(ENDING), 64, 64) == WITHOUT_A_GPU
+async def test_without_a_gpu_there_are_eight_slots() -> None:
+    assert streams_that_fit(small_model(ENDING), 64, 64) == STREAMS_WITHOUT_GPU
     async with running(ENDING, streams=0) as engine:
-        streams = [engine.open(UtteranceRequest("one of them")) for _ in range(WITHOUT_A_GPU)]
+        streams = [engine.open(UtteranceRequest("one of them")) for _ in range(STREAMS_WITHOUT_GPU)]
         with pytest.raises(RateLimited):
             engine.open(UtteranceRequest("one more"))
         for stream in streams:

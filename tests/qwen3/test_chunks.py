@@ -8,18 +8,14 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from makima_tts.engines.qwen3 import Manner
-from makima_tts.engines.qwen3.ramp import RAMP_FRAMES, next_chunk_frames
+from makima_tts.engines.qwen3.costs import CHUNK_FRAMES
 from makima_tts.engines.qwen3.runner import Runner
-from makima_tts.engines.qwen3.scheduler import plan_step
-from makima_tts.engines.qwen3.slots import Lease
-from makima_tts.engines.qwen3.steps import Steps
-from makima_tts.engines.qwen3.utterance import EngineUtterance
+from makima_tts.engines.qwen3.scheduler import next_chunk_frames
 from makima_tts.model.talker import Talker
 from makima_tts.model.voice_encoding import voice_from
 from makima_tts.speech import SpeechStream, UtteranceRequest, VoiceReference
 from tests.checkpoints.models import ENDING, small_model
-from tests.qwen3.engines import begin, chunks_of, running, sound
+from tests.qwen3.engines import begin, chunks_of, new_loop, running, sound
 
 PIECES = ("The lamps are lit.", "Who is there?", "Nobody.")
 FRAME = 1920
@@ -40,11 +36,11 @@ def test_the_first_chunk_is_one_frame_and_later_ones_grow_to_the_largest() -> No
 def test_no_chunk_takes_longer_to_make_than_the_one_before_it_takes_to_play(rtf: float) -> None:
     for earlier, later in pairwise(ramp(rtf)):
         assert later * min(rtf, 1.0) <= earlier or later == 1
-        assert later <= RAMP_FRAMES[-1]
+        assert later <= CHUNK_FRAMES[-1]
 
 
 async def test_the_first_chunk_needs_no_step_of_the_talker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A prompt, a code predictor and a codec, all within the first step of the engine."""
+    """A prompt, a code predictor and a codec, all within the first iteration of the engine."""
     model, steps_taken = small_model(ENDING), []
     step = Talker.step
 
@@ -55,28 +51,17 @@ async def test_the_first_chunk_needs_no_step_of_the_talker(monkeypatch: pytest.M
     monkeypatch.setattr(Talker, "step", counted)
     stream, sink = SpeechStream.create(buffer_samples=24_000)
     with torch.inference_mode():
-        runner = Runner(model, slots=4, positions=256, text_rows=256)
-        steps = Steps(
-            model, runner, Manner(), fail=lambda _utterance, error: pytest.fail(str(error)), watch=None
-        )
-        utterance = EngineUtterance(UtteranceRequest("utterance", seed=1), sink, Lease(0, 1), since_s=0)
-        steps.begin(utterance)
+        loop = new_loop(Runner(model, slots=4, positions=256, text_rows=256), model)
+        loop.arrivals.append((UtteranceRequest("utterance", seed=1), sink))
         stream.feed(PIECES[0])
-        utterance.advance(0)
-        steps.prepare(utterance)
-        take_a_turn(steps, utterance)
+        assert loop.iterate()
         assert (await anext(stream)).pcm.size == FRAME
         assert not steps_taken
-        take_a_turn(steps, utterance)
+        assert loop.iterate()
         assert steps_taken
 
 
-def take_a_turn(steps: Steps, utterance: EngineUtterance) -> None:
-    plan = plan_step([utterance.standing(steps.frame_s)], 0, steps.meter.costs)
-    steps.perform(plan, {utterance.lease.slot: utterance})
-
-
-async def test_pieces_and_chunks_meet_without_a_seam() -> None:
+async def test_pieces_and_chunks_join_without_a_seam() -> None:
     """All frames of an utterance, decoded at once from the voice's state, are its sound: nothing was lost
     between two chunks, and no piece began with a codec that had forgotten the one before."""
     frames: list[npt.NDArray[np.int64]] = []

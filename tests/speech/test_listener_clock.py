@@ -1,8 +1,7 @@
-"""The listener's clock tells a stutter from a long chunk."""
+"""The listener's clock distinguishes a stutter from a long chunk."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from makima_tts.speech import ListenerClock
 
@@ -23,7 +22,7 @@ def test_a_listener_that_ran_dry_waits_and_then_goes_on() -> None:
     assert clock.ahead_s(12.4) == pytest.approx(1.1)
 
 
-def test_nobody_is_ahead_before_the_first_delivery_or_after_running_dry() -> None:
+def test_no_audio_is_ahead_before_the_first_delivery_or_after_running_dry() -> None:
     clock = ListenerClock()
     assert clock.ahead_s(10.0) == 0
     clock.deliver(1.0, 10.0)
@@ -41,7 +40,7 @@ def test_after_a_reset_the_next_delivery_is_a_first_one() -> None:
 
 @settings(derandomize=True)
 @given(st.lists(st.tuples(st.floats(0, 2), st.floats(0, 2)), min_size=1))
-def test_the_last_sample_is_heard_after_all_sound_and_all_lateness(
+def test_the_last_sample_is_played_after_all_audio_and_all_lateness(
     deliveries: list[tuple[float, float]],
 ) -> None:
     clock, now_s, waited_s, delivered_s = ListenerClock(), 0.0, 0.0, 0.0

@@ -1,1 +1,1 @@
-"""Tests of who speaks."""
+"""Tests of voices."""

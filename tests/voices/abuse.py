@@ -48,7 +48,7 @@ async def _measure(files: list[Path], root: Path) -> dict[str, dict[str, object]
 
 
 def _peak_bytes() -> int:
-    """The most that this process has ever held; getrusage would count what its parent held."""
+    """Peak memory of this process; getrusage would include that of its parent."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
 

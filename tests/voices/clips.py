@@ -26,7 +26,7 @@ def speech(duration_s: float = 6.0, rate_hz: int = 24_000, *, pitch_hz: float = 
 
 
 def silence(duration_s: float, rate_hz: int = 24_000) -> Pcm:
-    """float32 [samples] of nothing at all."""
+    """float32 [samples], all zero."""
     return np.zeros(round(duration_s * rate_hz), np.float32)
 
 
@@ -39,5 +39,5 @@ def sound_file(pcm: Pcm, rate_hz: int = 24_000, kind: str = "WAV", subtype: str 
 
 @cache
 def good_clip(pitch_hz: float = 140.0) -> bytes:
-    """Six seconds that there is nothing to say against."""
+    """Six seconds without a warning."""
     return sound_file(speech(pitch_hz=pitch_hz))

@@ -1,4 +1,4 @@
-"""What the tests of voices share: an engine, places on disk, a manager."""
+"""Fixtures of voices: an engine, folders, a manager."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ NOBODY = 65534
 
 
 class WatchedEngine(ScriptedEngine):
-    """Says when it begins to encode, and can be told to fail at it once."""
+    """Sets ``encoding`` when it begins to encode, and can fail once."""
 
     def __init__(self, *, cloning: bool = True, encode_gate: asyncio.Event | None = None) -> None:
         super().__init__(cloning=cloning, encode_gate=encode_gate)
@@ -40,7 +40,7 @@ class WatchedEngine(ScriptedEngine):
 
 @dataclass
 class Clock:
-    """Time that passes when a test says so."""
+    """A clock that a test advances."""
 
     now_s: float = 1000.0
 
@@ -116,7 +116,7 @@ def make_voice(root: Path, voice_id: str, *, clip: bytes | None = None, **fields
 def upload(
     name: str = "Anna", *, audio: bytes | None = None, transcript: str | None = TRANSCRIPT
 ) -> VoiceUpload:
-    """A good one, unless told otherwise."""
+    """A valid upload by default."""
     return VoiceUpload(BytesIO(good_clip() if audio is None else audio), name, transcript)
 
 
@@ -143,7 +143,7 @@ def manager(place: Place, engine: WatchedEngine) -> VoiceManager:
 
 
 def tone_hz(voice: ResolvedVoice) -> float:
-    """What the scripted engine made of the clip."""
+    """The scripted engine's tone for the clip."""
     assert voice.prompt is not None
     return float(voice.prompt.tensors["tone_hz"][0])
 
@@ -165,7 +165,7 @@ def open_place(place: Place) -> Iterator[Place]:
 
 @pytest.fixture
 def unprivileged() -> Iterator[None]:
-    """File permissions count for nothing as root, so tests of them run as nobody."""
+    """Root ignores file permissions, so tests of them run as an unprivileged user."""
     if os.geteuid() != 0:
         yield
         return

@@ -86,7 +86,7 @@ LARGEST = "z-largest"
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """One process meets them all, the honest one of the largest size last."""
+    """One process gets all of them, then a valid clip of the maximum size."""
     folder: Path = tmp_path_factory.mktemp("abuse")
     for name, make in REFUSED.items():
         (folder / name).write_bytes(make())
@@ -113,7 +113,7 @@ def test_a_body_over_the_limit_is_refused_soon_and_in_little_memory(answers: Any
     assert answers[TOO_LARGE]["grown_bytes"] < MOST_BYTES
 
 
-def test_the_largest_clip_that_is_allowed_is_taken_within_the_same_bounds(answers: Any) -> None:
+def test_the_largest_allowed_clip_is_accepted_within_the_same_bounds(answers: Any) -> None:
     assert answers[LARGEST]["status"] == 201
     assert answers[LARGEST]["took_s"] < MOST_S
     assert answers[LARGEST]["grown_bytes"] < MOST_BYTES

@@ -32,7 +32,7 @@ async def test_a_voice_may_be_added_while_the_engine_loads(place: Place) -> None
     assert (listing.available, engine.encodes) == (True, 0)
 
 
-async def test_what_is_stored_is_what_was_sent(
+async def test_the_stored_voice_is_the_one_that_was_sent(
     place: Place, manager: VoiceManager, engine: WatchedEngine
 ) -> None:
     sent = upload("Anna")
@@ -158,7 +158,7 @@ async def test_deleting_a_voice_deletes_its_prompts(place: Place, manager: Voice
     assert place.metric("voice_cache_bytes") == 0
 
 
-async def test_a_voice_that_is_made_anew_is_the_new_one(manager: VoiceManager) -> None:
+async def test_a_voice_added_again_after_deletion_is_the_new_one(manager: VoiceManager) -> None:
     await manager.add(upload())
     old = await manager.get("anna")
     await manager.delete("anna")
@@ -194,7 +194,7 @@ async def test_an_upload_that_is_deleted_while_it_is_encoded_is_not_called_avail
     assert list((place.cache_dir / "voices").iterdir()) == []
 
 
-async def test_a_voice_that_is_made_anew_while_the_old_one_is_encoded_is_the_new_one(place: Place) -> None:
+async def test_a_voice_replaced_during_encoding_is_the_new_one(place: Place) -> None:
     gate = asyncio.Event()
     engine = await running(WatchedEngine(encode_gate=gate))
     manager = place.manager(engine)
@@ -242,7 +242,7 @@ async def test_create_speak_and_delete_at_once_end_in_order(place: Place, manage
     assert place.leftovers() == []
 
 
-async def test_a_clip_of_the_longest_length_is_taken(manager: VoiceManager) -> None:
+async def test_a_clip_of_the_maximum_length_is_accepted(manager: VoiceManager) -> None:
     _, report = await manager.add(
         upload(audio=sound_file(speech(60.0, 8000), 8000), transcript="word " * 150)
     )

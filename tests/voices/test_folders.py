@@ -1,12 +1,11 @@
-"""Voice folders as operators make them, well and badly."""
+"""Voice folders: valid ones, and every kind of fault."""
 
 import json
 import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from makima_tts.audio import Clip
 from makima_tts.errors import VoiceNotFound
@@ -165,7 +164,7 @@ def test_a_link_that_leads_to_itself_is_a_reason(tmp_path: Path) -> None:
     assert "cannot be read" in reason(folder)
 
 
-def test_a_pipe_or_a_folder_in_place_of_files_stops_nobody(tmp_path: Path) -> None:
+def test_a_pipe_or_folder_instead_of_a_file_does_not_block(tmp_path: Path) -> None:
     folder = make_voice(tmp_path, "anna", clip=b"")
     os.mkfifo(folder / "reference.wav")
     os.mkfifo(folder / "transcript.txt")
@@ -175,7 +174,7 @@ def test_a_pipe_or_a_folder_in_place_of_files_stops_nobody(tmp_path: Path) -> No
     assert reason(folder) == "manifest.json is missing."
 
 
-def test_a_reference_is_what_the_folder_holds(tmp_path: Path) -> None:
+def test_the_reference_has_the_clip_and_transcript_of_the_folder(tmp_path: Path) -> None:
     folder = read(make_voice(tmp_path, "anna", clip=sound_file(speech(4.0, 16_000), 16_000)))
     with open_clip(folder) as clip:
         reference = read_reference(folder, clip)
@@ -191,7 +190,7 @@ def test_a_clip_that_vanished_is_no_clip(tmp_path: Path) -> None:
 
 
 @given(st.text())
-def test_an_id_made_of_any_name_is_an_id_or_nothing(name: str) -> None:
+def test_the_id_of_any_name_is_valid_or_empty(name: str) -> None:
     voice_id = voice_id_of(name)
     assert voice_id == "" or is_voice_id(voice_id)
 
@@ -207,5 +206,5 @@ def test_an_id_made_of_any_name_is_an_id_or_nothing(name: str) -> None:
         ("-" * 80 + "a" * 80, "a" * 64),
     ],
 )
-def test_ids_are_made_of_names(name: str, voice_id: str) -> None:
+def test_ids_are_derived_from_names(name: str, voice_id: str) -> None:
     assert voice_id_of(name) == voice_id

@@ -1,4 +1,4 @@
-"""Which voices there are, and how they come and go."""
+"""The index of voices: adding, deleting, changes on disk."""
 
 import os
 import shutil
@@ -11,8 +11,7 @@ import pytest
 
 from makima_tts.audio import Clip, read_clip
 from makima_tts.errors import Conflict, Forbidden, TtsError, TtsUnavailable, VoiceNotFound
-from makima_tts.voices import VoiceLibrary
-from makima_tts.voices import library as library_module
+from makima_tts.voices import VoiceLibrary, library as library_module
 from makima_tts.voices.folders import VoiceFolder
 from makima_tts.voices.library import RESCAN_S, SHIPPED
 from makima_tts.voices.manifest import Manifest
@@ -65,7 +64,7 @@ def test_broken_folders_are_listed_and_the_others_work(place: Place) -> None:
     assert usable(library) == ["anna", "narrator"]
 
 
-def test_of_two_folders_with_one_id_the_other_is_told(place: Place) -> None:
+def test_of_two_folders_with_one_id_the_second_is_listed_with_a_reason(place: Place) -> None:
     make_voice(place.voices_dir, "anna")
     make_voice(place.voices_dir, "b-copy", id="anna")
     make_voice(place.voices_dir, "c-own", id="anna-2")
@@ -99,7 +98,7 @@ def test_a_clip_that_is_dropped_in_is_found_without_a_restart(place: Place) -> N
     assert (before.reason is None, after.reason is None) == (False, True)
 
 
-def test_a_voice_that_is_put_there_or_taken_away_is_noticed(place: Place) -> None:
+def test_an_added_or_removed_folder_is_noticed(place: Place) -> None:
     library = place.library()
     assert library.find("anna") is None
     folder = make_voice(place.voices_dir, "anna")
@@ -108,7 +107,7 @@ def test_a_voice_that_is_put_there_or_taken_away_is_noticed(place: Place) -> Non
     assert library.find("anna") is None
 
 
-def test_asking_for_what_is_not_there_reads_the_folders_once_in_a_while(place: Place) -> None:
+def test_unknown_ids_cause_at_most_one_scan_per_interval(place: Place) -> None:
     folder = make_voice(place.voices_dir, "anna")
     library = place.library()
     assert library.find("berta") is None
@@ -128,7 +127,9 @@ def test_a_folder_that_is_dropped_in_is_found_right_after_it_was_asked_for(place
     assert library.find("berta") is not None
 
 
-def test_who_asks_for_a_known_voice_waits_for_no_scan(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_known_voice_is_found_without_waiting_for_a_scan(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     library = place.library()
     known = library.find("narrator")
     scanning, go_on = threading.Event(), threading.Event()
@@ -157,7 +158,7 @@ def test_an_unchanged_voice_is_not_read_again(place: Place) -> None:
     assert library.find("anna") is before
 
 
-def test_what_is_added_is_there_after_a_restart(place: Place) -> None:
+def test_an_added_voice_exists_after_a_restart(place: Place) -> None:
     added = add(place.library(), "anna")
     found = place.library().find("anna")
     assert found == added
@@ -194,7 +195,7 @@ def test_a_folder_that_is_in_the_way_is_not_touched(place: Place) -> None:
     assert (in_the_way / "manifest.json").read_text() == before
 
 
-def test_there_is_an_end_to_how_many_voices_are_kept(place: Place) -> None:
+def test_the_number_of_voices_is_bounded(place: Place) -> None:
     library = place.library(max_voices=2)
     add(library, "anna")
     add(library, "berta")
@@ -256,7 +257,7 @@ def test_a_sweep_of_a_folder_that_is_not_there_is_nothing(place: Place) -> None:
     assert not place.voices_dir.exists()
 
 
-def test_a_sweep_leaves_what_is_being_written(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_keeps_a_voice_that_is_being_written(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     library = place.library()
     rename = Path.rename
 
@@ -268,9 +269,7 @@ def test_a_sweep_leaves_what_is_being_written(place: Place, monkeypatch: pytest.
     assert add(library, "anna").reason is None
 
 
-def test_a_voice_that_could_not_be_written_whole_leaves_nothing(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_leaves_no_files(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -346,7 +345,7 @@ def test_a_clip_and_its_transcript_are_enough_for_a_voice_that_ships_without(pla
     assert (found.reason, found.name, found.shipped) == (None, "Makima", False)
 
 
-def test_another_clip_for_a_shipped_voice_is_not_said_to_say_the_same(place: Place) -> None:
+def test_another_clip_for_a_shipped_voice_does_not_inherit_its_transcript(place: Place) -> None:
     own = place.voices_dir / "narrator"
     own.mkdir(parents=True)
     (own / "reference.wav").write_bytes(good_clip(pitch_hz=200.0))

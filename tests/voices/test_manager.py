@@ -1,4 +1,4 @@
-"""From the name that is asked for to the prompt that is spoken with."""
+"""From a requested voice id to a prompt."""
 
 import asyncio
 
@@ -13,9 +13,7 @@ from tests.voices.conftest import Place, WatchedEngine, make_voice, running, ton
 # --- which voice -----------------------------------------------------------------------------------------
 
 
-async def test_the_voice_that_is_asked_for_speaks_without_a_warning(
-    place: Place, manager: VoiceManager
-) -> None:
+async def test_the_requested_voice_resolves_without_a_warning(place: Place, manager: VoiceManager) -> None:
     make_voice(place.voices_dir, "anna", language="de")
     voice = await manager.resolve("anna")
     assert (voice.id, voice.warning) == ("anna", None)
@@ -23,7 +21,7 @@ async def test_the_voice_that_is_asked_for_speaks_without_a_warning(
 
 
 @pytest.mark.parametrize("wanted", ["nobody", "makima", "../narrator", "", "a\nb"])
-async def test_the_next_in_line_speaks_and_a_warning_says_why(manager: VoiceManager, wanted: str) -> None:
+async def test_the_next_candidate_speaks_and_a_warning_says_why(manager: VoiceManager, wanted: str) -> None:
     voice = await manager.resolve(wanted)
     assert voice.id == NARRATOR
     assert voice.warning is not None
@@ -37,11 +35,11 @@ async def test_the_default_voice_comes_before_the_narrator(place: Place, engine:
     assert await manager.resolve(None) == await manager.get("anna")
 
 
-async def test_who_asks_for_none_is_not_warned(manager: VoiceManager) -> None:
+async def test_without_a_requested_voice_there_is_no_warning(manager: VoiceManager) -> None:
     assert (await manager.resolve(None)).warning is None
 
 
-async def test_what_is_malformed_is_not_repeated(manager: VoiceManager) -> None:
+async def test_a_malformed_id_is_not_repeated_in_the_message(manager: VoiceManager) -> None:
     with pytest.raises(VoiceNotFound) as refusal:
         await manager.get("<script>")
     assert "script" not in refusal.value.message
@@ -80,7 +78,7 @@ async def test_a_start_sweeps_leftovers(place: Place, manager: VoiceManager) -> 
     assert list(prompts.glob(".*")) == []
 
 
-async def test_listing_tells_the_default_and_why_one_is_not_available(manager: VoiceManager) -> None:
+async def test_a_listing_has_the_default_and_the_reasons_of_unavailable_voices(manager: VoiceManager) -> None:
     listed = {voice.id: voice for voice in manager.list()}
     assert [(voice.id, voice.is_default, voice.available) for voice in listed.values()] == [
         ("makima", True, False),
@@ -94,7 +92,7 @@ async def test_listing_tells_the_default_and_why_one_is_not_available(manager: V
 # --- an engine that cannot clone -------------------------------------------------------------------------
 
 
-async def test_an_engine_with_one_voice_speaks_with_it_whoever_is_asked_for(place: Place) -> None:
+async def test_an_engine_without_cloning_speaks_with_its_own_voice(place: Place) -> None:
     make_voice(place.voices_dir, "anna")
     manager = place.manager(await running(WatchedEngine(cloning=False)))
     own = await manager.prepare_default()
@@ -273,7 +271,7 @@ async def test_a_clip_that_turns_out_to_be_silent_is_the_voices_reason(
 async def test_while_a_voice_cannot_be_encoded_the_next_in_line_speaks(
     place: Place, manager: VoiceManager, engine: WatchedEngine
 ) -> None:
-    """A clip that the engine stumbles over must not end every session that asks for it, nor the service."""
+    """A clip that the engine cannot encode must end neither sessions nor the service."""
     make_voice(place.voices_dir, "anna")
     engine.failure = SynthesisError("It stumbled.")
     voice = await manager.resolve("anna")

@@ -1,11 +1,10 @@
-"""The memory of encoded voices, against the plainest model of it."""
+"""The LRU cache against a simple model of it."""
 
 import weakref
 from dataclasses import dataclass
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from makima_tts.speech import VoicePrompt
 from makima_tts.voices.prompts import CacheBounds, PromptLru, Reason
@@ -74,7 +73,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_it_keeps_what_the_model_keeps_whatever_happens(steps: list[Step]) -> None:
+def test_it_keeps_the_same_prompts_as_the_model(steps: list[Step]) -> None:
     evicted: list[Reason] = []
     lru, model = PromptLru(BOUNDS, evicted.append), Model([], [])
     now_s = 0.0
@@ -94,7 +93,7 @@ def test_it_keeps_what_the_model_keeps_whatever_happens(steps: list[Step]) -> No
         assert (len(lru), lru.size_bytes) == (len(model.kept), model.size_bytes)
 
 
-def test_the_longest_unused_goes_when_there_are_too_many() -> None:
+def test_the_least_recently_used_is_evicted_above_the_count() -> None:
     evicted: list[Reason] = []
     lru = PromptLru(BOUNDS, evicted.append)
     for key in KEYS[:3]:
@@ -105,7 +104,7 @@ def test_the_longest_unused_goes_when_there_are_too_many() -> None:
     assert evicted == ["count"]
 
 
-def test_one_that_is_larger_than_all_of_the_room_drives_nobody_out() -> None:
+def test_a_prompt_larger_than_the_cache_evicts_no_others() -> None:
     evicted: list[Reason] = []
     lru = PromptLru(BOUNDS, evicted.append)
     lru.put(KEYS[0], prompt(100), 0.0)
@@ -115,7 +114,7 @@ def test_one_that_is_larger_than_all_of_the_room_drives_nobody_out() -> None:
     assert evicted == ["bytes"]
 
 
-def test_being_used_keeps_a_voice_beyond_its_time() -> None:
+def test_use_renews_the_ttl() -> None:
     evicted: list[Reason] = []
     lru = PromptLru(BOUNDS, evicted.append)
     lru.put(KEYS[0], prompt(1), 0.0)
@@ -125,7 +124,7 @@ def test_being_used_keeps_a_voice_beyond_its_time() -> None:
     assert evicted == ["ttl"]
 
 
-def test_what_an_engine_keeps_of_a_voice_counts_once_somebody_asks_again() -> None:
+def test_memory_that_an_engine_adds_to_a_prompt_counts_at_its_next_use() -> None:
     evicted: list[Reason] = []
     lru = PromptLru(BOUNDS, evicted.append)
     speaking = prompt(40)
@@ -137,7 +136,7 @@ def test_what_an_engine_keeps_of_a_voice_counts_once_somebody_asks_again() -> No
     assert (lru.get(KEYS[0], 0.0), lru.size_bytes, evicted) == (None, 70, ["bytes"])
 
 
-def test_one_that_grows_beyond_all_of_the_room_is_given_and_no_longer_kept() -> None:
+def test_a_prompt_that_outgrows_the_cache_is_returned_and_evicted() -> None:
     evicted: list[Reason] = []
     lru = PromptLru(BOUNDS, evicted.append)
     speaking = prompt(100)
@@ -147,7 +146,7 @@ def test_one_that_grows_beyond_all_of_the_room_is_given_and_no_longer_kept() -> 
     assert (len(lru), lru.size_bytes, evicted) == (0, 0, ["bytes"])
 
 
-def test_nobody_else_holds_what_is_let_go() -> None:
+def test_an_evicted_prompt_is_freed() -> None:
     lru = PromptLru(BOUNDS, lambda _reason: None)
     first = prompt(60)
     lru.put(KEYS[0], first, 0.0)

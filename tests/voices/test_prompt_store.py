@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from structlog.testing import capture_logs
 
 from makima_tts.speech import VoicePrompt
@@ -40,7 +39,7 @@ def key(clip: bytes, *parts: str | None) -> str:
     return prompt_key(io.BytesIO(clip), *parts)
 
 
-def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
+def test_a_saved_prompt_loads_unchanged(tmp_path: Path) -> None:
     store = PromptStore(tmp_path)
     store.save(KEY, PROMPT)
     assert same(store.load(KEY, "engine-1"), PROMPT)
@@ -54,7 +53,7 @@ def test_a_prompt_of_another_engine_is_not_loaded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept_bytes", [0, 4, 8, 60, -1])
-def test_a_damaged_file_is_said_and_overwritten(tmp_path: Path, kept_bytes: int) -> None:
+def test_a_damaged_file_is_logged_and_overwritten(tmp_path: Path, kept_bytes: int) -> None:
     store = PromptStore(tmp_path)
     store.save(KEY, PROMPT)
     path = tmp_path / "voices" / f"{KEY}.safetensors"
@@ -67,7 +66,7 @@ def test_a_damaged_file_is_said_and_overwritten(tmp_path: Path, kept_bytes: int)
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "X7"])
-def test_a_sound_file_of_numbers_that_numpy_has_not_is_said_and_overwritten(
+def test_a_valid_file_of_types_without_numpy_support_is_logged_and_overwritten(
     tmp_path: Path, dtype: str
 ) -> None:
     path = tmp_path / "voices" / f"{KEY}.safetensors"
@@ -138,7 +137,7 @@ def test_loading_counts_as_a_use(tmp_path: Path) -> None:
     assert path.stat().st_mtime > 0
 
 
-def test_a_folder_that_cannot_be_written_is_said_once(open_place: Place, unprivileged: None) -> None:
+def test_a_read_only_folder_is_logged_once(open_place: Place, unprivileged: None) -> None:
     store = PromptStore(open_place.cache_dir)
     with capture_logs() as logs:
         store.save(KEY, PROMPT)

@@ -79,7 +79,7 @@ async def test_one_voice_is_as_it_is_in_the_list(http: httpx.AsyncClient) -> Non
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-async def test_what_is_no_voice_is_not_found(http: httpx.AsyncClient, method: str, voice_id: str) -> None:
+async def test_an_unknown_voice_is_not_found(http: httpx.AsyncClient, method: str, voice_id: str) -> None:
     response = await http.request(method, f"{URL}/{voice_id}")
     assert failure(response)[0] == 404
     assert "passwd" not in response.text
@@ -185,7 +185,7 @@ async def test_broken_voices_are_listed_beside_the_others(place: Place, http: ht
     assert voices["narrator"]["available"]
 
 
-async def test_the_schema_tells_what_to_send_and_what_can_go_wrong(http: httpx.AsyncClient) -> None:
+async def test_the_schema_has_requests_and_errors(http: httpx.AsyncClient) -> None:
     paths = (await http.get("/openapi.json")).json()["paths"]
     added = paths[URL]["post"]
     assert set(added["responses"]) >= {"201", "400", "409", "413", "422", "503"}

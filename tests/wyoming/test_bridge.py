@@ -30,7 +30,7 @@ def port(scripted_service: ServerProcess) -> Iterator[int]:
 
 
 async def error_of(port: int, *asked: Event) -> Error:
-    """What is answered, after which the bridge hangs up."""
+    """The error event, after which the bridge closes."""
     async with client_of(port) as client:
         for event in asked:
             await client.write_event(event)
@@ -63,7 +63,7 @@ async def test_a_text_is_spoken_as_our_own_client_hears_it(
                 assert len(sound_in(heard)) == len(await ours.speak(TEXT).read())
 
 
-async def test_a_text_that_grows_is_heard_before_it_ends(port: int) -> None:
+async def test_a_streamed_text_is_spoken_before_it_ends(port: int) -> None:
     async with client_of(port) as client:
         await client.write_event(Synthesize(TEXT).event())
         whole = sound_in(await until(client, "audio-stop"))
@@ -72,7 +72,7 @@ async def test_a_text_that_grows_is_heard_before_it_ends(port: int) -> None:
             await client.write_event(SynthesizeChunk(part).event())
         begun = await until(client, "audio-chunk")
         await client.write_event(SynthesizeChunk(TEXT[30:]).event())
-        # Home Assistant repeats the text for servers that take none that grows
+        # Home Assistant repeats the text for servers without streaming
         await client.write_event(Synthesize(TEXT).event())
         await client.write_event(SynthesizeStop().event())
         rest = await until(client, "synthesize-stopped")
@@ -92,7 +92,7 @@ async def test_a_text_that_grows_is_heard_before_it_ends(port: int) -> None:
         (Event("synthesize", {"text": "Hello.", "voice": 5}), "INVALID_MESSAGE", "missing"),
     ],
 )
-async def test_what_cannot_be_spoken_is_said_and_hung_up_on(
+async def test_a_text_that_cannot_be_spoken_gets_an_error_and_a_close(
     port: int, asked: Event, code: str, words: str
 ) -> None:
     error = await error_of(port, asked)
@@ -122,7 +122,7 @@ async def test_a_client_that_leaves_frees_its_place(port: int, scripted_service:
             await asyncio.sleep(0.01)
 
 
-async def test_a_service_that_is_away_is_told_and_asked_again(serve: Serve) -> None:
+async def test_an_unreachable_service_is_reported_and_tried_again(serve: Serve) -> None:
     first = serve()
     with bridge_to(first.url) as port:
         async with client_of(port) as client:
@@ -139,7 +139,7 @@ async def test_a_service_that_is_away_is_told_and_asked_again(serve: Serve) -> N
             assert sound_in(await until(client, "audio-stop"))
 
 
-async def test_an_address_that_cannot_be_had_is_said_in_a_sentence(port: int) -> None:
+async def test_an_unusable_address_is_reported_in_a_sentence(port: int) -> None:
     from makima_tts.wyoming import serve
 
     for uri in ("nonsense", "tcp://127.0.0.1", "unix:///tmp/socket", "tcp://127.0.0.1:99999"):
@@ -156,7 +156,7 @@ def test_without_its_package_the_command_says_how_to_get_it(monkeypatch: pytest.
         cli.main()
 
 
-async def test_an_interrupt_from_the_keyboard_ends_it_in_silence(scripted_service: ServerProcess) -> None:
+async def test_ctrl_c_ends_it_without_output(scripted_service: ServerProcess) -> None:
     with ServerProcess(bridge_command(scripted_service.url)) as process:
         said = process.expect("tcp://", anywhere=True)
         async with client_of(int(said.strip().rpartition(":")[2])) as client:

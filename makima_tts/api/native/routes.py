@@ -23,7 +23,8 @@ from makima_tts.errors import InvalidMessage, TtsUnavailable
 from makima_tts.metrics import CONTENT_TYPE
 from makima_tts.protocol import AudioChunkMessage, asyncapi_document, parse_client_message, serialize
 from makima_tts.protocol.client_messages import MAX_SEED, ClientFields, Language, SampleRate, Speed, VoiceId
-from makima_tts.session import FeedPiece, Malformed, Send, SendAudio, SessionInput
+from makima_tts.session.effects import FeedPiece, Send, SendAudio
+from makima_tts.session.inputs import Malformed, SessionInput
 from makima_tts.speech import CloneMode
 from makima_tts.voices import VoiceListing, VoiceManager, VoiceUpload
 from makima_tts.voices.manifest import MAX_NAME_CHARS, MAX_NOTE_CHARS, MAX_TRANSCRIPT_CHARS

@@ -1,12 +1,11 @@
-"""Qwen3-TTS, when things run: many utterances in one batch on one thread.
+"""Qwen3-TTS, as an engine: many utterances in one batch on one thread.
 
 In: utterances and voices. Out: streams of sound. Does not know: who listens, sessions, how the model
-computes.
-Importing it imports no torch: that happens when the engine starts.
+computes. Importing it does not import torch: that happens when the engine starts.
 """
 
 from makima_tts.engines.qwen3.admission import AdmissionRule
 from makima_tts.engines.qwen3.engine import ModelChoice, Qwen3Engine
-from makima_tts.engines.qwen3.manner import FrameWatcher, Manner
+from makima_tts.engines.qwen3.utterance import FrameWatcher, SynthesisOptions
 
-__all__ = ["AdmissionRule", "FrameWatcher", "Manner", "ModelChoice", "Qwen3Engine"]
+__all__ = ["AdmissionRule", "FrameWatcher", "ModelChoice", "Qwen3Engine", "SynthesisOptions"]

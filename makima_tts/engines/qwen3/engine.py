@@ -1,10 +1,9 @@
 """The qwen3 engine: the SpeechEngine protocol in front of one engine thread.
 
-In: utterances and voices, from the event loop. Out: streams of sound; voice prompts. Does not know: who
-listens, how a step is carried out.
+In: utterances and voices, from the event loop. Out: streams of sound; voice prompts. Does not know: clients,
+how an iteration works.
 
-The loop's side is here: what crosses to the thread (``thread.py``) and back. torch is imported when the
-engine starts.
+torch is imported when the engine starts.
 """
 
 import asyncio
@@ -19,7 +18,7 @@ import numpy.typing as npt
 import structlog
 
 from makima_tts.engines.qwen3.admission import Admission, AdmissionRule
-from makima_tts.engines.qwen3.manner import FrameWatcher, Manner
+from makima_tts.engines.qwen3.utterance import FrameWatcher, SynthesisOptions
 from makima_tts.errors import RateLimited, TtsUnavailable, VoiceNotFound
 from makima_tts.hub.cache import is_folder
 from makima_tts.model import CpuPrecision, Precision
@@ -47,11 +46,11 @@ SAMPLE_RATE_HZ = 24_000
 BUFFER_SAMPLES = SAMPLE_RATE_HZ
 _WARM_UP = "Hello."
 _WARM_UP_SAMPLES = SAMPLE_RATE_HZ
-# Long enough that the first still speaks when the last begins.
-_FULL_HOUSE = "This is what it takes when everybody speaks at once."
-_FULL_HOUSE_SAMPLES = SAMPLE_RATE_HZ // 2
+# Long enough that the first stream still runs when the last begins.
+_FULL_BATCH = "This is what it takes when everybody speaks at once."
+_FULL_BATCH_SAMPLES = SAMPLE_RATE_HZ // 2
 
-# Shares of the way to ready.
+# Load progress at the end of each stage.
 _DOWNLOADED, _LOADED, _PREPARED = 0.4, 0.8, 0.95
 
 
@@ -68,10 +67,8 @@ class ModelChoice:
 
 
 class Qwen3Engine:
-    """A SpeechEngine. ``streams``: utterances at once, if ``admission`` lets so many in; 0: as many as there
-    is memory for.
-
-    ``watch`` hears every frame, on the engine thread.
+    """A SpeechEngine. ``streams``: utterances at once, if ``admission`` admits so many; 0: as many as there
+    is memory for. ``watch`` is called with every frame, on the engine thread.
     """
 
     def __init__(
@@ -80,14 +77,14 @@ class Qwen3Engine:
         *,
         streams: int = 0,
         admission: AdmissionRule = "realtime",
-        manner: Manner | None = None,
+        options: SynthesisOptions | None = None,
         watch: FrameWatcher | None = None,
     ) -> None:
         self._choice = choice
         self._streams = streams
         self._rule: AdmissionRule = admission
         self._admission = Admission(admission, streams)
-        self._manner = manner or Manner()
+        self._options = options or SynthesisOptions()
         self._watch = watch
         self._thread: EngineThread | None = None
         self._open: set[SpeechSink] = set()
@@ -110,7 +107,7 @@ class Qwen3Engine:
 
     async def start(self, report: ProgressReport) -> None:
         report(LoadProgress("importing torch", 0.0))
-        make_thread = await asyncio.to_thread(_engine_thread)
+        new_thread = await asyncio.to_thread(_engine_thread)
         if self._closed:
             raise TtsUnavailable("The engine was closed.")
         loop = asyncio.get_running_loop()
@@ -120,21 +117,21 @@ class Qwen3Engine:
                 raise TtsUnavailable("The engine was closed.")
             loop.call_soon_threadsafe(report, LoadProgress(stage, share))
 
-        self._thread = make_thread(
+        self._thread = new_thread(
             lambda: self._load(tell),
-            self._manner,
+            self._options,
             slots=self._streams,
             progress=lambda share: tell("preparing the device", _LOADED + share * (_PREPARED - _LOADED)),
             ended=self._open.discard,
             watch=self._watch,
         )
         model = await asyncio.wrap_future(self._thread.start())
-        self._streams = self._thread.slot_count
+        self._streams = self._thread.slots
         self._admission = Admission(self._rule, self._streams)
         self._refusal = None
         report(LoadProgress("warming up", _PREPARED))
-        if model.device.type != "cpu":  # where there is nothing to be loaded for it, a second is better saved
-            await self.encode_voice(_hiss())
+        if model.device.type != "cpu":  # a CPU loads nothing for it
+            await self.encode_voice(_noise())
         await self._warm_up()
         report(LoadProgress("ready", 1.0))
 
@@ -144,8 +141,8 @@ class Qwen3Engine:
         from makima_tts.model.reference_audio import APPENDED_SILENCE_S  # noqa: PLC0415
         from makima_tts.model.voice_encoding import encode_voice  # noqa: PLC0415
 
-        silence_s = 0.0 if self._manner.raw else APPENDED_SILENCE_S
-        work = self._running().do(lambda model: encode_voice(model, reference, appended_silence_s=silence_s))
+        silence_s = 0.0 if self._options.raw else APPENDED_SILENCE_S
+        work = self._running().run(lambda model: encode_voice(model, reference, appended_silence_s=silence_s))
         tensors = await asyncio.wrap_future(work)
         return VoicePrompt(self._facts.fingerprint, tensors)
 
@@ -153,8 +150,8 @@ class Qwen3Engine:
         """How much ``pcm`` (float32 [samples] at 24 kHz) sounds like the voice: cosine of x-vectors."""
         from makima_tts.model.voice_encoding import embed_speaker, similarity, x_vector_of  # noqa: PLC0415
 
-        heard = await asyncio.wrap_future(self._running().do(lambda model: embed_speaker(model, pcm)))
-        return similarity(x_vector_of(voice.tensors), heard)
+        x_vector = await asyncio.wrap_future(self._running().run(lambda model: embed_speaker(model, pcm)))
+        return similarity(x_vector_of(voice.tensors), x_vector)
 
     def open(self, request: UtteranceRequest) -> SpeechStream:
         thread = self._running()
@@ -170,7 +167,7 @@ class Qwen3Engine:
 
     def _begin(self, thread: "EngineThread", request: UtteranceRequest) -> SpeechStream:
         stream, sink = SpeechStream.create(
-            buffer_samples=BUFFER_SAMPLES, wake_engine=lambda: self._heed(thread, sink)
+            buffer_samples=BUFFER_SAMPLES, wake_engine=lambda: self._wake(thread, sink)
         )
         self._open.add(sink)
         thread.speak(request, sink)
@@ -192,7 +189,7 @@ class Qwen3Engine:
             raise TtsUnavailable(self._refusal or "The engine has not been started.")
         return self._thread
 
-    def _heed(self, thread: "EngineThread", sink: SpeechSink) -> None:
+    def _wake(self, thread: "EngineThread", sink: SpeechSink) -> None:
         if sink.cancelled:
             self._open.discard(sink)
         thread.wake()
@@ -223,48 +220,48 @@ class Qwen3Engine:
             checkpoint,
             device,
             precision.dtype,
-            positions=self._manner.positions,
+            positions=self._options.positions,
             weight_bits=precision.weight_bits,
             progress=lambda share: tell("loading the model", _DOWNLOADED + share * (_LOADED - _DOWNLOADED)),
         )
 
     async def _warm_up(self) -> None:
-        """A real utterance, so that no client waits for what only happens once; then a full house.
+        """A real utterance, so that no client waits for what happens only once; then a full batch.
 
-        How many streams there is time for is known from what one takes, and all of them.
+        Admission depends on what one stream takes, and all of them.
         """
-        await self._say_a_little(_WARM_UP, 1, _WARM_UP_SAMPLES)
-        if self._admission.depends_on_more(self._running().load):
-            await self._say_a_little(_FULL_HOUSE, self._streams, _FULL_HOUSE_SAMPLES)
+        await self._speak_briefly(_WARM_UP, 1, _WARM_UP_SAMPLES)
+        if self._admission.depends_on_batch_costs(self._running().load):
+            await self._speak_briefly(_FULL_BATCH, self._streams, _FULL_BATCH_SAMPLES)
 
-    async def _say_a_little(self, text: str, streams: int, samples: int) -> None:
-        """So many at once, each until it has said so much, or everything."""
+    async def _speak_briefly(self, text: str, count: int, samples: int) -> None:
+        """``count`` streams at once, each until it has so many samples or is complete."""
         thread = self._running()
-        speaking = [self._begin(thread, UtteranceRequest("warm-up", seed=0)) for _ in range(streams)]
-        for stream in speaking:
+        streams = [self._begin(thread, UtteranceRequest("warm-up", seed=0)) for _ in range(count)]
+        for stream in streams:
             stream.feed(text)
             stream.finish()
-        await asyncio.gather(*(_hear(stream, samples) for stream in speaking))
-        for stream in speaking:
+        await asyncio.gather(*(_receive(stream, samples) for stream in streams))
+        for stream in streams:
             stream.cancel()
 
 
-def _hiss() -> VoiceReference:
-    """A clip like any other to whoever encodes it: libraries load what they need when first called."""
+def _noise() -> VoiceReference:
+    """A clip to encode once: libraries load parts of themselves when they are first called."""
     noise = np.random.Generator(np.random.PCG64(0)).standard_normal(3 * SAMPLE_RATE_HZ, np.float32)
     return VoiceReference(0.1 * noise, SAMPLE_RATE_HZ, _WARM_UP, "English", "icl")
 
 
-async def _hear(stream: SpeechStream, samples: int) -> None:
-    heard = 0
+async def _receive(stream: SpeechStream, samples: int) -> None:
+    received = 0
     async for chunk in stream:
-        heard += chunk.pcm.size
-        if heard >= samples:
+        received += chunk.pcm.size
+        if received >= samples:
             break
 
 
 def _engine_thread() -> type["EngineThread"]:
-    """Takes seconds, the first time: torch is heavy, and an extra. Raises TtsUnavailable without it."""
+    """Takes seconds the first time: torch is large, and optional. Raises TtsUnavailable without it."""
     try:
         from makima_tts.engines.qwen3.thread import EngineThread  # noqa: PLC0415
     except ImportError as error:

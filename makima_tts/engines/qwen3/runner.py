@@ -1,13 +1,15 @@
-"""Carries steps out on the device, and owns the buffers of all slots.
+"""Runs steps on the device, and owns the buffers of all slots.
 
-In: slots, prompts, which rows take part. Out: codes, ends and sound, as numpy arrays, once they are there.
-Does not know: utterances, texts, listeners, when a step is due.
+In: slots, prompts. Out: codes, ends and sound, as numpy arrays, once the device has computed them. Does not
+know: utterances, texts, listeners, when a step is due.
 
 S slots · B some of them · F frames of a chunk · Q codebooks.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,28 +17,40 @@ import torch
 from torch import Tensor
 
 from makima_tts.audio import Pcm
-from makima_tts.engines.qwen3.awaiting import Awaited, start_here, start_on_cuda
-from makima_tts.engines.qwen3.captured import Captured
-from makima_tts.engines.qwen3.graphs import CudaCapture
-from makima_tts.engines.qwen3.launches import Decoded, Eager, Launches, SlotBuffers
+from makima_tts.engines.qwen3.cuda_graphs import CudaCapture, CudaGraphExecutor
+from makima_tts.engines.qwen3.executors import DecodeCall, EagerExecutor, SlotBuffers, StepExecutor
+from makima_tts.model.devices import to_device
 from makima_tts.model.frames import PrefillChunk, split_into_chunks
 from makima_tts.model.prompt import Prompt
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
-from makima_tts.model.transfers import sent
 from makima_tts.model.transformer import KeyValueCache
 
-# Attention looks at so many positions at a time: whoever is further than others decides for all.
+# Attention looks at a multiple of so many positions: the longest stream of a batch decides for all.
 _LIMIT_MULTIPLE = 64
-# Whoever speaks waits for no more than a part of a prompt: a tenth of a second of a CPU's time. Accelerators
-# read more in the time that a launch takes. Constants, since what is read together decides the last bits.
-_CPU_PART_ROWS = 32
-_PART_ROWS = 128
+# Streams wait for no more than a chunk of a prompt: a tenth of a second of a CPU's time. Accelerators prefill
+# more in the time that a launch takes. Constants, since what is prefilled together decides the last bits.
+_CPU_CHUNK_ROWS = 32
+_CHUNK_ROWS = 128
+_NUMPY = {torch.float32: np.float32, torch.int16: np.int16}
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """One frame of each of some slots. ``codes``: int [n, Q]; ``ends`` and ``broken``: bool [n]."""
+class PendingResult(Generic[Result]):
+    """Work that was started on a device. ``wait`` returns its result, and may be called once.
+
+    ``seconds``: how long the device took for it, without what was started before; known after ``wait``.
+    """
+
+    wait: Callable[[], Result]
+    seconds: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameBatch:
+    """One frame of each of some slots. ``codes``: int [B, Q]; ``ends`` and ``broken``: bool [B]."""
 
     codes: npt.NDArray[np.int32] = field(repr=False)
     ends: npt.NDArray[np.bool_]
@@ -45,7 +59,7 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """Frames as sound: ``pcm`` [n, F * samples]. ``loud``: bool [n, F]; ``finite``: bool [n]."""
+    """Decoded frames: ``pcm`` [B, F * samples]. ``loud``: bool [B, F]; ``finite``: bool [B]."""
 
     pcm: Pcm = field(repr=False)
     loud: npt.NDArray[np.bool_]
@@ -55,7 +69,7 @@ class Sound:
 class Runner:
     """Engine thread only. ``positions`` and ``text_rows``: what each slot holds at most.
 
-    ``progress`` hears, from 0 to 1, of what takes its time before the first step.
+    ``progress`` is called with the share, from 0 to 1, of the preparation for the first step.
     """
 
     def __init__(
@@ -69,126 +83,152 @@ class Runner:
     ) -> None:
         self.positions = positions
         self.text_rows = text_rows
+        self.sample_rate_hz = model.sample_rate_hz
+        self.frame_s = model.frame_samples / model.sample_rate_hz
         self._model = model
         self._buffers = SlotBuffers.allocate(model, slots, positions, text_rows)
-        self._launches = _launches(model, self._buffers, progress)
-        self._start = start_on_cuda if model.device.type == "cuda" else start_here
+        self._executor = _executor(model, self._buffers, progress)
+        self._start = _start_on_cuda if model.device.type == "cuda" else _run_at_once
 
     @property
     def runs_ahead(self) -> bool:
-        """What was started goes on while the host does something else."""
-        return self._launches.runs_ahead
+        """The device computes what was started while the host does something else."""
+        return self._executor.runs_ahead
 
     def begin(self, slot: int, sampling: Sampling, seed: int, codec: Mapping[str, Tensor]) -> None:
-        """A new utterance. ``codec``: the state its sound goes on from; empty for the beginning of sound."""
+        """A new utterance. ``codec``: the state that its sound continues from; empty for none."""
         self._model.frames.begin_utterance(self._buffers.frames, slot, sampling, seed)
         if codec:
             self._buffers.codec.put_row(slot, codec)
         else:
-            self._buffers.codec.reset(sent(torch.tensor([slot]), self._model.device))
+            self._buffers.codec.reset(to_device(torch.tensor([slot]), self._model.device))
 
-    def parts(
+    def prefill_chunks(
         self, slot: int, prompt: Prompt, *, frame: int = 0, prefix_cached: bool = False
     ) -> list[PrefillChunk]:
-        """What is to be read of a prompt, in order; ``prefix_cached``: its constant rows will be put.
+        """A prompt, split. ``prefix_cached``: ``restore_prefix`` is called instead of prefilling the prefix.
 
-        ``frame``: so many frames of its utterance were made before it.
+        ``frame``: so many frames of its utterance were generated before it.
         """
-        return split_into_chunks(
-            prompt, slot, self._launches.most_rows, frame=frame, prefix_cached=prefix_cached
-        )
+        most_rows = self._executor.most_rows
+        return split_into_chunks(prompt, slot, most_rows, frame=frame, prefix_cached=prefix_cached)
 
-    def constant(self, slot: int, rows: int) -> KeyValueCache:
-        """What came of the ``rows`` that depend on the voice; put elsewhere, it spares reading them."""
-        return self._model.frames.constant(self._buffers.frames, slot, rows)
+    def prefix(self, slot: int, rows: int) -> KeyValueCache:
+        """A copy of keys and values of the voice prefix, which has ``rows`` rows, once it is prefilled."""
+        return self._model.frames.copy_prefix(self._buffers.frames, slot, rows)
 
-    def put_constant(self, slot: int, constant: KeyValueCache) -> None:
-        self._model.frames.put_constant(self._buffers.frames, slot, constant)
+    def restore_prefix(self, slot: int, prefix: KeyValueCache) -> None:
+        self._model.frames.restore_prefix(self._buffers.frames, slot, prefix)
 
-    def append(self, slot: int, at: int, rows: Tensor) -> None:
-        """Text of a prompt that was read, [N, E], after the ``at`` trailing rows that there are."""
+    def append_text(self, slot: int, at: int, rows: Tensor) -> None:
+        """Text of a prompt that was prefilled, [N, E], after its first ``at`` trailing rows."""
         self._model.frames.append_text(self._buffers.frames, slot, at, rows)
 
-    def read(self, parts: Sequence[PrefillChunk]) -> Awaited[None]:
-        """Read parts of prompts, of one slot in order."""
-        return self._start(lambda: self._read(parts))
+    def prefill(self, chunks: Sequence[PrefillChunk]) -> PendingResult[None]:
+        """Chunks of prompts; those of a slot in order."""
 
-    def _read(self, parts: Sequence[PrefillChunk]) -> Callable[[], None]:
-        self._launches.read(parts)
-        return lambda: None
+        def launch() -> Callable[[], None]:
+            self._executor.prefill(chunks)
+            return lambda: None
 
-    def make(
+        return self._start(launch)
+
+    def generate_frames(
         self, slots: Sequence[int], stepped: Sequence[int], furthest: int, at: Sequence[int]
-    ) -> Awaited[Made]:
-        """A frame for each slot, kept at place ``at`` of its chunk.
+    ) -> PendingResult[FrameBatch]:
+        """A frame for each slot, kept at index ``at`` of its chunk.
 
-        ``stepped``: those whose frame is no prompt's first. ``furthest``: the highest position of all.
+        ``stepped``: those whose frame is not the first of a prompt. ``furthest``: the highest position of
+        all.
         """
-        limit = min(self.positions, _up(furthest + 1, _LIMIT_MULTIPLE))
-        return self._start(lambda: self._make(slots, stepped, limit, at))
+        limit = min(self.positions, -(-(furthest + 1) // _LIMIT_MULTIPLE) * _LIMIT_MULTIPLE)
 
-    def _make(
-        self, slots: Sequence[int], stepped: Sequence[int], limit: int, at: Sequence[int]
-    ) -> Callable[[], Made]:
-        told = _brought(self._launches.make(slots, stepped, limit, at))  # [B, Q + 2]
+        def launch() -> Callable[[], FrameBatch]:
+            packed = _to_host(self._executor.generate_frames(slots, stepped, limit, at))  # [B, Q + 2]
+            return lambda: _frame_batch(packed.numpy())
 
-        def made() -> Made:
-            numbers = told.numpy()
-            return Made(numbers[:, :-2], numbers[:, -2].astype(bool), numbers[:, -1].astype(bool))
+        return self._start(launch)
 
-        return made
-
-    def decode(self, slots: Sequence[int], frames: int) -> Awaited[Sound]:
+    def decode(self, slots: Sequence[int], frames: int) -> PendingResult[Sound]:
         """The first ``frames`` that are kept of each of these slots."""
-        return self._start(lambda: self._decode(slots, frames))
 
-    def _decode(self, slots: Sequence[int], frames: int) -> Callable[[], Sound]:
-        calls = [
-            (call.start, call.first, call.frames, _brought(call.sound))
-            for call in self._launches.decode(slots, frames)
-        ]
-        return lambda: self._joined([Decoded(*call) for call in calls], len(slots), frames)
+        def launch() -> Callable[[], Sound]:
+            calls = [
+                DecodeCall(call.start, call.first, call.frames, _to_host(call.packed))
+                for call in self._executor.decode(slots, frames)
+            ]
+            return lambda: self._joined(calls, len(slots), frames)
 
-    def _joined(self, calls: Sequence[Decoded], count: int, frames: int) -> Sound:
-        """Of several calls, some of the slots or of the frames each."""
+        return self._start(launch)
+
+    def _joined(self, calls: Sequence[DecodeCall], count: int, frames: int) -> Sound:
+        """Of several calls, each for some of the slots or some of the frames."""
         samples = self._model.frame_samples
-        pcm = np.empty((count, frames * samples), _NUMPY[calls[0].sound.dtype])
+        pcm = np.empty((count, frames * samples), _NUMPY[calls[0].packed.dtype])
         flags = np.empty((2, count, frames), bool)
         for call in calls:
-            numbers, rows = call.sound.numpy(), slice(call.start, call.start + len(call.sound))
-            sound = call.frames * samples
-            pcm[rows, call.first * samples : call.first * samples + sound] = numbers[:, :sound]
-            told = numbers[:, sound:].reshape(len(numbers), 2, call.frames)
-            flags[:, rows, call.first : call.first + call.frames] = told.swapaxes(0, 1) != 0
+            numbers, rows = call.packed.numpy(), slice(call.start, call.start + len(call.packed))
+            end = call.frames * samples
+            pcm[rows, call.first * samples : call.first * samples + end] = numbers[:, :end]
+            packed_flags = numbers[:, end:].reshape(len(numbers), 2, call.frames)
+            flags[:, rows, call.first : call.first + call.frames] = packed_flags.swapaxes(0, 1) != 0
         return Sound(pcm, flags[0], flags[1].all(axis=1))
 
     def scrub(self, slot: int) -> None:
-        """After NaN: masked keys count nothing, but nothing times NaN is NaN."""
+        """After NaN: the weight of masked keys is zero, but zero times NaN is NaN."""
         state = self._buffers.frames
         cache = state.cache.rows(slot, 1)
         for tensor in (cache.keys, cache.values, state.hidden[slot], state.row[slot]):
             tensor.zero_()
 
 
-_NUMPY = {torch.float32: np.float32, torch.int16: np.int16}
+# Starts work and returns a function that fetches its result, once the device has computed it.
+Launch = Callable[[], Callable[[], Result]]
 
 
-def _launches(model: SpeechModel, buffers: SlotBuffers, progress: Callable[[float], None]) -> Launches:
+def _run_at_once(launch: Launch[Result]) -> PendingResult[Result]:
+    """The work is complete when this returns."""
+    began_s = time.perf_counter()
+    result = launch()()
+    took_s = time.perf_counter() - began_s
+    return PendingResult(lambda: result, lambda: took_s)
+
+
+def _start_on_cuda(launch: Launch[Result]) -> PendingResult[Result]:
+    """Returns as soon as the work is launched; the host may do something else meanwhile."""
+    began, ended = _event(), _event()
+    began.record()
+    fetch = launch()
+    ended.record()
+
+    def wait() -> Result:
+        ended.synchronize()
+        return fetch()
+
+    return PendingResult(wait, lambda: float(began.elapsed_time(ended)) / 1e3)
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+
+def _executor(model: SpeechModel, buffers: SlotBuffers, progress: Callable[[float], None]) -> StepExecutor:
     match model.device.type:
         case "cuda":
-            captured = Captured(model, buffers, CudaCapture(model.device), progress=progress)
-            torch.cuda.empty_cache()  # what the warm-ups computed with is no graph's
-            return captured
+            executor = CudaGraphExecutor(model, buffers, CudaCapture(model.device), progress=progress)
+            torch.cuda.empty_cache()  # the memory of the warm-ups belongs to no graph
+            return executor
         case "cpu":
-            return Eager(model, buffers, _CPU_PART_ROWS)
+            return EagerExecutor(model, buffers, _CPU_CHUNK_ROWS)
         case _:
-            return Eager(model, buffers, _PART_ROWS)
+            return EagerExecutor(model, buffers, _CHUNK_ROWS)
 
 
-def _brought(tensor: Tensor) -> Tensor:
-    """A copy for the host: from CUDA into pinned memory, when everything before has been computed."""
+def _frame_batch(packed: npt.NDArray[np.int32]) -> FrameBatch:
+    """As ``executors.packed_frames`` has packed it, [B, Q + 2]."""
+    return FrameBatch(packed[:, :-2], packed[:, -2].astype(bool), packed[:, -1].astype(bool))
+
+
+def _to_host(tensor: Tensor) -> Tensor:
+    """A copy: from CUDA into pinned memory, once everything before it is computed."""
     return tensor.to("cpu", non_blocking=tensor.device.type == "cuda", copy=True)
-
-
-def _up(count: int, multiple: int) -> int:
-    return -(-count // multiple) * multiple

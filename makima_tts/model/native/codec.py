@@ -11,6 +11,7 @@ Thirteen of the sixteen bits are used: the error lies 60 dB and more below the s
 from collections.abc import Callable
 from ctypes import Structure, byref, c_double, c_int64, c_void_p
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,17 +21,16 @@ from makima_tts.model.codec_ops import (
     CausalConv,
     CodecOps,
     DepthwiseConv,
-    Layer,
     Leaf,
     Linear,
     Snake,
     samples_of,
 )
 from makima_tts.model.codec_state import CodecCall, StateRegion
-from makima_tts.model.codec_transformer import CodecTransformer
+from makima_tts.model.codec_transformer import on_stack
 from makima_tts.model.native import kernels
-from makima_tts.model.native.kernels import Places, QuantizedLayer, QuantizedMatrix, QuantizedStack
-from makima_tts.model.transformer import RotaryEmbedding
+from makima_tts.model.native.kernels import QuantizedLinear
+from makima_tts.model.native.transformer import NativeStack
 
 _BITS = 16
 # As in convolution.c.
@@ -110,7 +110,7 @@ class PackedConvolution:
             out.data_ptr(),
             torch.get_num_threads(),
         )
-        kernels.demand_memory(failed)
+        kernels.require_memory(failed)
         return out
 
     def _record(self) -> _ConvolutionRecord:
@@ -155,12 +155,12 @@ class PackedDepthwiseConv:
         failed = kernels.functions().convolve_depthwise(
             byref(record), x.data_ptr(), state.data_ptr(), state.stride(0), batch, steps, out.data_ptr()
         )
-        kernels.demand_memory(failed)
+        kernels.require_memory(failed)
         return out
 
 
 def _linear(linear: Linear) -> Leaf[Tensor]:
-    matrix, gelu = QuantizedMatrix.pack(linear.weight, _BITS, linear.bias), linear.gelu
+    matrix, gelu = QuantizedLinear.pack(linear.weight, _BITS, linear.bias), linear.gelu
 
     def multiply(x: Tensor, _call: CodecCall, /, residual: Tensor | None = None) -> Tensor:
         out = matrix(x)
@@ -169,47 +169,6 @@ def _linear(linear: Linear) -> Leaf[Tensor]:
         return out if residual is None else residual + out
 
     return multiply
-
-
-def packed_transformer(transformer: CodecTransformer) -> Layer[Tensor]:
-    config = transformer.config
-    in_proj = QuantizedMatrix.pack(transformer.inward, _BITS, transformer.inward_bias)
-    out_proj = QuantizedMatrix.pack(transformer.outward, _BITS, transformer.outward_bias)
-    stack = QuantizedStack(
-        [
-            QuantizedLayer(
-                qkv=QuantizedMatrix.pack(layer.qkv, _BITS),
-                out=QuantizedMatrix.pack(layer.out, _BITS),
-                gate_up=QuantizedMatrix.pack(layer.gate_up, _BITS),
-                down=QuantizedMatrix.pack(layer.down, _BITS),
-                input_norm=layer.input_norm,
-                query_norm=None,
-                key_norm=None,
-                mlp_norm=layer.mlp_norm,
-                window=config.sliding_window,
-            )
-            for layer in transformer.layers
-        ],
-        transformer.norm,
-        heads=config.num_attention_heads,
-        key_heads=config.num_key_value_heads,
-        head_size=config.head_size,
-        gelu=config.hidden_act == "gelu",
-        eps=config.rms_norm_eps,
-    )
-
-    def run(x: Tensor, call: CodecCall) -> Tensor:
-        batch, frames, _ = x.shape
-        rows = in_proj(x).flatten(0, 1)  # [B * F, E]
-        positions = (call.state.position[call.slots][:, None] + torch.arange(frames)).flatten()  # [B * F]
-        rotary = RotaryEmbedding.of(positions, config.rope_theta, config.head_size)
-        slots, order = call.slots.repeat_interleave(frames), torch.arange(len(rows))
-        places = Places(slots, positions, rotary.cos, rotary.sin, order)
-        layers = call.state.keys_values.transpose(0, 1)  # [L, S, 2, K, R, D]
-        out = stack.run(rows, places, layers[:, :, 0], layers[:, :, 1])
-        return out_proj(out).view(batch, frames, -1)
-
-    return run
 
 
 def native_codec_ops() -> CodecOps[Tensor]:
@@ -225,6 +184,10 @@ def native_codec_ops() -> CodecOps[Tensor]:
         convolution=PackedConvolution.pack,
         depthwise=PackedDepthwiseConv.pack,
         linear=_linear,
-        transformer=packed_transformer,
+        transformer=partial(
+            on_stack,
+            linear=lambda weight, bias: QuantizedLinear.pack(weight, _BITS, bias),
+            make_stack=partial(NativeStack, bits=_BITS),
+        ),
         samples=samples,
     )

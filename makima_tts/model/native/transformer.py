@@ -1,24 +1,73 @@
-"""The transformer's layers in C, with weights of eight or four bits: all layers in one call, on a CPU.
+"""The transformer's layers in C, with quantized weights: all layers in one call, on a CPU.
 
 In: rows, their positions, the cache. Out: rows; the cache, written in place. Does not know: what a row means,
 whose slot it is, how a product is computed.
 
-B batch rows · N positions of one call · E hidden size. What a row comes to depends on no other row of the
-batch, nor on how many there are (matrices.h).
+B batch rows · N positions of one call · M = B · N rows · E hidden size · D head size. What a row comes to
+depends neither on the other rows of the call nor on their number (matrices.h).
 """
 
 from collections.abc import Iterable
+from ctypes import POINTER, Structure, byref, c_double, c_int64, c_void_p
 
 import torch
 from torch import Tensor
 
 from makima_tts.model.checkpoint.config import TransformerConfig
-from makima_tts.model.native.kernels import Places, QuantizedLayer, QuantizedMatrix, QuantizedStack
+from makima_tts.model.native.kernels import MatrixRecord, QuantizedLinear, functions, require_memory
 from makima_tts.model.transformer import KeyValueCache, LayerWeights, RotaryEmbedding, RowPositions
 
 
+class _LayerRecord(Structure):
+    _fields_ = (
+        ("qkv", MatrixRecord),
+        ("out", MatrixRecord),
+        ("gate_up", MatrixRecord),
+        ("down", MatrixRecord),
+        ("input_norm", c_void_p),
+        ("query_norm", c_void_p),
+        ("key_norm", c_void_p),
+        ("mlp_norm", c_void_p),
+        ("window", c_int64),
+    )
+
+
+class _StackRecord(Structure):
+    _fields_ = (
+        ("layers", POINTER(_LayerRecord)),
+        ("norm", c_void_p),
+        ("layer_count", c_int64),
+        ("hidden", c_int64),
+        ("heads", c_int64),
+        ("key_heads", c_int64),
+        ("head_size", c_int64),
+        ("gelu", c_int64),
+        ("eps", c_double),
+    )
+
+
+class _RotaryRecord(Structure):
+    _fields_ = (("cosines", c_void_p), ("sines", c_void_p), ("of", c_void_p))
+
+
+class _CacheRecord(Structure):
+    _fields_ = (
+        ("keys", c_void_p),
+        ("values", c_void_p),
+        ("layer_stride", c_int64),
+        ("row_stride", c_int64),
+        ("head_stride", c_int64),
+        ("position_stride", c_int64),
+        ("positions", c_int64),
+    )
+
+
 class NativeStack:
-    """A LayerStack. Raises TtsUnavailable where the kernels cannot be had."""
+    """A LayerStack of weights of ``bits`` bits. Raises TtsUnavailable where the kernels cannot be had.
+
+    ``rotary`` None: it is computed for each call, since a ring has no last position. Positions beyond those
+    of the cache wrap around.
+    """
 
     looks_to_limit = False
     is_ragged = True
@@ -28,40 +77,67 @@ class NativeStack:
         config: TransformerConfig,
         layers: Iterable[LayerWeights],
         norm: Tensor,
-        rotary: RotaryEmbedding,
+        rotary: RotaryEmbedding | None,
         *,
         bits: int,
     ) -> None:
-        self._rotary = rotary
-        self._stack = QuantizedStack(
-            [_packed(layer, bits) for layer in layers],
-            norm,
-            heads=config.num_attention_heads,
-            key_heads=config.num_key_value_heads,
-            head_size=config.head_size,
-            gelu=config.hidden_act == "gelu",
-            eps=config.rms_norm_eps,
+        self._config, self._rotary = config, rotary
+        self._tensors: list[object] = [norm]  # the records point into them
+        records = [self._packed(layer, bits) for layer in layers]
+        self._record = _StackRecord(
+            (_LayerRecord * len(records))(*records),
+            norm.data_ptr(),
+            len(records),
+            len(norm),
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            config.head_size,
+            config.hidden_act == "gelu",
+            config.rms_norm_eps,
         )
 
     def run(self, rows: Tensor, at: RowPositions, cache: KeyValueCache) -> Tensor:
         batch, count, hidden = rows.shape
-        cache_rows = torch.arange(batch) if at.cache_rows is None else at.cache_rows
-        positions = at.positions.reshape(-1)
-        places = Places(
-            cache_rows.repeat_interleave(count), positions, self._rotary.cos, self._rotary.sin, positions
+        slots = torch.arange(batch) if at.cache_rows is None else at.cache_rows
+        cache_rows = slots.repeat_interleave(count)  # [M]
+        positions = at.positions.reshape(-1).contiguous()
+        rotary, angles = self._rotary, positions
+        if rotary is None:
+            rotary = RotaryEmbedding.of(positions, self._config.rope_theta, self._config.head_size)
+            angles = torch.arange(len(positions))
+        out = rows.reshape(-1, hidden).to(torch.float32, copy=True).contiguous()
+        failed = functions().run_stack(
+            byref(self._record),
+            byref(_cache_record(cache)),
+            byref(_RotaryRecord(rotary.cos.data_ptr(), rotary.sin.data_ptr(), angles.data_ptr())),
+            out.data_ptr(),
+            cache_rows.data_ptr(),
+            positions.data_ptr(),
+            len(out),
+            torch.get_num_threads(),
         )
-        return self._stack.run(rows.reshape(-1, hidden), places, cache.keys, cache.values).view_as(rows)
+        require_memory(failed)
+        return out.view_as(rows)
+
+    def _packed(self, layer: LayerWeights, bits: int) -> _LayerRecord:
+        matrices = (
+            QuantizedLinear.pack(layer.qkv, bits, layer.qkv_bias),
+            QuantizedLinear.pack(layer.out, bits, layer.out_bias),
+            QuantizedLinear.pack(layer.gate_up, bits),
+            QuantizedLinear.pack(layer.down, bits),
+        )
+        norms = (layer.input_norm, layer.query_norm, layer.key_norm, layer.mlp_norm)
+        self._tensors += [matrices, norms]
+        return _LayerRecord(
+            *(matrix.record() for matrix in matrices),
+            *(None if norm is None else norm.data_ptr() for norm in norms),
+            layer.window or 0,
+        )
 
 
-def _packed(layer: LayerWeights, bits: int) -> QuantizedLayer:
-    return QuantizedLayer(
-        qkv=QuantizedMatrix.pack(layer.qkv, bits, layer.qkv_bias),
-        out=QuantizedMatrix.pack(layer.out, bits, layer.out_bias),
-        gate_up=QuantizedMatrix.pack(layer.gate_up, bits),
-        down=QuantizedMatrix.pack(layer.down, bits),
-        input_norm=layer.input_norm,
-        query_norm=layer.query_norm,
-        key_norm=layer.key_norm,
-        mlp_norm=layer.mlp_norm,
-        window=layer.window,
-    )
+def _cache_record(cache: KeyValueCache) -> _CacheRecord:
+    keys, values = cache.keys, cache.values
+    layer, row, head, position, one = keys.stride()
+    if values.stride() != keys.stride() or one != 1 or keys.dtype != torch.float32:
+        raise ValueError("keys and values must be float32, with equal strides")
+    return _CacheRecord(keys.data_ptr(), values.data_ptr(), layer, row, head, position, keys.shape[3])

@@ -29,7 +29,7 @@ from makima_tts.model.devices import is_out_of_memory
 from makima_tts.model.native.compiler import cache_folder
 from makima_tts.model.ops.fixed_inputs import FixedInputs, Run
 from makima_tts.model.ops.table import Ops, torch_ops, triton_ops
-from makima_tts.model.ops.torch import TorchAttention
+from makima_tts.model.ops.torch import torch_attention
 from makima_tts.model.triton.measuring import replayed_ms
 
 # Work → milliseconds.
@@ -115,11 +115,10 @@ def select_ops(
 
 
 def _installed(dtype: torch.dtype) -> dict[str, Ops]:
-    from makima_tts.model.triton.attention import FlashAttention  # noqa: PLC0415 - needs Triton
+    from makima_tts.model.triton.attention import installed_attentions  # noqa: PLC0415 - needs Triton
 
-    flash = FlashAttention.installed(dtype)
-    with_flash = {"flash_attn": triton_ops(flash, "flash_attn")} if flash else {}
-    return {"triton": triton_ops(), **with_flash, "torch": triton_ops(TorchAttention(), "torch")}
+    attentions = {**installed_attentions(dtype), "torch": torch_attention}
+    return {by: triton_ops(attention, by) for by, attention in attentions.items()}
 
 
 @dataclass(frozen=True, slots=True)

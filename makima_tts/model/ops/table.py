@@ -2,7 +2,7 @@
 
 In: a device, the bits of quantized weights. Out: an Ops. Does not know: checkpoints, utterances.
 
-Triton's and C's leaves are imported when they are chosen: one needs the package triton, the other compiles.
+Triton's and C's leaves are imported when they are selected: one needs the package triton, the other compiles.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from makima_tts.model.checkpoint.config import CodecDecoderConfig
 from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.codec import CodecDecoder
 from makima_tts.model.codec_ops import finish, torch_codec_ops
-from makima_tts.model.ops.torch import TorchAttention, TorchLinear, TorchStack
+from makima_tts.model.ops.torch import TorchLinear, TorchStack, torch_attention
 from makima_tts.model.sampling import FirstCodebook, FrameSampler, SamplerState, TorchFrameSampler
 from makima_tts.model.transformer import Attention, MakeStack
 from makima_tts.model.triton.availability import kernels_lack
@@ -74,7 +74,7 @@ def torch_ops() -> Ops:
     """On any device."""
     return Ops(
         implementations=dict.fromkeys(FAMILIES, "torch"),
-        attention=TorchAttention(),
+        attention=torch_attention,
         layers=TorchStack,
         linear=TorchLinear,
         logits=TorchLinear,
@@ -86,15 +86,15 @@ def torch_ops() -> Ops:
 
 def native_ops(bits: int) -> Ops:
     from makima_tts.model.native.codec import native_codec_ops  # noqa: PLC0415 - compiles, the first time
-    from makima_tts.model.native.kernels import QuantizedMatrix  # noqa: PLC0415
+    from makima_tts.model.native.kernels import QuantizedLinear  # noqa: PLC0415
     from makima_tts.model.native.transformer import NativeStack  # noqa: PLC0415
 
     return Ops(
         implementations={**dict.fromkeys(FAMILIES, "native"), "sampler": "torch", "finish": "torch"},
-        attention=TorchAttention(),
+        attention=torch_attention,
         layers=partial(NativeStack, bits=bits),
-        linear=lambda weight, bias: QuantizedMatrix.pack(weight, _HEAD_BITS, bias),
-        logits=lambda weight: QuantizedMatrix.pack(weight, _HEAD_BITS),
+        linear=lambda weight, bias: QuantizedLinear.pack(weight, _HEAD_BITS, bias),
+        logits=lambda weight: QuantizedLinear.pack(weight, _HEAD_BITS),
         sampler=TorchFrameSampler,
         codec=partial(CodecDecoder.load, ops=native_codec_ops()),
         finish=finish,
@@ -104,16 +104,16 @@ def native_ops(bits: int) -> Ops:
 def triton_ops(attention: Attention | None = None, by: str = "triton") -> Ops:
     """``attention``: that of Triton if None, else one that ``by`` names."""
     from makima_tts.model.triton import codec  # noqa: PLC0415 - needs Triton
-    from makima_tts.model.triton.attention import TritonAttention  # noqa: PLC0415
+    from makima_tts.model.triton.attention import triton_attention  # noqa: PLC0415
     from makima_tts.model.triton.linear import TritonLinear  # noqa: PLC0415
     from makima_tts.model.triton.sampler import TritonFrameSampler  # noqa: PLC0415
     from makima_tts.model.triton.transformer import TritonStack  # noqa: PLC0415
 
-    attention = attention or TritonAttention()
+    attention = attention or triton_attention
     return Ops(
         implementations={**dict.fromkeys(FAMILIES, "triton"), "attention": by},
         attention=attention,
-        layers=partial(TritonStack, attention=attention),
+        layers=partial(TritonStack, attention=attention, looks_to_limit=by == "torch"),
         linear=TritonLinear,
         logits=lambda weight: TritonLinear(weight, wide=True),
         sampler=TritonFrameSampler,

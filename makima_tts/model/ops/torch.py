@@ -9,7 +9,7 @@ B batch rows · N positions of one call · E hidden size · H query heads · K k
 What one batch row comes to depends on no other row, on CPUs to the last bit (``linear``).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -61,19 +61,39 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tenso
     return attended.reshape(batch, heads, count, size)
 
 
+def attend_fused(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """As ``attend``, by torch's fused kernel: its bits may depend on other batch rows."""
+    return F.scaled_dot_product_attention(
+        queries, keys, values, attn_mask=mask, enable_gqa=queries.shape[1] != keys.shape[1]
+    )
+
+
+def rms_norm_fused(rows: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """As ``rms_norm``, but that bfloat16 is rounded after the weight is applied."""
+    return F.rms_norm(rows, weight.shape, weight, eps)
+
+
 @dataclass(frozen=True, slots=True)
-class TorchAttention:
-    """An Attention that copies what it looks at."""
+class Functions:
+    """Three functions as above, which differ in their last bits."""
 
-    @property
-    def looks_to_limit(self) -> bool:
-        return True
+    linear: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    rms_norm: Callable[[Tensor, Tensor, float], Tensor]
+    attend: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
-    def __call__(
-        self, queries: Tensor, keys: Tensor, values: Tensor, at: RowPositions, window: int | None, /
-    ) -> Tensor:
-        keys, values = (cached[:, :, : at.limit][at.cache_rows] for cached in (keys, values))  # [M, K, L, D]
-        return attend(queries.unsqueeze(2), keys, values, at.mask(window)).squeeze(2)
+
+# A code can depend on the last bit: rows are computed as if they were alone, and in the reference's order.
+EXACT = Functions(linear, rms_norm, attend)
+# A sample does not.
+FUSED = Functions(F.linear, rms_norm_fused, attend_fused)
+
+
+def torch_attention(
+    queries: Tensor, keys: Tensor, values: Tensor, at: RowPositions, window: int | None
+) -> Tensor:
+    """An Attention. Copies all positions below the limit; its bits may depend on the number of rows."""
+    keys, values = (cached[:, :, : at.limit][at.cache_rows] for cached in (keys, values))  # [M, K, L, D]
+    return attend(queries.unsqueeze(2), keys, values, at.mask(window)).squeeze(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +133,11 @@ class TorchLayer:
 
     config: TransformerConfig
     weights: LayerWeights
+    functions: Functions
 
     def qkv(self, x: Tensor) -> Tensor:
-        normed = rms_norm(x, self.weights.input_norm, self.config.rms_norm_eps)
-        return linear(normed, self.weights.qkv, self.weights.qkv_bias)
+        normed = self.functions.rms_norm(x, self.weights.input_norm, self.config.rms_norm_eps)
+        return self.functions.linear(normed, self.weights.qkv, self.weights.qkv_bias)
 
     def attend(self, heads: Tensor, at: TorchCall, keys: Tensor, values: Tensor) -> Tensor:
         config, batch = self.config, len(heads)
@@ -125,7 +146,7 @@ class TorchLayer:
         query, key, value = torch.split(split, shares, dim=2)
         keys[at.index] = at.rotary.rotate(self._normed(key, self.weights.key_norm))
         values[at.index] = value
-        attended = attend(
+        attended = self.functions.attend(
             at.rotary.rotate(self._normed(query, self.weights.query_norm)).transpose(1, 2),
             at.visible(keys, batch),
             at.visible(values, batch),
@@ -134,22 +155,24 @@ class TorchLayer:
         return attended.transpose(1, 2).flatten(2)  # [B, N, H * D]
 
     def out(self, attended: Tensor, x: Tensor) -> Tensor:
-        return x + linear(attended, self.weights.out, self.weights.out_bias)
+        return x + self.functions.linear(attended, self.weights.out, self.weights.out_bias)
 
     def gate_up(self, x: Tensor) -> Tensor:
-        normed = rms_norm(x, self.weights.mlp_norm, self.config.rms_norm_eps)
-        gate, up = linear(normed, self.weights.gate_up).chunk(2, dim=-1)  # [B, N, intermediate] each
+        normed = self.functions.rms_norm(x, self.weights.mlp_norm, self.config.rms_norm_eps)
+        gate, up = self.functions.linear(normed, self.weights.gate_up, None).chunk(
+            2, dim=-1
+        )  # [B, N, …] each
         return ACTIVATIONS[self.config.hidden_act](gate) * up
 
     def down(self, gated: Tensor, x: Tensor) -> Tensor:
-        return x + linear(gated, self.weights.down)
+        return x + self.functions.linear(gated, self.weights.down, None)
 
     def _normed(self, heads: Tensor, norm: Tensor | None) -> Tensor:
-        return heads if norm is None else rms_norm(heads, norm, self.config.rms_norm_eps)
+        return heads if norm is None else self.functions.rms_norm(heads, norm, self.config.rms_norm_eps)
 
 
 class TorchStack:
-    """A LayerStack."""
+    """A LayerStack. ``rotary`` None: the cache is a ring, whose positions have no last one."""
 
     looks_to_limit = True
     is_ragged = False
@@ -159,23 +182,29 @@ class TorchStack:
         config: TransformerConfig,
         layers: Iterable[LayerWeights],
         norm: Tensor,
-        rotary: RotaryEmbedding,
+        rotary: RotaryEmbedding | None,
+        functions: Functions = EXACT,
     ) -> None:
-        self._layers = [TorchLayer(config, layer) for layer in layers]
-        self._norm, self._eps, self._rotary = norm, config.rms_norm_eps, rotary
+        self._layers = [TorchLayer(config, layer, functions) for layer in layers]
+        self._config, self._norm, self._rotary, self._functions = config, norm, rotary, functions
 
     def run(self, rows: Tensor, at: RowPositions, cache: KeyValueCache) -> Tensor:
-        return rms_norm(run_layers(self._layers, rows, self._call(rows, at), cache), self._norm, self._eps)
+        if self._rotary is None:
+            call = _ring_call(self._config, self._layers, at, cache.positions)
+        else:
+            call = self._call(rows, at, self._rotary)
+        x = run_layers(self._layers, rows, call, cache)
+        return self._functions.rms_norm(x, self._norm, self._config.rms_norm_eps)
 
-    def _call(self, rows: Tensor, at: RowPositions) -> TorchCall:
+    def _call(self, rows: Tensor, at: RowPositions, rotary: RotaryEmbedding) -> TorchCall:
         first = torch.arange(len(rows), device=rows.device)
         batch = (first if at.cache_rows is None else at.cache_rows).unsqueeze(1)  # [B, 1]
         return TorchCall(
             index=(batch, slice(None), at.positions),
             limit=at.limit,
             cache_rows=None if _are_first(at.cache_rows) else at.cache_rows,
-            rotary=self._rotary.at(at.positions, rows.dtype),
-            masks={window: at.mask(window) for window in {layer.weights.window for layer in self._layers}},
+            rotary=rotary.at(at.positions, rows.dtype),
+            masks={window: at.mask(window) for window in _windows(self._layers)},
         )
 
 
@@ -184,3 +213,32 @@ def _are_first(cache_rows: Tensor | None) -> bool:
     if cache_rows is None or cache_rows.device.type != "cpu":
         return cache_rows is None
     return torch.equal(cache_rows, torch.arange(len(cache_rows)))
+
+
+def _windows(layers: Sequence[TorchLayer]) -> set[int | None]:
+    return {layer.weights.window for layer in layers}
+
+
+def _ring_call(
+    config: TransformerConfig, layers: Sequence[TorchLayer], at: RowPositions, size: int
+) -> TorchCall:
+    """Positions are modulo ``size``. Angles are float32, since those of bfloat16 are coarse."""
+    if at.cache_rows is None:
+        raise ValueError("rows of a ring must name their slots")
+    positions, ring = at.positions, torch.arange(size, device=at.positions.device)
+    last = positions[:, -1:]
+    cached = last - (last - ring) % size  # [B, R]: the latest position that an entry holds
+    age = positions[:, :, None] - cached[:, None, :]  # [B, N, R]
+    visible = (cached[:, None, :] >= 0) & (age >= 0)
+    exponents = torch.arange(0, config.head_size, 2, device=ring.device).float() / config.head_size
+    angles = positions[..., None].float() / config.rope_theta**exponents  # [B, N, D / 2]
+    return TorchCall(
+        index=(at.cache_rows[:, None], slice(None), positions % size),
+        limit=size,
+        cache_rows=at.cache_rows,
+        rotary=RotaryEmbedding.of_angles(torch.cat((angles, angles), dim=-1).unsqueeze(2)),
+        masks={
+            window: (visible if window is None else visible & (age < window)).unsqueeze(1)
+            for window in _windows(layers)
+        },
+    )

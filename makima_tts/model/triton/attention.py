@@ -1,21 +1,21 @@
-"""Attention over the static cache in Triton, and by the package flash_attn.
+"""Attention over the static cache in Triton and by flash_attn.
 
 In: queries, a layer of the cache, the position of each row. Out: what each row attends to. Does not know:
 where queries come from, other layers.
 
-M rows · H query heads · K key heads · G = H / K · D head size · R positions of a cache row · L positions
-that may be looked at.
+M rows · H query heads · K key heads · G = H / K · D head size · R positions of a cache row.
+
+With either, a row reads its own keys only, and its bits do not depend on other rows.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from makima_tts.model.transformer import RowPositions
+from makima_tts.model.transformer import Attention, RowPositions
 
 # Keys at a time, in blocks aligned to it: the same blocks for a row in any call, so the same bits.
 _BLOCK = 64
@@ -23,68 +23,42 @@ _BLOCK = 64
 _LEAST_QUERIES = 16
 
 
-@dataclass(frozen=True, slots=True)
-class TritonAttention:
-    """A row reads its own keys only: it needs no limit, and its bits do not depend on other rows."""
-
-    @property
-    def looks_to_limit(self) -> bool:
-        return False
-
-    def __call__(
-        self, queries: Tensor, keys: Tensor, values: Tensor, at: RowPositions, window: int | None, /
-    ) -> Tensor:
-        (count, heads, size), key_heads = queries.shape, keys.shape[1]
-        out = torch.empty_like(queries)
-        _attention_kernel[count, key_heads](
-            queries,
-            keys,
-            values,
-            at.cache_rows,
-            at.positions,
-            out,
-            *keys.stride()[:3],
-            *values.stride()[:3],
-            size**-0.5,
-            WINDOW=window,
-            GROUPS=heads // key_heads,
-            HEAD_SIZE=size,
-            BLOCK_G=max(_LEAST_QUERIES, triton.next_power_of_2(heads // key_heads)),
-            BLOCK_R=_BLOCK,
-            BLOCK_D=max(16, triton.next_power_of_2(size)),
-            # The next keys are loaded during the products of these, where shared memory holds both.
-            num_stages=3 if keys.itemsize == 2 else 2,
-        )
-        return out
+def triton_attention(
+    queries: Tensor, keys: Tensor, values: Tensor, at: RowPositions, window: int | None
+) -> Tensor:
+    (count, heads, size), key_heads = queries.shape, keys.shape[1]
+    out = torch.empty_like(queries)
+    _attention_kernel[count, key_heads](
+        queries,
+        keys,
+        values,
+        at.cache_rows,
+        at.positions,
+        out,
+        *keys.stride()[:3],
+        *values.stride()[:3],
+        size**-0.5,
+        WINDOW=window,
+        GROUPS=heads // key_heads,
+        HEAD_SIZE=size,
+        BLOCK_G=max(_LEAST_QUERIES, triton.next_power_of_2(heads // key_heads)),
+        BLOCK_R=_BLOCK,
+        BLOCK_D=max(16, triton.next_power_of_2(size)),
+        # The next keys are loaded during the products of these, where shared memory holds both.
+        num_stages=3 if keys.itemsize == 2 else 2,
+    )
+    return out
 
 
-@dataclass(frozen=True, slots=True)
-class FlashAttention:
-    """That of the package ``flash_attn``, each row a batch of its own, in one pass: as alone, to the bit."""
+def flash_attention(attend: Callable[..., Tensor]) -> Attention:
+    """By ``flash_attn_with_kvcache``, each row a batch row of its own, in one pass: as alone, to the bit."""
 
-    attend: Callable[..., Tensor]
-
-    @classmethod
-    def installed(cls, dtype: torch.dtype) -> "FlashAttention | None":
-        """None also for a precision that it does not compute in."""
-        if dtype not in (torch.bfloat16, torch.float16):
-            return None
-        try:
-            from flash_attn import flash_attn_with_kvcache  # noqa: PLC0415 - an option of the installation
-        except ImportError:
-            return None
-        return cls(flash_attn_with_kvcache)
-
-    @property
-    def looks_to_limit(self) -> bool:
-        return False
-
-    def __call__(
-        self, queries: Tensor, keys: Tensor, values: Tensor, at: RowPositions, window: int | None, /
+    def attention(
+        queries: Tensor, keys: Tensor, values: Tensor, at: RowPositions, window: int | None
     ) -> Tensor:
         if at.cache_rows is None:
             raise ValueError("rows of a call must name their rows of the cache")
-        attended = self.attend(
+        attended = attend(
             queries.unsqueeze(1),  # [M, 1, H, D]
             keys.transpose(1, 2),  # [rows, R, K, D]
             values.transpose(1, 2),
@@ -95,6 +69,20 @@ class FlashAttention:
             num_splits=1,
         )
         return attended.squeeze(1)
+
+    return attention
+
+
+def installed_attentions(dtype: torch.dtype) -> dict[str, Attention]:
+    """By name; ours first."""
+    found: dict[str, Attention] = {"triton": triton_attention}
+    if dtype in (torch.bfloat16, torch.float16):
+        try:
+            from flash_attn import flash_attn_with_kvcache  # noqa: PLC0415 - an option of the installation
+        except ImportError:
+            return found
+        found["flash_attn"] = flash_attention(flash_attn_with_kvcache)
+    return found
 
 
 @triton.jit

@@ -31,7 +31,7 @@ from makima_tts.model.codec_ops import (
 from makima_tts.model.codec_state import CodecCall
 from makima_tts.model.codec_transformer import CodecTransformer
 from makima_tts.model.triton.activations import GELU, NOTHING
-from makima_tts.model.triton.codec_transformer import FusedTransformer
+from makima_tts.model.triton.codec_transformer import TritonCodecTransformer
 from makima_tts.model.triton.convolutions import (
     COPY_BLOCK,
     Following,
@@ -286,20 +286,26 @@ def triton_samples(conv: CausalConv) -> Callable[[PaddedFeatures, CodecCall], Te
 
 
 class _Chain:
-    """Tells each leaf what follows it. The decoder makes leaves in the order in which features pass them."""
+    """Tells each leaf what follows it. The decoder makes leaves in the order in which features pass them.
+
+    It also counts the time steps of a frame, from which a leaf's tile follows.
+    """
 
     def __init__(self) -> None:
         self._last: TritonCodebooks | TritonConvolution | None = None
+        self._steps_per_frame = 1
 
     def embed(self, codebooks: Codebooks) -> TritonCodebooks:
         self._last = leaf = TritonCodebooks(codebooks)
         return leaf
 
     def convolution(self, conv: CausalConv) -> Leaf[PaddedFeatures]:
-        return self._linked(TritonConvolution.of(conv), Following(conv.region, conv.snake, conv.is_residual))
+        leaf = TritonConvolution.of(conv, self._steps_per_frame)
+        self._steps_per_frame *= conv.rate
+        return self._linked(leaf, Following(conv.region, conv.snake, conv.is_residual))
 
     def linear(self, linear: Linear) -> Leaf[PaddedFeatures]:
-        activation, steps = GELU if linear.gelu else NOTHING, linear.steps_per_frame
+        activation, steps = GELU if linear.gelu else NOTHING, self._steps_per_frame
         leaf = TritonConvolution(linear.weight, linear.bias, activation=activation, steps_per_frame=steps)
         return self._linked(leaf, Following())
 
@@ -308,8 +314,8 @@ class _Chain:
         return triton_depthwise(conv)
 
     def transformer(self, transformer: CodecTransformer) -> Layer[PaddedFeatures]:
-        leaf = FusedTransformer.of(transformer)
-        self._linked(leaf.outward, Following())
+        leaf = TritonCodecTransformer(transformer)
+        self._linked(leaf.out_proj, Following())
         return leaf
 
     def samples(self, conv: CausalConv) -> Callable[[PaddedFeatures, CodecCall], Tensor]:

@@ -1,7 +1,7 @@
-"""The codec's transformer in five launches a layer: three of its norms and sums are part of products.
+"""The codec's transformer in Triton, in five launches a layer: norms and sums are part of products.
 
-In: features of the frames of one call, the state of all slots, which slots these are. Out: features; the
-rings, written in place. Does not know: codes, sound.
+In: features of the frames of one call, the state of all slots. Out: features; the rings, written in place.
+Does not know: codes, sound.
 
 S slots · B batch rows · F frames of one call · E hidden size · H query heads · K key heads · D head size ·
 R frames in the ring.
@@ -16,232 +16,238 @@ from torch import Tensor
 
 from makima_tts.model.checkpoint.config import CodecDecoderConfig
 from makima_tts.model.codec_state import CodecCall
-from makima_tts.model.codec_transformer import CodecTransformer, Layer, ring_frames
+from makima_tts.model.codec_transformer import CodecTransformer, ring_cache
+from makima_tts.model.transformer import LayerWeights, run_layers
 from makima_tts.model.triton.activations import GELU, SILU
 from makima_tts.model.triton.convolutions import PaddedFeatures, TritonConvolution, new_features
 
 
-@triton.jit(do_not_specialize=["frames"])
-def angles_of(
-    positions: tl.tensor,
-    slots: tl.tensor,
-    periods: tl.tensor,
-    cos: tl.tensor,
-    sin: tl.tensor,
-    frames: tl.tensor,
-    half: tl.constexpr,
-    block: tl.constexpr,
-) -> None:
-    """A program for every row and frame: what its heads are turned by. In float32, as all angles."""
-    program = tl.program_id(0)
-    pair = tl.arange(0, block)
-    position = tl.load(positions + tl.load(slots + program // frames)) + program % frames
-    angle = tl.div_rn(position.to(tl.float32), tl.load(periods + pair, mask=pair < half, other=1.0))
-    tl.store(cos + program * half + pair, tl.cos(angle), mask=pair < half)
-    tl.store(sin + program * half + pair, tl.sin(angle), mask=pair < half)
+@dataclass(frozen=True, slots=True)
+class CallFeatures:
+    """``features``: [B, F, E], the residual stream."""
 
-
-@triton.jit
-def _turned(
-    first: tl.tensor, second: tl.tensor, cos: tl.tensor, sin: tl.tensor, number: tl.constexpr
-) -> tuple[tl.tensor, tl.tensor]:
-    """The two halves of heads, turned; rounded to what a ring can hold."""
-    first, second = first.to(tl.float32), second.to(tl.float32)
-    return (first * cos - second * sin).to(number), (second * cos + first * sin).to(number)
-
-
-@triton.jit(do_not_specialize=["frames"])
-def look_back(
-    heads: tl.tensor,
-    positions: tl.tensor,
-    slots: tl.tensor,
-    cosines: tl.tensor,
-    sines: tl.tensor,
-    rings: tl.tensor,
-    attended: tl.tensor,
-    slot_stride: tl.tensor,
-    values_at: tl.tensor,
-    frames: tl.tensor,
-    scale: tl.tensor,
-    window: tl.constexpr,
-    ring: tl.constexpr,
-    query_heads: tl.constexpr,
-    key_heads: tl.constexpr,
-    half: tl.constexpr,
-    ring_block: tl.constexpr,
-    half_block: tl.constexpr,
-) -> None:
-    """A program for every row and key head: turns, writes the ring, and attends.
-
-    It reads from the ring what is older than this call, and the call's own keys from where they were made;
-    but each at its place in the ring, so that sums have one order however frames come. Nothing is read that
-    is written here: what the call overwrites is out of everyone's window.
-    """
-    number: tl.constexpr = heads.dtype.element_ty
-    group: tl.constexpr = query_heads // key_heads
-    width: tl.constexpr = (query_heads + 2 * key_heads) * 2 * half
-    row, head = (tl.program_id(0) // key_heads).to(tl.int64), tl.program_id(0) % key_heads
-    slot = tl.load(slots + row)
-    start = tl.load(positions + slot)
-    entry, pair = tl.arange(0, ring_block), tl.arange(0, half_block)
-    there = pair < half
-    last = start + frames - 1
-    held = last - (last - entry + ring) % ring  # [R]: the latest frame that an entry is of
-    held = tl.where(entry < ring, held, -1)
-    new = held >= start
-    old = (held >= 0) & (held > start - window) & (held < start)
-
-    at = entry[:, None] * (2 * half) + pair[None, :]
-    here = new[:, None] & there[None, :]
-    kept = old[:, None] & there[None, :]
-    keys = rings + slot * slot_stride + head * (ring * 2 * half) + at
-    values = keys + values_at
-    made = tl.where(new, row * frames + held - start, 0)  # [R]: which row of heads an entry is
-    of = heads + (made * width + (query_heads + head) * (2 * half))[:, None] + pair[None, :]
-    turn = (made * half)[:, None] + pair[None, :]
-    key, key_after = _turned(
-        tl.load(of, mask=here, other=0.0),
-        tl.load(of + half, mask=here, other=0.0),
-        tl.load(cosines + turn, mask=here, other=0.0),
-        tl.load(sines + turn, mask=here, other=0.0),
-        number,
-    )
-    of += key_heads * 2 * half
-    value, value_after = tl.load(of, mask=here, other=0.0), tl.load(of + half, mask=here, other=0.0)
-    held_key = tl.load(keys, mask=kept, other=0.0)
-    held_key_after = tl.load(keys + half, mask=kept, other=0.0)
-    held_value = tl.load(values, mask=kept, other=0.0)
-    held_value_after = tl.load(values + half, mask=kept, other=0.0)
-    tl.store(keys, key, mask=here)
-    tl.store(keys + half, key_after, mask=here)
-    tl.store(values, value, mask=here)
-    tl.store(values + half, value_after, mask=here)
-    key, key_after = tl.where(here, key, held_key), tl.where(here, key_after, held_key_after)
-    value, value_after = tl.where(here, value, held_value), tl.where(here, value_after, held_value_after)
-
-    for query in range(frames * group):
-        frame, of_group = query // group, query % group
-        at_row = row * frames + frame
-        at_head = (head * group + of_group) * (2 * half) + pair
-        by = at_row * half + pair
-        asked, asked_after = _turned(
-            tl.load(heads + at_row * width + at_head, mask=there, other=0.0),
-            tl.load(heads + at_row * width + at_head + half, mask=there, other=0.0),
-            tl.load(cosines + by, mask=there, other=0.0),
-            tl.load(sines + by, mask=there, other=0.0),
-            number,
-        )
-        product = key.to(tl.float32) * asked.to(tl.float32)[None, :]
-        product += key_after.to(tl.float32) * asked_after.to(tl.float32)[None, :]
-        seen = (held >= 0) & (held <= start + frame) & (held > start + frame - window)
-        score = tl.where(seen, tl.sum(product, axis=1) * scale, float("-inf"))
-        share = tl.exp(score - tl.max(score, axis=0))
-        share = (share / tl.sum(share, axis=0))[:, None]
-        to = attended + at_row * (query_heads * 2 * half) + at_head
-        tl.store(to, tl.sum(share * value.to(tl.float32), axis=0).to(number), mask=there)
-        tl.store(to + half, tl.sum(share * value_after.to(tl.float32), axis=0).to(number), mask=there)
+    features: PaddedFeatures
+    call: CodecCall
 
 
 @dataclass(frozen=True, slots=True)
-class FusedLayer:
-    """As Layer: the products, each with the norm before it or the sum after it."""
+class CallAngles:
+    """``cos``, ``sin``: float32 [B, F, D / 2]."""
 
-    qkv: TritonConvolution
-    out: TritonConvolution
-    gate_up: TritonConvolution
-    down: TritonConvolution
+    cos: Tensor
+    sin: Tensor
+    call: CodecCall
 
-    @classmethod
-    def of(cls, layer: Layer, config: CodecDecoderConfig) -> "FusedLayer":
+
+class TritonCodecLayer:
+    """A Layer of CallFeatures."""
+
+    def __init__(self, config: CodecDecoderConfig, weights: LayerWeights) -> None:
         eps, activation = config.rms_norm_eps, GELU if config.hidden_act == "gelu" else SILU
-        gate_up = _scaled(layer.gate_up, layer.mlp_norm)
-        return cls(
-            qkv=TritonConvolution(_scaled(layer.qkv, layer.input_norm), None, eps=eps),
-            out=TritonConvolution(layer.out, None),
-            gate_up=TritonConvolution(gate_up, None, eps=eps, activation=activation, gated=True),
-            down=TritonConvolution(layer.down, None),
-        )
+        self._config = config
+        self._qkv = TritonConvolution(_scaled(weights.qkv, weights.input_norm), None, eps=eps)
+        self._out = TritonConvolution(weights.out, None)
+        gate_up = _scaled(weights.gate_up, weights.mlp_norm)
+        self._gate_up = TritonConvolution(gate_up, None, eps=eps, activation=activation, gated=True)
+        self._down = TritonConvolution(weights.down, None)
 
+    def qkv(self, x: CallFeatures) -> PaddedFeatures:
+        return self._qkv(x.features, x.call)
 
-def _scaled(weight: Tensor, norm: Tensor) -> Tensor:
-    """With the norm's weight, multiplied before it is rounded; what remains of the norm is a factor a row."""
-    return (weight.float() * norm.float()).to(weight.dtype)
-
-
-@dataclass(frozen=True, slots=True)
-class FusedTransformer:
-    """As CodecTransformer. ``periods``: float32 [D / 2], of the angles."""
-
-    config: CodecDecoderConfig
-    inward: TritonConvolution
-    layers: tuple[FusedLayer, ...]
-    outward: TritonConvolution
-    periods: Tensor
-
-    @classmethod
-    def of(cls, transformer: CodecTransformer) -> "FusedTransformer":
-        config, outward = transformer.config, _scaled(transformer.outward, transformer.norm)
-        exponents = torch.arange(0, config.head_size, 2, device=outward.device).float() / config.head_size
-        return cls(
-            config=config,
-            inward=TritonConvolution(transformer.inward, transformer.inward_bias),
-            layers=tuple(FusedLayer.of(layer, config) for layer in transformer.layers),
-            outward=TritonConvolution(outward, transformer.outward_bias, eps=config.rms_norm_eps),
-            periods=config.rope_theta**exponents,
-        )
-
-    def __call__(self, x: PaddedFeatures, call: CodecCall) -> PaddedFeatures:
-        """[B, F, latent] → [B, the next length + F, latent]."""
-        turns = self._turns(x, call)
-        x = self.inward(x, call)
-        for index, layer in enumerate(self.layers):
-            heads = layer.qkv(x, call)
-            attended = self._attend(heads, turns, call.state.keys_values[:, index], call)
-            x = layer.out(attended, call, residual=x)
-            x = layer.down(layer.gate_up(x, call), call, residual=x)
-        return self.outward(x, call)
-
-    def _turns(self, x: PaddedFeatures, call: CodecCall) -> tuple[Tensor, Tensor]:
-        """cos and sin: float32 [B, F, D / 2]."""
-        half = len(self.periods)
-        cos, sin = self.periods.new_empty(2, len(call.slots), x.time, half)
-        angles_of[(len(call.slots) * x.time,)](
-            call.state.position,
-            call.slots,
-            self.periods,
-            cos,
-            sin,
-            x.time,
-            half=half,
-            block=triton.next_power_of_2(half),
-            num_warps=1,
-        )
-        return cos, sin
-
-    def _attend(
-        self, heads: PaddedFeatures, turns: tuple[Tensor, Tensor], rings: Tensor, call: CodecCall
-    ) -> PaddedFeatures:
-        """``rings``: [S, 2, K, R, D], written where these frames are."""
-        config, ring = self.config, ring_frames(self.config)
+    def attend(self, heads: PaddedFeatures, at: CallAngles, keys: Tensor, values: Tensor) -> PaddedFeatures:
+        config, call, ring = self._config, at.call, keys.shape[2]
         half = config.head_size // 2
         attended = new_features(heads.values, heads.time, config.num_attention_heads * config.head_size, 0)
-        look_back[(len(call.slots) * config.num_key_value_heads,)](
+        _attend_kernel[(len(call.slots) * config.num_key_value_heads,)](
             heads.values,
             call.state.position,
             call.slots,
-            *turns,
-            rings,
+            at.cos,
+            at.sin,
+            keys,
             attended.values,
-            rings.stride(0),
-            rings.stride(1),
+            keys.stride(0),
+            values.storage_offset() - keys.storage_offset(),
             heads.time,
             config.head_size**-0.5,
-            window=config.sliding_window,
-            ring=ring,
-            query_heads=config.num_attention_heads,
-            key_heads=config.num_key_value_heads,
-            half=half,
-            ring_block=triton.next_power_of_2(ring),
-            half_block=triton.next_power_of_2(half),
+            WINDOW=config.sliding_window,
+            RING=ring,
+            HEADS=config.num_attention_heads,
+            KEY_HEADS=config.num_key_value_heads,
+            HALF=half,
+            BLOCK_R=triton.next_power_of_2(ring),
+            BLOCK_D=triton.next_power_of_2(half),
         )
         return attended
+
+    def out(self, attended: PaddedFeatures, x: CallFeatures) -> CallFeatures:
+        return CallFeatures(self._out(attended, x.call, residual=x.features), x.call)
+
+    def gate_up(self, x: CallFeatures) -> PaddedFeatures:
+        return self._gate_up(x.features, x.call)
+
+    def down(self, gated: PaddedFeatures, x: CallFeatures) -> CallFeatures:
+        return CallFeatures(self._down(gated, x.call, residual=x.features), x.call)
+
+
+def _scaled(weight: Tensor, norm: Tensor) -> Tensor:
+    """With the norm's weight, multiplied before it is rounded; the rest of the norm is a factor a row."""
+    return (weight.float() * norm.float()).to(weight.dtype)
+
+
+class TritonCodecTransformer:
+    """[B, F, latent] → [B, the next length + F, latent]."""
+
+    def __init__(self, transformer: CodecTransformer) -> None:
+        config = transformer.config
+        out_proj = _scaled(transformer.out_proj, transformer.norm)
+        exponents = torch.arange(0, config.head_size, 2, device=out_proj.device).float() / config.head_size
+        self._in_proj = TritonConvolution(transformer.in_proj, transformer.in_proj_bias)
+        self._layers = [TritonCodecLayer(config, layer) for layer in transformer.layers]
+        self.out_proj = TritonConvolution(out_proj, transformer.out_proj_bias, eps=config.rms_norm_eps)
+        self._periods = config.rope_theta**exponents  # float32 [D / 2]
+
+    def __call__(self, x: PaddedFeatures, call: CodecCall) -> PaddedFeatures:
+        at = self._angles(x.time, call)
+        stream = CallFeatures(self._in_proj(x, call), call)
+        return self.out_proj(run_layers(self._layers, stream, at, ring_cache(call.state)).features, call)
+
+    def _angles(self, frames: int, call: CodecCall) -> CallAngles:
+        half = len(self._periods)
+        cos, sin = self._periods.new_empty(2, len(call.slots), frames, half)
+        _angles_kernel[(len(call.slots) * frames,)](
+            call.state.position,
+            call.slots,
+            self._periods,
+            cos,
+            sin,
+            frames,
+            HALF=half,
+            BLOCK=triton.next_power_of_2(half),
+            num_warps=1,
+        )
+        return CallAngles(cos, sin, call)
+
+
+@triton.jit(do_not_specialize=["frames"])
+def _angles_kernel(
+    positions_ptr: tl.tensor,
+    slots_ptr: tl.tensor,
+    periods_ptr: tl.tensor,
+    cos_ptr: tl.tensor,
+    sin_ptr: tl.tensor,
+    frames: tl.tensor,
+    HALF: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
+    """A program for every row and frame: its rotary embedding, in float32 like all angles."""
+    program = tl.program_id(0)
+    offs_d = tl.arange(0, BLOCK)
+    position = tl.load(positions_ptr + tl.load(slots_ptr + program // frames)) + program % frames
+    angle = tl.div_rn(position.to(tl.float32), tl.load(periods_ptr + offs_d, mask=offs_d < HALF, other=1.0))
+    tl.store(cos_ptr + program * HALF + offs_d, tl.cos(angle), mask=offs_d < HALF)
+    tl.store(sin_ptr + program * HALF + offs_d, tl.sin(angle), mask=offs_d < HALF)
+
+
+@triton.jit
+def _rotated(
+    first: tl.tensor, second: tl.tensor, cos: tl.tensor, sin: tl.tensor, dtype: tl.constexpr
+) -> tuple[tl.tensor, tl.tensor]:
+    """The two halves of heads, rotated; rounded to the precision of the ring."""
+    first, second = first.to(tl.float32), second.to(tl.float32)
+    return (first * cos - second * sin).to(dtype), (second * cos + first * sin).to(dtype)
+
+
+@triton.jit(do_not_specialize=["frames"])
+def _attend_kernel(
+    heads_ptr: tl.tensor,
+    positions_ptr: tl.tensor,
+    slots_ptr: tl.tensor,
+    cos_ptr: tl.tensor,
+    sin_ptr: tl.tensor,
+    keys_ptr: tl.tensor,
+    out_ptr: tl.tensor,
+    stride_k_s: tl.tensor,
+    values_offset: tl.tensor,
+    frames: tl.tensor,
+    scale: tl.tensor,
+    WINDOW: tl.constexpr,
+    RING: tl.constexpr,
+    HEADS: tl.constexpr,
+    KEY_HEADS: tl.constexpr,
+    HALF: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+) -> None:
+    """A program for every row and key head: rotates, writes the ring, and attends.
+
+    It reads from the ring what is older than this call, and the call's own keys from ``heads_ptr``, both in
+    the order of the ring, so that sums have one order for any split into calls. Nothing is read that is
+    written here: what the call overwrites is outside of every window.
+    """
+    dtype: tl.constexpr = heads_ptr.dtype.element_ty
+    GROUPS: tl.constexpr = HEADS // KEY_HEADS
+    WIDTH: tl.constexpr = (HEADS + 2 * KEY_HEADS) * 2 * HALF
+    row, head = (tl.program_id(0) // KEY_HEADS).to(tl.int64), tl.program_id(0) % KEY_HEADS
+    slot = tl.load(slots_ptr + row)
+    start = tl.load(positions_ptr + slot)
+    offs_r, offs_d = tl.arange(0, BLOCK_R), tl.arange(0, BLOCK_D)
+    mask_d = offs_d < HALF
+    last = start + frames - 1
+    cached = last - (last - offs_r + RING) % RING  # [R]: the latest frame that an entry holds
+    cached = tl.where(offs_r < RING, cached, -1)
+    new = cached >= start
+    old = (cached >= 0) & (cached > start - WINDOW) & (cached < start)
+
+    offs_ring = offs_r[:, None] * (2 * HALF) + offs_d[None, :]
+    mask_new = new[:, None] & mask_d[None, :]
+    mask_old = old[:, None] & mask_d[None, :]
+    ring_keys = keys_ptr + slot * stride_k_s + head * (RING * 2 * HALF) + offs_ring
+    ring_values = ring_keys + values_offset
+    source_row = tl.where(new, row * frames + cached - start, 0)  # [R]: an entry's row of heads
+    source = heads_ptr + (source_row * WIDTH + (HEADS + head) * (2 * HALF))[:, None] + offs_d[None, :]
+    offs_angle = (source_row * HALF)[:, None] + offs_d[None, :]
+    key, key_2 = _rotated(
+        tl.load(source, mask=mask_new, other=0.0),
+        tl.load(source + HALF, mask=mask_new, other=0.0),
+        tl.load(cos_ptr + offs_angle, mask=mask_new, other=0.0),
+        tl.load(sin_ptr + offs_angle, mask=mask_new, other=0.0),
+        dtype,
+    )
+    source += KEY_HEADS * 2 * HALF
+    value, value_2 = (
+        tl.load(source, mask=mask_new, other=0.0),
+        tl.load(source + HALF, mask=mask_new, other=0.0),
+    )
+    old_key = tl.load(ring_keys, mask=mask_old, other=0.0)
+    old_key_2 = tl.load(ring_keys + HALF, mask=mask_old, other=0.0)
+    old_value = tl.load(ring_values, mask=mask_old, other=0.0)
+    old_value_2 = tl.load(ring_values + HALF, mask=mask_old, other=0.0)
+    tl.store(ring_keys, key, mask=mask_new)
+    tl.store(ring_keys + HALF, key_2, mask=mask_new)
+    tl.store(ring_values, value, mask=mask_new)
+    tl.store(ring_values + HALF, value_2, mask=mask_new)
+    key, key_2 = tl.where(mask_new, key, old_key), tl.where(mask_new, key_2, old_key_2)
+    value, value_2 = tl.where(mask_new, value, old_value), tl.where(mask_new, value_2, old_value_2)
+
+    for query in range(frames * GROUPS):
+        frame, member = query // GROUPS, query % GROUPS
+        q_row = row * frames + frame
+        offs_head = (head * GROUPS + member) * (2 * HALF) + offs_d
+        offs_q_angle = q_row * HALF + offs_d
+        q, q_2 = _rotated(
+            tl.load(heads_ptr + q_row * WIDTH + offs_head, mask=mask_d, other=0.0),
+            tl.load(heads_ptr + q_row * WIDTH + offs_head + HALF, mask=mask_d, other=0.0),
+            tl.load(cos_ptr + offs_q_angle, mask=mask_d, other=0.0),
+            tl.load(sin_ptr + offs_q_angle, mask=mask_d, other=0.0),
+            dtype,
+        )
+        products = key.to(tl.float32) * q.to(tl.float32)[None, :]
+        products += key_2.to(tl.float32) * q_2.to(tl.float32)[None, :]
+        visible = (cached >= 0) & (cached <= start + frame) & (cached > start + frame - WINDOW)
+        score = tl.where(visible, tl.sum(products, axis=1) * scale, float("-inf"))
+        p = tl.exp(score - tl.max(score, axis=0))
+        p = (p / tl.sum(p, axis=0))[:, None]
+        out = out_ptr + q_row * (HEADS * 2 * HALF) + offs_head
+        tl.store(out, tl.sum(p * value.to(tl.float32), axis=0).to(dtype), mask=mask_d)
+        tl.store(out + HALF, tl.sum(p * value_2.to(tl.float32), axis=0).to(dtype), mask=mask_d)

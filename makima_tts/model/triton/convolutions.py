@@ -329,7 +329,7 @@ class TritonConvolution:
         self.follow_with(Following())
 
     @classmethod
-    def of(cls, conv: CausalConv) -> "TritonConvolution":
+    def of(cls, conv: CausalConv, steps_per_frame: int = 1) -> "TritonConvolution":
         return cls(
             conv.weight,
             conv.bias,
@@ -337,7 +337,7 @@ class TritonConvolution:
             dilation=conv.dilation,
             region=conv.region,
             rate=conv.rate,
-            steps_per_frame=conv.steps_per_frame,
+            steps_per_frame=steps_per_frame,
         )
 
     def follow_with(self, following: Following) -> None:

@@ -32,6 +32,8 @@ from makima_tts.model.triton.linear import gated_linear, linear, linear_parts, s
 
 # Rows of a cache, at most.
 _MOST_ROWS = 4096
+# The example that attentions are timed with: a busy server, half a minute into its utterances.
+_EXAMPLE_STREAMS, _EXAMPLE_POSITIONS = 32, 384
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class TritonLayer:
 
 
 class TritonStack:
-    """A LayerStack."""
+    """A LayerStack. ``looks_to_limit``: ``attention`` does."""
 
     is_ragged = True
 
@@ -116,10 +118,11 @@ class TritonStack:
         layers: Iterable[LayerWeights],
         norm: Tensor,
         rotary: RotaryEmbedding,
-        *,
         attention: Attention,
+        *,
+        looks_to_limit: bool = False,
     ) -> None:
-        self.looks_to_limit = attention.looks_to_limit
+        self.looks_to_limit = looks_to_limit
         self._layers = [TritonLayer(config, layer, rotary, attention) for layer in layers]
         self._norm, self._eps = norm, config.rms_norm_eps
         self._first_rows = torch.arange(_MOST_ROWS, device=norm.device)  # so that no call counts them

@@ -1,4 +1,4 @@
-"""The crossing between an engine, on whatever thread, and the event loop."""
+"""The bridge between an engine, on any thread, and the event loop."""
 
 import asyncio
 import threading
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from makima_tts.errors import Cancelled, InvalidText, SynthesisError
-from makima_tts.speech import AudioChunk, Part, SpeechSink, SpeechStream
+from makima_tts.speech import AudioChunk, SpeechSink, SpeechStream, TextPart
 
 
 def chunk(samples: int = 10, level: float = 0.5, piece_index: int = 0) -> AudioChunk:
@@ -19,7 +19,7 @@ async def levels(stream: SpeechStream) -> list[float]:
     return [float(each.pcm[0]) async for each in stream]
 
 
-def crossing(buffer_samples: int = 1000) -> tuple[SpeechStream, SpeechSink]:
+def bridge(buffer_samples: int = 1000) -> tuple[SpeechStream, SpeechSink]:
     return SpeechStream.create(buffer_samples=buffer_samples)
 
 
@@ -31,7 +31,7 @@ async def on_a_thread(act: Callable[[], None]) -> None:
 
 
 async def test_chunks_arrive_in_order_and_the_end_after_them() -> None:
-    stream, sink = crossing()
+    stream, sink = bridge()
     for level in (0.25, 0.5, 0.75):
         sink.put(chunk(level=level))
     sink.end("length")
@@ -39,8 +39,8 @@ async def test_chunks_arrive_in_order_and_the_end_after_them() -> None:
     assert stream.finish_reason == "length"
 
 
-async def test_chunks_from_another_thread_wake_who_waits_for_them() -> None:
-    stream, sink = crossing()
+async def test_chunks_from_another_thread_wake_a_waiting_caller() -> None:
+    stream, sink = bridge()
     waiting = asyncio.create_task(levels(stream))
     await asyncio.sleep(0)
 
@@ -53,8 +53,8 @@ async def test_chunks_from_another_thread_wake_who_waits_for_them() -> None:
     assert await waiting == [0.25, 0.5]
 
 
-async def test_the_loop_cannot_overtake_what_a_thread_handed_over_before() -> None:
-    stream, sink = crossing()
+async def test_chunks_of_the_loop_come_after_those_that_a_thread_has_put_before() -> None:
+    stream, sink = bridge()
     await on_a_thread(lambda: sink.put(chunk(level=0.25)))
     sink.put(chunk(level=0.5))
     sink.end()
@@ -62,7 +62,7 @@ async def test_the_loop_cannot_overtake_what_a_thread_handed_over_before() -> No
 
 
 async def test_many_threads_lose_nothing() -> None:
-    pairs = [crossing(buffer_samples=10**9) for _ in range(8)]
+    pairs = [bridge(buffer_samples=10**9) for _ in range(8)]
 
     def engine(sink: SpeechSink) -> None:
         for index in range(500):
@@ -79,7 +79,7 @@ async def test_many_threads_lose_nothing() -> None:
 
 
 async def test_a_failure_comes_after_the_chunks_before_it() -> None:
-    stream, sink = crossing()
+    stream, sink = bridge()
     sink.put(chunk())
     sink.fail(InvalidText("No."))
     assert (await anext(stream)).pcm.size == 10
@@ -88,8 +88,8 @@ async def test_a_failure_comes_after_the_chunks_before_it() -> None:
     assert stream.finish_reason is None
 
 
-async def test_of_two_endings_the_first_counts() -> None:
-    stream, sink = crossing()
+async def test_only_the_first_ending_counts() -> None:
+    stream, sink = bridge()
     sink.end()
     sink.fail(SynthesisError("Too late."))
     assert await levels(stream) == []
@@ -97,7 +97,7 @@ async def test_of_two_endings_the_first_counts() -> None:
 
 
 async def test_after_a_cancel_no_chunk_is_ever_returned() -> None:
-    stream, sink = crossing()
+    stream, sink = bridge()
     sink.put(chunk())
     await on_a_thread(lambda: sink.put(chunk()))
     stream.cancel()
@@ -111,7 +111,7 @@ async def test_after_a_cancel_no_chunk_is_ever_returned() -> None:
             await anext(stream)
 
 
-async def test_a_cancel_reaches_the_engine_at_once_and_its_text_is_gone() -> None:
+async def test_a_cancel_reaches_the_engine_at_once_and_drops_the_text() -> None:
     wakes: list[bool] = []
     stream, sink = SpeechStream.create(buffer_samples=1, wake_engine=lambda: wakes.append(sink.cancelled))
     stream.feed("Never spoken.")
@@ -124,8 +124,8 @@ async def test_a_cancel_reaches_the_engine_at_once_and_its_text_is_gone() -> Non
     assert await sink.next_piece() is None
 
 
-async def test_a_cancel_frees_an_engine_that_waits() -> None:
-    stream, sink = crossing(buffer_samples=10)
+async def test_a_cancel_ends_the_waits_of_an_engine() -> None:
+    stream, sink = bridge(buffer_samples=10)
     sink.put(chunk(10))
     for_credit, for_text = asyncio.create_task(sink.credit()), asyncio.create_task(sink.next_piece())
     await asyncio.sleep(0)
@@ -134,8 +134,8 @@ async def test_a_cancel_frees_an_engine_that_waits() -> None:
     assert await for_text is None
 
 
-async def test_credit_is_what_the_listener_has_taken() -> None:
-    stream, sink = crossing(buffer_samples=20)
+async def test_credit_comes_back_with_the_chunks_that_are_taken() -> None:
+    stream, sink = bridge(buffer_samples=20)
     sink.put(chunk(19))
     assert sink.has_credit
     sink.put(chunk(10))
@@ -148,13 +148,13 @@ async def test_credit_is_what_the_listener_has_taken() -> None:
 
 
 async def test_credit_counts_what_was_put_before_the_loop_has_seen_it() -> None:
-    _stream, sink = crossing(buffer_samples=20)
+    _stream, sink = bridge(buffer_samples=20)
     await on_a_thread(lambda: sink.put(chunk(20)))
     assert not sink.has_credit
 
 
 async def test_pieces_are_taken_in_order_until_the_text_is_closed() -> None:
-    stream, sink = crossing()
+    stream, sink = bridge()
     stream.feed("one")
     assert await sink.next_piece() == "one"
     waiting = asyncio.create_task(sink.next_piece())
@@ -169,8 +169,8 @@ async def test_pieces_are_taken_in_order_until_the_text_is_closed() -> None:
     assert await sink.next_piece() is None
 
 
-async def test_parts_are_gathered_until_their_piece_ends() -> None:
-    stream, sink = crossing()
+async def test_parts_are_joined_until_their_piece_ends() -> None:
+    stream, sink = bridge()
     stream.feed("one", ends_piece=False)
     stream.feed(" and", ends_piece=False)
     assert sink.take_piece() is None
@@ -181,8 +181,8 @@ async def test_parts_are_gathered_until_their_piece_ends() -> None:
     assert sink.fed_chars == len("one and twothree")
 
 
-async def test_text_that_is_closed_ends_the_piece_that_is_open() -> None:
-    stream, sink = crossing()
+async def test_closing_the_text_ends_an_open_piece() -> None:
+    stream, sink = bridge()
     waiting = asyncio.create_task(sink.next_piece())
     stream.feed("half", ends_piece=False)
     await asyncio.sleep(0)
@@ -193,32 +193,32 @@ async def test_text_that_is_closed_ends_the_piece_that_is_open() -> None:
     assert await sink.next_piece() is None
 
 
-async def test_parts_say_where_pieces_begin_and_end() -> None:
-    stream, sink = crossing()
+async def test_parts_say_where_pieces_end() -> None:
+    stream, sink = bridge()
     for text, ends_piece in (("one", False), ("", True), ("two", True), ("three", False)):
         stream.feed(text, ends_piece=ends_piece)
     stream.finish()
     assert list(iter(sink.take_part, None)) == [
-        Part("one", True, False),
-        Part("", False, True),
-        Part("two", True, True),
-        Part("three", True, False),
-        Part("", False, True),
+        TextPart("one", False),
+        TextPart("", True),
+        TextPart("two", True),
+        TextPart("three", False),
+        TextPart("", True),
     ]
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
 async def test_what_is_not_a_number_fails_the_utterance(broken: float) -> None:
-    stream, sink = crossing()
+    stream, sink = bridge()
     sink.put(chunk(level=broken))
     with pytest.raises(SynthesisError):
         await anext(stream)
     assert sink.cancelled
 
 
-def test_an_engine_may_still_speak_when_the_loop_has_closed() -> None:
+def test_an_engine_may_put_chunks_after_the_loop_has_closed() -> None:
     async def create() -> SpeechSink:
-        return crossing()[1]
+        return bridge()[1]
 
     sink = asyncio.run(create())
     sink.put(chunk())

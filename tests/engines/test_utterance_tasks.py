@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from makima_tts.engines import ScriptedEngine
-from makima_tts.engines.open_utterances import OpenUtterances
+from makima_tts.engines.utterance_tasks import UtteranceTasks
 from makima_tts.errors import Cancelled, SynthesisError
 from makima_tts.speech import FinishReason, SpeechSink, UtteranceRequest
 
@@ -14,14 +14,14 @@ REQUEST = UtteranceRequest("utterance")
 
 
 @pytest.fixture
-def utterances() -> OpenUtterances:
-    utterances = OpenUtterances(ScriptedEngine().facts, buffer_samples=100)
+def utterances() -> UtteranceTasks:
+    utterances = UtteranceTasks(ScriptedEngine().facts, buffer_samples=100)
     utterances.admit()
     return utterances
 
 
 async def test_a_bug_in_an_engine_fails_one_utterance_and_does_not_leak_its_text(
-    utterances: OpenUtterances,
+    utterances: UtteranceTasks,
 ) -> None:
     async def stumble(sink: SpeechSink) -> FinishReason:
         raise KeyError(await sink.next_piece())
@@ -36,7 +36,7 @@ async def test_a_bug_in_an_engine_fails_one_utterance_and_does_not_leak_its_text
     assert utterances.health().active == 0
 
 
-async def test_a_cancel_ends_the_task_wherever_it_waits(utterances: OpenUtterances) -> None:
+async def test_a_cancel_ends_the_task_wherever_it_waits(utterances: UtteranceTasks) -> None:
     ended = asyncio.Event()
 
     async def wait_for_ever(_sink: SpeechSink) -> FinishReason:
@@ -52,7 +52,7 @@ async def test_a_cancel_ends_the_task_wherever_it_waits(utterances: OpenUtteranc
     await asyncio.wait_for(ended.wait(), 1)
 
 
-async def test_closing_waits_until_every_task_has_ended(utterances: OpenUtterances) -> None:
+async def test_closing_waits_until_every_task_has_ended(utterances: UtteranceTasks) -> None:
     tidied = []
 
     async def tidy_up(_sink: SpeechSink) -> FinishReason:

@@ -1,4 +1,4 @@
-"""Replays of captured graphs come to what the launches themselves come to: the same codes, the same sound."""
+"""Replays of captured graphs give what eager execution gives: the same codes, the same sound."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -8,11 +8,16 @@ import pytest
 import torch
 
 from makima_tts.audio import as_float
-from makima_tts.engines.qwen3.buckets import CALL_FRAMES, bucket_of, bucket_sizes, call_sizes, turns_of
-from makima_tts.engines.qwen3.captured import Captured
-from makima_tts.engines.qwen3.graphs import nothing_captured
-from makima_tts.engines.qwen3.launches import SlotBuffers
-from makima_tts.engines.qwen3.ramp import RAMP_FRAMES
+from makima_tts.engines.qwen3.costs import CHUNK_FRAMES
+from makima_tts.engines.qwen3.cuda_graphs import (
+    CALL_FRAMES,
+    CudaGraphExecutor,
+    bucket_of,
+    bucket_sizes,
+    call_sizes,
+    split_frames,
+)
+from makima_tts.engines.qwen3.executors import SlotBuffers
 from makima_tts.engines.qwen3.runner import Runner
 from makima_tts.model.checkpoint.folder import Checkpoint
 from makima_tts.model.codec_transformer import MAX_FRAMES
@@ -21,7 +26,7 @@ from makima_tts.model.prompt import VoiceRows
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
 from tests.checkpoints.models import checkpoint_folder, small_model
-from tests.qwen3.recording import HostLooked, everything_captured, no_glances, recorded
+from tests.qwen3.recording import HostLooked, everything_captured, no_glances, not_captured, recorded
 
 SLOTS = 3
 POSITIONS = 300
@@ -53,9 +58,9 @@ def begin(runner: Runner, slots: Sequence[int]) -> dict[int, int]:
     for slot in slots:
         prompt = model.prompts.write(model.tokenizer.encode(TEXTS[slot]), "English", VoiceRows())
         runner.begin(slot, Sampling.of(model.config.generation), slot, {})
-        parts += runner.parts(slot, prompt)
+        parts += runner.prefill_chunks(slot, prompt)
         positions[slot] = len(prompt.rows)
-    runner.read(parts).wait()
+    runner.prefill(parts).wait()
     return positions
 
 
@@ -66,7 +71,7 @@ def spoken(runner: Runner, company: Sequence[Sequence[int]]) -> dict[int, npt.ND
     sound: dict[int, list[npt.NDArray[np.float32]]] = {slot: [] for slot in slots}
     for turn in company:
         stepped = [slot for slot in turn if made[slot]]
-        runner.make(
+        runner.generate_frames(
             turn, stepped, max(positions[slot] for slot in turn), [made[slot] % 12 for slot in turn]
         ).wait()
         for slot in turn:
@@ -87,14 +92,14 @@ def assert_same_sound(one: npt.NDArray[np.float32], other: npt.NDArray[np.float3
     assert np.abs(one).max() > 100 / 32767
 
 
-def test_replayed_graphs_say_what_the_launches_themselves_say(captured: Runner) -> None:
+def test_replayed_graphs_give_what_eager_execution_gives(captured: Runner) -> None:
     company = [[0, 1, 2]] * FRAMES
-    eager, replayed = spoken(new_runner(), company), spoken(captured, company)
+    direct, replayed = spoken(new_runner(), company), spoken(captured, company)
     for slot in range(SLOTS):
-        assert_same_sound(replayed[slot], eager[slot])
+        assert_same_sound(replayed[slot], direct[slot])
 
 
-def test_nobody_is_changed_by_who_fills_up_a_batch_or_by_who_joins_it(captured: Runner) -> None:
+def test_a_stream_is_the_same_whatever_fills_up_its_batch(captured: Runner) -> None:
     alone = spoken(captured, [[1]] * FRAMES)[1]
     late = [[1]] * 4 + [[0, 1]] * 5 + [[0, 1, 2]] * 4
     assert_same_sound(spoken(captured, late)[1], alone)
@@ -106,7 +111,7 @@ def test_several_streams_are_decoded_together_as_each_alone(captured: Runner) ->
         positions = begin(captured, [0, 1, 2])
         for number in range(5):
             furthest = max(positions.values()) + number
-            captured.make([0, 1, 2], [0, 1, 2] if number else [], furthest, [number] * 3).wait()
+            captured.generate_frames([0, 1, 2], [0, 1, 2] if number else [], furthest, [number] * 3).wait()
         if together:
             sounds.append(captured.decode([0, 1, 2], 5).wait().pcm)
         else:
@@ -114,11 +119,11 @@ def test_several_streams_are_decoded_together_as_each_alone(captured: Runner) ->
     assert np.abs(as_float(sounds[0]) - as_float(sounds[1])).max() < 1.1 / 32767
 
 
-def test_capturing_is_told_of_and_leaves_no_trace_in_a_slot() -> None:
+def test_capturing_reports_progress_and_leaves_no_trace_in_a_slot() -> None:
     model, told = small_model("windowed"), list[float]()
     buffers = SlotBuffers.allocate(model, SLOTS, POSITIONS, POSITIONS)
     with no_glances():
-        Captured(model, buffers, recorded, progress=told.append)
+        CudaGraphExecutor(model, buffers, recorded, progress=told.append)
     assert told == sorted(told)
     assert told[-1] == 1.0
     for kept in (
@@ -129,20 +134,20 @@ def test_capturing_is_told_of_and_leaves_no_trace_in_a_slot() -> None:
         assert not kept.any()
 
 
-def test_nothing_that_is_captured_asks_for_a_value_or_mixes_devices() -> None:
+def test_captured_work_reads_no_value_on_the_host_and_mixes_no_devices() -> None:
     """Tensors of the meta device have no values, and no other device can be mixed with it."""
     checkpoint = Checkpoint.open(checkpoint_folder("windowed"))
     model = SpeechModel.load(checkpoint, torch.device("meta"), torch.bfloat16, positions=POSITIONS)
     buffers = SlotBuffers.allocate(model, 2, 200, 200)
-    graphs = Captured(model, buffers, lambda work: (work(), work)[1], read_rows=(16, 64))
+    graphs = CudaGraphExecutor(model, buffers, lambda work: (work(), work)[1], prefill_rows=(16, 64))
     prompt = model.prompts.write(model.tokenizer.encode(TEXTS[0]), "English", VoiceRows())
     model.frames.begin_utterance(buffers.frames, 1, Sampling.of(model.config.generation), 5)
-    graphs.read(split_into_chunks(prompt, 1, graphs.most_rows))
-    graphs.make([0, 1], [0], 200, [3, 0])
+    graphs.prefill(split_into_chunks(prompt, 1, graphs.most_rows))
+    graphs.generate_frames([0, 1], [0], 200, [3, 0])
     assert sum(call.frames for call in graphs.decode([1], 5)) == 5
 
 
-def test_what_looks_at_a_value_cannot_be_recorded() -> None:
+def test_work_that_reads_a_value_on_the_host_cannot_be_recorded() -> None:
     number = torch.ones(3)
     with pytest.raises(HostLooked):
         recorded(lambda: number * number.sum().item())
@@ -153,12 +158,12 @@ def test_every_shape_that_can_come_has_a_graph() -> None:
 
     def counted(work: Callable[[], object]) -> Callable[[], object]:
         keys.append(work)
-        return nothing_captured(work)
+        return not_captured(work)
 
     model = small_model("windowed")
     buffers = SlotBuffers.allocate(model, SLOTS, POSITIONS, POSITIONS)
-    graphs = Captured(model, buffers, counted)
-    for frames in range(1, RAMP_FRAMES[-1] + 1):
+    graphs = CudaGraphExecutor(model, buffers, counted)
+    for frames in range(1, CHUNK_FRAMES[-1] + 1):
         for count in range(1, SLOTS + 1):
             decoded = list(graphs.decode(list(range(count)), frames))
             assert sum(call.frames for call in decoded) == frames
@@ -176,9 +181,9 @@ def test_a_bucket_holds_what_there_is_and_is_never_filled_up_by_more_than_half(m
         bucket_of(most + 1, sizes)
 
 
-def test_frames_are_decoded_in_turns_that_the_codec_can_take() -> None:
+def test_frames_are_split_into_calls_that_the_codec_can_take() -> None:
     for frames in range(1, 40):
-        turns = turns_of(frames)
+        turns = split_frames(frames)
         assert sum(turns) == frames
         assert max(turns) <= MAX_FRAMES
         assert all(call_sizes(turn, 256)[-1] * turn <= CALL_FRAMES for turn in turns)
