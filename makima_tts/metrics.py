@@ -1,6 +1,8 @@
 """Prometheus metrics. No label holds what a user sent: outcomes, codes and reasons only."""
 
+from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -43,6 +45,12 @@ class Metrics:
         self.voice_cache_bytes = gauge("voice_cache_bytes", "Memory of encoded voices")
         self.voice_encodings = counter("voice_encodings", "Voices that the engine had to encode")
 
+        self.kernels = gauge(
+            "kernel_implementation",
+            "Which leaf computes a family of operations",
+            ["family", "implementation"],
+        )
+
     def count_utterance(
         self,
         outcome: str,
@@ -60,6 +68,9 @@ class Metrics:
         if rtf is not None:
             self.rtf.observe(rtf)
 
-    def render(self) -> bytes:
-        """The Prometheus text format."""
+    def render(self, kernels: Mapping[str, str] = MappingProxyType({})) -> bytes:
+        """The Prometheus text format. ``kernels``: see EngineFacts."""
+        self.kernels.clear()
+        for family, implementation in kernels.items():
+            self.kernels.labels(family=family, implementation=implementation).set(1)
         return generate_latest(self.registry)

@@ -132,6 +132,7 @@ def _device(settings: "Settings") -> Iterator[Finding]:
     unfit: Verdict = "bad" if settings.engine == "qwen3" else "note"
     try:
         yield Finding("good", "device", _device_in_words(settings))
+        yield Finding("good", "kernels", _kernels_in_words(settings))
     except TtsError as error:
         yield Finding(unfit, "device", error.message)
     except (ImportError, OSError) as error:
@@ -150,6 +151,23 @@ def _device_in_words(settings: "Settings") -> str:
     lacking = kernels_lack(device) if device.type == "cuda" else None
     slower = f"; slower than it could be, for want of {lacking}" if lacking else ""
     return f"{device}{name} in {precision}, torch {torch.__version__}{slower}"
+
+
+def _kernels_in_words(settings: "Settings") -> str:
+    """What computes each family of operations; on CUDA the first start finds out."""
+    from makima_tts.model.devices import device_of, precision_on
+    from makima_tts.model.ops.self_test import stored_verdict, versions_of
+    from makima_tts.model.ops.table import ops_for
+
+    device = device_of(settings.device)
+    precision = precision_on(device, settings.precision, settings.cpu_precision)
+    implementations = ops_for(device, precision.weight_bits).implementations
+    if "triton" in implementations.values():
+        verdict = stored_verdict(versions_of(device, precision.dtype))
+        if verdict is None:
+            return "triton; the first start tests them on this card and replaces those that fail"
+        implementations = verdict.implementations
+    return ", ".join(f"{family} {implementation}" for family, implementation in implementations.items())
 
 
 def _port(settings: "Settings") -> Finding:

@@ -52,10 +52,8 @@ def device_of(name: str) -> torch.device:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Of a device, and of the host."""
-    if getattr(error, "error_code", None) == _CUDA_OUT_OF_MEMORY:
-        return True
-    return isinstance(error, torch.OutOfMemoryError | MemoryError)
+    code = getattr(error, "error_code", None)
+    return isinstance(error, torch.OutOfMemoryError) or code == _CUDA_OUT_OF_MEMORY
 
 
 def settle(device: torch.device) -> None:

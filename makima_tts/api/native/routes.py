@@ -225,7 +225,7 @@ def ops_router(service: Service) -> APIRouter:
 
     @router.get("/metrics", tags=["operations"], response_class=Response)
     async def metrics() -> Response:
-        return Response(service.metrics.render(), media_type=CONTENT_TYPE)
+        return Response(service.metrics.render(service.engine.facts.kernels), media_type=CONTENT_TYPE)
 
     @router.get("/speak", include_in_schema=False)
     async def page() -> FileResponse:
