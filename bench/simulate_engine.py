@@ -21,7 +21,7 @@ from makima_tts.engines.qwen3.admission import HEADROOM, Admission, AdmissionRul
 from makima_tts.engines.qwen3.costs import Costs
 from makima_tts.engines.qwen3.loop import EngineLoop, SideWork
 from makima_tts.engines.qwen3.prompts import Prompts
-from makima_tts.engines.qwen3.runner import FrameBatch, PendingResult, Runner, Sound
+from makima_tts.engines.qwen3.runner import GeneratedFrames, PendingResult, Runner, Sound
 from makima_tts.engines.qwen3.scheduler import IterationPlan, Planner, UtteranceSnapshot, plan_iteration
 from makima_tts.engines.qwen3.utterance import EngineUtterance, Prefilling
 from makima_tts.errors import TtsError
@@ -171,7 +171,7 @@ class _Runner(Runner):
 
     def generate_frames(
         self, slots: Sequence[int], stepped: Sequence[int], furthest: int, at: Sequence[int]
-    ) -> PendingResult[FrameBatch]:
+    ) -> PendingResult[GeneratedFrames]:
         took_s = self._spend(self._machine.step_s(len(slots)))
         return PendingResult(partial(_frames, len(slots)), lambda: took_s)
 
@@ -181,9 +181,9 @@ class _Runner(Runner):
 
 
 @cache
-def _frames(streams: int) -> FrameBatch:
+def _frames(streams: int) -> GeneratedFrames:
     no = np.zeros(streams, bool)
-    return FrameBatch(np.zeros((streams, 1), np.int32), no, no)
+    return GeneratedFrames(np.zeros((streams, 1), np.int32), no, no)
 
 
 @cache

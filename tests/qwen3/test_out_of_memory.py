@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from makima_tts.engines.qwen3 import SynthesisOptions
-from makima_tts.engines.qwen3.runner import FrameBatch, PendingResult, Runner
+from makima_tts.engines.qwen3.runner import GeneratedFrames, PendingResult, Runner
 from makima_tts.errors import GpuOutOfMemory, TtsUnavailable
 from makima_tts.model.frames import PrefillChunk
 from makima_tts.speech import SpeechStream, UtteranceRequest, VoicePrompt
@@ -73,7 +73,7 @@ async def test_out_of_memory_releases_voices_which_are_loaded_again(monkeypatch:
 async def test_a_device_error_stops_the_engine(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """CUDA answers every call with the same error from then on, and ``/ready`` must not go on saying yes."""
 
-    def gone(*_given: object) -> PendingResult[FrameBatch]:
+    def gone(*_given: object) -> PendingResult[GeneratedFrames]:
         raise torch.AcceleratorError("an illegal memory access was encountered")
 
     async with running(ENDING) as engine:

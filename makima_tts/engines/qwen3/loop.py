@@ -24,7 +24,7 @@ from makima_tts.audio import Pcm
 from makima_tts.engines.qwen3.admission import EngineLoad
 from makima_tts.engines.qwen3.costs import CostMeter
 from makima_tts.engines.qwen3.prompts import Prompts
-from makima_tts.engines.qwen3.runner import FrameBatch, PendingResult, Runner, Sound
+from makima_tts.engines.qwen3.runner import GeneratedFrames, PendingResult, Runner, Sound
 from makima_tts.engines.qwen3.scheduler import (
     IterationPlan,
     Planner,
@@ -77,7 +77,7 @@ class _PrefillJob:
 class _FrameJob:
     """A frame of each; ``pieces``: to which the frames belong."""
 
-    result: PendingResult[FrameBatch]
+    result: PendingResult[GeneratedFrames]
     utterances: list[EngineUtterance]
     pieces: list[CurrentPiece]
 

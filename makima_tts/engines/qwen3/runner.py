@@ -49,7 +49,7 @@ class PendingResult(Generic[Result]):
 
 
 @dataclass(frozen=True, slots=True)
-class FrameBatch:
+class GeneratedFrames:
     """One frame of each of some slots. ``codes``: int [B, Q]; ``ends`` and ``broken``: bool [B]."""
 
     codes: npt.NDArray[np.int32] = field(repr=False)
@@ -135,7 +135,7 @@ class Runner:
 
     def generate_frames(
         self, slots: Sequence[int], stepped: Sequence[int], furthest: int, at: Sequence[int]
-    ) -> PendingResult[FrameBatch]:
+    ) -> PendingResult[GeneratedFrames]:
         """A frame for each slot, kept at index ``at`` of its chunk.
 
         ``stepped``: those whose frame is not the first of a prompt. ``furthest``: the highest position of
@@ -143,7 +143,7 @@ class Runner:
         """
         limit = min(self.positions, -(-(furthest + 1) // _LIMIT_MULTIPLE) * _LIMIT_MULTIPLE)
 
-        def launch() -> Callable[[], FrameBatch]:
+        def launch() -> Callable[[], GeneratedFrames]:
             packed = _to_host(self._executor.generate_frames(slots, stepped, limit, at))  # [B, Q + 2]
             return lambda: _frame_batch(packed.numpy())
 
@@ -224,9 +224,9 @@ def _executor(model: SpeechModel, buffers: SlotBuffers, progress: Callable[[floa
             return EagerExecutor(model, buffers, _CHUNK_ROWS)
 
 
-def _frame_batch(packed: npt.NDArray[np.int32]) -> FrameBatch:
+def _frame_batch(packed: npt.NDArray[np.int32]) -> GeneratedFrames:
     """As ``executors.packed_frames`` has packed it, [B, Q + 2]."""
-    return FrameBatch(packed[:, :-2], packed[:, -2].astype(bool), packed[:, -1].astype(bool))
+    return GeneratedFrames(packed[:, :-2], packed[:, -2].astype(bool), packed[:, -1].astype(bool))
 
 
 def _to_host(tensor: Tensor) -> Tensor:
