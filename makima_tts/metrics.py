@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from functools import partial
-from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -44,12 +43,7 @@ class Metrics:
         self.voice_cache_evictions = counter("voice_cache_evictions", "Encoded voices dropped", ["reason"])
         self.voice_cache_bytes = gauge("voice_cache_bytes", "Memory of encoded voices")
         self.voice_encodings = counter("voice_encodings", "Voices that the engine had to encode")
-
-        self.kernels = gauge(
-            "kernel_implementation",
-            "Which leaf computes a family of operations",
-            ["family", "implementation"],
-        )
+        self.kernels = gauge("kernel_implementation", "Always 1", ["family", "implementation"])
 
     def count_utterance(
         self,
@@ -68,7 +62,7 @@ class Metrics:
         if rtf is not None:
             self.rtf.observe(rtf)
 
-    def render(self, kernels: Mapping[str, str] = MappingProxyType({})) -> bytes:
+    def render(self, kernels: Mapping[str, str] = {}) -> bytes:
         """The Prometheus text format. ``kernels``: see EngineFacts."""
         self.kernels.clear()
         for family, implementation in kernels.items():

@@ -5,7 +5,8 @@ the results should be.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import cycle
 from math import prod
 
 import torch
@@ -16,18 +17,15 @@ from makima_tts.model.checkpoint.folder import Checkpoint
 from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.ops.table import Ops
 from makima_tts.model.sampling import FirstCodebook, SamplerState, SamplingRule
-from makima_tts.model.transformer import RowPositions, Transformer
+from makima_tts.model.transformer import KeyValueCache, RowPositions, Transformer
 
 # Rows of a family's inputs → the results of its leaf, [B, …] each.
 Run = Callable[[slice], tuple[Tensor, ...]]
 
 # Of attention; layers, whose cache is copied for every call, have a quarter.
 _POSITIONS = 256
-_RULES = (
-    SamplingRule(False, 0.9, 50, 1.0),
-    SamplingRule(False, 0.9, 0, 0.9),
-    SamplingRule(True, 0.9, 0, 1.0),
-)
+_TOP_K, _TOP_P = SamplingRule(False, 0.9, 50, 1.0), SamplingRule(False, 0.9, 0, 0.9)
+_GREEDY = SamplingRule(True, 0.9, 0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +53,10 @@ class FixedInputs:
         """The first layer of talker and code predictor."""
         config, weights = self.checkpoint.config, self.checkpoint.model_weights(self.device, self.dtype)
         talker, predictor = config.talker_config, config.predictor
-        of_talker, of_predictor = (
-            weights.within("talker.model"),
-            weights.within("talker.code_predictor.model"),
-        )
-        runs = (
-            self._layer(ops, rows, talker, of_talker, talker.window),
-            self._layer(ops, rows, predictor, of_predictor, predictor.window_of(0)),
-        )
-        return lambda batch: (*runs[0](batch), *runs[1](batch))
+        weights, of_predictor = weights.within("talker"), "code_predictor.model"
+        first = self._layer(ops, rows, talker, weights.within("model"), talker.window)
+        second = self._layer(ops, rows, predictor, weights.within(of_predictor), predictor.window_of(0))
+        return lambda batch: (*first(batch), *second(batch))
 
     def _layer(
         self, ops: Ops, rows: int, config: TransformerConfig, weights: Weights, window: int | None
@@ -73,13 +66,12 @@ class FixedInputs:
         transformer = Transformer.load(one, weights, lambda _layer: window, count, ops.layers)
         x = self._numbers(4, rows, 1, config.hidden_size)
         kept = transformer.new_cache(rows, count)
-        kept = replace(
-            kept, keys=self._numbers(5, *kept.keys.shape), values=self._numbers(6, *kept.keys.shape)
-        )
+        kept.keys.copy_(self._numbers(5, *kept.keys.shape))
+        kept.values.copy_(self._numbers(6, *kept.keys.shape))
         positions, cache_rows = self._positions(rows, count)
 
         def run(batch: slice) -> tuple[Tensor, ...]:
-            cache = replace(kept, keys=kept.keys.clone(), values=kept.values.clone())
+            cache = KeyValueCache(kept.keys.clone(), kept.values.clone())
             at = RowPositions(positions[batch], count, cache_rows[batch])
             return (transformer.run(x[batch], at, cache),)
 
@@ -108,9 +100,9 @@ class FixedInputs:
         logits = 3 * self._numbers(12, rows, config.num_code_groups, config.vocab_size).float()
         state.sampled.copy_(logits[:, 0] > 1)
         logits[2, -1, 0] = float("nan")
-        for slot in range(rows):
-            for rules in (state.talker_rules, state.predictor_rules):
-                rules.put(slot, _RULES[slot % len(_RULES)])
+        for slot, rule in zip(range(rows), cycle((_TOP_K, _TOP_P, _GREEDY)), strict=False):
+            state.talker_rules.put(slot, rule)
+            state.predictor_rules.put(slot, rule)
         first = FirstCodebook.of(config, self.device)
         vocabulary = self.checkpoint.config.predictor.vocab_size
 

@@ -38,7 +38,7 @@ Clock = Callable[[Callable[[], object]], float]
 _FEW_ROWS = 5
 # Ours must be slower by more than this in every one of the repetitions.
 _SLOWER, _REPETITIONS = 1.2, 3
-_MOST_WORDS = 300
+_MAX_MESSAGE_CHARS = 300
 _DRIVER = Path("/proc/driver/nvidia/version")
 _log = structlog.get_logger(__name__)
 
@@ -60,9 +60,7 @@ class Family:
 
 # In fp32 only the order of sums differs: some 1e-6, and 1e-4 in the codec after all its layers. A rounding to
 # bf16 is an error of 0.4 % at most. Batches have more rows than a kernel has in one block (64).
-ATTENTION = Family(
-    "attention", FixedInputs.attention, 32, 0.02, 1e-3
-)  # weights and result: rounded once each
+ATTENTION = Family("attention", FixedInputs.attention, 32, 0.02, 1e-3)  # weights and result are rounded
 OTHERS = (
     Family("layers", FixedInputs.layers, 80, 0.05, 1e-3),  # torch also rounds the residual stream; ten in all
     Family("linear", FixedInputs.linear, 80, 0.01, 1e-3),  # the result is rounded
@@ -101,9 +99,9 @@ def select_ops(
     times_ms = {} if stored is None else dict(stored.times_ms)
     test = _SelfTest(FixedInputs(checkpoint, device, dtype), times_ms, clock or replayed_ms)
     tables = tables or _installed(dtype)
-    ops, in_torch = tables[test.choose(ATTENTION, tables)], torch_ops()
+    ops, in_torch = tables[test.select(ATTENTION, tables)], torch_ops()
     pair = {"triton": ops, "torch": in_torch}
-    replaced = [family.name for family in OTHERS if test.choose(family, pair) == "torch"]
+    replaced = [family.name for family in OTHERS if test.select(family, pair) == "torch"]
     attention = ["attention"] if "layers" in replaced else []  # layers of torch have their own
     leaves = {name: getattr(in_torch, name) for name in replaced + attention}
     implementations = {**ops.implementations, **dict.fromkeys(leaves, "torch")}
@@ -129,7 +127,7 @@ class _SelfTest:
     times_ms: dict[str, dict[str, float]]
     clock: Clock
 
-    def choose(self, family: Family, tables: Mapping[str, Ops]) -> str:
+    def select(self, family: Family, tables: Mapping[str, Ops]) -> str:
         """The first table unless its leaf fails or is slow; the name of another is logged."""
         ours, *others = tables
         fault = self._fault(family, tables, ours)
@@ -138,10 +136,11 @@ class _SelfTest:
             fault = self._slowness(family, {name: tables[name] for name in (ours, lawful[0])})
         if fault is None:
             return ours
-        chosen = lawful[0] if lawful else "torch"
-        words = {"family": family.name, "implementation": chosen, "batch_invariant": bool(lawful)}
-        _log.warning("kernel_replaced", **words, **fault)
-        return chosen
+        used = lawful[0] if lawful else "torch"
+        _log.warning(
+            "kernel_replaced", family=family.name, implementation=used, batch_invariant=bool(lawful), **fault
+        )
+        return used
 
     def _keeps_law(self, name: str) -> bool:
         """On CUDA cuBLAS and torch's scans and reductions choose an order of sums by the number of rows."""
@@ -155,14 +154,19 @@ class _SelfTest:
         try:
             run = family.prepare(self.inputs, tables[name], family.rows)
             results = [run(batch) for batch in batches]
-            max_error = max(map(_error, results, expected))
+            pairs = [pair for each in zip(results, expected, strict=True) for pair in zip(*each, strict=True)]
+            max_error = max(_error(*pair) for pair in pairs)
             last = run(slice(family.rows - 1, family.rows))
             alone = all(_same(result, results[0], slice(0, 1)) for result in results)
             alone = alone and _same(results[-1], last, slice(-1, None))
             alone = alone or not self._keeps_law(tables[name].implementations["attention"])
         except Exception as error:  # compilers and drivers raise anything
             self._raise_if_fatal(error)
-            return {"reason": "raised", "error": type(error).__name__, "words": str(error)[:_MOST_WORDS]}
+            return {
+                "reason": "raised",
+                "error": type(error).__name__,
+                "message": str(error)[:_MAX_MESSAGE_CHARS],
+            }
         tolerance = family.bf16 if self.inputs.dtype == torch.bfloat16 else family.fp32
         if max_error <= tolerance and alone:
             return None
@@ -185,10 +189,9 @@ class _SelfTest:
         """The shortest of our times and the longest of the other's."""
         ours, other = (family.prepare(self.inputs, ops, family.rows) for ops in pair.values())
         batch = slice(0, family.rows)
-        rounds = [
-            (self.clock(partial(ours, batch)), self.clock(partial(other, batch))) for _ in range(_REPETITIONS)
-        ]
-        return dict(zip(pair, (min(ms for ms, _ in rounds), max(ms for _, ms in rounds)), strict=True))
+        runs = [partial(ours, batch), partial(other, batch)] * _REPETITIONS
+        times_ms = [self.clock(run) for run in runs]
+        return dict(zip(pair, (min(times_ms[::2]), max(times_ms[1::2])), strict=True))
 
     def _raise_if_fatal(self, error: Exception) -> None:
         if is_out_of_memory(error):
@@ -197,12 +200,8 @@ class _SelfTest:
             torch.cuda.synchronize(self.inputs.device)  # raises again if the device is lost
 
 
-def _error(result: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> float:
+def _error(result: Tensor, expected: Tensor) -> float:
     """See Family; infinite for NaN, infinity, and another shape."""
-    return max(_difference(*pair) for pair in zip(result, expected, strict=True))
-
-
-def _difference(result: Tensor, expected: Tensor) -> float:
     if result.shape != expected.shape:
         return float("inf")
     if not result.is_floating_point():
