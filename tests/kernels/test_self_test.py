@@ -1,5 +1,6 @@
 """The self-test keeps kernels that are right, and replaces those that fail, are wrong or are slow."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -11,21 +12,23 @@ import torch
 from structlog.testing import capture_logs
 from torch import Tensor
 
+from makima_tts.model import speech_model
 from makima_tts.model.checkpoint.config import CodecDecoderConfig
 from makima_tts.model.checkpoint.folder import Checkpoint
 from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.codec import CodecDecoder
 from makima_tts.model.codec_state import CodecState
-from makima_tts.model.ops import self_test
+from makima_tts.model.ops import self_test, table
 from makima_tts.model.ops.fixed_inputs import FixedInputs
 from makima_tts.model.ops.self_test import Clock, select_ops, stored_verdict, versions_of
 from makima_tts.model.ops.table import FAMILIES, Linear, Ops, torch_ops, triton_ops
-from makima_tts.model.ops.torch import torch_attention
+from makima_tts.model.ops.torch import TorchStack, torch_attention
 from makima_tts.model.sampling import FirstCodebook, SamplerState, TorchFrameSampler
+from makima_tts.model.speech_model import SpeechModel
 from makima_tts.model.transformer import KeyValueCache, LayerStack, RowPositions
 from makima_tts.model.triton import linear
 from tests.checkpoints.models import checkpoint_folder
-from tests.kernels.places import DEVICE
+from tests.kernels.places import DEVICE, DTYPES
 
 CPU = torch.device("cpu")
 ROWS, FEW_ROWS = 4, 3
@@ -121,9 +124,9 @@ def ours(family: str = "", change: Change = lambda result: result) -> Ops:
     return replace(right, codec=codec, **({family: changed[family]} if family not in ("", "codec") else {}))
 
 
-def tables(table: Ops) -> dict[str, Ops]:
-    names = {**table.implementations, "attention": "torch"}
-    return {"triton": table, "torch": replace(table, attention=torch_attention, implementations=names)}
+def tables(ops: Ops) -> dict[str, Ops]:
+    names = {**ops.implementations, "attention": "torch"}
+    return {"triton": ops, "torch": replace(ops, attention=torch_attention, implementations=names)}
 
 
 def equal_times(_work: Callable[[], object]) -> float:
@@ -176,6 +179,37 @@ def test_nothing_is_replaced_where_all_is_right(checkpoint: Checkpoint) -> None:
     assert logs[0]["duration_s"] > 0
     assert ops.implementations == dict.fromkeys(FAMILIES, "triton")
     assert ops.layers is candidates["triton"].layers
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_nothing_is_replaced_on_this_card_and_all_is_measured(checkpoint: Checkpoint) -> None:
+    for dtype in DTYPES:
+        with capture_logs() as logs:
+            ops = select_ops(checkpoint, DEVICE, dtype)
+        assert [each["event"] for each in logs] == ["kernels_tested"]
+        assert logs[0]["duration_s"] < 60
+        assert {**ops.implementations, "attention": "triton"} == dict.fromkeys(FAMILIES, "triton")
+
+
+def test_attention_is_compared_with_flash_attn_where_it_is_installed() -> None:
+    for package, names in ((mock.Mock(), ["triton", "flash_attn", "torch"]), (None, ["triton", "torch"])):
+        with mock.patch.dict(sys.modules, {"flash_attn": package}):
+            candidates = self_test._installed(torch.bfloat16)
+        assert list(candidates) == names
+        assert [each.implementations["attention"] for each in candidates.values()] == names
+        assert len({each.attention for each in candidates.values()}) == len(names)
+
+
+def test_a_model_is_loaded_with_the_leaves_that_passed(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "kernels_lack", lambda _device: None)
+    passed = torch_ops()
+    monkeypatch.setattr(speech_model, "select_ops", lambda *_given: passed)
+    model = SpeechModel.load(checkpoint, CPU, torch.float32, positions=16)
+    assert model.ops is passed
+    assert isinstance(model.talker.transformer.stack, TorchStack)
 
 
 @pytest.mark.parametrize(
