@@ -7,25 +7,19 @@ A message says what was wrong, what is allowed, what to do. It never contains te
 paths that a client or an operator supplied.
 """
 
-from enum import StrEnum
 from typing import ClassVar
 
 
-class Fault(StrEnum):
-    """The cause. Errors of the server are logged; a client's are only reported to the client."""
-
-    CLIENT = "client"
-    SERVER = "server"
-    CAPACITY = "capacity"
-
-
 class TtsError(Exception):
-    """The root. ``code`` and ``recoverable`` go on the wire, ``http_status`` into HTTP answers."""
+    """The root. ``code`` and ``recoverable`` go on the wire, ``http_status`` into HTTP answers.
+
+    ``logged``: the failure is the service's own. A client's, and a lack of room, are only reported to it.
+    """
 
     code: ClassVar[str] = "SYNTHESIS_ERROR"
-    fault: ClassVar[Fault] = Fault.SERVER
     http_status: ClassVar[int] = 500
     recoverable: ClassVar[bool] = True
+    logged: ClassVar[bool] = False
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -37,7 +31,6 @@ class InvalidMessage(TtsError):
     """Not JSON, an unknown type, a wrong field or value, or a message that does not fit the state."""
 
     code = "INVALID_MESSAGE"
-    fault = Fault.CLIENT
     http_status = 400
 
 
@@ -45,7 +38,6 @@ class InvalidText(TtsError):
     """Text that is empty after cleaning, too long, or in a language the engine cannot speak."""
 
     code = "INVALID_TEXT"
-    fault = Fault.CLIENT
     http_status = 400
     recoverable = False
 
@@ -54,7 +46,6 @@ class VoiceNotFound(TtsError):
     """An unknown, malformed or unusable voice."""
 
     code = "VOICE_NOT_FOUND"
-    fault = Fault.CLIENT
     http_status = 404
     recoverable = False
 
@@ -63,7 +54,6 @@ class Unauthorized(TtsError):
     """A missing or bad token."""
 
     code = "UNAUTHORIZED"
-    fault = Fault.CLIENT
     http_status = 401
     recoverable = False
 
@@ -72,7 +62,6 @@ class Cancelled(TtsError):
     """Cancelled by the client, an interrupt, ``stop`` or a disconnect."""
 
     code = "CANCELLED"
-    fault = Fault.CLIENT
     http_status = 499
 
 
@@ -80,7 +69,6 @@ class ModelLoading(TtsError):
     """The engine is still loading."""
 
     code = "MODEL_LOADING"
-    fault = Fault.CAPACITY
     http_status = 503
 
 
@@ -88,6 +76,7 @@ class TtsUnavailable(TtsError):
     """Loading failed, the engine is down, or the service is draining."""
 
     code = "TTS_UNAVAILABLE"
+    logged = True
     http_status = 503
 
 
@@ -95,13 +84,13 @@ class SynthesisError(TtsError):
     """This utterance failed; others are untouched."""
 
     code = "SYNTHESIS_ERROR"
+    logged = True
 
 
 class GpuOutOfMemory(TtsError):
     """This utterance did not fit into the device's memory, even with empty caches."""
 
     code = "GPU_OUT_OF_MEMORY"
-    fault = Fault.CAPACITY
     http_status = 503
 
 
@@ -109,6 +98,7 @@ class UtteranceTimeout(TtsError):
     """Text at the head of the queue waited too long for audio."""
 
     code = "TIMEOUT"
+    logged = True
     http_status = 408
 
     def __init__(self, message: str = "No audio came in time; try again, or speak less at once.") -> None:
@@ -119,7 +109,6 @@ class RateLimited(TtsError):
     """The queue is full, or there is no capacity for one more real-time stream."""
 
     code = "RATE_LIMITED"
-    fault = Fault.CAPACITY
     http_status = 429
 
     def __init__(self, message: str, *, retry_after_s: float) -> None:
@@ -130,7 +119,6 @@ class Forbidden(TtsError):
     """HTTP only: a page of a foreign origin, or a change to a shipped voice."""
 
     code = "FORBIDDEN"
-    fault = Fault.CLIENT
     http_status = 403
     recoverable = False
 
@@ -139,7 +127,6 @@ class Conflict(TtsError):
     """HTTP only: the voice exists already."""
 
     code = "CONFLICT"
-    fault = Fault.CLIENT
     http_status = 409
     recoverable = False
 
@@ -148,7 +135,6 @@ class InvalidClip(TtsError):
     """HTTP only: reference audio that cannot be used; the message says what is allowed."""
 
     code = "INVALID_AUDIO"
-    fault = Fault.CLIENT
     http_status = 422
     recoverable = False
 
@@ -157,6 +143,5 @@ class PayloadTooLarge(TtsError):
     """HTTP only: a body over its limit."""
 
     code = "PAYLOAD_TOO_LARGE"
-    fault = Fault.CLIENT
     http_status = 413
     recoverable = False

@@ -32,7 +32,7 @@ from makima_tts.api.failures import (
 from makima_tts.api.native.routes import STATIC, ops_router, speak_router, tts_router, voices_router
 from makima_tts.api.omni.dialect import omni_router
 from makima_tts.api.openai.routes import openai_router, openai_voice_lookup, openai_voices_router
-from makima_tts.api.service import Service
+from makima_tts.api.service import RETRY_AFTER_S, Service
 from makima_tts.errors import Forbidden, PayloadTooLarge, RateLimited
 
 _DESCRIPTION = """Streaming text-to-speech. The main way in is the WebSocket `/api/v1/speak`
@@ -54,7 +54,6 @@ _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 # 20,000 code points, each as two six-byte escapes, and the fields around them.
 _MAX_JSON_BYTES = 256 * 1024
 _UPLOADS_AT_ONCE = 2
-_RETRY_AFTER_S = 5.0
 # A client that lost its power sends nothing more, and would count as an upload for ever.
 _UPLOAD_SILENCE_S = 30.0
 # FastAPI's documentation page is the one that loads its scripts from elsewhere.
@@ -72,7 +71,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(service.engine_status.load())
+        loading = asyncio.create_task(service.load_engine())
         try:
             yield
         finally:
@@ -99,8 +98,7 @@ def create_app(
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     # The last one added is met first.
-    app.add_middleware(BodyLimit, upload_paths=_UPLOAD_PATHS, max_upload_bytes=max_upload_bytes)
-    app.add_middleware(UploadGate, upload_paths=_UPLOAD_PATHS)
+    app.add_middleware(BodyLimit, max_upload_bytes=max_upload_bytes)
     app.add_middleware(OriginGuard, allowed=allowed_origins)
     app.add_middleware(PageHeaders)
     return app
@@ -174,46 +172,36 @@ class OriginGuard:
 
 
 class BodyLimit:
-    """413 for bodies over the limit, declared or not. ``upload_paths`` take ``max_upload_bytes``."""
+    """413 for bodies over the limit, declared or not: ``max_upload_bytes`` for uploads.
 
-    def __init__(self, app: ASGIApp, upload_paths: tuple[str, ...], max_upload_bytes: int) -> None:
-        self._upload_paths = upload_paths
+    Uploads are spooled before any route sees them, so only a few run at once; others are told to wait.
+    """
+
+    def __init__(self, app: ASGIApp, max_upload_bytes: int) -> None:
         self._max_upload_bytes = max_upload_bytes
         self._uploads = RequestBodyLimitMiddleware(app, max_upload_bytes)
         self._others = RequestBodyLimitMiddleware(app, _MAX_JSON_BYTES)
+        self._uploads_under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        upload = scope.get("path") in self._upload_paths
-        limit_bytes = self._max_upload_bytes if upload else _MAX_JSON_BYTES
-        if scope["type"] == "http" and _declared_bytes(scope) > limit_bytes:
+        for_uploads = scope.get("path") in _UPLOAD_PATHS
+        is_upload = for_uploads and scope.get("method") == "POST"
+        limit_bytes = self._max_upload_bytes if for_uploads else _MAX_JSON_BYTES
+        if is_upload and self._uploads_under_way >= _UPLOADS_AT_ONCE:
+            message = "Other uploads are under way; try again shortly."
+            refusal = error_response(RateLimited(message, retry_after_s=RETRY_AFTER_S), scope)
+            await refusal(scope, receive, send)
+        elif scope["type"] == "http" and _declared_bytes(scope) > limit_bytes:
             error = PayloadTooLarge(f"The body is too large; send at most {limit_bytes} bytes.")
             await error_response(error, scope)(scope, receive, send)
-        else:
-            await (self._uploads if upload else self._others)(scope, receive, send)
-
-
-class UploadGate:
-    """Uploads are spooled before any route sees them, so only a few run at once; others are told to wait."""
-
-    def __init__(self, app: ASGIApp, upload_paths: tuple[str, ...]) -> None:
-        self._app = app
-        self._upload_paths = upload_paths
-        self._under_way = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope.get("path") not in self._upload_paths or scope.get("method") != "POST":
-            await self._app(scope, receive, send)
-        elif self._under_way >= _UPLOADS_AT_ONCE:
-            error = RateLimited(
-                "Other uploads are under way; try again shortly.", retry_after_s=_RETRY_AFTER_S
-            )
-            await error_response(error, scope)(scope, receive, send)
-        else:
-            self._under_way += 1
+        elif is_upload:
+            self._uploads_under_way += 1
             try:
-                await self._app(scope, partial(_received, receive), send)
+                await self._uploads(scope, partial(_received, receive), send)
             finally:
-                self._under_way -= 1
+                self._uploads_under_way -= 1
+        else:
+            await (self._uploads if for_uploads else self._others)(scope, receive, send)
 
 
 async def _received(receive: Receive) -> Message:

@@ -61,10 +61,9 @@ def _examine() -> list[Finding]:
     findings += _packages()
     try:
         settings = load_settings()
-    except UnknownSettings as error:
-        return [*findings, Finding("bad", "settings", str(error))]
-    except ValidationError as error:
-        return [*findings, Finding("bad", "settings", explain(error))]
+    except (UnknownSettings, ValidationError) as error:
+        words = explain(error) if isinstance(error, ValidationError) else str(error)
+        return [*findings, Finding("bad", "settings", words)]
     return [
         *findings,
         _engine(settings),
@@ -73,7 +72,7 @@ def _examine() -> list[Finding]:
         *_device(settings),
         _port(settings),
         *_folders(settings),
-        *_voice(settings),
+        _voice(settings),
     ]
 
 
@@ -99,12 +98,9 @@ def _engine(settings: "Settings") -> Finding:
 def _qwen3(settings: "Settings") -> Finding:
     from makima_tts.engines.availability import qwen3_lacks
 
-    needs = qwen3_lacks(settings.model_id, settings.model_revision)
-    return (
-        Finding("note", "Qwen3-TTS", f"lacks {'; '.join(needs)}")
-        if needs
-        else Finding("good", "Qwen3-TTS", "here")
-    )
+    if needs := qwen3_lacks(settings.model_id, settings.model_revision):
+        return Finding("note", "Qwen3-TTS", f"lacks {'; '.join(needs)}")
+    return Finding("good", "Qwen3-TTS", "here")
 
 
 def _checkpoint(settings: "Settings") -> Finding:
@@ -118,9 +114,8 @@ def _checkpoint(settings: "Settings") -> Finding:
         if settings.offline
         else "makima-tts download fetches it, or a start with TTS_ENGINE=qwen3; its size is not known before"
     )
-    return Finding(
-        "note", "checkpoint", f"{settings.model_id} is not on this disk, at least not whole; {remedy}"
-    )
+    words = f"{settings.model_id} is not on this disk, at least not whole; {remedy}"
+    return Finding("note", "checkpoint", words)
 
 
 def _device(settings: "Settings") -> Iterator[Finding]:
@@ -170,9 +165,8 @@ def _folders(settings: "Settings") -> Iterator[Finding]:
         if _writable(folder):
             yield Finding("good", subject, f"{folder} is writable")
         else:
-            yield Finding(
-                "note", subject, f"{folder} cannot be written to; uploads or cached voices will be lost"
-            )
+            words = f"{folder} cannot be written to; uploads or cached voices will be lost"
+            yield Finding("note", subject, words)
 
 
 def _writable(folder: Path) -> bool:
@@ -187,7 +181,7 @@ def _writable(folder: Path) -> bool:
         return False
 
 
-def _voice(settings: "Settings") -> Iterator[Finding]:
+def _voice(settings: "Settings") -> Finding:
     from makima_tts import factory
     from makima_tts.errors import TtsError
     from makima_tts.metrics import Metrics
@@ -196,7 +190,7 @@ def _voice(settings: "Settings") -> Iterator[Finding]:
         engine = factory.build_engine(factory.choose_engine(settings), settings)
         voice = factory.build_voices(settings, engine, Metrics()).describe(settings.default_voice)
     except TtsError as error:
-        yield Finding("note", "default voice", error.message)
-        return
-    words = f"{voice.id} is available" if voice.available else f"{voice.id}: {voice.reason}"
-    yield Finding("good" if voice.available else "note", "default voice", words)
+        return Finding("note", "default voice", error.message)
+    if voice.available:
+        return Finding("good", "default voice", f"{voice.id} is available")
+    return Finding("note", "default voice", f"{voice.id}: {voice.reason}")

@@ -17,8 +17,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, WebSocket
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from makima_tts.api.connection import NOT_TEXT, serve_websocket
-from makima_tts.api.outbox import ContentFrame, Frame
+from makima_tts.api.connection import NOT_TEXT, ContentFrame, Frame, serve_websocket
 from makima_tts.api.service import Service, VoiceLookup
 from makima_tts.errors import InvalidMessage
 from makima_tts.protocol import (
@@ -34,7 +33,7 @@ from makima_tts.protocol import (
     Stop,
     Stopped,
 )
-from makima_tts.protocol.client_messages import MAX_SEED, ClientFields, Language, Speed
+from makima_tts.protocol.client_messages import ClientFields, Language, Seed, Speed
 from makima_tts.session import FeedPiece, Malformed, Send, SendAudio, SessionInput
 
 # Audio that is sent as one is held until it is whole: some six minutes of it.
@@ -67,7 +66,7 @@ class SessionConfig(_Fields):
     stream_audio: bool = False
     split_granularity: Literal["none", "sentence", "clause"] = "none"
     speed: Speed = 1.0
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
+    seed: Seed | None = None
     task_type: Literal["CustomVoice", "Base"] | None = None
     word_timestamps: Literal[False] = False
     ref_audio: str | None = Field(None, repr=False)
@@ -129,7 +128,7 @@ class OmniFlush:
     """The frames around the audio of one flush.
 
     ``utterance_id`` None: the session does not have it yet, or its utterance has ended. ``text``: that of a
-    flush that is spoken as one, until it is finished.
+    flush that is spoken as one, until it is finished. ``sentences``: whose audio is done.
     """
 
     def __init__(self, index: int, config: SessionConfig, *, engine_rate_hz: int) -> None:
@@ -143,7 +142,7 @@ class OmniFlush:
         self._holds_back = config.speed != 1.0 or engine_rate_hz != _FORMAT.sample_rate_hz
         self._pieces: list[str] = []
         self._open_piece = ""
-        self._sentence = 0
+        self.sentences = 0
         self._piece_ended = False
         self._started = False
         self._held = bytearray()
@@ -152,14 +151,6 @@ class OmniFlush:
     @property
     def as_one(self) -> bool:
         return self.config.split_granularity == "none"
-
-    @property
-    def streams(self) -> bool:
-        return self.config.stream_audio
-
-    @property
-    def done(self) -> bool:
-        return self.finished and self.utterance_id is None
 
     def add_text(self, text: str, *, ends_piece: bool) -> str | None:
         """A part of a piece. Returns the piece, once it is whole."""
@@ -171,9 +162,9 @@ class OmniFlush:
         return piece
 
     def add_audio(self, data: bytes) -> Iterator[Frame]:
-        if self._piece_ended and len(self._pieces) > self._sentence + 1:
+        if self._piece_ended and len(self._pieces) > self.sentences + 1:
             yield from self._end_sentence(error=False)
-        if not self.streams:
+        if not self.config.stream_audio:
             self._held += data
             return
         yield from self._start()
@@ -191,7 +182,7 @@ class OmniFlush:
         """Its utterance is complete. Text that comes later begins another."""
         if self._has_audio:
             yield from self._end_sentence(error=False)
-        del self._pieces[self._sentence :]
+        del self._pieces[self.sentences :]
 
     def fail(self, message: str, code: str) -> Iterator[Frame]:
         partial = {"partial_audio": True, "action": "discard"} if self._sent_bytes else {}
@@ -199,9 +190,6 @@ class OmniFlush:
         self._held.clear()
         if self._has_audio:
             yield from self._end_sentence(error=True)
-
-    def done_message(self) -> Frame:
-        return answer("session.done", utterance_index=self.index, total_sentences=self._sentence)
 
     @property
     def _has_audio(self) -> bool:
@@ -215,7 +203,7 @@ class OmniFlush:
         yield answer(
             "audio.start",
             **self._indices(),
-            sentence_text=self.text if self.as_one else self._pieces[self._sentence],
+            sentence_text=self.text if self.as_one else self._pieces[self.sentences],
             format=self.config.response_format,
             **(shape if self.config.response_format == "pcm" else {}),
         )
@@ -227,13 +215,13 @@ class OmniFlush:
             self._sent_bytes = len(audio)
             yield ContentFrame(audio, audio=True)
         yield answer("audio.done", **self._indices(), total_bytes=self._sent_bytes, error=error)
-        self._sentence += 1
+        self.sentences += 1
         self._piece_ended = self._started = False
         self._held = bytearray()
         self._sent_bytes = 0
 
     def _indices(self) -> dict[str, int]:
-        return {"utterance_index": self.index, "sentence_index": self._sentence}
+        return {"utterance_index": self.index, "sentence_index": self.sentences}
 
 
 def _wav(pcm: bytearray) -> bytes:
@@ -335,7 +323,7 @@ class OmniDialect:
     def _too_long_as_one(self, flush: OmniFlush) -> str | None:
         """A flush that is spoken as one is held until its text is finished."""
         limit_chars = self._limits.max_utterance_chars
-        if not flush.streams and len(flush.text) > MAX_WHOLE_CHARS:
+        if not flush.config.stream_audio and len(flush.text) > MAX_WHOLE_CHARS:
             return _TOO_LONG_AS_ONE
         if len(flush.text) > limit_chars:
             return f"A flush may hold {limit_chars} characters; send input.done before, or split_granularity."
@@ -390,8 +378,9 @@ class OmniDialect:
 
     def _done(self) -> Iterator[Frame]:
         """In the order of the flushes, however they ended."""
-        while self._flushes and self._flushes[0].done:
-            yield self._flushes.pop(0).done_message()
+        while self._flushes and self._flushes[0].finished and self._flushes[0].utterance_id is None:
+            flush = self._flushes.pop(0)
+            yield answer("session.done", utterance_index=flush.index, total_sentences=flush.sentences)
 
     def _flush_of(self, utterance_id: str | None) -> OmniFlush | None:
         return next((one for one in self._flushes if utterance_id and one.utterance_id == utterance_id), None)
