@@ -45,7 +45,7 @@ async def speak(request: SayRequest, url: str | None, show_status: Callable[[str
 async def _server(url: str | None, show_status: Callable[[str], None]) -> AsyncIterator[str]:
     """The address of a server. One that is started here has a free port and ends with this process."""
     settings = load_settings()
-    address = url or url_of(settings.host, settings.port)
+    address = url_of(settings.host, settings.port) if url is None else url
     if url is not None or await _answers(address):
         yield address
         return
