@@ -17,9 +17,9 @@ from unittest import mock
 from bench.sides import Clock, Figures
 from bench.voice import LANGUAGE, TEXT, VOICE, write_voice
 from makima_tts.engines.qwen3 import ModelChoice, Qwen3Engine
-from makima_tts.engines.qwen3.runner import FrameBatch, PendingResult, Runner
+from makima_tts.engines.qwen3.prompts import LoadedVoice, LoadedVoices
+from makima_tts.engines.qwen3.runner import GeneratedFrames, PendingResult, Runner
 from makima_tts.engines.qwen3.utterance import Lease, Slots
-from makima_tts.engines.qwen3.voices import LoadedVoice, LoadedVoices
 from makima_tts.metrics import Metrics
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
@@ -72,7 +72,7 @@ class _Watch:
             self._freed_s, self.steps = time.perf_counter(), self._begun
             self._freed.set()
 
-        def generated(*arguments: Any) -> PendingResult[FrameBatch]:
+        def generated(*arguments: Any) -> PendingResult[GeneratedFrames]:
             self._begun += 1
             return generate(*arguments)
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor
 
-from makima_tts.engines.qwen3.runner import FrameBatch, PendingResult, Runner, Sound
+from makima_tts.engines.qwen3.runner import GeneratedFrames, PendingResult, Runner, Sound
 from makima_tts.model.frames import PrefillChunk, split_into_chunks
 from makima_tts.model.prompt import Prompt
 from makima_tts.model.speech_model import SpeechModel
@@ -96,10 +96,10 @@ class PacedRunner(Runner):
 
     def generate_frames(
         self, slots: Sequence[int], stepped: Sequence[int], furthest: int, at: Sequence[int]
-    ) -> PendingResult[FrameBatch]:
+    ) -> PendingResult[GeneratedFrames]:
         self._left[list(slots)] -= 1
         codes = np.zeros((len(slots), 16), np.int32)
-        batch = FrameBatch(codes, self._left[list(slots)] < 0, np.zeros(len(slots), bool))
+        batch = GeneratedFrames(codes, self._left[list(slots)] < 0, np.zeros(len(slots), bool))
         return self._after(float(np.interp(len(slots), _STREAMS, _STEP_MS)), lambda: batch)
 
     def decode(self, slots: Sequence[int], frames: int) -> PendingResult[Sound]:

@@ -27,7 +27,7 @@ from bench.server import PRECISIONS
 from bench.voice import LANGUAGE, TEXT
 from makima_tts.model import CpuPrecision
 from makima_tts.model.checkpoint.config import CONTROL_IDS
-from makima_tts.model.frames import FrameMaker, split_into_chunks
+from makima_tts.model.frames import FrameGenerator, split_into_chunks
 from makima_tts.model.sampling import FirstCodebook, FrameSampler, SamplerState, Sampling
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.model.voice_encoding import Arrays, voice_from
@@ -69,15 +69,15 @@ def teach(model: SpeechModel, arrays: Arrays, frames: int, codes: Tensor | None 
     positions = len(prompt.rows) + frames + MARGIN_ROWS
     talker = model.config.talker_config
     teacher = Teacher(talker.vocab_size - CONTROL_IDS, codes)
-    maker = FrameMaker(model.talker, model.predictor, model.prompts.pad, teacher.begin)
-    state = maker.new_state(1, positions, positions)
-    maker.begin_utterance(state, 0, Sampling.of(model.config.generation, greedy=True), 0)
-    maker.read(state, split_into_chunks(prompt, 0, positions))
+    generator = FrameGenerator(model.talker, model.predictor, model.prompts.pad, teacher.begin)
+    state = generator.new_state(1, positions, positions)
+    generator.begin_utterance(state, 0, Sampling.of(model.config.generation, greedy=True), 0)
+    generator.prefill(state, split_into_chunks(prompt, 0, positions))
     slots = torch.zeros(1, dtype=torch.int64, device=model.device)
     for frame in range(frames):
         if frame:
-            maker.step(state, slots, len(prompt.rows) + frame)
-        maker.make(state, slots)
+            generator.step(state, slots, len(prompt.rows) + frame)
+        generator.generate(state, slots)
     return teacher
 
 

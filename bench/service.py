@@ -207,7 +207,7 @@ async def _listen(client: SpeechClient, delay_s: float, from_s: float, until_s: 
 
 
 async def _run_clients(url: str, count: int, seconds: float) -> None:
-    """They connect, then listen, each when a line comes in. Each step ends with a line, the last: overheads."""
+    """They connect, then listen, each when a line comes in. A line ends each step; the last: overheads."""
     async with AsyncExitStack() as stack:
         await _next_step("imported")
         clients = await _connect(stack, url, count)

@@ -6,9 +6,9 @@ In: figures of machines (assumptions, each with its origin below), arrival trace
     python -m bench.simulate            # tables
     python -m bench.simulate --docs     # and docs/plots/scheduling*.png, scheduling.json
 
-The policies: ``before`` is how it was (everybody steps every turn, prompts are read whole at once, whoever
-finds a slot is let in); ``deadlines`` replaces the order of work, ``admission`` lets in only whom there is
-time for, ``both`` is what runs.
+The policies: ``before`` is the previous one (all streams in every step, prompts are prefilled whole, whoever
+finds a slot is admitted); ``deadlines`` replaces the order of work, ``admission`` admits only streams that
+there is time for, ``both`` is what runs.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from typing import Any
 
 from bench.report import table
 from bench.simulate_clients import figures, served
-from bench.simulate_engine import Heard, Machine, Policy, Replica, plan_everything
+from bench.simulate_engine import Machine, Policy, Replica, SimulatedListener, plan_everything
 from bench.simulate_traces import Arrival, bursts, poisson, stored
 from makima_tts.engines.qwen3.scheduler import SchedulerConfig, plan_iteration
 
@@ -70,7 +70,7 @@ Row = dict[str, Any]
 
 def played(
     machine: Machine, policy: Policy, traces: Iterable[Iterable[Arrival]], voices: Sequence[float] = ()
-) -> list[Heard]:
+) -> list[SimulatedListener]:
     """One replica for each trace, one after the other. ``voices``: when voices come to be encoded."""
     heard = []
     for seed, trace in enumerate(traces):
@@ -160,7 +160,7 @@ def _changed(machine: Machine, name: str, value: float) -> tuple[Machine, Policy
             return machine, replace(BOTH, planner=partial(plan_iteration, config=config))
 
 
-def _row(machine: Machine, policy: Policy, trace: str, heard: Sequence[Heard]) -> Row:
+def _row(machine: Machine, policy: Policy, trace: str, heard: Sequence[SimulatedListener]) -> Row:
     limit = Replica(machine, policy, 0).limit
     return {
         "machine": machine.name,

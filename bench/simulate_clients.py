@@ -1,4 +1,4 @@
-"""Clients in virtual time, who do as they are told: try another replica, then come again when it was said.
+"""Clients in virtual time, which do as they are told: try another replica, then retry at the given time.
 
 In: replicas, arrivals, a seed. Out: what each of them heard, and what it comes to. Does not know: how a
 replica works.
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from random import Random
 
 from bench.report import percentiles
-from bench.simulate_engine import Heard, Replica
+from bench.simulate_engine import Replica, SimulatedListener
 from bench.simulate_traces import Arrival
 
 # Replicas that are asked one after the other; then the shortest wait is waited.
@@ -19,42 +19,46 @@ _MOST_VISITS = 12
 Figures = dict[str, float | int | None]
 
 
-def served(replicas: Sequence[Replica], arrivals: Iterable[Arrival], seed: int = 0) -> list[Heard]:
-    """Everybody, in order of arrival, whether or not he was let in."""
+def served(
+    replicas: Sequence[Replica], arrivals: Iterable[Arrival], seed: int = 0
+) -> list[SimulatedListener]:
+    """All listeners in order of arrival, admitted or not."""
     random = Random(seed)
-    everybody = [(arrival.at_s, number, arrival) for number, arrival in enumerate(arrivals)]
-    heard = [Heard(at_s) for at_s, _number, _arrival in everybody]
-    heapq.heapify(everybody)
-    while everybody:
-        now_s, number, arrival = heapq.heappop(everybody)
+    requests = [(arrival.at_s, number, arrival) for number, arrival in enumerate(arrivals)]
+    heard = [SimulatedListener(at_s) for at_s, _number, _arrival in requests]
+    heapq.heapify(requests)
+    while requests:
+        now_s, number, arrival = heapq.heappop(requests)
         wait_s = _visit(replicas, Arrival(now_s, arrival.chars), heard[number], random)
-        if wait_s is not None and heard[number].told < _MOST_VISITS:
-            heapq.heappush(everybody, (now_s + wait_s, number, arrival))
+        if wait_s is not None and heard[number].refusals < _MOST_VISITS:
+            heapq.heappush(requests, (now_s + wait_s, number, arrival))
     for replica in replicas:
         replica.finish()
     return heard
 
 
-def _visit(replicas: Sequence[Replica], arrival: Arrival, heard: Heard, random: Random) -> float | None:
-    """None when one of them lets him in; else when to come again."""
+def _visit(
+    replicas: Sequence[Replica], arrival: Arrival, heard: SimulatedListener, random: Random
+) -> float | None:
+    """None if one of them admits it; else when to retry."""
     waits_s = []
     for replica in random.sample(replicas, min(_ASKED_AT_ONCE, len(replicas))):
         wait_s = replica.ask(arrival, heard, arrival.at_s)
         if wait_s is None:
             return None
         waits_s.append(wait_s)
-    heard.in_vain += heard.told > 0
-    heard.told += 1
+    heard.refused_again += heard.refusals > 0
+    heard.refusals += 1
     return min(waits_s)
 
 
-def figures(heard: Sequence[Heard]) -> Figures:
-    """TTFA from the moment of being let in, and from first asking; shares are of listeners."""
-    first = [each for each in heard if each.first_s is not None and each.let_in_s is not None]
-    ttfa_ms = [1e3 * ((each.first_s or 0) - (each.let_in_s or 0)) for each in first]
+def figures(heard: Sequence[SimulatedListener]) -> Figures:
+    """TTFA from admission, and from first asking; shares are of listeners."""
+    first = [each for each in heard if each.first_s is not None and each.admitted_s is not None]
+    ttfa_ms = [1e3 * ((each.first_s or 0) - (each.admitted_s or 0)) for each in first]
     asked_ms = [1e3 * ((each.first_s or 0) - each.asked_s) for each in first]
     late_ms = [1e3 * late_s for each in heard for late_s in each.lateness_s]
-    told = sum(each.told for each in heard)
+    refusals = sum(each.refusals for each in heard)
     return {
         "listeners": len(heard),
         **{f"TTFA {rank} ms": value for rank, value in percentiles(ttfa_ms, 50, 95, 99).items()},
@@ -62,9 +66,9 @@ def figures(heard: Sequence[Heard]) -> Figures:
         "late utterances %": _share(sum(each.late for each in first), len(first)),
         "lateness p99 ms": percentiles(late_ms, 99)["p99"],
         "lateness max ms": round(max(late_ms, default=0.0), 1),
-        "refused %": _share(sum(each.told > 0 for each in heard), len(heard)),
-        "refused again %": _share(sum(each.in_vain for each in heard), told),
-        "gave up %": _share(sum(each.let_in_s is None for each in heard), len(heard)),
+        "refused %": _share(sum(each.refusals > 0 for each in heard), len(heard)),
+        "refused again %": _share(sum(each.refused_again for each in heard), refusals),
+        "gave up %": _share(sum(each.admitted_s is None for each in heard), len(heard)),
     }
 
 

@@ -21,7 +21,7 @@ from makima_tts.engines.qwen3.admission import HEADROOM, Admission, AdmissionRul
 from makima_tts.engines.qwen3.costs import Costs
 from makima_tts.engines.qwen3.loop import EngineLoop, SideWork
 from makima_tts.engines.qwen3.prompts import Prompts
-from makima_tts.engines.qwen3.runner import FrameBatch, PendingResult, Runner, Sound
+from makima_tts.engines.qwen3.runner import GeneratedFrames, PendingResult, Runner, Sound
 from makima_tts.engines.qwen3.scheduler import IterationPlan, Planner, UtteranceSnapshot, plan_iteration
 from makima_tts.engines.qwen3.utterance import EngineUtterance, Prefilling
 from makima_tts.errors import TtsError
@@ -84,16 +84,16 @@ def plan_everything(
 
 
 @dataclass(slots=True)
-class Heard:
-    """One listener. ``asked_s``: first; ``let_in_s``: None if it gave up. ``told``: how often it was told to
-    wait; ``in_vain``: and was refused again when it came back."""
+class SimulatedListener:
+    """``asked_s``: first; ``admitted_s``: None if it gave up. ``refusals``: how often it was told to wait;
+    ``refused_again``: how often when it came back as told."""
 
     asked_s: float
-    let_in_s: float | None = None
+    admitted_s: float | None = None
     first_s: float | None = None
     lateness_s: list[float] = field(default_factory=list)
-    told: int = 0
-    in_vain: int = 0
+    refusals: int = 0
+    refused_again: int = 0
 
     @property
     def late(self) -> bool:
@@ -103,23 +103,16 @@ class Heard:
 class _Sink(SpeechSink):
     """A listener whose whole text is there. ``pieces``: characters and frames of each that is left."""
 
-    def __init__(self, arrival: Arrival, heard: Heard, clock: Callable[[], float]) -> None:
-        self.chars = arrival.chars
+    def __init__(self, arrival: Arrival, heard: SimulatedListener, clock: Callable[[], float]) -> None:
+        self.cancelled, self.text_closed, self.fed_chars = False, True, arrival.chars
         self.pieces: deque[tuple[int, int]] = deque()
         self._heard = heard
         self._now_s = clock
         self._playback = ListenerClock()
 
-    cancelled = False
-    text_closed = True
-
     @property
     def has_credit(self) -> bool:
         return self._playback.ahead_s(self._now_s()) < MOST_AHEAD_S
-
-    @property
-    def fed_chars(self) -> int:
-        return self.chars
 
     def take_piece(self) -> str | None:
         return "x" * self.pieces[0][0] if self.pieces else None
@@ -148,8 +141,8 @@ class _Prompts(Prompts):
     def begin(self, utterance: EngineUtterance) -> None:
         sink = utterance.sink
         assert isinstance(sink, _Sink)
-        frames = max(2, round(sink.chars / CHARS_PER_S * self._random.uniform(0.75, 1.3) / FRAME_S))
-        sink.pieces.extend(_pieces(sink.chars, frames))
+        frames = max(2, round(sink.fed_chars / CHARS_PER_S * self._random.uniform(0.75, 1.3) / FRAME_S))
+        sink.pieces.extend(_pieces(sink.fed_chars, frames))
 
     def write(self, utterance: EngineUtterance, now_s: float) -> None:
         """The piece ends with its budget: the step that only finds its end is not simulated."""
@@ -178,7 +171,7 @@ class _Runner(Runner):
 
     def generate_frames(
         self, slots: Sequence[int], stepped: Sequence[int], furthest: int, at: Sequence[int]
-    ) -> PendingResult[FrameBatch]:
+    ) -> PendingResult[GeneratedFrames]:
         took_s = self._spend(self._machine.step_s(len(slots)))
         return PendingResult(partial(_frames, len(slots)), lambda: took_s)
 
@@ -188,9 +181,9 @@ class _Runner(Runner):
 
 
 @cache
-def _frames(streams: int) -> FrameBatch:
+def _frames(streams: int) -> GeneratedFrames:
     no = np.zeros(streams, bool)
-    return FrameBatch(np.zeros((streams, 1), np.int32), no, no)
+    return GeneratedFrames(np.zeros((streams, 1), np.int32), no, no)
 
 
 @cache
@@ -245,12 +238,12 @@ class Replica:
     def has_work(self) -> bool:
         return bool(self._work or self._loop.side_work)
 
-    def ask(self, arrival: Arrival, heard: Heard, now_s: float) -> float | None:
-        """None: let in. Else when to ask again."""
+    def ask(self, arrival: Arrival, heard: SimulatedListener, now_s: float) -> float | None:
+        """None: admitted. Else when to ask again."""
         self.advance(now_s)
         wait_s = self._admission.wait_s(self._loop.load, len(self._open), now_s)
         if wait_s is None:
-            heard.let_in_s = now_s
+            heard.admitted_s = now_s
             sink = _Sink(arrival, heard, lambda: self.now_s)
             self._open.add(sink)
             self._loop.arrivals.append((UtteranceRequest(""), sink))

@@ -29,7 +29,7 @@ class Arrival:
 
 
 def some_text(random: Random) -> int:
-    """How long a text is that somebody wants to hear."""
+    """Characters of a text."""
     return random.randint(*random.choices(_SIZES, _SIZE_WEIGHTS)[0])
 
 

@@ -21,127 +21,78 @@ class TtsError(Exception):
     recoverable: ClassVar[bool] = True
     logged: ClassVar[bool] = False
 
+    def __init_subclass__(
+        cls, code: str, http_status: int, recoverable: bool = True, logged: bool = False
+    ) -> None:
+        cls.code, cls.http_status, cls.recoverable, cls.logged = code, http_status, recoverable, logged
+
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.retry_after_s = retry_after_s
 
 
-class InvalidMessage(TtsError):
+class InvalidMessage(TtsError, code="INVALID_MESSAGE", http_status=400):
     """Not JSON, an unknown type, a wrong field or value, or a message that does not fit the state."""
 
-    code = "INVALID_MESSAGE"
-    http_status = 400
 
-
-class InvalidText(TtsError):
+class InvalidText(TtsError, code="INVALID_TEXT", http_status=400, recoverable=False):
     """Text that is empty after cleaning, too long, or in a language the engine cannot speak."""
 
-    code = "INVALID_TEXT"
-    http_status = 400
-    recoverable = False
 
-
-class VoiceNotFound(TtsError):
+class VoiceNotFound(TtsError, code="VOICE_NOT_FOUND", http_status=404, recoverable=False):
     """An unknown, malformed or unusable voice."""
 
-    code = "VOICE_NOT_FOUND"
-    http_status = 404
-    recoverable = False
 
-
-class Unauthorized(TtsError):
+class Unauthorized(TtsError, code="UNAUTHORIZED", http_status=401, recoverable=False):
     """A missing or bad token."""
 
-    code = "UNAUTHORIZED"
-    http_status = 401
-    recoverable = False
 
-
-class Cancelled(TtsError):
+class Cancelled(TtsError, code="CANCELLED", http_status=499):
     """Cancelled by the client, an interrupt, ``stop`` or a disconnect."""
 
-    code = "CANCELLED"
-    http_status = 499
 
-
-class ModelLoading(TtsError):
+class ModelLoading(TtsError, code="MODEL_LOADING", http_status=503):
     """The engine is still loading."""
 
-    code = "MODEL_LOADING"
-    http_status = 503
 
-
-class TtsUnavailable(TtsError):
+class TtsUnavailable(TtsError, code="TTS_UNAVAILABLE", http_status=503, logged=True):
     """Loading failed, the engine is down, or the service is draining."""
 
-    code = "TTS_UNAVAILABLE"
-    logged = True
-    http_status = 503
 
-
-class SynthesisError(TtsError):
+class SynthesisError(TtsError, code="SYNTHESIS_ERROR", http_status=500, logged=True):
     """This utterance failed; others are untouched."""
 
-    code = "SYNTHESIS_ERROR"
-    logged = True
 
-
-class GpuOutOfMemory(TtsError):
+class GpuOutOfMemory(TtsError, code="GPU_OUT_OF_MEMORY", http_status=503):
     """This utterance did not fit into the device's memory, even with empty caches."""
 
-    code = "GPU_OUT_OF_MEMORY"
-    http_status = 503
 
-
-class UtteranceTimeout(TtsError):
+class UtteranceTimeout(TtsError, code="TIMEOUT", http_status=408, logged=True):
     """Text at the head of the queue waited too long for audio."""
 
-    code = "TIMEOUT"
-    logged = True
-    http_status = 408
-
-    def __init__(self, message: str = "No audio came in time; try again, or speak less at once.") -> None:
-        super().__init__(message)
+    def __init__(self) -> None:
+        super().__init__("No audio came in time; try again, or speak less at once.")
 
 
-class RateLimited(TtsError):
+class RateLimited(TtsError, code="RATE_LIMITED", http_status=429):
     """The queue is full, or there is no capacity for one more real-time stream."""
-
-    code = "RATE_LIMITED"
-    http_status = 429
 
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message, retry_after_s=retry_after_s)
 
 
-class Forbidden(TtsError):
+class Forbidden(TtsError, code="FORBIDDEN", http_status=403, recoverable=False):
     """HTTP only: a page of a foreign origin, or a change to a shipped voice."""
 
-    code = "FORBIDDEN"
-    http_status = 403
-    recoverable = False
 
-
-class Conflict(TtsError):
+class Conflict(TtsError, code="CONFLICT", http_status=409, recoverable=False):
     """HTTP only: the voice exists already."""
 
-    code = "CONFLICT"
-    http_status = 409
-    recoverable = False
 
-
-class InvalidClip(TtsError):
+class InvalidClip(TtsError, code="INVALID_AUDIO", http_status=422, recoverable=False):
     """HTTP only: reference audio that cannot be used; the message says what is allowed."""
 
-    code = "INVALID_AUDIO"
-    http_status = 422
-    recoverable = False
 
-
-class PayloadTooLarge(TtsError):
+class PayloadTooLarge(TtsError, code="PAYLOAD_TOO_LARGE", http_status=413, recoverable=False):
     """HTTP only: a body over its limit."""
-
-    code = "PAYLOAD_TOO_LARGE"
-    http_status = 413
-    recoverable = False

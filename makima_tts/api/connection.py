@@ -22,7 +22,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from makima_tts.api.service import RETRY_AFTER_S, Service, VoiceLookup
 from makima_tts.errors import RateLimited, SynthesisError, TtsError
 from makima_tts.protocol import SUBPROTOCOL, ErrorMessage, serialize
-from makima_tts.session import Session, effects, inputs
+from makima_tts.session import effects, inputs
+from makima_tts.session.machine import Session
 from makima_tts.speaking import AudioOutput, EncodedChunk, UtteranceStream
 from makima_tts.speech import ListenerClock, UtteranceRequest, VoicePrompt
 

@@ -15,7 +15,7 @@ import structlog
 from makima_tts.errors import ModelLoading, TtsError, TtsUnavailable
 from makima_tts.metrics import Metrics
 from makima_tts.protocol import Limits
-from makima_tts.session import EngineFailed, EngineLoading, EngineReady
+from makima_tts.session.inputs import EngineFailed, EngineLoading, EngineReady
 from makima_tts.speech import SpeechEngine, VoicePrompt
 from makima_tts.voices import VoiceManager
 

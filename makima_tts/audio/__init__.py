@@ -4,30 +4,24 @@ In: samples from engines, clips. Out: bytes at the requested rate, speed and for
 know: engines, utterances, the wire.
 """
 
-from makima_tts.audio.clips import Clip, ClipReport, check_header, read_clip, read_clip_as_it_is, write_clip
-from makima_tts.audio.encoders import (
-    MEDIA_TYPES,
-    OutputFormat,
-    SpeechEncoder,
-    open_encoder,
-    rate_of,
+from makima_tts.audio.clips import (
+    Clip as Clip,
+    ClipReport as ClipReport,
+    check_header as check_header,
+    read_clip as read_clip,
+    read_clip_as_it_is as read_clip_as_it_is,
+    write_clip as write_clip,
 )
-from makima_tts.audio.pcm import Pcm, PcmEncoder, PcmEncoding, as_float
-
-__all__ = [
-    "MEDIA_TYPES",
-    "Clip",
-    "ClipReport",
-    "OutputFormat",
-    "Pcm",
-    "PcmEncoder",
-    "PcmEncoding",
-    "SpeechEncoder",
-    "as_float",
-    "check_header",
-    "open_encoder",
-    "rate_of",
-    "read_clip",
-    "read_clip_as_it_is",
-    "write_clip",
-]
+from makima_tts.audio.encoders import (
+    MEDIA_TYPES as MEDIA_TYPES,
+    OutputFormat as OutputFormat,
+    SpeechEncoder as SpeechEncoder,
+    open_encoder as open_encoder,
+    rate_of as rate_of,
+)
+from makima_tts.audio.pcm import (
+    Pcm as Pcm,
+    PcmEncoder as PcmEncoder,
+    PcmEncoding as PcmEncoding,
+    as_float as as_float,
+)

@@ -24,8 +24,7 @@ def download(
 
     What is on this machine already is checked and kept; a download that broke off goes on from there.
     """
-    from makima_tts.hub.download import download as fetch
-    from makima_tts.hub.download import find_or_download
+    from makima_tts.hub.download import download as fetch, find_or_download
     from makima_tts.settings import load_settings
 
     settings = load_settings()

@@ -13,8 +13,7 @@ from ipaddress import ip_address
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from websockets.asyncio.client import ClientConnection
-from websockets.asyncio.client import connect as open_socket
+from websockets.asyncio.client import ClientConnection, connect as open_socket
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.typing import Subprotocol
 
@@ -151,8 +150,9 @@ def _is_loopback(host: str | None) -> bool:
 
 async def _greet(socket: ClientConnection, start: Start, on_loading: OnLoading) -> tuple[Ready, Started]:
     """``start`` is sent at once: the service answers ``ready`` and ``started`` when it has loaded."""
-    try:
+    with suppress(ConnectionClosed):  # the error that came before the close is still to be read
         await socket.send(serialize(start))
+    try:
         ready = await _expect(Ready, socket, on_loading)
         return ready, await _expect(Started, socket, on_loading)
     except ConnectionClosed as closed:

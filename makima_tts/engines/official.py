@@ -105,7 +105,7 @@ class OfficialEngine:
         self._facts = EngineFacts(
             name="qwen-tts",
             model=name,
-            # The form of the tensors, and what they were made with.
+            # The format of the tensors, and the model that they belong to.
             fingerprint=f"qwen-tts-1 {name} {state}".rstrip(),
             sample_rate_hz=SAMPLE_RATE_HZ,
             languages=LANGUAGES,
@@ -280,7 +280,7 @@ class OfficialModel:
         self._reference = None
 
     def _precision(self, device: str) -> dict[str, object]:
-        """bfloat16 needs hardware made for it; FlashAttention needs CUDA and its own package."""
+        """bfloat16 needs hardware support; FlashAttention needs CUDA and its own package."""
         if not device.startswith("cuda"):
             return {"dtype": self._torch.float32}
         attention = {"attn_implementation": "flash_attention_2"} if find_spec("flash_attn") else {}
@@ -360,7 +360,7 @@ def _number_from(seed: int, index: int) -> int:
 
 
 def _name_and_state(model_id: str, revision: str | None) -> tuple[str, str]:
-    """A model's name for clients, who are told no paths, and what tells its weights from others."""
+    """A model's name for clients, without a path, and what distinguishes its weights from others."""
     folder = Path(model_id)
     if not folder.is_dir():
         return model_id, revision or ""

@@ -1,7 +1,7 @@
 """For engines on the event loop: one task for each open utterance, and the sound of whole pieces in chunks.
 
 In: a coroutine per utterance that takes pieces and puts chunks. Out: streams; a cancel ends the task at once,
-wherever it waits; an error becomes the stream's. Does not know: how sound is made.
+wherever it waits; an error becomes the stream's. Does not know: how sound is synthesized.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The code predictor: from the talker's state and a frame's first code to the other fifteen.
 
 In: the talker's hidden rows and codebook-0 ids. Out: whole frames of codes, and their summed embeddings.
-Does not know: text, positions in the utterance, who speaks.
+Does not know: text, positions in the utterance.
 
 B batch rows · Q codebooks · V codes in a codebook · E talker's hidden size · P predictor's hidden size.
 """
@@ -38,8 +38,8 @@ class CodePredictor:
         model, indices = weights.within("model"), range(config.num_code_groups - 1)
         projection = None
         if hidden != talker_hidden:
-            part = weights.within("small_to_mtp_projection")
-            projection = ops.linear(part.take("weight", hidden, talker_hidden), part.take("bias", hidden))
+            below = weights.within("small_to_mtp_projection")
+            projection = ops.linear(below.take("weight", hidden, talker_hidden), below.take("bias", hidden))
         return cls(
             config,
             Transformer.load(config, model, config.window_of, config.num_code_groups, ops.layers),
@@ -51,7 +51,7 @@ class CodePredictor:
         )
 
     def new_cache(self, rows: int) -> KeyValueCache:
-        """For one frame of ``rows`` streams: every frame begins it anew."""
+        """For one frame of ``rows`` streams; every frame overwrites it."""
         return self.transformer.new_cache(rows, self.config.num_code_groups)
 
     def predict(
@@ -69,7 +69,9 @@ class CodePredictor:
         codes, embedded = [first_codes], [first_embedded]
         rows = torch.stack((talker_rows, first_embedded), dim=1)  # [B, 2, E]
         start, columns = 0, torch.arange(self.config.num_code_groups, device=rows.device)
-        positions = columns.unsqueeze(1).repeat(1, len(rows))  # [Q, B], so that those of a pass lie together
+        positions = columns.unsqueeze(1).repeat(
+            1, len(rows)
+        )  # [Q, B], so that those of a pass are contiguous
         for index in range(self.config.num_code_groups - 1):
             end = start + rows.shape[1]
             hidden = self._run(rows, positions[start:end].T, end, cache)  # [B, P]

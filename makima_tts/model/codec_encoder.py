@@ -75,10 +75,9 @@ class EncoderConv:
         biased: bool = True,
         elu: bool = False,
     ) -> "EncoderConv":
-        weight = weights.take("conv.weight", outputs, inputs, kernel)
-        matrix = weight.transpose(1, 2).reshape(outputs, -1)  # [O, K * C]
+        weight = weights.take_conv(inputs, outputs, kernel)
         bias = weights.take("conv.bias", outputs) if biased else None
-        return cls(weights.prefix, matrix, bias, kernel, stride, dilation, pad_mode, elu)
+        return cls(weights.prefix, weight, bias, kernel, stride, dilation, pad_mode, elu)
 
     def __call__(self, x: Tensor, states: ConvStates) -> Tensor:
         """[T, C] → [T / stride, O], rounded up. Replaces its own entry of ``states``.

@@ -103,11 +103,10 @@ class CausalConv:
         snake: Snake | None = None,
         is_residual: bool = False,
     ) -> "CausalConv":
-        weight = weights.take("conv.weight", outputs, inputs, kernel)
-        matrix = weight.transpose(1, 2).reshape(outputs, -1)  # [O, K * C]
+        weight = weights.take_conv(inputs, outputs, kernel)
         bias = weights.take("conv.bias", outputs)
         region = layout.reserve((kernel - 1) * dilation, inputs)
-        return cls(matrix, bias, kernel, dilation, region, snake, 1, is_residual)
+        return cls(weight, bias, kernel, dilation, region, snake, 1, is_residual)
 
     @classmethod
     def load_transposed(

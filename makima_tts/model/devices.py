@@ -1,4 +1,4 @@
-"""Where a model runs, and how precisely.
+"""The device of a model and its precision; copies from the host to the device.
 
 In: the operator's settings. Out: a torch device and a DevicePrecision, or TtsUnavailable in words. Does not
 know: models.
@@ -9,6 +9,7 @@ from typing import Literal
 
 import structlog
 import torch
+from torch import Tensor
 
 from makima_tts.errors import TtsUnavailable
 from makima_tts.model import CpuPrecision, Precision
@@ -57,6 +58,21 @@ def settle(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device.index or 0)
         torch.backends.cudnn.allow_tf32 = False
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A copy of a small tensor of the host; on CUDA it is queued, and the host does not wait."""
+    return _pinned(tensor, device).to(device, non_blocking=True)
+
+
+def copy_to_device(target: Tensor, tensor: Tensor) -> None:
+    """As ``to_device``, but into ``target``: nothing is allocated."""
+    target.copy_(_pinned(tensor, target.device), non_blocking=True)
+
+
+def _pinned(tensor: Tensor, device: torch.device) -> Tensor:
+    """A copy from memory that is not pinned makes the host wait for all that CUDA has queued."""
+    return tensor.pin_memory() if device.type == "cuda" else tensor
 
 
 def precision_on(device: torch.device, precision: Precision, cpu_precision: CpuPrecision) -> DevicePrecision:

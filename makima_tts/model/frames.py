@@ -1,13 +1,13 @@
 """One frame for every stream: the talker's step, codebook 0, the code predictor, the next row.
 
-In: the state of all slots, which of them take part. Out: frames of codes; the state, advanced in place. Does
-not know: prompts' texts, whose slot it is, when a stream ends, sound.
+In: the state of all slots, the slots to advance. Out: frames of codes; the state, advanced in place. Does not
+know: prompts' texts, whose slot it is, when a stream ends, sound.
 
 S slots · B some of them · N prompt rows · E talker's hidden size · V codec vocabulary
 · Q codebooks · R positions of a slot · X text rows of a slot.
 
-A stream whose next frame is its first has a hidden state from its prompt and takes no talker step: the first
-sound costs a prompt, a code predictor and a codec.
+A stream whose next frame is its first has the hidden state of its prompt and takes no talker step: the first
+sound costs a prefill, a code predictor and a codec.
 """
 
 from collections.abc import Callable, Sequence
@@ -87,7 +87,7 @@ class FrameState:
 
 
 @dataclass(frozen=True, slots=True)
-class Frames:
+class SampledFrames:
     """``codes``: int64 [B, Q]. ``ends``: bool [B], the end of speech. ``broken``: bool [B], NaN."""
 
     codes: Tensor
@@ -95,7 +95,7 @@ class Frames:
     broken: Tensor
 
 
-class FrameMaker:
+class FrameGenerator:
     """Generates frames with one model. ``pad`` [E]: the row that follows the last text row."""
 
     def __init__(
@@ -114,7 +114,7 @@ class FrameMaker:
         return self._talker.config
 
     def new_state(self, slots: int, positions: int, text_rows: int) -> FrameState:
-        """``positions`` and ``text_rows`` are what each slot may hold."""
+        """``positions`` and ``text_rows``: the capacity of each slot."""
         talker, hidden = self._talker, self.config.hidden_size
         device, dtype = talker.device, talker.dtype
 
@@ -142,43 +142,43 @@ class FrameMaker:
         state.sampling.talker_rules.put(slot, sampling.talker)
         state.sampling.predictor_rules.put(slot, sampling.predictor)
 
-    def constant(self, state: FrameState, slot: int, count: int) -> KeyValueCache:
-        """A copy of what came of a prompt's ``count`` constant rows, once they were read."""
+    def copy_prefix(self, state: FrameState, slot: int, count: int) -> KeyValueCache:
+        """A copy of the keys and values of a prompt's first ``count`` rows, once they are prefilled."""
         row = state.cache.rows(slot, 1)
         return KeyValueCache(row.keys[:, :, :, :count].clone(), row.values[:, :, :, :count].clone())
 
-    def put_constant(self, state: FrameState, slot: int, constant: KeyValueCache) -> None:
-        """What ``constant`` returned for this voice and language, of any slot."""
-        row, count = state.cache.rows(slot, 1), constant.positions
-        row.keys[:, :, :, :count] = constant.keys
-        row.values[:, :, :, :count] = constant.values
+    def restore_prefix(self, state: FrameState, slot: int, prefix: KeyValueCache) -> None:
+        """Begins a prompt with a copy of this voice and language, from any slot."""
+        row, count = state.cache.rows(slot, 1), prefix.positions
+        row.keys[:, :, :, :count] = prefix.keys
+        row.values[:, :, :, :count] = prefix.values
         _put(state.position, slot, count)
 
-    def read(self, state: FrameState, parts: Sequence[PrefillChunk]) -> None:
-        """Prefill; the cache must hold everything before each part. Others may step between two of them.
+    def prefill(self, state: FrameState, chunks: Sequence[PrefillChunk]) -> None:
+        """The cache must hold all that precedes each chunk. Other slots may step between two chunks.
 
-        After a prompt's last part the next frame is its first.
+        After a prompt's last chunk the next frame is its first.
         """
-        rows = [PromptRows(part.rows, part.slot, part.start) for part in parts]
-        self.were_read(state, parts, self._talker.prefill(rows, state.cache))
+        rows = [PromptRows(chunk.rows, chunk.slot, chunk.start) for chunk in chunks]
+        self.finish_prefill(state, chunks, self._talker.prefill(rows, state.cache))
 
-    def read_rows(
+    def prefill_rows(
         self, state: FrameState, rows: Tensor, slots: Tensor, positions: Tensor, limit: int
     ) -> Tensor:
         """Prompt rows of any slots: [M, E], int64 [M] each → hidden states, [M, E].
 
-        As ``read``, but that a row more or less changes no shape when rows of a spare slot fill up; the
-        caller says with ``were_read`` what it came to.
+        As ``prefill``, but with a fixed shape: rows of a spare slot pad it. The caller passes the result to
+        ``finish_prefill``.
         """
         return self._talker.step(rows, RowPositions(positions.unsqueeze(1), limit, slots), state.cache)
 
-    def were_read(self, state: FrameState, parts: Sequence[PrefillChunk], last: Tensor) -> None:
-        """``last``: the hidden state of each part's last row, [parts, E]."""
-        for part, hidden in zip(parts, last, strict=True):
-            _put(state.position, part.slot, part.end)
-            if part.trailing is not None:
-                _put(state.sampling.frame, part.slot, part.frame)
-                self._end_prompt(state, part.slot, hidden, part.trailing)
+    def finish_prefill(self, state: FrameState, chunks: Sequence[PrefillChunk], last: Tensor) -> None:
+        """``last``: the hidden state of each chunk's last row, [chunks, E]."""
+        for chunk, hidden in zip(chunks, last, strict=True):
+            _put(state.position, chunk.slot, chunk.end)
+            if chunk.trailing is not None:
+                _put(state.sampling.frame, chunk.slot, chunk.frame)
+                self._end_prompt(state, chunk.slot, hidden, chunk.trailing)
 
     def _end_prompt(self, state: FrameState, slot: int, hidden: Tensor, trailing: Tensor) -> None:
         state.hidden[slot] = hidden
@@ -188,35 +188,35 @@ class FrameMaker:
         self.append_text(state, slot, 0, trailing)
 
     def append_text(self, state: FrameState, slot: int, at: int, rows: Tensor) -> None:
-        """Text that came later: [N, E], after the ``at`` rows that there are."""
+        """More text rows, [N, E], after the first ``at``."""
         end = at + len(rows)
         state.text[slot, at:end] = rows
         _put(state.text_rows, slot, end)
 
     def step(self, state: FrameState, slots: Tensor, limit: int) -> None:
-        """The talker reads the frame before, int64 [B]: not of those whose frame is a prompt's first.
+        """The talker's step from the previous frame, int64 [B]: not for a prompt's first frame.
 
-        ``limit`` lies beyond every position of them all.
+        ``limit`` lies beyond all positions of these slots.
         """
         position = state.position[slots]
         at = RowPositions(position.unsqueeze(1), limit, slots)
         state.hidden[slots] = self._talker.step(state.row[slots], at, state.cache)
         state.position[slots] = position + state.advance[slots]
 
-    def make(self, state: FrameState, slots: Tensor) -> Frames:
+    def generate(self, state: FrameState, slots: Tensor) -> SampledFrames:
         """One frame of each of these streams, int64 [B]."""
         hidden = state.hidden[slots]
         sampler = self._sampler(self._first_codebook, state.sampling, slots)
         first = sampler.sample_first(self._talker.logits(hidden))  # [B]
-        cache = state.predictor_cache.rows(0, len(slots))  # every frame begins it anew
+        cache = state.predictor_cache.rows(0, len(slots))  # every frame overwrites it
         codes, embedded = self._predictor.predict(
             hidden, first, self._talker.embedding[first], sampler.sample, cache
         )
         self._advance(state, slots, first, embedded)
-        return Frames(codes, first == self.config.codec_eos_token_id, sampler.broken)
+        return SampledFrames(codes, first == self.config.codec_eos_token_id, sampler.broken)
 
     def _advance(self, state: FrameState, slots: Tensor, first: Tensor, embedded: Tensor) -> None:
-        """Remember the frame, and what the talker reads after it."""
+        """Stores the frame and the talker's next row."""
         at = state.text_at[slots]
         has_text = at < state.text_rows[slots]
         text = state.text[slots, at.clamp(max=state.text.shape[1] - 1)]  # [B, E]
@@ -228,5 +228,5 @@ class FrameMaker:
 
 
 def _put(numbers: Tensor, slot: int, number: float) -> None:
-    """As ``numbers[slot] = number``, for which the host would wait until CUDA has computed all before it."""
+    """``numbers[slot] = number``, which would make the host wait for all that CUDA has queued."""
     numbers[slot].fill_(number)

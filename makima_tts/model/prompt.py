@@ -14,8 +14,8 @@ from torch import Tensor
 
 from makima_tts.model.checkpoint.config import ModelConfig, TalkerConfig
 from makima_tts.model.code_predictor import CodePredictor
+from makima_tts.model.devices import to_device
 from makima_tts.model.talker import Talker
-from makima_tts.model.transfers import sent
 from makima_tts.protocol import AUTO
 
 
@@ -133,7 +133,7 @@ class PromptWriter:
             language_id = ids.codec_language_id[language.lower()]
             tags = [ids.codec_think_id, ids.codec_think_bos_id, language_id, ids.codec_think_eos_id]
         speaker = [] if voice.x_vector is None else [voice.x_vector[None]]
-        tag_ids = sent(torch.tensor(tags), self._talker.device)
+        tag_ids = to_device(torch.tensor(tags), self._talker.device)
         codec = torch.cat((self._talker.embedding[tag_ids], *speaker)) + self.pad
         return torch.cat((self._role, codec, (self._codec(ids.codec_pad_id) + self.bos)[None]))
 

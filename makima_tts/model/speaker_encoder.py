@@ -134,9 +134,8 @@ class TimeDelay:
     def load(
         cls, weights: Weights, inputs: int, outputs: int, kernel: int = 1, dilation: int = 1
     ) -> "TimeDelay":
-        weight = weights.take("conv.weight", outputs, inputs, kernel)
-        matrix = weight.transpose(1, 2).reshape(outputs, -1)  # [O, K * C]
-        return cls(matrix, weights.take("conv.bias", outputs), kernel, dilation)
+        weight = weights.take_conv(inputs, outputs, kernel)
+        return cls(weight, weights.take("conv.bias", outputs), kernel, dilation)
 
     @property
     def reach(self) -> int:

@@ -1,4 +1,4 @@
-"""All parts of one model, loaded.
+"""The model: talker, code predictor, codec, encoders, loaded from a checkpoint.
 
 In: a checkpoint, a device, a number type. Out: a SpeechModel. Does not know: utterances, slots.
 """
@@ -17,7 +17,7 @@ from makima_tts.model.codec import CodecDecoder
 from makima_tts.model.codec_encoder import CodecEncoder
 from makima_tts.model.codec_ops import loud_and_finite
 from makima_tts.model.devices import settle
-from makima_tts.model.frames import FrameMaker
+from makima_tts.model.frames import FrameGenerator
 from makima_tts.model.ops.table import Ops, ops_for
 from makima_tts.model.prompt import PromptWriter
 from makima_tts.model.speaker_encoder import SpeakerEncoder
@@ -32,14 +32,14 @@ _MODEL_SHARE = 0.8
 
 @dataclass(frozen=True, slots=True)
 class SpeechModel:
-    """``codec`` makes sound of frames; ``codec_encoder`` and ``speaker_encoder`` make a voice of sound."""
+    """``codec`` decodes frames to samples; ``codec_encoder`` and ``speaker_encoder`` encode voices."""
 
     config: ModelConfig
     tokenizer: TextTokenizer
     talker: Talker
     predictor: CodePredictor
     prompts: PromptWriter
-    frames: FrameMaker
+    frames: FrameGenerator
     codec: CodecDecoder
     codec_encoder: CodecEncoder
     speaker_encoder: SpeakerEncoder
@@ -61,10 +61,10 @@ class SpeechModel:
         """``positions``: as many rows as an utterance's prompt and frames may have together.
 
         ``weight_bits`` 8 or 4: the layers' weights are quantized, and the codec's decoder has sixteen bits;
-        then ``dtype`` must be float32, and ``device`` a CPU. Whoever loads also speaks: CUDA devices are a
-        thread's.
+        then ``dtype`` must be float32, and ``device`` a CPU. The thread that loads must also generate: the
+        current CUDA device belongs to a thread.
 
-        Raises TtsUnavailable, naming file and tensor, for a checkpoint that is not what it says it is.
+        Raises TtsUnavailable, naming file and tensor, for a checkpoint that does not match its configuration.
         """
         settle(device)
         config, ops = checkpoint.config, ops_for(device, weight_bits)
@@ -87,7 +87,7 @@ class SpeechModel:
         if strange := unexplained(weights, codec_weights):
             _log.warning("checkpoint_holds_unknown_tensors", count=len(strange), first=strange[0])
         prompts = PromptWriter(config, talker, predictor, checkpoint.tokenizer.role_ids)
-        frames = FrameMaker(talker, predictor, prompts.pad, ops.sampler)
+        frames = FrameGenerator(talker, predictor, prompts.pad, ops.sampler)
         return cls(
             config,
             checkpoint.tokenizer,

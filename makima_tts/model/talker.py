@@ -1,7 +1,7 @@
-"""The talker: from prompt rows, and then from frames, to what the next frame begins with.
+"""The talker: from prompt rows, and then from frames, to the hidden state and first logits of a frame.
 
 In: text ids, codec ids, rows. Out: embedded rows; hidden states and the logits of codebook 0. Does not know:
-how a prompt is put together, how a code is chosen, slots' owners.
+how a prompt is written, how a code is sampled, whose slot it is.
 
 B batch rows · N positions · E hidden size · T text hidden size · V codec vocabulary.
 """
@@ -15,12 +15,12 @@ from torch import Tensor
 
 from makima_tts.model.checkpoint.config import TalkerConfig
 from makima_tts.model.checkpoint.tensors import Weights
+from makima_tts.model.devices import to_device
 from makima_tts.model.ops.table import Linear, Ops
-from makima_tts.model.transfers import sent
 from makima_tts.model.transformer import ACTIVATIONS, KeyValueCache, PromptRows, RowPositions, Transformer
 
-# Of text rows in one product. Always as many: how many there are decides the last bits, and a text has the
-# same rows however much of it comes at a time.
+# Text rows of one product, always padded to this many: their number decides the last bits, and a text must
+# have the same rows however it is split.
 _TEXT_ROWS = 16
 
 
@@ -28,8 +28,8 @@ _TEXT_ROWS = 16
 class TextProjection:
     """Text ids → rows of the talker's size: an embedding and a two-layer perceptron.
 
-    ``embedding`` lies in the host's memory wherever the rest is: it is a third of the published model, of
-    which an utterance needs a few rows.
+    ``embedding`` is in the host's memory: it is a third of the published model, and an utterance needs a few
+    of its rows.
     """
 
     config: TalkerConfig
@@ -54,7 +54,7 @@ class TextProjection:
         padded = [*ids, *[0] * (-len(ids) % _TEXT_ROWS)]
         weight = self.first[0]
         embedded = self.embedding[torch.tensor(padded, dtype=torch.int64)].to(weight.dtype)  # [N + …, T]
-        blocks = torch.split(sent(embedded, weight.device), _TEXT_ROWS)
+        blocks = torch.split(to_device(embedded, weight.device), _TEXT_ROWS)
         return torch.cat([self._projected(block) for block in blocks])[: len(ids)]
 
     def _projected(self, embedded: Tensor) -> Tensor:

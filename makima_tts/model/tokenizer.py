@@ -17,6 +17,7 @@ from tokenizers.normalizers import NFC
 from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 
 from makima_tts.errors import TtsUnavailable
+from makima_tts.model.checkpoint.config import read_file
 
 VOCABULARY = "vocab.json"
 MERGES = "merges.txt"
@@ -80,7 +81,7 @@ class TextTokenizer:
 
 def _vocabulary(folder: Path) -> dict[str, int]:
     try:
-        ids = json.loads(_read(folder, VOCABULARY))
+        ids = json.loads(read_file(folder, VOCABULARY))
     except (ValueError, RecursionError):
         _refuse(VOCABULARY, "is damaged")
     if not isinstance(ids, dict) or not all(isinstance(number, int) for number in ids.values()):
@@ -92,7 +93,7 @@ def _vocabulary(folder: Path) -> dict[str, int]:
 
 def _bpe(folder: Path, vocabulary: dict[str, int]) -> BPE:
     try:
-        lines = _read(folder, MERGES).decode().splitlines()
+        lines = read_file(folder, MERGES).decode().splitlines()
         merges = [_pair(line) for line in lines[lines[:1] == [_VERSION] :] if line]
         return BPE(vocabulary, merges)
     except TtsUnavailable:
@@ -111,22 +112,13 @@ def _pair(line: str) -> tuple[str, str]:
 
 def _im_start_id(folder: Path) -> int:
     try:
-        file = _TokenizerFile.model_validate_json(_read(folder, TOKENIZER_CONFIG))
+        file = _TokenizerFile.model_validate_json(read_file(folder, TOKENIZER_CONFIG))
     except ValidationError:
         _refuse(TOKENIZER_CONFIG, "names no added tokens")
     ids: dict[str, int] = {token.content: number for number, token in file.added_tokens_decoder.items()}
     if _IM_START not in ids:
         _refuse(TOKENIZER_CONFIG, f"lacks the token {_IM_START}: it is not Qwen's")
     return ids[_IM_START]
-
-
-def _read(folder: Path, name: str) -> bytes:
-    try:
-        return (folder / name).read_bytes()
-    except FileNotFoundError:
-        raise TtsUnavailable(f"The checkpoint lacks {name}; download it again.") from None
-    except OSError as error:
-        raise TtsUnavailable(f"The checkpoint's {name} cannot be read: {error.strerror}.") from error
 
 
 def _refuse(name: str, fault: str) -> NoReturn:

@@ -16,10 +16,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from makima_tts.model.devices import to_device
 from makima_tts.model.prompt import VoiceRows
 from makima_tts.model.reference_audio import APPENDED_SILENCE_S, prepare_reference, with_silence
 from makima_tts.model.speech_model import SpeechModel
-from makima_tts.model.transfers import sent
 from makima_tts.speech import VoiceReference
 
 Arrays = dict[str, npt.NDArray[np.generic]]
@@ -97,7 +97,7 @@ def voice_from(model: SpeechModel, arrays: Mapping[str, npt.NDArray[np.generic]]
     def tensor(name: str) -> Tensor | None:
         if name not in arrays:
             return None
-        loaded = sent(torch.from_numpy(np.array(arrays[name])), model.device)
+        loaded = to_device(torch.from_numpy(np.array(arrays[name])), model.device)
         return loaded.to(model.dtype) if loaded.is_floating_point() else loaded
 
     codec = {field: tensor(name) for field, name in _CODEC.items()}

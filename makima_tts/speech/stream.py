@@ -50,63 +50,38 @@ class TextPart:
     ends_piece: bool = True
 
 
-class _ThreadBridge:
-    """The state that both halves share. Only the loop's thread changes a field, except ``put_samples``."""
+class SpeechSink:
+    """The engine's half; every method may be called from any thread unless it is ``async``.
+
+    ``cancelled``: the caller has cancelled; stop, free everything, put nothing more. ``text_closed``: no text
+    will come but what ``take_part`` or ``take_piece`` still returns. ``fed_chars``: the length of all text so
+    far, including what was taken. ``wake_engine`` is called, on the loop, when text, credit or a cancel
+    arrives.
+    """
 
     def __init__(self, buffer_samples: int, wake_engine: Callable[[], None]) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.buffer_samples = buffer_samples
-        self.wake_engine = wake_engine
-        self.parts: deque[TextPart] = deque()
-        self.piece_is_open = False
-        self.fed_chars = 0
-        self.text_closed = False
+        # Only the loop's thread changes these; the caller's half uses them, too.
         self.cancelled = False
-        self.put_samples = 0  # changed by the engine's side only
-        self.taken_samples = 0  # changed by the loop's side only
+        self.text_closed = False
+        self.fed_chars = 0
+        self.piece_is_open = False
+        self.parts: deque[TextPart] = deque()
+        self.taken_samples = 0
         self.chunks: deque[AudioChunk] = deque()
         self.finish_reason: FinishReason | None = None
         self.error: TtsError | None = None
-        self.engine_event = asyncio.Event()
-        self.caller_event = asyncio.Event()
-
-    def on_loop(self, act: Callable[[], None]) -> None:
-        """In the order of the calls, whichever threads they come from: all take the loop's queue."""
-        # The loop may close between any check and the call: a service can stop while an engine generates.
-        with contextlib.suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(act)
-
-    def tell_engine(self) -> None:
-        self.engine_event.set()
-        self.wake_engine()
-
-
-class SpeechSink:
-    """The engine's half; every method may be called from any thread unless it is ``async``."""
-
-    def __init__(self, bridge: _ThreadBridge) -> None:
-        self._bridge = bridge
+        self.for_caller = asyncio.Event()
+        # Only the engine's side changes these.
+        self.put_samples = 0
         self._piece_parts: list[str] = []
-
-    @property
-    def cancelled(self) -> bool:
-        """The caller has cancelled: stop, free everything, put nothing more."""
-        return self._bridge.cancelled
+        self._buffer_samples = buffer_samples
+        self._wake_engine = wake_engine
+        self._for_engine = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
 
     @property
     def has_credit(self) -> bool:
-        bridge = self._bridge
-        return bridge.put_samples - bridge.taken_samples < bridge.buffer_samples
-
-    @property
-    def text_closed(self) -> bool:
-        """No text will come but what ``take_part`` or ``take_piece`` still returns."""
-        return self._bridge.text_closed
-
-    @property
-    def fed_chars(self) -> int:
-        """The length of all text so far, including what was taken."""
-        return self._bridge.fed_chars
+        return self.put_samples - self.taken_samples < self._buffer_samples
 
     def take_part(self) -> TextPart | None:
         """The next part of a piece, or None if none is there. For engines that speak incomplete pieces.
@@ -115,7 +90,7 @@ class SpeechSink:
         """
         # A cancel may clear them at any moment.
         with contextlib.suppress(IndexError):
-            return self._bridge.parts.popleft()
+            return self.parts.popleft()
         return None
 
     def take_piece(self) -> str | None:
@@ -130,69 +105,79 @@ class SpeechSink:
 
     async def next_piece(self) -> str | None:
         """Waits for the next piece; None at the end of the text, or when cancelled. Loop only."""
-        while not self._bridge.cancelled:
+        while not self.cancelled:
             if (piece := self.take_piece()) is not None:
                 return piece
-            if self._bridge.text_closed:
+            if self.text_closed:
                 return None
             await self._change()
         return None
 
     async def credit(self) -> bool:
         """Waits for credit; False when cancelled instead. Loop only."""
-        while not self._bridge.cancelled:
+        while not self.cancelled:
             if self.has_credit:
                 return True
             await self._change()
         return False
 
     async def _change(self) -> None:
-        self._bridge.engine_event.clear()
-        await self._bridge.engine_event.wait()
+        self._for_engine.clear()
+        await self._for_engine.wait()
+
+    def wake(self) -> None:
+        """Something has changed for the engine. Loop only."""
+        self._for_engine.set()
+        self._wake_engine()
 
     def put(self, chunk: AudioChunk) -> None:
         """Never waits; an engine asks ``has_credit`` before it makes a chunk."""
-        self._bridge.put_samples += chunk.pcm.size
-        self._bridge.on_loop(lambda: self._deliver(chunk))
+        self.put_samples += chunk.pcm.size
+        self._on_loop(lambda: self._deliver(chunk))
 
     def end(self, reason: FinishReason = "stop") -> None:
         """All audio was put."""
-        self._bridge.on_loop(lambda: self._close(reason, None))
+        self._on_loop(lambda: self._close(reason, None))
 
     def fail(self, error: TtsError) -> None:
         """No more audio; ``error`` is raised to the caller after the chunks that were put."""
-        self._bridge.on_loop(lambda: self._close(None, error))
+        self._on_loop(lambda: self._close(None, error))
+
+    def _on_loop(self, act: Callable[[], None]) -> None:
+        """In the order of the calls, whichever threads they come from: all take the loop's queue."""
+        # The loop may close between any check and the call: a service can stop while an engine generates.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(act)
 
     def _deliver(self, chunk: AudioChunk) -> None:
-        if not self._bridge.cancelled:
-            self._bridge.chunks.append(chunk)
-            self._bridge.caller_event.set()
+        if not self.cancelled:
+            self.chunks.append(chunk)
+            self.for_caller.set()
 
     def _close(self, reason: FinishReason | None, error: TtsError | None) -> None:
-        bridge = self._bridge
-        if bridge.finish_reason is None and bridge.error is None:
-            bridge.finish_reason, bridge.error = reason, error
-            bridge.caller_event.set()
+        if self.finish_reason is None and self.error is None:
+            self.finish_reason, self.error = reason, error
+            self.for_caller.set()
 
 
 class SpeechStream:
     """The caller's half: feed pieces, take chunks, cancel. Loop only."""
 
-    def __init__(self, bridge: _ThreadBridge) -> None:
-        self._bridge = bridge
+    def __init__(self, sink: SpeechSink) -> None:
+        self._sink = sink
 
     @classmethod
     def create(
         cls, *, buffer_samples: int, wake_engine: Callable[[], None] = lambda: None
     ) -> tuple["SpeechStream", SpeechSink]:
-        """Both halves. ``wake_engine`` is called, on the loop, when text, credit or a cancel arrives."""
-        bridge = _ThreadBridge(buffer_samples, wake_engine)
-        return cls(bridge), SpeechSink(bridge)
+        """Both halves."""
+        sink = SpeechSink(buffer_samples, wake_engine)
+        return cls(sink), sink
 
     @property
     def finish_reason(self) -> FinishReason | None:
         """Why it ended, once iteration has ended without an error."""
-        return self._bridge.finish_reason
+        return self._sink.finish_reason
 
     def feed(self, text: str, *, ends_piece: bool = True) -> None:
         """Append a piece of cleaned text, or a part of one; ignored once finished or cancelled.
@@ -200,31 +185,31 @@ class SpeechStream:
         The parts of a piece, joined, are the piece. They are split where words end, before white space, so
         that a part is tokenized alike whatever follows it.
         """
-        bridge = self._bridge
-        if bridge.text_closed:
+        sink = self._sink
+        if sink.text_closed:
             return
-        bridge.parts.append(TextPart(text, ends_piece))
-        bridge.piece_is_open = not ends_piece
-        bridge.fed_chars += len(text)
-        bridge.tell_engine()
+        sink.parts.append(TextPart(text, ends_piece))
+        sink.piece_is_open = not ends_piece
+        sink.fed_chars += len(text)
+        sink.wake()
 
     def finish(self) -> None:
         """No more text will come: an open piece is complete. Idempotent."""
-        if self._bridge.piece_is_open:
+        if self._sink.piece_is_open:
             self.feed("")
-        self._bridge.text_closed = True
-        self._bridge.tell_engine()
+        self._sink.text_closed = True
+        self._sink.wake()
 
     def cancel(self) -> None:
         """Drops all text and chunks at once. Idempotent; iteration raises Cancelled from now on."""
-        bridge = self._bridge
-        if bridge.cancelled:
+        sink = self._sink
+        if sink.cancelled:
             return
-        bridge.cancelled = bridge.text_closed = True
-        bridge.parts.clear()
-        bridge.chunks.clear()
-        bridge.tell_engine()
-        bridge.caller_event.set()
+        sink.cancelled = sink.text_closed = True
+        sink.parts.clear()
+        sink.chunks.clear()
+        sink.wake()
+        sink.for_caller.set()
 
     def __aiter__(self) -> "SpeechStream":
         return self
@@ -234,24 +219,23 @@ class SpeechStream:
 
         A chunk with NaN or Inf raises SynthesisError: it must never be cast to integers.
         """
-        bridge = self._bridge
+        sink = self._sink
         while True:
-            if bridge.cancelled:
+            if sink.cancelled:
                 raise Cancelled("The utterance was cancelled.")
-            if bridge.chunks:
+            if sink.chunks:
                 return self._take()
-            if bridge.error is not None:
-                raise bridge.error
-            if bridge.finish_reason is not None:
+            if sink.error is not None:
+                raise sink.error
+            if sink.finish_reason is not None:
                 raise StopAsyncIteration
-            bridge.caller_event.clear()
-            await bridge.caller_event.wait()
+            sink.for_caller.clear()
+            await sink.for_caller.wait()
 
     def _take(self) -> AudioChunk:
-        bridge = self._bridge
-        chunk = bridge.chunks.popleft()
-        bridge.taken_samples += chunk.pcm.size
-        bridge.tell_engine()
+        chunk = self._sink.chunks.popleft()
+        self._sink.taken_samples += chunk.pcm.size
+        self._sink.wake()
         if chunk.pcm.dtype != np.int16 and not np.isfinite(chunk.pcm).all():
             self.cancel()
             raise SynthesisError("The engine made audio that is not a number; nothing of it was sent.")

@@ -4,19 +4,12 @@ In: text as received, in any split. Out: cleaned pieces with their positions in 
 Does not know: time, engines, sessions.
 """
 
-from makima_tts.text.cleaning import NOTHING_SPOKEN, TextCleaning, clean, is_speakable, why_silent
-from makima_tts.text.durations import longest_speech_s, usual_speech_s
-from makima_tts.text.segmenter import Piece, Segmenter, pieces_of
-
-__all__ = [
-    "NOTHING_SPOKEN",
-    "Piece",
-    "Segmenter",
-    "TextCleaning",
-    "clean",
-    "is_speakable",
-    "longest_speech_s",
-    "pieces_of",
-    "usual_speech_s",
-    "why_silent",
-]
+from makima_tts.text.cleaning import (
+    NOTHING_SPOKEN as NOTHING_SPOKEN,
+    TextCleaning as TextCleaning,
+    clean as clean,
+    is_speakable as is_speakable,
+    why_silent as why_silent,
+)
+from makima_tts.text.durations import longest_speech_s as longest_speech_s, usual_speech_s as usual_speech_s
+from makima_tts.text.segmenter import Piece as Piece, Segmenter as Segmenter, pieces_of as pieces_of

@@ -4,8 +4,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from makima_tts.audio import Clip, ClipReport, check_header, read_clip, write_clip
 from makima_tts.errors import InvalidClip

@@ -5,8 +5,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from makima_tts.audio import PcmEncoder, PcmEncoding
 from makima_tts.errors import SynthesisError

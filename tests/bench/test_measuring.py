@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from bench.listeners import ListenerResult, poisson, row_of, summary
 from bench.load import ConcurrencyLevel, StreamSearch, level_rows, mib_per_stream

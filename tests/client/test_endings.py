@@ -2,8 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from makima_tts.client import (
     ClientError,
@@ -13,9 +17,10 @@ from makima_tts.client import (
     ServiceUnreachable,
     SpeechClient,
     UtteranceCancelled,
+    connection,
 )
 from makima_tts.client.speech import MAX_BUFFERED_BYTES
-from makima_tts.protocol import Speak, Start, Stop, Stopped
+from makima_tts.protocol import SUBPROTOCOL, Speak, Start, Stop, Stopped, serialize
 from tests.client.fake_service import FakeService, complete, failed, heard_of, speaking
 
 NEVER = Reconnects(attempts=0)
@@ -32,6 +37,27 @@ async def test_a_refused_utterance_raises_the_services_error() -> None:
             True,
             1.5,
         )
+
+
+async def test_an_error_before_ready_is_raised_even_if_the_service_closed_before_start_was_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refuse(socket: ServerConnection) -> None:
+        await socket.send(serialize(failed("TTS_UNAVAILABLE")))
+        await socket.close(1011)
+
+    async def open_and_wait_for_the_close(url: str, **options: Any) -> ClientConnection:
+        socket = await connect(url, **options)
+        await socket.wait_closed()
+        return socket
+
+    monkeypatch.setattr(connection, "open_socket", open_and_wait_for_the_close)
+    async with serve(refuse, "127.0.0.1", 0, subprotocols=[Subprotocol(SUBPROTOCOL)]) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ServiceError, match="What to do") as refused:
+            async with SpeechClient.connect(f"ws://127.0.0.1:{port}"):
+                pass
+    assert refused.value.code == "TTS_UNAVAILABLE"
 
 
 async def test_audio_that_came_before_a_failure_is_handed_out_first() -> None:

@@ -1,8 +1,7 @@
 """The heard part of an interrupted text."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from makima_tts.client.speech import heard_of
 from makima_tts.protocol import Sentence

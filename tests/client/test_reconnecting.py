@@ -5,8 +5,7 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from makima_tts.client import ConnectionLost, Reconnects, ServiceError, ServiceUnreachable, SpeechClient
 from makima_tts.protocol import Cancel, Speak, Start, Stopped

@@ -275,9 +275,9 @@ async def test_without_credit_no_audio_is_generated_and_other_utterances_are_not
     unheard.finish()
     assert same_sound(sound(await speak(engine, *PIECES)), sound(await speak(engine, *PIECES)))
 
-    bridge = unheard._bridge  # only this test asks how much is undelivered
+    sink = unheard._sink  # only this test asks how much is undelivered
     largest_samples = max(chunk.pcm.size for chunk in alone)
-    assert 0 < bridge.put_samples < bridge.buffer_samples + largest_samples < sound(alone).size
+    assert 0 < sink.put_samples < sink._buffer_samples + largest_samples < sound(alone).size
     assert same_sound(sound(await chunks_of(unheard)), sound(alone))
 
 

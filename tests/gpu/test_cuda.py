@@ -15,8 +15,7 @@ import pytest
 import torch
 
 from makima_tts.audio import as_float
-from makima_tts.engines.qwen3 import ModelChoice, Qwen3Engine
-from makima_tts.engines.qwen3 import runner as runners
+from makima_tts.engines.qwen3 import ModelChoice, Qwen3Engine, runner as runners
 from makima_tts.engines.qwen3.cuda_graphs import CudaGraphExecutor
 from makima_tts.engines.qwen3.runner import Runner
 from makima_tts.model.checkpoint.folder import Checkpoint

@@ -20,7 +20,7 @@ from torch import Tensor
 from makima_tts.model.checkpoint.config import TransformerConfig
 from makima_tts.model.sampling import FirstCodebook, RuleRows, SamplerState
 from makima_tts.model.transformer import KeyValueCache, LayerWeights, RotaryEmbedding, RowPositions
-from makima_tts.model.triton.attention import TritonAttention
+from makima_tts.model.triton.attention import triton_attention
 from makima_tts.model.triton.linear import TritonLinear
 from makima_tts.model.triton.sampler import TritonFrameSampler
 from makima_tts.model.triton.transformer import TritonStack
@@ -63,7 +63,7 @@ def _stack() -> TritonStack:
         window=None,
     )
     rotary = RotaryEmbedding(_floats(POSITIONS, 128), _floats(POSITIONS, 128))
-    return TritonStack(config, [layer], _tensor(1024), rotary, TritonAttention())
+    return TritonStack(config, [layer], _tensor(1024), rotary, triton_attention)
 
 
 def frame(rows: int) -> None:

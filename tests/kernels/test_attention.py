@@ -1,40 +1,26 @@
 """Every way to attend is the eager one; what a row may not see does not matter to it."""
 
+import sys
+from unittest import mock
+
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from makima_tts.model.ops.torch import attend
 from makima_tts.model.transformer import RowPositions
 from makima_tts.model.triton.attention import (
     Attention,
-    Example,
-    FlashAttention,
-    TritonAttention,
-    batch_invariant,
     fastest_attention,
+    flash_attention,
+    installed_attentions,
+    triton_attention,
 )
 from tests.kernels.places import DEVICE, DTYPES, numbers
 
 POSITIONS = 150
 CACHE_ROWS = torch.tensor([2, 0, 2, 2], device=DEVICE)
 AT = RowPositions(torch.tensor([[140], [0], [63], [139]], device=DEVICE), 141, CACHE_ROWS)
-
-
-class SdpaAttention:
-    """That of torch. Copies what it looks at, and its bits may depend on other rows."""
-
-    looks_to_limit = True
-
-    def __call__(
-        self, queries: Tensor, keys: Tensor, values: Tensor, at: RowPositions, window: int | None, /
-    ) -> Tensor:
-        assert at.cache_rows is not None
-        visible = [cached[:, :, : at.limit].index_select(0, at.cache_rows) for cached in (keys, values)]
-        return F.scaled_dot_product_attention(
-            queries.unsqueeze(2), visible[0], visible[1], attn_mask=at.mask(window), enable_gqa=True
-        ).squeeze(2)
 
 
 def flash_in_torch(
@@ -60,11 +46,7 @@ def flash_in_torch(
     return attend(queries.transpose(1, 2), *theirs, mask).transpose(1, 2)
 
 
-WAYS = (TritonAttention(), SdpaAttention(), FlashAttention(flash_in_torch))
-
-
-def by_name(attention: Attention) -> str:
-    return type(attention).__name__
+WAYS = {"triton": triton_attention, "flash_attn": flash_attention(flash_in_torch)}
 
 
 def kept(key_heads: int, size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -75,7 +57,7 @@ def kept(key_heads: int, size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("attention", WAYS, ids=by_name)
+@pytest.mark.parametrize("attention", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("heads", [(6, 2, 16), (3, 3, 12)])
 @pytest.mark.parametrize("window", [None, 24])
 def test_attention_is_the_eager_one(
@@ -96,7 +78,7 @@ def test_attention_is_the_eager_one(
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_row_is_the_same_in_any_company_and_whatever_comes_after_it(dtype: torch.dtype) -> None:
-    attention = TritonAttention()
+    attention = triton_attention
     queries, (keys, values) = numbers(3, 4, 4, 16, dtype=dtype), kept(2, 16, dtype)
     together = attention(queries, keys, values, AT, 40)
     for row in range(4):
@@ -110,15 +92,16 @@ def test_a_row_is_the_same_in_any_company_and_whatever_comes_after_it(dtype: tor
 
 def test_the_fastest_is_measured_on_a_gpu_and_elsewhere_the_first() -> None:
     keys, values = kept(2, 16, torch.float32)
-    example = Example.at_the_end(4, keys, values, None)
-    assert example.at.limit == POSITIONS
-    chosen = fastest_attention([TritonAttention(), SdpaAttention()], example)
-    assert isinstance(chosen, TritonAttention | SdpaAttention)
+    selected = fastest_attention(WAYS, 4, keys, values, None)
+    assert selected in WAYS.values()
     if DEVICE.type == "cpu":
-        assert isinstance(chosen, TritonAttention)
+        assert selected is triton_attention
 
 
-def test_only_ways_whose_rows_are_their_own_are_taken_unasked() -> None:
-    assert [type(each) for each in batch_invariant(torch.float32)] == [TritonAttention]
-    assert SdpaAttention not in [type(each) for each in batch_invariant(torch.bfloat16)]
-    assert [each.looks_to_limit for each in WAYS] == [False, True, False]
+def test_flash_attn_is_a_candidate_where_it_is_installed_and_for_its_precisions() -> None:
+    package = mock.Mock(flash_attn_with_kvcache=flash_in_torch)
+    with mock.patch.dict(sys.modules, {"flash_attn": package}):
+        assert list(installed_attentions(torch.float32)) == ["triton"]
+        assert list(installed_attentions(torch.bfloat16)) == ["triton", "flash_attn"]
+    with mock.patch.dict(sys.modules, {"flash_attn": None}):
+        assert list(installed_attentions(torch.bfloat16)) == ["triton"]

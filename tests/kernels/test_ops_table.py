@@ -8,7 +8,7 @@ from torch import Tensor
 
 from makima_tts.model.checkpoint.folder import Checkpoint
 from makima_tts.model.code_predictor import CodePredictor
-from makima_tts.model.native.kernels import QuantizedMatrix
+from makima_tts.model.native.kernels import QuantizedLinear
 from makima_tts.model.ops.table import Ops, ops_for, torch_ops, triton_ops
 from makima_tts.model.ops.torch import TorchStack
 from makima_tts.model.sampling import TorchFrameSampler
@@ -26,7 +26,7 @@ POSITIONS = 16
 def test_kernels_are_for_cuda_devices_and_weights_as_they_are() -> None:
     for device in (torch.device("cpu"), torch.device("mps")):
         assert ops_for(device).sampler is TorchFrameSampler
-    assert isinstance(ops_for(torch.device("cpu"), 8).logits(torch.ones(4, 4)), QuantizedMatrix)
+    assert isinstance(ops_for(torch.device("cpu"), 8).logits(torch.ones(4, 4)), QuantizedLinear)
     if DEVICE.type == "cuda":
         assert ops_for(DEVICE).sampler is TritonFrameSampler
 

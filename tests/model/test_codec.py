@@ -8,8 +8,7 @@ from dataclasses import fields
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
 from makima_tts.model.codec import CodecDecoder
@@ -40,7 +39,7 @@ def slots(*numbers: int) -> Tensor:
 
 @torch.inference_mode()
 def alone(frames: Tensor, by: CodecDecoder | None = None) -> Tensor:
-    """All at once, in a fresh arena of one slot."""
+    """All at once, in a fresh state of one slot."""
     by = by or decoder()
     return by.decode(frames, by.new_state(1), slots(0))
 

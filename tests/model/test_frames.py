@@ -148,10 +148,10 @@ def test_text_that_grows_gives_the_same_codes_as_text_that_is_there(
 ) -> None:
     ids = model.tokenizer.encode(TEXTS[0])
     expected = alone(model, TEXTS[0], 71)
-    maker, state = model.frames, model.frames.new_state(4, POSITIONS, POSITIONS)
-    maker.begin_utterance(state, 0, Sampling.of(model.config.generation), 71)
+    generator, state = model.frames, model.frames.new_state(4, POSITIONS, POSITIONS)
+    generator.begin_utterance(state, 0, Sampling.of(model.config.generation), 71)
     begun = model.prompts.write_partial(ids[:1], "English", VoiceRows(), ended=False)
-    maker.read(state, split_into_chunks(begun, 0, POSITIONS))
+    generator.prefill(state, split_into_chunks(begun, 0, POSITIONS))
     slots = torch.tensor([0])
     rows = model.prompts.trailing_rows(ids[1:], ended=True)
     sizes, fed, codes = iter(split), 0, []
@@ -159,11 +159,11 @@ def test_text_that_grows_gives_the_same_codes_as_text_that_is_there(
         # Fed just in time: without a row for the next frame the stream would have to wait.
         if number >= fed:
             more = next(sizes, len(rows) - fed)
-            maker.append_text(state, 0, fed, rows[fed : fed + more])
+            generator.append_text(state, 0, fed, rows[fed : fed + more])
             fed += more
         if number:
-            maker.step(state, slots, POSITIONS)
-        codes.append(maker.make(state, slots).codes[0].int())
+            generator.step(state, slots, POSITIONS)
+        codes.append(generator.generate(state, slots).codes[0].int())
     assert torch.equal(torch.stack(codes), expected)
 
 

@@ -17,7 +17,7 @@ from makima_tts.model.native import compiler, kernels
 from makima_tts.model.native.__main__ import main
 from makima_tts.model.native.codec import PackedConvolution
 from makima_tts.model.native.compiler import AVX2, PLAIN, InstructionSet, build, instruction_sets
-from makima_tts.model.native.kernels import GROUP, SIDE_BY_SIDE, QuantizedMatrix
+from makima_tts.model.native.kernels import GROUP, SIDE_BY_SIDE, QuantizedLinear
 
 BITS = (4, 8, 16)
 # Of a weight and of a row's number, by the bits of the weights.
@@ -38,7 +38,7 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def weights_of(matrix: QuantizedMatrix) -> Tensor:
+def weights_of(matrix: QuantizedLinear) -> Tensor:
     """What is kept, as float64 [O, I]."""
     groups = -(-matrix.inputs // GROUP)
     scales = matrix.scales.view(torch.bfloat16)[:, :groups].double()
@@ -64,7 +64,7 @@ def rounded(rows: Tensor, steps: int) -> Tensor:
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("inputs", [GROUP, 1024, 70, 3 * 1024 + 17])
 def test_a_product_is_that_of_what_is_kept(bits: int, inputs: int) -> None:
-    matrix = QuantizedMatrix.pack(numbers(1, 9, inputs), bits, numbers(2, 9))
+    matrix = QuantizedLinear.pack(numbers(1, 9, inputs), bits, numbers(2, 9))
     rows = numbers(3, 7, inputs)
     expected = rounded(rows, STEPS[bits]) @ weights_of(matrix).T + numbers(2, 9)
     # A number that lies between two steps may be rounded either way.
@@ -75,13 +75,13 @@ def test_a_product_is_that_of_what_is_kept(bits: int, inputs: int) -> None:
 def test_more_bits_lose_less(bits: int, most: float) -> None:
     weight, rows = numbers(4, 64, 1024), numbers(5, 16, 1024)
     exact = rows @ weight.T
-    lost = (QuantizedMatrix.pack(weight, bits)(rows) - exact).square().mean().sqrt() / exact.std()
+    lost = (QuantizedLinear.pack(weight, bits)(rows) - exact).square().mean().sqrt() / exact.std()
     assert most / 3 < lost < most
 
 
 @pytest.mark.parametrize("bits", BITS)
 def test_a_row_is_the_same_in_any_company_and_on_any_number_of_threads(bits: int) -> None:
-    matrix, rows = QuantizedMatrix.pack(numbers(6, 37, 200), bits), numbers(7, 9, 200)
+    matrix, rows = QuantizedLinear.pack(numbers(6, 37, 200), bits), numbers(7, 9, 200)
     alone = torch.cat([matrix(row[None]) for row in rows])
     for count in (1, 2, 5):
         with threads(count):
@@ -92,7 +92,7 @@ def test_a_row_is_the_same_in_any_company_and_on_any_number_of_threads(bits: int
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("strange", [float("nan"), float("inf")])
 def test_what_is_no_number_stays_none_and_in_its_row(bits: int, strange: float) -> None:
-    matrix, rows = QuantizedMatrix.pack(numbers(8, 10, 130), bits), numbers(9, 3, 130)
+    matrix, rows = QuantizedLinear.pack(numbers(8, 10, 130), bits), numbers(9, 3, 130)
     expected = matrix(rows)
     rows[1, 129] = strange
     made = matrix(rows)
@@ -102,7 +102,7 @@ def test_what_is_no_number_stays_none_and_in_its_row(bits: int, strange: float) 
 
 def test_zeros_stay_zeros() -> None:
     for bits in BITS:
-        assert not QuantizedMatrix.pack(torch.zeros(5, 64), bits)(torch.zeros(2, 64)).any()
+        assert not QuantizedLinear.pack(torch.zeros(5, 64), bits)(torch.zeros(2, 64)).any()
 
 
 def convolution(channels: int, outputs: int, taps: int, dilation: int, *, snake: bool) -> PackedConvolution:
@@ -195,7 +195,7 @@ def test_every_level_computes_the_same(
     target: InstructionSet, built: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """But for the last bits of floats: each has an order of summation of its own."""
-    matrices = [QuantizedMatrix.pack(numbers(18, 21, 300), bits) for bits in BITS]
+    matrices = [QuantizedLinear.pack(numbers(18, 21, 300), bits) for bits in BITS]
     conv = convolution(96, 10, 7, 9, snake=True)
     rows, x = numbers(19, 5, 300), numbers(20, 1, 50, 96)
     room = torch.zeros(1, 3 + 54 * 96)
@@ -205,14 +205,14 @@ def test_every_level_computes_the_same(
     made = [matrix(rows) for matrix in matrices] + [conv(x, call_on(room.clone()))]
     for ours, theirs in zip(made, expected, strict=True):
         assert (ours - theirs).abs().max() < 1e-4 * theirs.std()
-    packed_here = [QuantizedMatrix.pack(numbers(18, 21, 300), bits) for bits in BITS]
+    packed_here = [QuantizedLinear.pack(numbers(18, 21, 300), bits) for bits in BITS]
     for ours_packed, theirs_packed in zip(packed_here, matrices, strict=True):
         assert torch.equal(ours_packed.values, theirs_packed.values)
 
 
 def test_several_callers_at_once_get_what_each_asked_for() -> None:
     """One has the threads, the others do without."""
-    matrix = QuantizedMatrix.pack(numbers(21, 300, 512), 8)
+    matrix = QuantizedLinear.pack(numbers(21, 300, 512), 8)
     asked = [numbers(seed, 4, 512) for seed in range(24)]
     expected = [matrix(rows) for rows in asked]
     with threads(3), ThreadPoolExecutor(4) as callers:

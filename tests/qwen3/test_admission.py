@@ -3,7 +3,7 @@
 import pytest
 
 from makima_tts.engines.qwen3.costs import Costs
-from makima_tts.engines.qwen3.runner import FrameBatch, PendingResult, Runner
+from makima_tts.engines.qwen3.runner import GeneratedFrames, PendingResult, Runner
 from makima_tts.engines.qwen3.utterance import Lease, Slots
 from makima_tts.errors import RateLimited
 from tests.checkpoints.models import ENDING
@@ -42,7 +42,7 @@ async def test_a_cancel_frees_its_slot_within_one_step(monkeypatch: pytest.Monke
     at_release: list[int] = []
     generate, release = Runner.generate_frames, Slots.release
 
-    def generated(*given: object) -> PendingResult[FrameBatch]:
+    def generated(*given: object) -> PendingResult[GeneratedFrames]:
         steps_begun.append(True)
         return generate(*given)  # type: ignore[arg-type]
 

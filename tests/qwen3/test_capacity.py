@@ -21,23 +21,23 @@ GIB = 2**30
 SLOT_BYTES = 150 * 2**20
 
 
-def test_a_card_of_8_gb_holds_16_streams_and_a_large_one_as_many_as_make_sense() -> None:
+def test_a_card_of_8_gb_holds_16_streams_and_a_large_one_the_maximum() -> None:
     assert slots_in(int(5.5 * GIB), SLOT_BYTES) >= 16
     assert slots_in(120 * GIB, SLOT_BYTES) == MAX_STREAMS
 
 
-def test_a_card_that_is_full_still_speaks_to_one() -> None:
+def test_a_full_card_still_holds_one_stream() -> None:
     assert slots_in(GIB, SLOT_BYTES) == 1
 
 
-def test_another_slot_takes_as_much_as_is_reckoned_with() -> None:
+def test_each_further_slot_takes_the_estimated_memory() -> None:
     model = small_model(ENDING)
     with torch.inference_mode():
         sizes = [bytes_in(SlotBuffers.allocate(model, slots, 64, 64)) for slots in (1, 2, 3)]
     assert sizes[2] - sizes[1] == sizes[1] - sizes[0] == sizes[0] // 2
 
 
-async def test_without_a_gpu_there_are_a_few() -> None:
+async def test_without_a_gpu_there_are_eight_slots() -> None:
     assert streams_that_fit(small_model(ENDING), 64, 64) == STREAMS_WITHOUT_GPU
     async with running(ENDING, streams=0) as engine:
         streams = [engine.open(UtteranceRequest("one of them")) for _ in range(STREAMS_WITHOUT_GPU)]

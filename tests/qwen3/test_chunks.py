@@ -61,7 +61,7 @@ async def test_the_first_chunk_needs_no_step_of_the_talker(monkeypatch: pytest.M
         assert steps_taken
 
 
-async def test_pieces_and_chunks_meet_without_a_seam() -> None:
+async def test_pieces_and_chunks_join_without_a_seam() -> None:
     """All frames of an utterance, decoded at once from the voice's state, are its sound: nothing was lost
     between two chunks, and no piece began with a codec that had forgotten the one before."""
     frames: list[npt.NDArray[np.int64]] = []

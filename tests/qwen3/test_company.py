@@ -31,7 +31,7 @@ class Speaker:
         return stream
 
 
-async def test_nobodys_codes_change_with_who_comes_and_when() -> None:
+async def test_codes_do_not_depend_on_the_other_utterances_or_when_they_come() -> None:
     """Two at once, two while they speak, in three voices and three languages. The voice with a transcript has
     a prompt of several parts, some of which are read between the frames of others."""
     heard: defaultdict[str, list[Codes]] = defaultdict(list)

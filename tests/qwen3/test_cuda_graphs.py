@@ -99,7 +99,7 @@ def test_replayed_graphs_give_what_eager_execution_gives(captured: Runner) -> No
         assert_same_sound(replayed[slot], direct[slot])
 
 
-def test_nobody_is_changed_by_who_fills_up_a_batch_or_by_who_joins_it(captured: Runner) -> None:
+def test_a_stream_is_the_same_whatever_fills_up_its_batch(captured: Runner) -> None:
     alone = spoken(captured, [[1]] * FRAMES)[1]
     late = [[1]] * 4 + [[0, 1]] * 5 + [[0, 1, 2]] * 4
     assert_same_sound(spoken(captured, late)[1], alone)
@@ -119,7 +119,7 @@ def test_several_streams_are_decoded_together_as_each_alone(captured: Runner) ->
     assert np.abs(as_float(sounds[0]) - as_float(sounds[1])).max() < 1.1 / 32767
 
 
-def test_capturing_is_told_of_and_leaves_no_trace_in_a_slot() -> None:
+def test_capturing_reports_progress_and_leaves_no_trace_in_a_slot() -> None:
     model, told = small_model("windowed"), list[float]()
     buffers = SlotBuffers.allocate(model, SLOTS, POSITIONS, POSITIONS)
     with no_glances():
@@ -134,7 +134,7 @@ def test_capturing_is_told_of_and_leaves_no_trace_in_a_slot() -> None:
         assert not kept.any()
 
 
-def test_nothing_that_is_captured_asks_for_a_value_or_mixes_devices() -> None:
+def test_captured_work_reads_no_value_on_the_host_and_mixes_no_devices() -> None:
     """Tensors of the meta device have no values, and no other device can be mixed with it."""
     checkpoint = Checkpoint.open(checkpoint_folder("windowed"))
     model = SpeechModel.load(checkpoint, torch.device("meta"), torch.bfloat16, positions=POSITIONS)
@@ -147,7 +147,7 @@ def test_nothing_that_is_captured_asks_for_a_value_or_mixes_devices() -> None:
     assert sum(call.frames for call in graphs.decode([1], 5)) == 5
 
 
-def test_what_looks_at_a_value_cannot_be_recorded() -> None:
+def test_work_that_reads_a_value_on_the_host_cannot_be_recorded() -> None:
     number = torch.ones(3)
     with pytest.raises(HostLooked):
         recorded(lambda: number * number.sum().item())
@@ -181,7 +181,7 @@ def test_a_bucket_holds_what_there_is_and_is_never_filled_up_by_more_than_half(m
         bucket_of(most + 1, sizes)
 
 
-def test_frames_are_decoded_in_turns_that_the_codec_can_take() -> None:
+def test_frames_are_split_into_calls_that_the_codec_can_take() -> None:
     for frames in range(1, 40):
         turns = split_frames(frames)
         assert sum(turns) == frames

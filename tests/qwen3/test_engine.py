@@ -45,7 +45,7 @@ def test_the_lowest_free_slot_is_leased_and_an_old_lease_frees_nothing() -> None
     assert slots.lease() is None
 
 
-async def test_when_every_voice_speaks_the_next_is_told_when_to_try_again() -> None:
+async def test_when_all_slots_are_in_use_the_next_client_is_told_when_to_retry() -> None:
     async with running(ENDING, streams=2) as engine:
         speaking = [begin(engine, TEXT) for _ in range(2)]
         with pytest.raises(RateLimited) as refusal:
@@ -56,7 +56,7 @@ async def test_when_every_voice_speaks_the_next_is_told_when_to_try_again() -> N
         await chunks_of(speaking[1])
 
 
-async def test_a_cancelled_place_is_taken_at_once_however_often() -> None:
+async def test_the_slot_of_a_cancelled_utterance_is_used_again_at_once() -> None:
     async with running(ENDING, streams=1) as engine:
         alone = sound(await chunks_of(begin(engine, TEXT)))
         for _ in range(20):
@@ -64,7 +64,7 @@ async def test_a_cancelled_place_is_taken_at_once_however_often() -> None:
         assert np.abs(sound(await chunks_of(begin(engine, TEXT))) - alone).max() < 2**-16
 
 
-async def test_who_speaks_goes_on_speaking_while_a_voice_is_encoded() -> None:
+async def test_streams_go_on_while_a_voice_is_encoded() -> None:
     frames: list[npt.NDArray[np.int64]] = []
     async with running(ENDING, watch=lambda _name, codes: frames.append(codes)) as engine:
         alone = sound(await chunks_of(begin(engine, *[TEXT] * 8)))
@@ -79,7 +79,7 @@ async def test_who_speaks_goes_on_speaking_while_a_voice_is_encoded() -> None:
         assert np.abs(sound(chunks) - alone).max() < 2**-16
 
 
-async def test_who_goes_away_from_an_encoding_takes_nothing_from_the_next() -> None:
+async def test_a_cancelled_encoding_does_not_affect_the_next() -> None:
     async with running(ENDING) as engine:
         impatient = asyncio.create_task(engine.encode_voice(reference()))
         await asyncio.sleep(0)
@@ -116,14 +116,14 @@ async def test_a_text_that_has_no_room_beside_its_voice_is_refused_in_words() ->
         assert sound(await chunks_of(begin(engine, TEXT))).size
 
 
-async def test_frames_end_where_there_is_no_more_room_for_them() -> None:
+async def test_a_piece_is_truncated_where_its_positions_end() -> None:
     async with running(ENDING, options=SynthesisOptions(positions=60, raw=True)) as engine:
         stream = begin(engine, "A text of more than fifty frames, one for every letter of it.")
         assert sound(await chunks_of(stream)).size < 60 * 1920
         assert stream.finish_reason == "length"
 
 
-async def test_a_text_and_a_slow_listener_hold_nobody_up() -> None:
+async def test_a_slow_listener_delays_no_other_stream() -> None:
     async with running(ENDING, streams=2) as engine:
         slow = begin(engine, *[TEXT] * 4)
         await anext(slow)
@@ -143,9 +143,7 @@ async def test_a_text_and_a_slow_listener_hold_nobody_up() -> None:
         (ModelChoice("nobody/nothing", offline=True, device="toaster"), "TTS_DEVICE"),
     ],
 )
-async def test_what_cannot_be_loaded_is_said_in_words(
-    choice: ModelChoice, words: str, tmp_path: Path
-) -> None:
+async def test_a_failed_load_says_why(choice: ModelChoice, words: str, tmp_path: Path) -> None:
     engine = Qwen3Engine(choice)
     with pytest.raises(TtsUnavailable, match=words):
         await engine.start(lambda _progress: None)
@@ -154,7 +152,7 @@ async def test_what_cannot_be_loaded_is_said_in_words(
     await engine.close()
 
 
-async def test_an_engine_whose_thread_died_says_so_and_leaves_nobody_waiting(
+async def test_an_engine_whose_thread_died_fails_its_utterances_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def dies(*_given: object) -> None:
@@ -171,7 +169,7 @@ async def test_an_engine_whose_thread_died_says_so_and_leaves_nobody_waiting(
         assert not engine.health().alive
 
 
-async def test_an_utterance_has_no_more_frames_than_it_may_however_many_pieces() -> None:
+async def test_max_frames_bounds_an_utterance_of_any_number_of_pieces() -> None:
     frames: list[npt.NDArray[np.int64]] = []
     options = SynthesisOptions(max_frames=20)
     async with running(ENDING, options=options, watch=lambda _name, codes: frames.append(codes)) as engine:
@@ -182,7 +180,7 @@ async def test_an_utterance_has_no_more_frames_than_it_may_however_many_pieces()
         assert stream.finish_reason == "length"
 
 
-async def test_a_device_without_memory_fails_who_wanted_it_and_goes_on(
+async def test_out_of_memory_fails_one_utterance_and_the_engine_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with running(ENDING) as engine:
@@ -197,7 +195,9 @@ def out_of_memory(*_given: object) -> None:
     raise torch.OutOfMemoryError
 
 
-async def test_a_prompt_that_cannot_be_read_fails_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_prompt_that_cannot_be_prefilled_fails_no_other_utterance(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with running(ENDING) as engine:
         alone = sound(await chunks_of(begin(engine, *[TEXT] * 3)))
         healthy = begin(engine, *[TEXT] * 3)
@@ -222,7 +222,7 @@ async def test_a_language_that_the_checkpoint_lacks_is_refused_at_once(tmp_path:
     await engine.close()
 
 
-async def test_a_start_that_is_given_up_ends_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
+async def test_a_cancelled_start_ends_without_a_traceback(capfd: pytest.CaptureFixture[str]) -> None:
     engine = Qwen3Engine(ModelChoice(str(checkpoint_folder(ENDING)), cpu_precision="fp32"))
     begun = asyncio.Event()
     starting = asyncio.create_task(engine.start(lambda _progress: begun.set()))
@@ -234,7 +234,7 @@ async def test_a_start_that_is_given_up_ends_without_a_word(capfd: pytest.Captur
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
-async def test_what_comes_to_a_thread_that_has_ended_is_not_left_waiting() -> None:
+async def test_arrivals_at_a_stopped_thread_are_refused_at_once() -> None:
     async with running(ENDING) as engine:
         thread = engine._thread
         assert thread is not None
@@ -247,6 +247,6 @@ async def test_what_comes_to_a_thread_that_has_ended_is_not_left_waiting() -> No
             thread.run(lambda _model: iter(())).result(timeout=5)  # type: ignore[arg-type, return-value]
 
 
-async def test_what_a_gpu_is_warmed_up_with_is_a_clip_that_can_be_encoded() -> None:
+async def test_the_clip_of_the_warm_up_can_be_encoded() -> None:
     async with running(ENDING) as engine:
         assert (await engine.encode_voice(_noise())).tensors

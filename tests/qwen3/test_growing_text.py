@@ -107,7 +107,7 @@ async def test_the_likeliest_codes_are_the_same_too() -> None:
         assert np.array_equal(await listened.said(stream), await listened.whole(PIECE))
 
 
-async def test_a_stalled_writer_pauses_the_stream_and_changes_nothing(listened: Listened) -> None:
+async def test_a_stalled_writer_pauses_the_stream_and_changes_no_code(listened: Listened) -> None:
     """While a neighbour speaks, the frames stay as many as there is text for."""
     whole = await listened.whole(PIECE)
     stream = listened.begin(KNOWN)
@@ -132,7 +132,7 @@ async def test_a_cancel_while_it_waits_for_text_frees_the_slot(listened: Listene
     assert len(await listened.said(begin(listened.engine, *PIECES)))
 
 
-async def test_a_voice_by_embedding_grows_and_one_with_a_transcript_waits_for_the_piece(
+async def test_a_voice_by_embedding_speaks_partial_text_and_one_with_a_transcript_waits(
     listened: Listened,
 ) -> None:
     cloned = await listened.engine.encode_voice(reference())
@@ -148,14 +148,14 @@ async def test_a_voice_by_embedding_grows_and_one_with_a_transcript_waits_for_th
         assert np.array_equal(await listened.said(stream), whole)
 
 
-async def test_a_piece_that_holds_nothing_to_speak_is_refused_once_it_has_ended(listened: Listened) -> None:
+async def test_a_piece_with_nothing_to_speak_is_refused_once_it_is_complete(listened: Listened) -> None:
     stream = listened.begin(" ", "")
     stream.finish()
     with pytest.raises(InvalidText, match="nothing to speak"):
         await chunks_of(stream)
 
 
-async def test_a_text_that_grows_beyond_what_there_is_room_for_is_refused(listened: Listened) -> None:
+async def test_a_partial_text_that_exceeds_its_room_is_refused(listened: Listened) -> None:
     stream = listened.begin(KNOWN)
     await anext(stream)
     stream.feed(" x" * 300, ends_piece=False)
@@ -163,7 +163,7 @@ async def test_a_text_that_grows_beyond_what_there_is_room_for_is_refused(listen
         await chunks_of(stream)
 
 
-async def test_a_piece_that_ends_before_its_text_is_over_when_the_text_is() -> None:
+async def test_a_piece_whose_sound_ends_first_is_finished_when_its_text_is() -> None:
     """For want of room here. What is written meanwhile belongs to it, and is not said with the next one."""
     text = f"{PIECE} Now."
     async with listening(positions=rows_of(PIECE) + 6) as listened:

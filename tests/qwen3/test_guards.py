@@ -10,7 +10,7 @@ import torch
 from makima_tts.audio import PcmEncoder
 from makima_tts.engines.qwen3 import Qwen3Engine, SynthesisOptions
 from makima_tts.engines.qwen3.costs import CHUNK_FRAMES
-from makima_tts.engines.qwen3.silence import END_AFTER_FRAMES, MAX_SKIPPED_FRAMES, SilenceGuard
+from makima_tts.engines.qwen3.utterance import END_AFTER_FRAMES, MAX_SKIPPED_FRAMES, SilenceGuard
 from makima_tts.errors import SynthesisError
 from makima_tts.model.codec_ops import SILENT_RMS, finish, loud_and_finite
 from makima_tts.speech import VoicePrompt
@@ -68,7 +68,7 @@ def test_leading_silence_is_left_out_and_nothing_after_it() -> None:
     assert np.array_equal(pass_on(guard, pcm, 0), pcm)
 
 
-def test_silence_that_does_not_end_is_heard_after_a_second() -> None:
+def test_longer_leading_silence_is_passed_on() -> None:
     guard = SilenceGuard()
     heard = [pass_on(guard, frames(0), 0).size for _ in range(20)]
     assert heard == [0] * MAX_SKIPPED_FRAMES + [FRAME] * (20 - MAX_SKIPPED_FRAMES)
@@ -135,7 +135,7 @@ async def test_a_voice_that_falls_silent_after_its_text_is_stopped() -> None:
     assert len(frames_made) * FRAME < 0.7 * longest_speech_s(10 * TEXT, "English") * RATE_HZ
 
 
-async def test_what_is_not_a_number_fails_its_own_utterance_and_no_neighbour() -> None:
+async def test_nan_fails_its_own_utterance_and_no_other() -> None:
     async with running(ENDING) as engine:
         alone = sound(await chunks_of(begin(engine, TEXT)))
         neighbour = asyncio.create_task(chunks_of(begin(engine, TEXT)))
@@ -144,7 +144,7 @@ async def test_what_is_not_a_number_fails_its_own_utterance_and_no_neighbour() -
         assert np.abs(sound(await neighbour) - alone).max() < 2**-16
 
 
-async def test_what_is_not_a_number_is_gone_before_the_slot_has_its_next_tenant() -> None:
+async def test_nan_is_scrubbed_before_the_slot_is_used_again() -> None:
     """The longer prompt leaves keys and values where the shorter one looks at nothing, but multiplies."""
     async with running("odd", options=SynthesisOptions(text_streams=False, max_frames=6)) as engine:
         alone = sound(await chunks_of(begin(engine, TEXT)))
@@ -158,7 +158,7 @@ def not_a_number(engine: Qwen3Engine, size: int = 64) -> VoicePrompt:
     return VoicePrompt(engine.facts.fingerprint, {"x_vector": np.full(size, np.nan, np.float32)})
 
 
-async def test_sound_that_is_not_a_number_is_never_handed_over() -> None:
+async def test_sound_with_nan_is_never_delivered() -> None:
     async with running(ENDING) as plain:
         alone = sound(await chunks_of(begin(plain, TEXT)))
     broken: list[float] = []

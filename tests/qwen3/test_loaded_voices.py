@@ -6,8 +6,8 @@ import weakref
 import numpy as np
 import pytest
 
-from makima_tts.engines.qwen3 import voices
-from makima_tts.engines.qwen3.voices import LoadedVoice
+from makima_tts.engines.qwen3 import prompts
+from makima_tts.engines.qwen3.prompts import LoadedVoice
 from makima_tts.model.voice_encoding import voice_from
 from makima_tts.speech import VoicePrompt
 from makima_tts.voices.prompts import CacheBounds, PromptLru, Reason
@@ -32,7 +32,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
             if self.encoded.codec:
                 loaded.add(self)
 
-    monkeypatch.setattr(voices, "LoadedVoice", Watched)
+    monkeypatch.setattr(prompts, "LoadedVoice", Watched)
     return loaded
 
 
@@ -62,7 +62,7 @@ async def test_stored_prompts_keep_the_names_of_their_arrays() -> None:
     }
 
 
-async def test_its_tensors_and_what_the_talker_remembers_count_once_however_often_it_speaks() -> None:
+async def test_tensors_and_prefix_cache_of_a_voice_are_counted_once() -> None:
     async with running(ENDING) as engine:
         prompt = await engine.encode_voice(reference())
         encoded_bytes = prompt.size_bytes
@@ -72,7 +72,7 @@ async def test_its_tensors_and_what_the_talker_remembers_count_once_however_ofte
             assert prompt.size_bytes - encoded_bytes == bytes_on_device(prompt)
 
 
-async def test_a_voice_that_leaves_the_cache_is_let_go_by_the_engine(kept: Kept) -> None:
+async def test_the_engine_frees_a_voice_that_the_cache_evicts(kept: Kept) -> None:
     evicted: list[Reason] = []
     async with running(ENDING) as engine:
         first, second = [await engine.encode_voice(reference()) for _ in range(2)]
@@ -93,7 +93,7 @@ async def test_a_voice_that_leaves_the_cache_is_let_go_by_the_engine(kept: Kept)
         assert not kept
 
 
-async def test_a_voice_that_leaves_the_cache_while_it_speaks_speaks_on(kept: Kept) -> None:
+async def test_an_evicted_voice_is_kept_until_its_utterance_ends(kept: Kept) -> None:
     async with running(ENDING) as engine:
         lru = PromptLru(CacheBounds(16, 2**30, 60.0), lambda _reason: None)
         lru.put(KEY, await engine.encode_voice(reference()), 0.0)

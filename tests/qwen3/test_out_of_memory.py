@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from makima_tts.engines.qwen3 import SynthesisOptions
-from makima_tts.engines.qwen3.runner import FrameBatch, PendingResult, Runner
+from makima_tts.engines.qwen3.runner import GeneratedFrames, PendingResult, Runner
 from makima_tts.errors import GpuOutOfMemory, TtsUnavailable
 from makima_tts.model.frames import PrefillChunk
 from makima_tts.speech import SpeechStream, UtteranceRequest, VoicePrompt
@@ -48,7 +48,7 @@ async def test_of_several_newcomers_the_newest_fails_and_the_others_are_prefille
         await anext(streams[2])
 
 
-async def test_what_is_kept_of_voices_is_let_go_and_had_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_out_of_memory_releases_voices_which_are_loaded_again(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running("odd", options=SynthesisOptions(max_frames=4)) as engine:
         hidden = small_model("odd").config.talker_config.hidden_size
         voice = VoicePrompt(engine.facts.fingerprint, {"x_vector": torch.linspace(-1, 1, hidden).numpy()})
@@ -70,12 +70,10 @@ async def test_what_is_kept_of_voices_is_let_go_and_had_again(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("call", ["generate_frames", "prefill"])
-async def test_a_device_that_answers_nothing_any_more_ends_the_engine_and_not_one_after_the_other(
-    call: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_device_error_stops_the_engine(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """CUDA answers every call with the same error from then on, and ``/ready`` must not go on saying yes."""
 
-    def gone(*_given: object) -> PendingResult[FrameBatch]:
+    def gone(*_given: object) -> PendingResult[GeneratedFrames]:
         raise torch.AcceleratorError("an illegal memory access was encountered")
 
     async with running(ENDING) as engine:
@@ -87,7 +85,7 @@ async def test_a_device_that_answers_nothing_any_more_ends_the_engine_and_not_on
             begin(engine, "Who is there?")
 
 
-async def test_memory_that_the_driver_lacks_is_no_end_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_drivers_out_of_memory_does_not_stop_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_given: object) -> PendingResult[None]:
         error = torch.AcceleratorError("out of memory")
         vars(error)["error_code"] = 2  # cudaErrorMemoryAllocation

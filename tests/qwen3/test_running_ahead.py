@@ -12,7 +12,7 @@ import pytest
 
 from makima_tts.audio import as_float
 from makima_tts.engines.qwen3 import Qwen3Engine, SynthesisOptions
-from makima_tts.engines.qwen3.silence import END_AFTER_FRAMES
+from makima_tts.engines.qwen3.utterance import END_AFTER_FRAMES
 from makima_tts.errors import Cancelled, SynthesisError
 from makima_tts.speech import AudioChunk, VoicePrompt
 from tests.checkpoints.models import ENDING
@@ -40,7 +40,7 @@ def assert_same_sound(one: npt.NDArray[np.float32], other: npt.NDArray[np.float3
     assert np.abs(one - other).max() < 1.1 / 32767
 
 
-async def test_what_is_heard_is_what_an_engine_says_that_waits_for_every_step() -> None:
+async def test_running_ahead_gives_the_sound_of_an_engine_that_does_not() -> None:
     async with running(ENDING) as engine:
         expected = [heard(await chunks_of(begin(engine, *PIECES, seed=seed))) for seed in (1, 2, 3)]
     async with running_ahead() as engine:
@@ -53,7 +53,7 @@ async def test_what_is_heard_is_what_an_engine_says_that_waits_for_every_step() 
         assert_same_sound(heard(chunks), sound)
 
 
-async def test_sound_that_is_not_a_number_fails_its_own_utterance_and_no_neighbour() -> None:
+async def test_sound_with_nan_fails_its_own_utterance_and_no_other() -> None:
     async with running_ahead() as engine:
         alone = heard(await chunks_of(begin(engine, *PIECES)))
         neighbour = asyncio.create_task(chunks_of(begin(engine, *PIECES)))
@@ -63,7 +63,7 @@ async def test_sound_that_is_not_a_number_fails_its_own_utterance_and_no_neighbo
         assert_same_sound(heard(await neighbour), alone)
 
 
-async def test_a_cancel_frees_the_slot_though_a_frame_is_being_made() -> None:
+async def test_a_cancel_frees_the_slot_while_a_frame_is_generated() -> None:
     async with running_ahead() as engine:
         for _ in range(6):
             stream = begin(engine, *[PIECES[0]] * 20)
@@ -75,7 +75,7 @@ async def test_a_cancel_frees_the_slot_though_a_frame_is_being_made() -> None:
         assert_same_sound(after, heard(await chunks_of(begin(engine, *PIECES))))
 
 
-async def test_a_piece_that_ends_in_silence_has_no_frame_too_many_and_the_next_is_as_ever() -> None:
+async def test_a_piece_that_ends_in_silence_drops_the_frame_that_was_under_way() -> None:
     """The frame that was begun before the silence was heard belongs to nobody."""
 
     def never_ends(model: Any) -> Any:

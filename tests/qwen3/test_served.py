@@ -41,7 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         assert "Traceback" not in process.complaints
 
 
-async def test_it_says_what_it_is_and_narrates_out_of_the_box(server: ServerProcess) -> None:
+async def test_the_server_introduces_itself_and_speaks_with_the_narrator(server: ServerProcess) -> None:
     async with session(server, Start(voice="makima")) as client:
         ready, started = client.ready, client.started
     assert (ready.engine, ready.model) == ("qwen3", checkpoint_folder(ENDING).name)
@@ -96,7 +96,7 @@ async def test_two_at_once_sound_as_each_does_alone(server: ServerProcess) -> No
         assert same_sound(samples(b"".join(chunk.pcm for chunk in chunks)), expected)
 
 
-async def test_a_cancel_in_the_middle_frees_the_place_at_once(server: ServerProcess) -> None:
+async def test_a_cancel_frees_the_slot_at_once(server: ServerProcess) -> None:
     async with (
         plain_session(server) as holder,
         plain_session(server) as speaker,
@@ -125,14 +125,14 @@ async def test_a_cancel_in_the_middle_frees_the_place_at_once(server: ServerProc
         assert complete["finishReason"] == "stop"
 
 
-async def test_a_text_that_grows_sounds_as_if_it_had_come_at_once(server: ServerProcess) -> None:
+async def test_a_partial_text_sounds_like_the_whole_text(server: ServerProcess) -> None:
     async with session(server) as client:
         whole, growing = client.speak(TEXT, seed=5), client.speak(_written(TEXT), seed=5)
         assert same_sound(await sound_of(whole), await sound_of(growing))
         assert [each.text for each in whole.sentences] == [each.text for each in growing.sentences]
 
 
-async def test_an_upload_disturbs_nobody_and_its_voice_speaks(server: ServerProcess) -> None:
+async def test_an_upload_changes_no_other_stream_and_its_voice_speaks(server: ServerProcess) -> None:
     async with session(server) as client:
         alone = await sound_of(client.speak(TEXT, seed=4))
         speech = client.speak(TEXT, seed=4)

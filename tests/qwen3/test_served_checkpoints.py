@@ -128,7 +128,7 @@ def _be_a_web_page(folder: Path) -> None:
         "nothing there",
     ],
 )
-async def test_what_is_wrong_is_said_to_operators_and_clients(
+async def test_operators_and_clients_are_told_what_is_wrong(
     damage: Callable[[Path], None], words: tuple[str, ...], checkpoint: Path, tmp_path: Path
 ) -> None:
     damage(checkpoint)

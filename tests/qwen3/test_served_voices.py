@@ -30,7 +30,7 @@ def server(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> ServerProcess:
     return serve(**qwen3_settings())
 
 
-async def test_makima_speaks_as_soon_as_there_is_a_clip(server: ServerProcess, tmp_path: Path) -> None:
+async def test_makima_is_available_as_soon_as_there_is_a_clip(server: ServerProcess, tmp_path: Path) -> None:
     async with session(server) as before:
         assert before.started.voice == "narrator"
         narrated = await sound_of(before.speak(TEXT, seed=1))
@@ -62,9 +62,7 @@ async def test_makima_speaks_as_soon_as_there_is_a_clip(server: ServerProcess, t
     assert not same_sound(put_there, narrated)
 
 
-async def test_what_was_encoded_outlives_the_server(
-    serve: Serve, server: ServerProcess, tmp_path: Path
-) -> None:
+async def test_encoded_voices_survive_a_restart(serve: Serve, server: ServerProcess, tmp_path: Path) -> None:
     await upload(server, "Anna")
     async with session(server, Start(voice="anna")) as client:
         first = await sound_of(client.speak(TEXT, seed=1))

@@ -1,8 +1,7 @@
 """Who is let in, and what the others are told; and what it is decided on."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from makima_tts.engines.qwen3.admission import HEADROOM, Admission, EngineLoad
 from makima_tts.engines.qwen3.costs import CostMeter, Costs
@@ -12,20 +11,20 @@ FRAME_S = 0.08
 COSTS = Costs(((1, 0.03), (8, 0.1)), decodes=((1, 0.005),))
 
 
-def test_as_many_are_let_in_as_a_turn_has_time_for() -> None:
+def test_as_many_streams_are_admitted_as_an_iteration_has_time_for() -> None:
     admission = Admission("realtime", 8)
     limit = admission.limit(EngineLoad(COSTS, FRAME_S))
     assert COSTS.iteration_s(limit) <= HEADROOM * FRAME_S < COSTS.iteration_s(limit + 1)
     assert limit == 3
 
 
-def test_the_limit_follows_what_is_measured_and_the_places_there_are() -> None:
+def test_the_limit_follows_the_measured_costs_and_the_slots() -> None:
     fast = Costs(((1, 0.001), (8, 0.002)))
     assert Admission("realtime", 8).limit(EngineLoad(fast, FRAME_S)) == 8
     assert Admission("realtime", 4).limit(EngineLoad(fast, FRAME_S)) == 4
 
 
-def test_the_first_is_let_in_however_slow_the_machine_is() -> None:
+def test_the_first_stream_is_admitted_however_slow_the_machine_is() -> None:
     slow = EngineLoad(Costs(((1, 3.0),)), FRAME_S)
     admission = Admission("realtime", 8)
     assert not admission.depends_on_batch_costs(slow)
@@ -33,14 +32,14 @@ def test_the_first_is_let_in_however_slow_the_machine_is() -> None:
     assert admission.wait_s(slow, 1, 0.0) is not None
 
 
-def test_by_slots_only_places_count() -> None:
+def test_the_slots_rule_counts_only_slots() -> None:
     slow = EngineLoad(Costs(((1, 3.0),)), FRAME_S)
     admission = Admission("slots", 2)
     assert admission.wait_s(slow, 1, 0.0) is None
     assert admission.wait_s(slow, 2, 0.0) is not None
 
 
-def test_whoever_is_refused_is_told_when_the_next_is_through_each_another_time() -> None:
+def test_each_refused_client_is_told_another_time() -> None:
     admission = Admission("realtime", 8)
     load = EngineLoad(COSTS, FRAME_S, (104.0, 102.0, 108.0))
     waits = [admission.wait_s(load, 3, 100.0) for _ in range(4)]
@@ -50,7 +49,7 @@ def test_whoever_is_refused_is_told_when_the_next_is_through_each_another_time()
     assert waits == sorted(waits, key=lambda wait: wait or 0)
 
 
-def test_a_promise_that_nobody_came_for_is_forgotten() -> None:
+def test_a_promise_that_no_client_came_for_is_forgotten() -> None:
     admission = Admission("realtime", 8)
     load = EngineLoad(COSTS, FRAME_S, (102.0, 150.0, 160.0))
     first = admission.wait_s(load, 3, 100.0)
@@ -60,13 +59,13 @@ def test_a_promise_that_nobody_came_for_is_forgotten() -> None:
 
 
 @given(st.lists(st.floats(-10, 1000), max_size=8), st.integers(3, 20))
-def test_what_is_told_is_never_absurd(leaving_s: list[float], streams: int) -> None:
+def test_waits_are_within_their_bounds(leaving_s: list[float], streams: int) -> None:
     wait_s = Admission("realtime", 8).wait_s(EngineLoad(COSTS, FRAME_S, tuple(leaving_s)), streams, 0.0)
     assert wait_s is not None
     assert 0.1 <= wait_s <= 60
 
 
-def test_costs_lie_between_what_was_measured() -> None:
+def test_costs_are_interpolated() -> None:
     assert COSTS.step_s(0) == 0
     assert COSTS.step_s(1) == pytest.approx(0.03)
     assert COSTS.step_s(2) == pytest.approx(0.04)
@@ -74,7 +73,7 @@ def test_costs_lie_between_what_was_measured() -> None:
     assert Costs(((4, 0.04),)).step_s(2) == pytest.approx(0.04)
 
 
-def test_measured_costs_rise_with_the_streams_and_forget_what_happened_once() -> None:
+def test_measured_costs_rise_with_the_streams_and_ignore_outliers() -> None:
     meter = CostMeter()
     meter.stepped(1, 5.0)  # for the first time
     for _ in range(5):
@@ -90,7 +89,7 @@ def test_measured_costs_rise_with_the_streams_and_forget_what_happened_once() ->
     assert costs.steps == ((1, 0.03), (4, 0.03)), "a value does not change"
 
 
-def test_a_bad_moment_of_many_keeps_nobody_out_for_ever() -> None:
+def test_an_outlier_of_many_streams_does_not_refuse_streams_for_ever() -> None:
     """Whoever is kept out would never measure it anew."""
     meter = CostMeter()
     for _ in range(9):

@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from makima_tts.engines.qwen3.costs import Costs
 from makima_tts.engines.qwen3.scheduler import (

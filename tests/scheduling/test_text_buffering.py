@@ -8,10 +8,10 @@ import pytest
 
 from makima_tts.engines.qwen3.utterance import (
     BufferingText,
+    CurrentPiece,
     EngineUtterance,
     Generating,
     Lease,
-    Piece,
     Prefilling,
 )
 from makima_tts.speech import SpeechStream, UtteranceRequest
@@ -103,7 +103,7 @@ def starved() -> tuple[SpeechStream, EngineUtterance]:
     stream.feed("some", ends_piece=False)
     utterance.take_text(10.0)
     utterance.state = Generating()
-    utterance.piece = Piece(0, "some", prompt_rows=20, text_rows=12, frames=12)
+    utterance.piece = CurrentPiece(0, "some", prompt_rows=20, text_rows=12, frames=12)
     utterance.clock.deliver(1.0, 10.0)
     return stream, utterance
 

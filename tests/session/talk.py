@@ -6,20 +6,16 @@ from typing import Any, Literal
 
 from makima_tts.errors import TtsError
 from makima_tts.protocol import Limits, Speak, Start
-from makima_tts.session import (
+from makima_tts.session.effects import Close, Effect, Send, SendAudio, StartSpeech
+from makima_tts.session.inputs import (
     AudioReady,
-    Close,
-    Effect,
     EngineReady,
-    Send,
-    SendAudio,
-    Session,
     SessionInput,
     SpeechEnded,
     SpeechFailed,
-    StartSpeech,
     VoiceLoaded,
 )
+from makima_tts.session.machine import Session
 
 READY = EngineReady(
     engine="scripted",

@@ -2,34 +2,35 @@
 
 from collections import Counter
 
-from hypothesis import settings
-from hypothesis import strategies as st
+from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from makima_tts.errors import SynthesisError, TtsError
 from makima_tts.protocol import Cancel, Flush, Limits, Ping, ServerMessage, Speak, Start, Stop
-from makima_tts.session import (
+from makima_tts.session.effects import (
     CancelSpeech,
     Close,
-    Disconnected,
-    Drain,
     Effect,
-    EngineFailed,
     FeedPiece,
     FinishText,
-    Interrupt,
     LoadVoice,
-    Malformed,
     Send,
     SendAudio,
-    SessionInput,
-    SessionState,
     StartSpeech,
-    Tick,
     UtteranceEnded,
-    VoiceLoaded,
     WakeAt,
 )
+from makima_tts.session.inputs import (
+    Disconnected,
+    Drain,
+    EngineFailed,
+    Interrupt,
+    Malformed,
+    SessionInput,
+    Tick,
+    VoiceLoaded,
+)
+from makima_tts.session.machine import SessionState
 from tests.session.talk import READY, Talk
 
 TEXTS = st.sampled_from(

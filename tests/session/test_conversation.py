@@ -1,15 +1,8 @@
 """What a client may rely on, one rule a test."""
 
 from makima_tts.protocol import Cancel, Complete, Limits, Ping, Start, Stop
-from makima_tts.session import (
-    EngineFailed,
-    EngineLoading,
-    JoinContract,
-    LoadVoice,
-    Malformed,
-    Tick,
-    VoiceLoaded,
-)
+from makima_tts.session.effects import JoinContract, LoadVoice
+from makima_tts.session.inputs import EngineFailed, EngineLoading, Malformed, Tick, VoiceLoaded
 from tests.session.talk import READY, Talk, begun, errors, messages, types
 
 # The three kinds of client

@@ -4,19 +4,16 @@ import pytest
 
 from makima_tts.errors import GpuOutOfMemory, InvalidText, RateLimited, SynthesisError, VoiceNotFound
 from makima_tts.protocol import Cancel, Flush, Limits, Ping, Start, Stop
-from makima_tts.session import (
-    CancelSpeech,
+from makima_tts.session.effects import CancelSpeech, StartSpeech, UtteranceEnded, WakeAt
+from makima_tts.session.inputs import (
     Disconnected,
     Drain,
     EngineFailed,
     Interrupt,
     Malformed,
     SpeechEnded,
-    StartSpeech,
     Tick,
-    UtteranceEnded,
     VoiceLoaded,
-    WakeAt,
 )
 from tests.session.talk import READY, Talk, begun, errors, messages, types
 

@@ -1,15 +1,10 @@
 """Live text: pieces, partial text, stalls, and text that comes too late."""
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from makima_tts.protocol import Cancel, Flush, Limits, Speak
-from makima_tts.session import (
-    CancelSpeech,
-    FeedPiece,
-    FinishText,
-    Tick,
-)
+from makima_tts.session.effects import CancelSpeech, FeedPiece, FinishText
+from makima_tts.session.inputs import Tick
 from makima_tts.text import pieces_of
 from tests.session.talk import Talk, begun, errors, messages
 

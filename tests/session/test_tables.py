@@ -8,7 +8,7 @@ import pytest
 
 from makima_tts.errors import SynthesisError
 from makima_tts.protocol import Cancel, ClientMessage, Flush, Limits, Ping, Speak, Start, Stop
-from makima_tts.session import (
+from makima_tts.session.inputs import (
     AudioReady,
     Disconnected,
     Drain,
@@ -16,15 +16,13 @@ from makima_tts.session import (
     EngineLoading,
     Interrupt,
     Malformed,
-    Session,
     SessionInput,
-    SessionState,
     SpeechEnded,
     SpeechFailed,
     Tick,
     VoiceLoaded,
 )
-from makima_tts.session.machine import SESSION_TABLE
+from makima_tts.session.machine import SESSION_TABLE, Session, SessionState
 from makima_tts.session.tables import Cell
 from makima_tts.session.utterance import UTTERANCE_TABLE, Utterance, UtteranceState
 from tests.session.talk import READY, Talk, errors

@@ -1,8 +1,7 @@
 """The listener's clock distinguishes a stutter from a long chunk."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from makima_tts.speech import ListenerClock
 

@@ -1,8 +1,7 @@
 """Cleaning without markdown, and which texts are speakable."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from makima_tts.text import clean, is_speakable
 

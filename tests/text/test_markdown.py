@@ -5,8 +5,7 @@ import time
 from itertools import pairwise
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from makima_tts.text import Piece, Segmenter, is_speakable, pieces_of
 from makima_tts.text.markdown import MarkdownCleaner

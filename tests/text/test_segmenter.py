@@ -6,8 +6,7 @@ import unicodedata
 from itertools import pairwise
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from makima_tts.text import Piece, Segmenter, TextCleaning, clean, is_speakable
 from makima_tts.text.segmenter import (

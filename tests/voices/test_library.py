@@ -11,8 +11,7 @@ import pytest
 
 from makima_tts.audio import Clip, read_clip
 from makima_tts.errors import Conflict, Forbidden, TtsError, TtsUnavailable, VoiceNotFound
-from makima_tts.voices import VoiceLibrary
-from makima_tts.voices import library as library_module
+from makima_tts.voices import VoiceLibrary, library as library_module
 from makima_tts.voices.folders import VoiceFolder
 from makima_tts.voices.library import RESCAN_S, SHIPPED
 from makima_tts.voices.manifest import Manifest

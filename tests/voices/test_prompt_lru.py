@@ -4,8 +4,7 @@ import weakref
 from dataclasses import dataclass
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from makima_tts.speech import VoicePrompt
 from makima_tts.voices.prompts import CacheBounds, PromptLru, Reason

@@ -22,7 +22,8 @@ from makima_tts.errors import InvalidMessage, TtsUnavailable
 from makima_tts.metrics import CONTENT_TYPE
 from makima_tts.protocol import AudioChunkMessage, asyncapi_document, parse_client_message, serialize
 from makima_tts.protocol.client_messages import ClientFields, Language, SampleRate, Seed, Speed, VoiceId
-from makima_tts.session import FeedPiece, Malformed, Send, SendAudio, SessionInput
+from makima_tts.session.effects import FeedPiece, Send, SendAudio
+from makima_tts.session.inputs import Malformed, SessionInput
 from makima_tts.speaking import AudioOutput
 from makima_tts.speech import CloneMode
 from makima_tts.voices import VoiceListing, VoiceManager, VoiceUpload

@@ -34,7 +34,8 @@ from makima_tts.protocol import (
     Stopped,
 )
 from makima_tts.protocol.client_messages import ClientFields, Language, Seed, Speed
-from makima_tts.session import FeedPiece, Malformed, Send, SendAudio, SessionInput
+from makima_tts.session.effects import FeedPiece, Send, SendAudio
+from makima_tts.session.inputs import Malformed, SessionInput
 
 # Audio that is sent as one is held until it is whole: some six minutes of it.
 MAX_WHOLE_CHARS = 5000

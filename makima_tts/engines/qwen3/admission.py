@@ -81,7 +81,7 @@ class Admission:
         while self._promised_s and self._promised_s[0] < now_s - _GRACE_S:
             self._promised_s.popleft()
         if self._promised_s and self._promised_s[0] <= now_s:
-            self._promised_s.popleft()  # the client that asks now is taken for the one that was told to
+            self._promised_s.popleft()  # the client that asks now is assumed to be the one whose time it is
 
 
 def _nth(complete_at_s: Sequence[float], number: int, now_s: float) -> float:

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from makima_tts.engines.qwen3.executors import DecodeCall, SlotBuffers, packed_frames, packed_sound
+from makima_tts.model.devices import copy_to_device, to_device
 from makima_tts.model.frames import PrefillChunk
 from makima_tts.model.speech_model import SpeechModel
-from makima_tts.model.transfers import send_into, sent
 
 # Prompt rows of one call: those of several newcomers, or of one whose reference is long.
 PREFILL_ROWS = (16, 32, 64, 128, 256)
@@ -31,7 +31,7 @@ PREFILL_ROWS = (16, 32, 64, 128, 256)
 CALL_FRAMES = 256
 # Frames of one stream in a call.
 STREAM_FRAMES = (1, 2, 4, 8)
-# Where attention must be told how far it may look: one graph for each limit and batch size.
+# Where attention needs a limit of positions: one graph for each limit and batch size.
 _SHORTEST_LIMIT = 256
 # Before a capture: the first calls compile kernels and allocate workspaces.
 _WARM_UPS = 2
@@ -70,7 +70,7 @@ class CudaCapture:
 
 
 class CudaGraphExecutor:
-    """A StepExecutor; engine thread only. Capturing takes seconds, which ``progress`` is told of from 0 to 1.
+    """A StepExecutor; engine thread only. Capturing takes seconds, which ``progress`` reports from 0 to 1.
 
     ``prefill_rows``: how many prompt rows a call may have.
     """
@@ -135,8 +135,8 @@ class CudaGraphExecutor:
         self._prefilled.fill(slots, positions, size)
         self._graphs["prefill", size, bucket_of(max(positions) + 1, self._limits)]()
         ends = torch.tensor([len(chunk.rows) for chunk in chunks]).cumsum(0) - 1
-        last = self._hidden[sent(ends, rows.device)]  # [chunks, E]
-        self._model.frames.were_read(self._buffers.frames, chunks, last)
+        last = self._hidden[to_device(ends, rows.device)]  # [chunks, E]
+        self._model.frames.finish_prefill(self._buffers.frames, chunks, last)
 
     def generate_frames(
         self, slots: Sequence[int], stepped: Sequence[int], limit: int, at: Sequence[int]
@@ -177,7 +177,7 @@ class CudaGraphExecutor:
 
     def _run_prefill(self, size: int, limit: int) -> None:
         slots, positions = self._prefilled.of(size)
-        self._hidden[:size] = self._model.frames.read_rows(
+        self._hidden[:size] = self._model.frames.prefill_rows(
             self._buffers.frames, self._rows[:size], slots, positions, limit
         )
 
@@ -187,7 +187,7 @@ class CudaGraphExecutor:
 
     def _run_generate(self, size: int) -> None:
         slots, at = self._generated.of(size)
-        frames = self._model.frames.make(self._buffers.frames, slots)
+        frames = self._model.frames.generate(self._buffers.frames, slots)
         self._buffers.codes[slots, at] = frames.codes
         self._frames[:size] = packed_frames(frames)
 
@@ -213,7 +213,7 @@ class SlotIndex:
     def fill(self, slots: Sequence[int], numbers: Sequence[int], size: int) -> None:
         missing = size - len(slots)
         row = [*slots, *[self._spare] * missing, *numbers, *[0] * missing]
-        send_into(self._numbers[: 2 * size], torch.tensor(row))
+        copy_to_device(self._numbers[: 2 * size], torch.tensor(row))
 
     def of(self, size: int) -> tuple[Tensor, Tensor]:
         """Views: they show what was filled in last, for this size."""
@@ -253,7 +253,7 @@ def call_sizes(frames: int, streams: int) -> tuple[int, ...]:
 
 
 def _limits(positions: int, *, grow: bool) -> tuple[int, ...]:
-    """How far attention looks: to the end, or where that must be told beforehand in steps of two."""
+    """Positions that attention looks at: all, or powers of two where it needs a limit."""
     limits, limit = [positions], _SHORTEST_LIMIT
     while grow and limit < positions:
         limits.append(limit)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from makima_tts.engines.qwen3.costs import CHUNK_FRAMES
 from makima_tts.model.codec_state import CodecState
-from makima_tts.model.frames import Frames, FrameState, PrefillChunk
+from makima_tts.model.frames import FrameState, PrefillChunk, SampledFrames
 from makima_tts.model.speech_model import SpeechModel
 
 # Where memory is not the device's own; a CPU assigns it to a slot only when it is used.
@@ -90,7 +90,7 @@ class StepExecutor(Protocol):
         """The first ``frames`` that are kept of each. The next call may overwrite the memory of a result."""
 
 
-def packed_frames(frames: Frames) -> Tensor:
+def packed_frames(frames: SampledFrames) -> Tensor:
     """For the host: codes, whether they are an end, whether they are broken."""
     flags = torch.stack((frames.ends, frames.broken), dim=1)
     return torch.cat((frames.codes, flags), dim=1).int()
@@ -112,7 +112,7 @@ class EagerExecutor:
         self.most_rows = most_rows
 
     def prefill(self, chunks: Sequence[PrefillChunk]) -> None:
-        self._model.frames.read(self._buffers.frames, chunks)
+        self._model.frames.prefill(self._buffers.frames, chunks)
 
     def generate_frames(
         self, slots: Sequence[int], stepped: Sequence[int], limit: int, at: Sequence[int]
@@ -120,7 +120,7 @@ class EagerExecutor:
         generator, state, index = self._model.frames, self._buffers.frames, self._index(slots)
         if stepped:
             generator.step(state, self._index(stepped), limit)
-        frames = generator.make(state, index)
+        frames = generator.generate(state, index)
         self._buffers.codes[index, self._index(at)] = frames.codes
         return packed_frames(frames)
 

@@ -24,7 +24,7 @@ from makima_tts.audio import Pcm
 from makima_tts.engines.qwen3.admission import EngineLoad
 from makima_tts.engines.qwen3.costs import CostMeter
 from makima_tts.engines.qwen3.prompts import Prompts
-from makima_tts.engines.qwen3.runner import FrameBatch, PendingResult, Runner, Sound
+from makima_tts.engines.qwen3.runner import GeneratedFrames, PendingResult, Runner, Sound
 from makima_tts.engines.qwen3.scheduler import (
     IterationPlan,
     Planner,
@@ -35,11 +35,11 @@ from makima_tts.engines.qwen3.scheduler import (
 )
 from makima_tts.engines.qwen3.utterance import (
     NO_SOUND,
+    CurrentPiece,
     EngineUtterance,
     Finishing,
     FrameWatcher,
     Generating,
-    Piece,
     Prefilling,
     Slots,
     SynthesisOptions,
@@ -78,9 +78,9 @@ class _PrefillJob:
 class _FrameJob:
     """A frame of each; ``pieces``: to which the frames belong."""
 
-    result: PendingResult[FrameBatch]
+    result: PendingResult[GeneratedFrames]
     utterances: list[EngineUtterance]
-    pieces: list[Piece]
+    pieces: list[CurrentPiece]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class _DecodeJob:
 
     result: PendingResult[Sound]
     utterances: list[EngineUtterance]
-    pieces: list[Piece]
+    pieces: list[CurrentPiece]
     frames: int
     streams: int
 
@@ -395,7 +395,7 @@ class EngineLoop:
         self._ended(utterance.sink)
 
     def _failure(self, error: Exception, message: str = _SYNTHESIS_FAILED) -> TtsError:
-        """For the client; the log gets the type and the place. Out of memory: voices are released first.
+        """For the client; the log gets the type and the traceback. Out of memory: voices are released first.
 
         Raises an error after which the device computes nothing: CUDA answers every later call with it.
         """

@@ -19,11 +19,11 @@ from torch import Tensor
 from makima_tts.audio import Pcm
 from makima_tts.engines.qwen3.cuda_graphs import CudaCapture, CudaGraphExecutor
 from makima_tts.engines.qwen3.executors import DecodeCall, EagerExecutor, SlotBuffers, StepExecutor
+from makima_tts.model.devices import to_device
 from makima_tts.model.frames import PrefillChunk, split_into_chunks
 from makima_tts.model.prompt import Prompt
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
-from makima_tts.model.transfers import sent
 from makima_tts.model.transformer import KeyValueCache
 
 # Attention looks at a multiple of so many positions: the longest stream of a batch decides for all.
@@ -49,7 +49,7 @@ class PendingResult(Generic[Result]):
 
 
 @dataclass(frozen=True, slots=True)
-class FrameBatch:
+class GeneratedFrames:
     """One frame of each of some slots. ``codes``: int [B, Q]; ``ends`` and ``broken``: bool [B]."""
 
     codes: npt.NDArray[np.int32] = field(repr=False)
@@ -69,7 +69,7 @@ class Sound:
 class Runner:
     """Engine thread only. ``positions`` and ``text_rows``: what each slot holds at most.
 
-    ``progress`` is told, from 0 to 1, how far the preparation of the first step is.
+    ``progress`` is called with the share, from 0 to 1, of the preparation for the first step.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Runner:
         if codec:
             self._buffers.codec.put_row(slot, codec)
         else:
-            self._buffers.codec.reset(sent(torch.tensor([slot]), self._model.device))
+            self._buffers.codec.reset(to_device(torch.tensor([slot]), self._model.device))
 
     def prefill_chunks(
         self, slot: int, prompt: Prompt, *, frame: int = 0, prefix_cached: bool = False
@@ -115,10 +115,10 @@ class Runner:
 
     def prefix(self, slot: int, rows: int) -> KeyValueCache:
         """A copy of keys and values of the voice prefix, which has ``rows`` rows, once it is prefilled."""
-        return self._model.frames.constant(self._buffers.frames, slot, rows)
+        return self._model.frames.copy_prefix(self._buffers.frames, slot, rows)
 
     def restore_prefix(self, slot: int, prefix: KeyValueCache) -> None:
-        self._model.frames.put_constant(self._buffers.frames, slot, prefix)
+        self._model.frames.restore_prefix(self._buffers.frames, slot, prefix)
 
     def append_text(self, slot: int, at: int, rows: Tensor) -> None:
         """Text of a prompt that was prefilled, [N, E], after its first ``at`` trailing rows."""
@@ -135,7 +135,7 @@ class Runner:
 
     def generate_frames(
         self, slots: Sequence[int], stepped: Sequence[int], furthest: int, at: Sequence[int]
-    ) -> PendingResult[FrameBatch]:
+    ) -> PendingResult[GeneratedFrames]:
         """A frame for each slot, kept at index ``at`` of its chunk.
 
         ``stepped``: those whose frame is not the first of a prompt. ``furthest``: the highest position of
@@ -143,7 +143,7 @@ class Runner:
         """
         limit = min(self.positions, -(-(furthest + 1) // _LIMIT_MULTIPLE) * _LIMIT_MULTIPLE)
 
-        def launch() -> Callable[[], FrameBatch]:
+        def launch() -> Callable[[], GeneratedFrames]:
             packed = _to_host(self._executor.generate_frames(slots, stepped, limit, at))  # [B, Q + 2]
             return lambda: _frame_batch(packed.numpy())
 
@@ -224,9 +224,9 @@ def _executor(model: SpeechModel, buffers: SlotBuffers, progress: Callable[[floa
             return EagerExecutor(model, buffers, _CHUNK_ROWS)
 
 
-def _frame_batch(packed: npt.NDArray[np.int32]) -> FrameBatch:
+def _frame_batch(packed: npt.NDArray[np.int32]) -> GeneratedFrames:
     """As ``executors.packed_frames`` has packed it, [B, Q + 2]."""
-    return FrameBatch(packed[:, :-2], packed[:, -2].astype(bool), packed[:, -1].astype(bool))
+    return GeneratedFrames(packed[:, :-2], packed[:, -2].astype(bool), packed[:, -1].astype(bool))
 
 
 def _to_host(tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What an iteration does: whose prompt is prefilled, who generates a frame, how large chunks are.
+"""What an iteration does: which prompts are prefilled, which streams generate, how large chunks are.
 
 In: a snapshot of every utterance, the time, what work takes. Out: an IterationPlan. Does not know: the model,
 threads, where the time comes from.
@@ -65,7 +65,7 @@ class SchedulerConfig:
     ``well_buffered_s``: an utterance with more sound ahead yields; all of those together make an iteration
     longer by at most the share ``yielding_share``. ``max_wait_s``: for a chunk of a prompt;
     ``side_work_max_wait_s``: for a slice of other work. ``max_prefill_s``: of an iteration, so that one
-    utterance is heard before the next is prefilled. ``margin_s``: so long before it is needed, sound is
+    utterance starts to play before the next is prefilled. ``margin_s``: so long before it is needed, sound is
     there. ``min_writing_s`` and ``max_writing_s``: the host's time for writing prompts, in an iteration.
     """
 
@@ -114,9 +114,9 @@ def writing_budget_s(
 def next_chunk_frames(previous: int, rtf: float) -> int:
     """Frames of the next chunk. ``previous`` 0: the first. ``rtf``: synthesis seconds per second of sound.
 
-    The first chunk is one frame, so that it is heard soon; later ones grow, so that there is less to do per
-    second of sound. While a chunk is made, the one before it plays: so a chunk has no more frames than can be
-    made in that time, its predecessor divided by the real-time factor.
+    The first chunk is one frame, so that it plays soon; later ones are larger, so that a second of sound
+    takes less work. While a chunk is generated, the one before it plays: so a chunk has no more frames than
+    can be generated in that time, its predecessor divided by the real-time factor.
     """
     larger = next((size for size in CHUNK_FRAMES if size > previous), CHUNK_FRAMES[-1])
     if previous == 0 or rtf <= 0:
@@ -141,7 +141,7 @@ class _Planning:
         self._spent_s = 0.0
 
     def _slack_of(self, snapshot: UtteranceSnapshot) -> float:
-        """Time for other things before its sound must be made, so that its listener does not run dry."""
+        """Time for other things before its sound must be generated, so that its listener does not run dry."""
         prefill_s = self._costs.prefill_s(sum(snapshot.prefill_rows))
         decode_s = self._costs.decode_s(snapshot.pending)
         left_s = snapshot.underrun_at_s - self._now_s - self._config.margin_s

@@ -38,7 +38,7 @@ _log = structlog.get_logger(__name__)
 class EngineThread:
     """``slots``: how many; 0 as many as there is memory for, which ``slots`` is once it has loaded.
 
-    ``progress`` is told, from 0 to 1, how far the preparation of the device is. ``ended`` is called on the
+    ``progress`` is called with the share, from 0 to 1, of the preparation. ``ended`` is called on the
     engine thread with the sink of every utterance that has ended, ``watch`` with every frame.
     """
 

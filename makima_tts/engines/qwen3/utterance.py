@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from makima_tts.audio import Pcm
 from makima_tts.engines.qwen3.scheduler import UtteranceSnapshot
-from makima_tts.engines.qwen3.silence import SilenceGuard
 from makima_tts.speech import (
     AudioChunk,
     FinishReason,
@@ -44,6 +43,11 @@ _FIRST_PIECE_ROWS = 12
 _PIECE_ROWS = 24
 # Words differ in length: the writer's speed is not known from two of them.
 _LEAST_ROWS = 3
+# The model opens with up to half a second of silence. Twice the longest that was seen: a longer one is meant.
+MAX_SKIPPED_FRAMES = 12
+# About once in three hundred times the model does not find its end and goes on in silence. Two seconds: no
+# pause within a sentence is as long.
+END_AFTER_FRAMES = 25
 NO_SOUND: Pcm = np.zeros(0, np.float32)
 
 
@@ -101,7 +105,7 @@ class Slots:
 
 
 @dataclass(slots=True)
-class Piece:
+class CurrentPiece:
     """A piece of text. ``is_open``: more of its text may come. ``unwritten``: its text that is not among the
     rows yet. ``usual_s``: how long such a text usually takes to say.
 
@@ -195,6 +199,42 @@ class Finishing:
 State = WaitingForText | BufferingText | Prefilling | Generating | Finishing
 
 
+@dataclass(slots=True)
+class SilenceGuard:
+    """One utterance's silences. ``begun``: sound has been passed on. ``silent_frames``: in a row, since the
+    text was used up. What counts as loud is decided in model/codec_ops.py."""
+
+    begun: bool = False
+    skipped: int = 0
+    silent_frames: int = 0
+
+    def begin_piece(self) -> None:
+        self.silent_frames = 0
+
+    def pass_on(self, pcm: Pcm, loud: npt.NDArray[np.bool_], *, after_text: int) -> Pcm:
+        """The samples without leading silence, [samples].
+
+        ``loud``: bool [frames]. ``after_text``: so many of them, the last ones, were generated when the text
+        was used up.
+        """
+        frames = loud.size
+        skipped = 0 if self.begun else self._leading(loud)
+        self.skipped += skipped
+        self.begun = self.begun or skipped < frames
+        for frame_is_loud in loud[frames - after_text :]:
+            self.silent_frames = 0 if frame_is_loud else self.silent_frames + 1
+        return pcm[skipped * (pcm.size // frames) :]
+
+    def _leading(self, loud: npt.NDArray[np.bool_]) -> int:
+        silent = int(loud.argmax()) if loud.any() else loud.size
+        return min(silent, MAX_SKIPPED_FRAMES - self.skipped)
+
+    @property
+    def lost(self) -> bool:
+        """The model has lost its way: the text is used up, and for long there was nothing but silence."""
+        return self.silent_frames >= END_AFTER_FRAMES
+
+
 @dataclass(slots=True, eq=False)
 class EngineUtterance:
     """``streams_text``: it can speak a piece whose text is incomplete. ``chunk_frames``: frames of its next
@@ -211,7 +251,7 @@ class EngineUtterance:
     max_frames: int | None = None
     streams_text: bool = False
     state: State = field(default_factory=WaitingForText)
-    piece: Piece = field(default_factory=lambda: Piece(0))
+    piece: CurrentPiece = field(default_factory=lambda: CurrentPiece(0))
     clock: ListenerClock = field(default_factory=ListenerClock)
     silence: SilenceGuard = field(default_factory=SilenceGuard)
     chunk_frames: int = 1
@@ -324,7 +364,7 @@ class EngineUtterance:
 
     def end_piece(self) -> None:
         """Frames of it that are still generated or decoded are dropped: they belong to no current piece."""
-        self.piece = Piece(self.piece.index + 1)
+        self.piece = CurrentPiece(self.piece.index + 1)
         self.state = WaitingForText()
 
     def add_frame(self, *, is_end: bool) -> None:
@@ -343,7 +383,7 @@ class EngineUtterance:
         self.state = Finishing(self.pending, self.decoding)
         self.finish_reason = "length"
 
-    def start_decoding(self) -> Piece:
+    def start_decoding(self) -> CurrentPiece:
         """All pending frames. Returns the piece that they belong to."""
         if isinstance(self.state, Generating | Finishing):
             self.state.pending, self.state.decoding = 0, self.state.pending

@@ -293,13 +293,19 @@ def load_config(folder: Path) -> ModelConfig:
     return _validate(ModelConfig, fields, MODEL_CONFIG)
 
 
-def _read(folder: Path, name: str) -> dict[str, Any]:
+def read_file(folder: Path, name: str) -> bytes:
+    """Raises TtsUnavailable, naming the file."""
     try:
-        fields = from_json((folder / name).read_bytes())
+        return (folder / name).read_bytes()
     except FileNotFoundError:
-        raise TtsUnavailable(f"The checkpoint lacks {name}.") from None
+        raise TtsUnavailable(f"The checkpoint lacks {name}; download it again.") from None
     except OSError as error:
         raise TtsUnavailable(f"The checkpoint's {name} cannot be read: {error.strerror}.") from error
+
+
+def _read(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        fields = from_json(read_file(folder, name))
     except ValueError:
         raise TtsUnavailable(f"The checkpoint's {name} is not JSON; download it again.") from None
     if not isinstance(fields, dict):

@@ -166,6 +166,11 @@ class Weights:
         """Raises TtsUnavailable, naming file and tensor, when it is missing or of another shape."""
         return self._take(name, shape).to(self.device, self.dtype, copy=True)
 
+    def take_conv(self, inputs: int, outputs: int, kernel: int) -> Tensor:
+        """``conv.weight`` as a matrix over windows whose channels come last: [outputs, kernel * inputs]."""
+        weight = self.take("conv.weight", outputs, inputs, kernel)
+        return weight.transpose(1, 2).reshape(outputs, -1)
+
     def take_table(self, name: str, *shape: int) -> Tensor:
         """One of which a few rows are looked up now and then: in the host's memory, wherever the rest is.
 

@@ -29,7 +29,7 @@ from makima_tts.model.codec_ops import (
 from makima_tts.model.codec_state import CodecCall, StateRegion
 from makima_tts.model.codec_transformer import on_stack
 from makima_tts.model.native import kernels
-from makima_tts.model.native.kernels import QuantizedMatrix
+from makima_tts.model.native.kernels import QuantizedLinear
 from makima_tts.model.native.transformer import NativeStack
 
 _BITS = 16
@@ -160,7 +160,7 @@ class PackedDepthwiseConv:
 
 
 def _linear(linear: Linear) -> Leaf[Tensor]:
-    matrix, gelu = QuantizedMatrix.pack(linear.weight, _BITS, linear.bias), linear.gelu
+    matrix, gelu = QuantizedLinear.pack(linear.weight, _BITS, linear.bias), linear.gelu
 
     def multiply(x: Tensor, _call: CodecCall, /, residual: Tensor | None = None) -> Tensor:
         out = matrix(x)
@@ -186,7 +186,7 @@ def native_codec_ops() -> CodecOps[Tensor]:
         linear=_linear,
         transformer=partial(
             on_stack,
-            linear=lambda weight, bias: QuantizedMatrix.pack(weight, _BITS, bias),
+            linear=lambda weight, bias: QuantizedLinear.pack(weight, _BITS, bias),
             make_stack=partial(NativeStack, bits=_BITS),
         ),
         samples=samples,

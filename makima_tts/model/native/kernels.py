@@ -36,7 +36,7 @@ class MatrixRecord(Structure):
 
 @cache
 def functions() -> ctypes.CDLL:
-    """Raises TtsUnavailable where they cannot be had."""
+    """Raises TtsUnavailable where they can neither be found nor compiled."""
     return declared(library())
 
 
@@ -66,7 +66,7 @@ def _up(count: int, multiple: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class QuantizedMatrix:
+class QuantizedLinear:
     """``values``: uint8, as matrices.h says; ``scales``: bfloat16 bits, uint16 [O, groups].
 
     Called with float32 [..., I] it returns [..., O]; what one row comes to depends on no other row.
@@ -80,7 +80,7 @@ class QuantizedMatrix:
     bias: Tensor | None
 
     @classmethod
-    def pack(cls, matrix: Tensor, bits: int, bias: Tensor | None = None) -> "QuantizedMatrix":
+    def pack(cls, matrix: Tensor, bits: int, bias: Tensor | None = None) -> "QuantizedLinear":
         """float32 [O, I], rounded to 8 or 4 bits in groups of GROUP inputs."""
         outputs, inputs = matrix.shape
         padded = _up(inputs, GROUP)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from makima_tts.model.checkpoint.config import TransformerConfig
-from makima_tts.model.native.kernels import MatrixRecord, QuantizedMatrix, functions, require_memory
+from makima_tts.model.native.kernels import MatrixRecord, QuantizedLinear, functions, require_memory
 from makima_tts.model.transformer import KeyValueCache, LayerWeights, RotaryEmbedding, RowPositions
 
 
@@ -121,10 +121,10 @@ class NativeStack:
 
     def _packed(self, layer: LayerWeights, bits: int) -> _LayerRecord:
         matrices = (
-            QuantizedMatrix.pack(layer.qkv, bits, layer.qkv_bias),
-            QuantizedMatrix.pack(layer.out, bits, layer.out_bias),
-            QuantizedMatrix.pack(layer.gate_up, bits),
-            QuantizedMatrix.pack(layer.down, bits),
+            QuantizedLinear.pack(layer.qkv, bits, layer.qkv_bias),
+            QuantizedLinear.pack(layer.out, bits, layer.out_bias),
+            QuantizedLinear.pack(layer.gate_up, bits),
+            QuantizedLinear.pack(layer.down, bits),
         )
         norms = (layer.input_norm, layer.query_norm, layer.key_norm, layer.mlp_norm)
         self._tensors += [matrices, norms]

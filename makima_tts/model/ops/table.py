@@ -2,7 +2,7 @@
 
 In: a device, the bits of quantized weights. Out: an Ops. Does not know: checkpoints, utterances.
 
-Triton's and C's leaves are imported when they are chosen: one needs the package triton, the other compiles.
+Triton's and C's leaves are imported when they are selected: one needs the package triton, the other compiles.
 """
 
 from collections.abc import Callable
@@ -80,13 +80,13 @@ def torch_ops() -> Ops:
 
 def native_ops(bits: int) -> Ops:
     from makima_tts.model.native.codec import native_codec_ops  # noqa: PLC0415 - compiles, the first time
-    from makima_tts.model.native.kernels import QuantizedMatrix  # noqa: PLC0415
+    from makima_tts.model.native.kernels import QuantizedLinear  # noqa: PLC0415
     from makima_tts.model.native.transformer import NativeStack  # noqa: PLC0415
 
     return Ops(
         layers=partial(NativeStack, bits=bits),
-        linear=lambda weight, bias: QuantizedMatrix.pack(weight, _HEAD_BITS, bias),
-        logits=lambda weight: QuantizedMatrix.pack(weight, _HEAD_BITS),
+        linear=lambda weight, bias: QuantizedLinear.pack(weight, _HEAD_BITS, bias),
+        logits=lambda weight: QuantizedLinear.pack(weight, _HEAD_BITS),
         sampler=TorchFrameSampler,
         codec=partial(CodecDecoder.load, ops=native_codec_ops()),
         finish=finish,

@@ -1,7 +1,4 @@
-"""What is applied to numbers on their way to memory.
-
-In: float32 in registers. Out: float32. Does not know: what the numbers are of, where they go.
-"""
+"""Functions of Triton kernels that are applied to float32 in registers."""
 
 from typing import Final
 
@@ -15,15 +12,15 @@ SILU: Final = 2
 
 @triton.jit
 def snake(x: tl.tensor, turns: tl.tensor, amplitude: tl.tensor) -> tl.tensor:
-    """Snake of codec_ops, x + sin²(π · x · turns) · amplitude: the sine to 2e-7.
+    """Snake of codec_ops, x + sin²(π · x · turns) · amplitude; the sine to 2e-7.
 
-    The period of its square is 1, so that what is beyond can be taken off without an error; and it is a
-    polynomial of the square of what remains. A sine of CUDA's is four times as many instructions, and there
-    are two of them for each feature that the codec has.
+    The square of the sine has the period 1, so whole periods are subtracted without error; the sine is a
+    polynomial of the square of the rest. CUDA's sine takes four times as many instructions, and the codec
+    computes two of them for each feature.
     """
-    turned = x * turns
-    rest = turned - tl.floor(turned + 0.5)
-    # Beyond 2²³ there is no half to be added, and no phase either: only a number is asked for.
+    phase = x * turns
+    rest = phase - tl.floor(phase + 0.5)
+    # Beyond 2²³ floats have no halves, and there is no phase: the result only has to be finite.
     rest = tl.minimum(tl.maximum(rest, -0.5), 0.5)
     square = rest * rest
     sine = 0.7419169321656227 * square - 3.9130302950673337
@@ -36,10 +33,10 @@ def snake(x: tl.tensor, turns: tl.tensor, amplitude: tl.tensor) -> tl.tensor:
 
 
 @triton.jit
-def activated(x: tl.tensor, kind: tl.constexpr) -> tl.tensor:
-    """``kind``: as above."""
-    if kind == 1:
+def activated(x: tl.tensor, ACTIVATION: tl.constexpr) -> tl.tensor:
+    """``ACTIVATION``: NOTHING, GELU or SILU."""
+    if ACTIVATION == 1:
         return 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
-    if kind == 2:
+    if ACTIVATION == 2:
         return x / (1.0 + tl.exp(-x))
     return x

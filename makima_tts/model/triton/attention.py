@@ -3,14 +3,13 @@
 In: queries, a layer of the cache, the position of each row. Out: what each row attends to. Does not know:
 where queries come from, other layers.
 
-M rows · H query heads · K key heads · G = H / K · D head size · R positions of a cache row · L positions
-that may be looked at.
+M rows · H query heads · K key heads · G = H / K · D head size · R positions of a cache row.
+
+With either, a row reads its own keys only, and its bits do not depend on other rows.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Protocol
 
 import structlog
 import torch
@@ -28,80 +27,47 @@ _BLOCK = 64
 # The least that tensor cores multiply at once: the queries of one key head are fewer.
 _LEAST_QUERIES = 16
 
-
-class Attention(Protocol):
-    """[M, H, D] over keys and values [rows, K, R, D], each row up to its own position → [M, H, D].
-
-    ``at``: of [M, 1] positions, with ``cache_rows``."""
-
-    @property
-    def looks_to_limit(self) -> bool:
-        """Every row looks at all positions below the limit, so that a closer one saves time."""
-
-    def __call__(
-        self, queries: Tensor, keys: Tensor, values: Tensor, at: RowPositions, window: int | None, /
-    ) -> Tensor: ...
+# [M, H, D] over keys and values [rows, K, R, D] → [M, H, D]: each row up to its own position, and as far back
+# as the window. The positions are [M, 1], with cache_rows.
+Attention = Callable[[Tensor, Tensor, Tensor, RowPositions, int | None], Tensor]
 
 
-@dataclass(frozen=True, slots=True)
-class TritonAttention:
-    """A row reads its own keys only: it needs no limit, and its bits do not depend on other rows."""
-
-    @property
-    def looks_to_limit(self) -> bool:
-        return False
-
-    def __call__(
-        self, queries: Tensor, keys: Tensor, values: Tensor, at: RowPositions, window: int | None, /
-    ) -> Tensor:
-        (count, heads, size), key_heads = queries.shape, keys.shape[1]
-        out = torch.empty_like(queries)
-        _attention_kernel[count, key_heads](
-            queries,
-            keys,
-            values,
-            at.cache_rows,
-            at.positions,
-            out,
-            *keys.stride()[:3],
-            *values.stride()[:3],
-            size**-0.5,
-            WINDOW=window,
-            GROUPS=heads // key_heads,
-            HEAD_SIZE=size,
-            BLOCK_G=max(_LEAST_QUERIES, triton.next_power_of_2(heads // key_heads)),
-            BLOCK_R=_BLOCK,
-            BLOCK_D=max(16, triton.next_power_of_2(size)),
-            # The next keys are loaded during the products of these, where shared memory holds both.
-            num_stages=3 if keys.itemsize == 2 else 2,
-        )
-        return out
+def triton_attention(
+    queries: Tensor, keys: Tensor, values: Tensor, at: RowPositions, window: int | None
+) -> Tensor:
+    (count, heads, size), key_heads = queries.shape, keys.shape[1]
+    out = torch.empty_like(queries)
+    _attention_kernel[count, key_heads](
+        queries,
+        keys,
+        values,
+        at.cache_rows,
+        at.positions,
+        out,
+        *keys.stride()[:3],
+        *values.stride()[:3],
+        size**-0.5,
+        WINDOW=window,
+        GROUPS=heads // key_heads,
+        HEAD_SIZE=size,
+        BLOCK_G=max(_LEAST_QUERIES, triton.next_power_of_2(heads // key_heads)),
+        BLOCK_R=_BLOCK,
+        BLOCK_D=max(16, triton.next_power_of_2(size)),
+        # The next keys are loaded during the products of these, where shared memory holds both.
+        num_stages=3 if keys.itemsize == 2 else 2,
+    )
+    return out
 
 
-@dataclass(frozen=True, slots=True)
-class FlashAttention:
-    """That of the package ``flash_attn``, each row a batch of its own, in one pass: as alone, to the bit."""
+def flash_attention(attend: Callable[..., Tensor]) -> Attention:
+    """By ``flash_attn_with_kvcache``, each row a batch row of its own, in one pass: as alone, to the bit."""
 
-    attend: Callable[..., Tensor]
-
-    @classmethod
-    def installed(cls) -> "FlashAttention | None":
-        try:
-            from flash_attn import flash_attn_with_kvcache  # noqa: PLC0415 - an option of the installation
-        except ImportError:
-            return None
-        return cls(flash_attn_with_kvcache)
-
-    @property
-    def looks_to_limit(self) -> bool:
-        return False
-
-    def __call__(
-        self, queries: Tensor, keys: Tensor, values: Tensor, at: RowPositions, window: int | None, /
+    def attention(
+        queries: Tensor, keys: Tensor, values: Tensor, at: RowPositions, window: int | None
     ) -> Tensor:
         if at.cache_rows is None:
             raise ValueError("rows of a call must name their rows of the cache")
-        attended = self.attend(
+        attended = attend(
             queries.unsqueeze(1),  # [M, 1, H, D]
             keys.transpose(1, 2),  # [rows, R, K, D]
             values.transpose(1, 2),
@@ -113,47 +79,41 @@ class FlashAttention:
         )
         return attended.squeeze(1)
 
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A call to compare by."""
-
-    queries: Tensor
-    keys: Tensor
-    values: Tensor
-    at: RowPositions
-    window: int | None
-
-    @classmethod
-    def at_the_end(cls, heads: int, keys: Tensor, values: Tensor, window: int | None) -> "Example":
-        """Of as many streams as the cache has rows, each at its last position."""
-        rows, positions, device = len(keys), keys.shape[2], keys.device
-        queries = keys.new_zeros(rows, heads, keys.shape[-1])
-        last = torch.full((rows, 1), positions - 1, device=device)
-        at = RowPositions(last, positions, torch.arange(rows, device=device))
-        return cls(queries, keys, values, at, window)
+    return attention
 
 
-def batch_invariant(dtype: torch.dtype) -> list[Attention]:
-    """The installed ones of which no row's bits depend on other rows."""
-    flash = FlashAttention.installed() if dtype in (torch.bfloat16, torch.float16) else None
-    return [TritonAttention(), *([flash] if flash else [])]
+def installed_attentions(dtype: torch.dtype) -> dict[str, Attention]:
+    """By name; ours first."""
+    found: dict[str, Attention] = {"triton": triton_attention}
+    if dtype in (torch.bfloat16, torch.float16):
+        try:
+            from flash_attn import flash_attn_with_kvcache  # noqa: PLC0415 - an option of the installation
+        except ImportError:
+            return found
+        found["flash_attn"] = flash_attention(flash_attn_with_kvcache)
+    return found
 
 
-def fastest_attention(candidates: Sequence[Attention], example: Example) -> Attention:
-    """Each is timed in a CUDA graph, as the engine runs it. Without CUDA, and of one alone, the first."""
-    if len(candidates) == 1 or example.queries.device.type != "cuda":
-        return candidates[0]
-    times_ms = [_time_ms(attend, example) for attend in candidates]
-    names = [type(attend).__name__ for attend in candidates]
-    fastest = min(range(len(candidates)), key=times_ms.__getitem__)
-    _log.info("attention_chosen", chosen=names[fastest], times_ms=dict(zip(names, times_ms, strict=True)))
+def fastest_attention(
+    candidates: Mapping[str, Attention], heads: int, keys: Tensor, values: Tensor, window: int | None
+) -> Attention:
+    """Each is timed in a CUDA graph, as the engine runs it, with a row at the end of every cache row.
+
+    Without CUDA, and of one alone, the first.
+    """
+    first, (rows, _, positions, size) = next(iter(candidates.values())), keys.shape
+    if len(candidates) == 1 or keys.device.type != "cuda":
+        return first
+    last = torch.full((rows, 1), positions - 1, device=keys.device)
+    at = RowPositions(last, positions, torch.arange(rows, device=keys.device))
+    queries = keys.new_zeros(rows, heads, size)
+    times_ms = {
+        name: replayed_ms(partial(attention, queries, keys, values, at, window))
+        for name, attention in candidates.items()
+    }
+    fastest = min(times_ms, key=times_ms.__getitem__)
+    _log.info("attention_chosen", chosen=fastest, times_ms=times_ms)
     return candidates[fastest]
-
-
-def _time_ms(attend: Attention, example: Example) -> float:
-    given = (example.queries, example.keys, example.values, example.at, example.window)
-    return replayed_ms(partial(attend, *given))
 
 
 @triton.jit

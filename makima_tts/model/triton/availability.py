@@ -1,8 +1,4 @@
-"""Whether the kernels for GPUs can run somewhere.
-
-In: a device. Out: why not, in words; or nothing. Does not know: what they compute. It is imported without
-Triton.
-"""
+"""Whether the Triton kernels can run on a device. Importing this module does not import Triton."""
 
 import os
 import shutil
@@ -12,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-# Ampere, the first that copies to shared memory while it multiplies, as the kernels do.
+# Ampere: the first with asynchronous copies to shared memory.
 _CAPABILITY = (8, 0)
 
 
 def kernels_lack(device: torch.device) -> str | None:
-    """What there is not; None where they run. Without them torch computes, in more launches."""
+    """What is missing; None where they run. Without them torch computes, in more launches."""
     if device.type != "cuda" or torch.version.cuda is None:
         return "a CUDA device"
     if torch.cuda.get_device_capability(device) < _CAPABILITY:
@@ -32,6 +28,6 @@ def kernels_lack(device: torch.device) -> str | None:
 
 
 def _scheme() -> str:
-    """Where Triton looks: Debian's own scheme for what is installed locally has no headers."""
+    """The scheme that Triton uses: Debian's own for local installations has no headers."""
     scheme = sysconfig.get_default_scheme()
     return "posix_prefix" if scheme == "posix_local" else scheme

@@ -1,7 +1,4 @@
-"""How long work takes on a GPU that is replayed from a graph, as the engine runs it.
-
-In: work. Out: milliseconds. Does not know: what is computed.
-"""
+"""The time of GPU work that is replayed from a CUDA graph, as the engine runs it."""
 
 from collections.abc import Callable
 from statistics import median
@@ -12,7 +9,7 @@ _REPLAYS, _CALLS_A_REPLAY = 10, 20
 
 
 def replayed_ms(work: Callable[[], object]) -> float:
-    """The median of some replays, in which ``work`` is done several times."""
+    """The median of some replays, each with several calls of ``work``."""
     work()  # compiles
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()

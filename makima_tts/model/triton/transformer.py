@@ -27,7 +27,7 @@ from makima_tts.model.transformer import (
     RowPositions,
     run_layers,
 )
-from makima_tts.model.triton.attention import Attention, Example, batch_invariant, fastest_attention
+from makima_tts.model.triton.attention import Attention, fastest_attention, installed_attentions
 from makima_tts.model.triton.linear import gated_linear, linear, linear_parts, split_k
 
 # Rows of a cache, at most.
@@ -108,8 +108,9 @@ class TritonLayer:
 
 
 class TritonStack:
-    """A LayerStack. ``attention`` None: the fastest of those whose rows do not depend on each other."""
+    """A LayerStack. ``attention`` None: the fastest that is installed."""
 
+    looks_to_limit = False
     is_ragged = True
 
     def __init__(
@@ -122,7 +123,6 @@ class TritonStack:
     ) -> None:
         weights = list(layers)
         attention = attention or _fastest_attention(config, norm, rotary, weights[0].window)
-        self.looks_to_limit = attention.looks_to_limit
         self._layers = [TritonLayer(config, layer, rotary, attention) for layer in weights]
         self._norm, self._eps = norm, config.rms_norm_eps
         self._first_rows = torch.arange(_MOST_ROWS, device=norm.device)  # so that no call counts them
@@ -143,13 +143,10 @@ class TritonStack:
 def _fastest_attention(
     config: TransformerConfig, norm: Tensor, rotary: RotaryEmbedding, window: int | None
 ) -> Attention:
-    candidates = batch_invariant(norm.dtype)
-    if len(candidates) == 1:
-        return candidates[0]
     positions = min(len(rotary.cos), _EXAMPLE_POSITIONS)
-    cache = KeyValueCache.allocate(config, _EXAMPLE_STREAMS, positions, norm.device, norm.dtype)
-    example = Example.at_the_end(config.num_attention_heads, cache.keys[0], cache.values[0], window)
-    return fastest_attention(candidates, example)
+    keys = norm.new_zeros(_EXAMPLE_STREAMS, config.num_key_value_heads, positions, config.head_size)
+    candidates = installed_attentions(norm.dtype)
+    return fastest_attention(candidates, config.num_attention_heads, keys, keys.clone(), window)
 
 
 def rotate_and_cache(
