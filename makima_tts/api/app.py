@@ -99,8 +99,8 @@ def create_app(
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     # The last one added is met first.
     app.add_middleware(BodyLimit, max_upload_bytes=max_upload_bytes)
-    app.add_middleware(OriginGuard, allowed=allowed_origins)
-    app.add_middleware(PageHeaders)
+    app.add_middleware(origin_guard, allowed=allowed_origins)
+    app.add_middleware(page_headers)
     return app
 
 
@@ -125,34 +125,38 @@ def _unfit(path: str) -> dict[str, Any]:
     return {"description": "Bad Request", "content": content}
 
 
-class PageHeaders:
+def page_headers(app: ASGIApp) -> ASGIApp:
     """Security headers on every HTTP answer."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def with_headers(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", ()), *_PAGE_HEADERS]}
             await send(message)
 
         guarded = scope["type"] == "http" and scope["path"] not in _DOCS_PATHS
-        await self._app(scope, receive, send_with_headers if guarded else send)
+        await app(scope, receive, send_with_headers if guarded else send)
+
+    return with_headers
 
 
-class OriginGuard:
+def origin_guard(app: ASGIApp, allowed: tuple[str, ...]) -> ASGIApp:
     """``allowed``: origins besides the same one and localhost; ``*`` allows any."""
 
-    def __init__(self, app: ASGIApp, allowed: tuple[str, ...]) -> None:
-        self._app = app
-        self._allowed = allowed
+    def may_pass(headers: Headers) -> bool:
+        origin = headers.get("origin")
+        if origin is None or "*" in allowed or origin.rstrip("/") in allowed:
+            return True
+        try:
+            page = urlsplit(origin)
+        except ValueError:
+            return False
+        return page.netloc == headers.get("host") or page.hostname in _LOCAL_HOSTS
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         changes = scope["type"] == "websocket" or scope.get("method", "GET") not in _SAFE_METHODS
-        headers = Headers(scope=scope) if scope["type"] in ("http", "websocket") else Headers()
-        if not changes or self._may_pass(headers.get("origin"), headers.get("host")):
-            await self._app(scope, receive, send)
+        if not changes or may_pass(Headers(scope=scope)):
+            await app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
@@ -161,14 +165,7 @@ class OriginGuard:
             )
             await error_response(error, scope)(scope, receive, send)
 
-    def _may_pass(self, origin: str | None, host: str | None) -> bool:
-        if origin is None or "*" in self._allowed or origin.rstrip("/") in self._allowed:
-            return True
-        try:
-            page = urlsplit(origin)
-        except ValueError:
-            return False
-        return page.netloc == host or page.hostname in _LOCAL_HOSTS
+    return guarded
 
 
 class BodyLimit:
@@ -189,8 +186,8 @@ class BodyLimit:
         limit_bytes = self._max_upload_bytes if for_uploads else _MAX_JSON_BYTES
         if is_upload and self._uploads_under_way >= _UPLOADS_AT_ONCE:
             message = "Other uploads are under way; try again shortly."
-            refusal = error_response(RateLimited(message, retry_after_s=RETRY_AFTER_S), scope)
-            await refusal(scope, receive, send)
+            busy = RateLimited(message, retry_after_s=RETRY_AFTER_S)
+            await error_response(busy, scope)(scope, receive, send)
         elif scope["type"] == "http" and _declared_bytes(scope) > limit_bytes:
             error = PayloadTooLarge(f"The body is too large; send at most {limit_bytes} bytes.")
             await error_response(error, scope)(scope, receive, send)

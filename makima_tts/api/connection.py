@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import math
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from makima_tts.api.service import RETRY_AFTER_S, Service, VoiceLookup
+from makima_tts.api.service import RETRY_AFTER_S, Service
 from makima_tts.errors import RateLimited, SynthesisError, TtsError
 from makima_tts.protocol import SUBPROTOCOL, ErrorMessage, serialize
 from makima_tts.session import effects, inputs
@@ -134,9 +134,8 @@ class Dialect(Protocol):
         """The text that the engine is given now."""
         ...
 
-    @property
-    def look_up_voice(self) -> VoiceLookup:
-        """None is the session's voice."""
+    def look_up_voice(self, name: str | None, /) -> Awaitable[str | None]:
+        """See VoiceLookup; None is the session's voice."""
         ...
 
 
@@ -262,21 +261,19 @@ class SpeakConnection:
 
     async def _write(self) -> None:
         """The only writer. After the close, or once the client is gone, nothing more is written."""
-        frame: Frame | None = None
         with suppress(WebSocketDisconnect):
-            while not isinstance(frame, CloseFrame):
-                frame = await self._outbox.take()
-                await self._send(frame)
+            is_open = True
+            while is_open:
+                match frame := await self._outbox.take():
+                    case CloseFrame(code):
+                        await self._websocket.close(code)
+                        is_open = False
+                    case ContentFrame(bytes() as audio):
+                        await self._websocket.send_bytes(audio)
+                    case ContentFrame(str() as text):
+                        await self._websocket.send_text(text)
                 await self._outbox.written(frame)
         await self._outbox.abandon()
-
-    async def _send(self, frame: Frame) -> None:
-        if isinstance(frame, CloseFrame):
-            await self._websocket.close(frame.code)
-        elif isinstance(frame.content, bytes):
-            await self._websocket.send_bytes(frame.content)
-        else:
-            await self._websocket.send_text(frame.content)
 
     # Effects
 

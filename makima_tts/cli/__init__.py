@@ -11,6 +11,7 @@ import typer
 
 from makima_tts import __version__
 from makima_tts.cli import doctor, download, say, serve, voices
+from makima_tts.errors import TtsError
 
 app = typer.Typer(
     help="Streaming text-to-speech: speech in a cloned voice while it is still being generated.",
@@ -27,7 +28,6 @@ def main() -> None:
     from pydantic import ValidationError
 
     from makima_tts.client import ClientError
-    from makima_tts.errors import TtsError
     from makima_tts.settings import UnknownSettings, explain
 
     try:

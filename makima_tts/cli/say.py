@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from makima_tts.errors import InvalidMessage
+
 _out = Console(markup=False, highlight=False)
 _err = Console(stderr=True, markup=False, highlight=False)
 
@@ -73,7 +75,6 @@ def say(
     from makima_tts import logs
     from makima_tts.cli import say_locally, say_remotely
     from makima_tts.engines.qwen3 import SynthesisOptions
-    from makima_tts.errors import InvalidMessage
     from makima_tts.protocol import language_name
 
     logs.configure("warning", "auto")

@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from makima_tts.errors import SynthesisError, TtsError
+
 if TYPE_CHECKING:
     from makima_tts.audio import ClipReport
     from makima_tts.engines.qwen3 import Qwen3Engine
@@ -105,7 +107,6 @@ async def _check(voice_id: str, show_status: Callable[[str], None]) -> "tuple[Cl
     Raises VoiceNotFound and InvalidClip for a voice without a usable clip.
     """
     from makima_tts.engines.qwen3 import Qwen3Engine
-    from makima_tts.errors import TtsError
 
     voices, engine = _voices(max_streams=1)
     report = await voices.check(voice_id)
@@ -136,7 +137,6 @@ async def _measure(
 
     from makima_tts import factory
     from makima_tts.cli.say_locally import stream_of
-    from makima_tts.errors import SynthesisError
     from makima_tts.speech import UtteranceRequest
 
     async with factory.running(engine, lambda progress: show_status(f"{progress.stage.capitalize()} …")):

@@ -5,8 +5,9 @@ not know: the conversation, how speech is generated, where voices are stored.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter, File, Form, Path, Response, UploadFile, WebSocket
 from fastapi.responses import FileResponse, RedirectResponse
@@ -42,13 +43,12 @@ _Text = Annotated[
 _Mode = Annotated[CloneMode, Form(description="icl needs the transcript; xvector goes by sound alone")]
 
 
+@dataclass(slots=True)
 class NativeDialect:
     """The session's own messages: docs/protocol.md."""
 
-    plays_live = True
-
-    def __init__(self, *, events: bool) -> None:
-        self.events = events
+    events: bool
+    plays_live: ClassVar[bool] = True
 
     def read(self, text: str | None) -> Iterable[SessionInput | Frame]:
         if text is None:

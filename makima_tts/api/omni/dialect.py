@@ -12,6 +12,7 @@ import io
 import json
 import wave
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, WebSocket
@@ -125,6 +126,7 @@ def answer(type_: str, **fields: Any) -> ContentFrame:
     return ContentFrame(json.dumps({"type": type_, **fields}, ensure_ascii=False))
 
 
+@dataclass(slots=True)
 class OmniFlush:
     """The frames around the audio of one flush.
 
@@ -132,22 +134,20 @@ class OmniFlush:
     flush that is spoken as one, until it is finished. ``sentences``: whose audio is done.
     """
 
-    def __init__(self, index: int, config: SessionConfig, *, engine_rate_hz: int) -> None:
-        self.index = index
-        self.config = config
-        self.utterance_id: str | None = None
-        self.text = ""
-        self.finished = False
-        self.failed = False
-        # Stretching and resampling hold some samples back: they may be sent when the next piece begins.
-        self._holds_back = config.speed != 1.0 or engine_rate_hz != _FORMAT.sample_rate_hz
-        self._pieces: list[str] = []
-        self._open_piece = ""
-        self.sentences = 0
-        self._piece_ended = False
-        self._started = False
-        self._held = bytearray()
-        self._sent_bytes = 0
+    index: int
+    config: SessionConfig
+    engine_rate_hz: int
+    utterance_id: str | None = None
+    text: str = field(default="", repr=False)
+    finished: bool = False
+    failed: bool = False
+    sentences: int = 0
+    _pieces: list[str] = field(default_factory=list, repr=False)
+    _open_piece: str = field(default="", repr=False)
+    _piece_ended: bool = False
+    _started: bool = False
+    _held: bytearray = field(default_factory=bytearray, repr=False)
+    _sent_bytes: int = 0
 
     @property
     def as_one(self) -> bool:
@@ -176,25 +176,24 @@ class OmniFlush:
         if self.as_one:
             return
         self._piece_ended = True
-        if not self._holds_back:
+        # Stretching and resampling hold some samples back: they may be sent when the next piece begins.
+        if self.config.speed == 1.0 and self.engine_rate_hz == _FORMAT.sample_rate_hz:
             yield from self._end_sentence(error=False)
 
     def end(self) -> Iterator[Frame]:
         """Its utterance is complete. Text that comes later begins another."""
-        if self._has_audio:
-            yield from self._end_sentence(error=False)
+        yield from self._end_open_sentence(error=False)
         del self._pieces[self.sentences :]
 
     def fail(self, message: str, code: str) -> Iterator[Frame]:
         partial = {"partial_audio": True, "action": "discard"} if self._sent_bytes else {}
         yield answer("error", message=message, code=code, **partial)
         self._held.clear()
-        if self._has_audio:
-            yield from self._end_sentence(error=True)
+        yield from self._end_open_sentence(error=True)
 
-    @property
-    def _has_audio(self) -> bool:
-        return self._started or bool(self._held)
+    def _end_open_sentence(self, *, error: bool) -> Iterator[Frame]:
+        if self._started or self._held:
+            yield from self._end_sentence(error=error)
 
     def _start(self) -> Iterator[Frame]:
         if self._started:
@@ -218,8 +217,7 @@ class OmniFlush:
         yield answer("audio.done", **self._indices(), total_bytes=self._sent_bytes, error=error)
         self.sentences += 1
         self._piece_ended = self._started = False
-        self._held = bytearray()
-        self._sent_bytes = 0
+        self._held, self._sent_bytes = bytearray(), 0
 
     def _indices(self) -> dict[str, int]:
         return {"utterance_index": self.index, "sentence_index": self.sentences}
@@ -305,7 +303,7 @@ class OmniDialect:
 
     def _open_flush(self, config: SessionConfig) -> OmniFlush:
         if self._begins_flush:
-            self._flushes.append(OmniFlush(self._flush_count, config, engine_rate_hz=self._engine_rate_hz))
+            self._flushes.append(OmniFlush(self._flush_count, config, self._engine_rate_hz))
             self._flush_count += 1
         return self._flushes[-1]
 
@@ -315,20 +313,17 @@ class OmniDialect:
         if not flush.as_one:
             yield from self._speak(flush, text, final=False)
             return
-        flush.text += text
-        too_long = self._too_long_as_one(flush)
+        flush.text += text  # spoken as one: held until the text is finished
+        limit_chars, too_long = self._limits.max_utterance_chars, None
+        if not flush.config.stream_audio and len(flush.text) > MAX_WHOLE_CHARS:
+            too_long = _TOO_LONG_AS_ONE
+        elif len(flush.text) > limit_chars:
+            too_long = (
+                f"A flush may hold {limit_chars} characters; send input.done before, or split_granularity."
+            )
         if too_long is not None:
             flush.failed, flush.text = True, ""
             yield answer("error", message=too_long)
-
-    def _too_long_as_one(self, flush: OmniFlush) -> str | None:
-        """A flush that is spoken as one is held until its text is finished."""
-        limit_chars = self._limits.max_utterance_chars
-        if not flush.config.stream_audio and len(flush.text) > MAX_WHOLE_CHARS:
-            return _TOO_LONG_AS_ONE
-        if len(flush.text) > limit_chars:
-            return f"A flush may hold {limit_chars} characters; send input.done before, or split_granularity."
-        return None
 
     def _end_text(self, flush: OmniFlush) -> Iterator[SessionInput | Frame]:
         flush.finished = True

@@ -32,6 +32,8 @@ from makima_tts.voices.manifest import MAX_NOTE_CHARS, MAX_TRANSCRIPT_CHARS
 # Clients look for one of these before they speak. The model that is named when speaking may be any.
 _OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
 _EVENT_STREAM = "text/event-stream"
+_TEXT_WORDS = "Every word that is said in the clip. Without it the voice goes by sound alone"
+_Text = Annotated[str, Form(max_length=MAX_TRANSCRIPT_CHARS, description=_TEXT_WORDS)]
 _FRAME_S = 0.08
 
 
@@ -43,22 +45,19 @@ def openai_voice_lookup(voices: VoiceManager, spoken_by: Mapping[str, str | None
     raises VoiceNotFound for a voice that the operator chose and that is not there.
     """
 
-    async def exists(voice_id: str) -> bool:
-        with suppress(VoiceNotFound):
-            await asyncio.to_thread(voices.describe, voice_id)
-            return True
-        return False
-
     async def look_up(name: str | None) -> str | None:
-        if name is None or name not in spoken_by or await exists(name):
+        if name is None or name not in spoken_by:
             return name
-        voice_id = spoken_by[name]
-        if voice_id is not None and not await exists(voice_id):
-            raise VoiceNotFound(
-                f"TTS_OPENAI_VOICES has {name} spoken by {voice_id}, and there is no voice {voice_id}. "
-                "The operator must add it, or choose one that GET /v1/audio/voices lists."
-            )
-        return voice_id
+        with suppress(VoiceNotFound):
+            return (await asyncio.to_thread(voices.describe, name)).id
+        if (voice_id := spoken_by[name]) is None:
+            return None
+        with suppress(VoiceNotFound):
+            return (await asyncio.to_thread(voices.describe, voice_id)).id
+        raise VoiceNotFound(
+            f"TTS_OPENAI_VOICES has {name} spoken by {voice_id}, and there is no voice {voice_id}. "
+            "The operator must add it, or choose one that GET /v1/audio/voices lists."
+        )
 
     return look_up
 
@@ -282,13 +281,7 @@ def openai_voices_router(voices: VoiceManager) -> APIRouter:
         consent: Annotated[
             str, Form(max_length=MAX_NOTE_CHARS, description="Any note of the speaker's consent; it is kept")
         ],
-        ref_text: Annotated[
-            str,
-            Form(
-                max_length=MAX_TRANSCRIPT_CHARS,
-                description="Every word that is said in the clip. Without it the voice goes by sound alone",
-            ),
-        ] = "",
+        ref_text: _Text = "",
         language: ClipLanguage = "",
     ) -> CreatedVoice:
         """Add a voice from a recording of one person. Get the speaker's consent first, and note it."""
