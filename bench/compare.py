@@ -173,12 +173,10 @@ def sections(rows: Sequence[Row]) -> dict[str, list[Row]]:
     for row in rows:
         title = next(title for title, prefixes in _SECTIONS.items() if row["what"].startswith(prefixes))
         by_title[title].append(row)
-    return {title: _without_empty(some) for title, some in by_title.items() if some}
-
-
-def _without_empty(rows: list[Row]) -> list[Row]:
-    kept = [name for name in rows[0] if any(row[name] is not None for row in rows)]
-    return [{name: row[name] for name in kept} for row in rows]
+    for some in by_title.values():
+        empty = {name for row in some for name in row if all(each[name] is None for each in some)}
+        some[:] = [{name: value for name, value in row.items() if name not in empty} for row in some]
+    return {title: some for title, some in by_title.items() if some}
 
 
 def step_rows(rows: Sequence[Row]) -> list[Row]:

@@ -319,7 +319,8 @@ class Ours:
             self.runner.decode(slots, 1).wait()
             if not utterances.is_new:
                 steps_ms.append(time.perf_counter() * 1e3 - began_ms)
-            utterances.advance()
+            utterances.is_new = False
+            utterances.position += 1
         return steps_ms
 
     def decode_ms(self, batch: int) -> float:
@@ -349,10 +350,6 @@ class Utterances:
     batch: int
     position: int
     is_new: bool = True
-
-    def advance(self) -> None:
-        self.is_new = False
-        self.position += 1
 
 
 async def _measure_cancels(engine: Qwen3Engine, voice: VoicePrompt) -> Figures:

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -93,10 +94,9 @@ class StampingEngine:
 
     def __init__(self, chunk_frames: int) -> None:
         self._chunk_samples = chunk_frames * FRAME_SAMPLES
-        self._changed = threading.Condition()
+        self._opened = SimpleQueue[SpeechSink | None]()
+        # When the next chunk of each utterance is due.
         self._due: list[tuple[float, int, SpeechSink]] = []
-        self._order = itertools.count()
-        self._closed = False
         self._thread = threading.Thread(target=self._run, name="stamping", daemon=True)
 
     async def start(self, report: ProgressReport) -> None:
@@ -108,45 +108,38 @@ class StampingEngine:
 
     def open(self, request: UtteranceRequest) -> SpeechStream:
         stream, sink = SpeechStream.create(buffer_samples=SAMPLE_RATE_HZ * 10)
-        with self._changed:
-            heapq.heappush(self._due, (time.monotonic(), next(self._order), sink))
-            self._changed.notify()
+        self._opened.put(sink)
         return stream
 
     def health(self) -> EngineHealth:
         return EngineHealth(alive=self._thread.is_alive(), active=len(self._due))
 
     async def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
+        self._opened.put(None)
 
     def _run(self) -> None:
-        while (task := self._next()) is not None:
-            due_s, order, sink = task
-            if sink.cancelled:
-                continue
-            if sink.has_credit:
-                self._put(sink)
-            with self._changed:
-                heapq.heappush(self._due, (due_s + self._chunk_samples / SAMPLE_RATE_HZ, order, sink))
+        order = itertools.count()
+        while True:
+            wait_s = max(0.0, self._due[0][0] - time.monotonic()) if self._due else None
+            try:
+                sink = self._opened.get(timeout=wait_s)
+            except Empty:
+                self._put_chunk(*heapq.heappop(self._due))
+            else:
+                if sink is None:
+                    return
+                heapq.heappush(self._due, (time.monotonic(), next(order), sink))
 
-    def _next(self) -> tuple[float, int, SpeechSink] | None:
-        """Waits until a chunk of some utterance is due; None once closed."""
-        with self._changed:
-            while not self._closed:
-                wait_s = self._due[0][0] - time.monotonic() if self._due else None
-                if wait_s is not None and wait_s <= 0:
-                    return heapq.heappop(self._due)
-                self._changed.wait(wait_s)
-        return None
-
-    def _put(self, sink: SpeechSink) -> None:
-        while sink.take_piece() is not None:
-            pass
-        pcm = np.zeros(self._chunk_samples, np.float32)
-        write_stamp(pcm, time.monotonic_ns())
-        sink.put(AudioChunk(pcm, piece_index=0))
+    def _put_chunk(self, due_s: float, order: int, sink: SpeechSink) -> None:
+        if sink.cancelled:
+            return
+        if sink.has_credit:
+            while sink.take_piece() is not None:
+                pass
+            pcm = np.zeros(self._chunk_samples, np.float32)
+            write_stamp(pcm, time.monotonic_ns())
+            sink.put(AudioChunk(pcm, piece_index=0))
+        heapq.heappush(self._due, (due_s + self._chunk_samples / SAMPLE_RATE_HZ, order, sink))
 
 
 def _serve(chunk_frames: int, folder: Path) -> None:
