@@ -53,12 +53,9 @@ class Metrics:
     ) -> None:
         """``outcome``: ``complete`` or an error code. A figure is None if it was not measured."""
         self.utterances.labels(outcome=outcome).inc()
-        if queue_s is not None:
-            self.queue_wait_s.observe(queue_s)
-        if ttfa_s is not None:
-            self.ttfa_s.observe(ttfa_s)
-        if rtf is not None:
-            self.rtf.observe(rtf)
+        for histogram, figure in ((self.queue_wait_s, queue_s), (self.ttfa_s, ttfa_s), (self.rtf, rtf)):
+            if figure is not None:
+                histogram.observe(figure)
 
     def render(self) -> bytes:
         """The Prometheus text format."""

@@ -8,25 +8,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from makima_tts.engines.qwen3 import AdmissionRule
 from makima_tts.model import CpuPrecision, Precision
 from makima_tts.protocol.formats import TextCleaning
-from makima_tts.voices.manifest import is_voice_id
+from makima_tts.voices.manifest import VoiceName
 
 PREFIX = "TTS_"
 ENV_FILE = Path(".env")
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
-
-
-def _known_id(text: str) -> str:
-    if not is_voice_id(text):
-        raise ValueError("a voice's id is 1 to 64 of a-z, 0-9, - and _")
-    return text
 
 
 OpenAIName = Literal[
@@ -44,7 +38,6 @@ OpenAIName = Literal[
     "shimmer",
     "verse",
 ]
-LibraryName = Annotated[str, AfterValidator(_known_id)]
 
 
 class Settings(BaseSettings):
@@ -88,7 +81,7 @@ class Settings(BaseSettings):
     voices_dir: Path = Field(Path("voices"), description="Your voices; uploads go here")
     cache_dir: Path = Field(Path(".cache"), description="Encoded voices; may be deleted at any time")
     default_voice: str = Field("makima", description="The voice of clients that request none")
-    openai_voices: Annotated[tuple[tuple[OpenAIName, LibraryName], ...], NoDecode] = Field(
+    openai_voices: Annotated[tuple[tuple[OpenAIName, VoiceName], ...], NoDecode] = Field(
         (),
         description="Voices for OpenAI's voice names, as in alloy=anna,nova=makima; all others mean the "
         "default voice",

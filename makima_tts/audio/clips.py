@@ -26,35 +26,16 @@ Mending = Literal["mixed down to mono", "removed a DC offset", "cut silence at t
 
 MIN_CLIP_S = 3.0
 MAX_CLIP_S = 60.0
-MIN_RATE_HZ = 8_000
-MAX_RATE_HZ = 192_000
 ALLOWED = "Allowed: WAV, FLAC, OGG or MP3 of 3 to 60 s, 8 to 192 kHz, mono or stereo."
 
 # libsndfile opens 26 formats; only widely used decoders get input from strangers.
-_FORMATS = frozenset({"WAV", "WAVEX", "FLAC", "OGG", "MP3"})
+_FORMATS = {"WAV", "WAVEX", "FLAC", "OGG", "MP3"}
 _BLOCK_FRAMES = 65_536
-_FULL_SCALE = 0.999
-_MAX_CLIPPED_RATIO = 0.01
-_SILENT_DBFS = -60.0
-_DC_OFFSET = 0.002
 # A clone continues from the end of its clip, which therefore keeps some silence.
 _KEPT_SILENCE_S = 0.5
-_RAISED_BELOW_DBFS = -30.0
-_TARGET_DBFS = -23.0
-_MAX_PEAK_DBFS = -1.0
-_MIN_GAIN_DB = 1.0
 
 _WINDOW_S = 0.02
 _FLOOR_DBFS = -120.0
-# A window this far below the loudest one holds no speech.
-_SILENCE_BELOW_DB = 40.0
-_NOISY_WITHIN_DB = 20.0
-_QUIET_DBFS = -35.0
-_ADVISED_S = (5.0, 15.0)
-_WIDE_BAND_HZ = 16_000
-_SLIGHTLY_CLIPPED_RATIO = 0.0001
-# From slow Chinese to fast English.
-_CHARS_PER_S = (2.0, 30.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +96,7 @@ def read_clip(file: BinaryIO, transcript: str | None = None) -> tuple[Clip, Clip
     loudness = _measure(sent.pcm, sent.sample_rate_hz)
     _refuse_unusable(sent, loudness, clipped_ratio)
     clip, mended = _mend(sent, loudness)
-    if abs(offset) > _DC_OFFSET:
+    if abs(offset) > 0.002:
         mended = ("removed a DC offset", *mended)
     if channels > 1:
         mended = ("mixed down to mono", *mended)
@@ -173,7 +154,7 @@ def _open(file: BinaryIO) -> soundfile.SoundFile:
 def _header_refusal(sound: soundfile.SoundFile) -> str | None:
     if sound.format not in _FORMATS:
         return f"The file is of the kind {sound.format}."
-    if not MIN_RATE_HZ <= sound.samplerate <= MAX_RATE_HZ:
+    if not 8_000 <= sound.samplerate <= 192_000:
         return f"The clip has {sound.samplerate} samples per second."
     if not 1 <= sound.channels <= 2:
         return f"The clip has {sound.channels} channels."
@@ -190,7 +171,7 @@ def _decode(file: BinaryIO, *, limited: bool = True) -> tuple[Clip, int, float]:
         pcm = _reserve(min(max(sound.frames, 0), max_frames + 1))
         filled = clipped = 0
         while filled < pcm.size and (block := _read_block(sound, pcm.size - filled)).size:
-            clipped += int(np.count_nonzero(np.abs(block) >= _FULL_SCALE))
+            clipped += int(np.count_nonzero(np.abs(block) >= 0.999))
             if limited:
                 np.clip(block, -1.0, 1.0, out=block)
             block.mean(axis=1, out=pcm[filled : filled + len(block)])
@@ -226,7 +207,8 @@ def _measure(pcm: Samples, sample_rate_hz: int) -> _Loudness:
     if not pcm.size:
         return _Loudness(_FLOOR_DBFS, _FLOOR_DBFS, _FLOOR_DBFS, 0.0, 0.0)
     levels_dbfs = _window_levels(pcm, round(sample_rate_hz * _WINDOW_S))  # [windows]
-    loud = np.flatnonzero(levels_dbfs > levels_dbfs.max() - _SILENCE_BELOW_DB)
+    # A window 40 dB below the loudest one holds no speech.
+    loud = np.flatnonzero(levels_dbfs > levels_dbfs.max() - 40.0)
     return _Loudness(
         level_dbfs=float(_dbfs(np.sqrt(np.mean(10 ** (levels_dbfs / 10))))),
         peak_dbfs=float(_dbfs(np.float64(max(pcm.max(), -pcm.min())))),
@@ -251,9 +233,9 @@ def _dbfs(amplitude: npt.NDArray[np.float64] | np.float64) -> npt.NDArray[np.flo
 def _refuse_unusable(clip: Clip, loudness: _Loudness, clipped_ratio: float) -> None:
     if not clip.pcm.size:
         raise InvalidClip(f"The clip holds no sound. {ALLOWED}")
-    if loudness.level_dbfs < _SILENT_DBFS:
+    if loudness.level_dbfs < -60.0:
         raise InvalidClip("The clip is silent. Send a recording of one person speaking.")
-    if clipped_ratio > _MAX_CLIPPED_RATIO:
+    if clipped_ratio > 0.01:
         raise InvalidClip(
             f"{clipped_ratio:.0%} of the clip is clipped, which the cloned voice would repeat. "
             "Record it again at a lower level."
@@ -262,26 +244,22 @@ def _refuse_unusable(clip: Clip, loudness: _Loudness, clipped_ratio: float) -> N
 
 def _clip_warnings(loudness: _Loudness, clip: Clip, clipped_ratio: float) -> tuple[str, ...]:
     """What makes the cloned voice worse, and what to do about it."""
-    shortest_s, longest_s = _ADVISED_S
-    noisy = loudness.level_dbfs - loudness.noise_floor_dbfs < _NOISY_WITHIN_DB
+    noisy = loudness.level_dbfs - loudness.noise_floor_dbfs < 20.0
     found = {
-        f"{clip.duration_s:.1f} s of sound; 5 to 15 s work best.": not (
-            shortest_s <= clip.duration_s <= longest_s
-        ),
-        "Slightly clipped: record it at a lower level.": clipped_ratio > _SLIGHTLY_CLIPPED_RATIO,
+        f"{clip.duration_s:.1f} s of sound; 5 to 15 s work best.": not 5.0 <= clip.duration_s <= 15.0,
+        "Slightly clipped: record it at a lower level.": clipped_ratio > 0.0001,
         "Noisy, or without a pause: record it in a quiet room.": noisy,
-        "Quiet: record it closer to the microphone.": loudness.level_dbfs < _QUIET_DBFS,
-        "Of telephone quality: record it at 16 kHz or more.": clip.sample_rate_hz < _WIDE_BAND_HZ,
+        "Quiet: record it closer to the microphone.": loudness.level_dbfs < -35.0,
+        "Of telephone quality: record it at 16 kHz or more.": clip.sample_rate_hz < 16_000,
     }
     return tuple(warning for warning, applies in found.items() if applies)
 
 
 def _transcript_warnings(transcript: str | None, used_s: float) -> tuple[str, ...]:
     """A transcript that says more or less than the clip makes the cloned voice stumble."""
-    slowest, fastest = _CHARS_PER_S
-    if transcript is not None and len(transcript) / used_s < slowest:
+    if transcript is not None and len(transcript) / used_s < 2.0:  # slow Chinese
         return ("The transcript is short for this clip: it must hold every word that is said.",)
-    if transcript is not None and len(transcript) / used_s > fastest:
+    if transcript is not None and len(transcript) / used_s > 30.0:  # fast English
         return ("The transcript is long for this clip: it must hold only what is said.",)
     return ()
 
@@ -302,7 +280,7 @@ def _mend(clip: Clip, loudness: _Loudness) -> tuple[Clip, tuple[Mending, ...]]:
     kept = clip.pcm[first : clip.pcm.size - cut_samples]
     if kept.size < clip.pcm.size:
         mended.append("cut silence at the ends")
-    if (gain_db := _gain_db(loudness)) > _MIN_GAIN_DB:
+    if (gain_db := _gain_db(loudness)) > 1.0:
         kept *= np.float32(10 ** (gain_db / 20))
         mended.append("raised the level")
     return Clip(np.clip(kept, -1.0, 1.0, out=kept), rate_hz), tuple(mended)
@@ -310,6 +288,6 @@ def _mend(clip: Clip, loudness: _Loudness) -> tuple[Clip, tuple[Mending, ...]]:
 
 def _gain_db(loudness: _Loudness) -> float:
     """Raises a quiet clip to a usual level, as far as its peak allows; 0 for any other."""
-    if loudness.level_dbfs >= _RAISED_BELOW_DBFS:
+    if loudness.level_dbfs >= -30.0:
         return 0.0
-    return min(_TARGET_DBFS - loudness.level_dbfs, _MAX_PEAK_DBFS - loudness.peak_dbfs)
+    return min(-23.0 - loudness.level_dbfs, -1.0 - loudness.peak_dbfs)

@@ -17,10 +17,6 @@ from makima_tts.audio.pcm import Pcm, PcmEncoder, PcmEncoding
 
 CompressedFormat = Literal["mp3", "opus", "flac", "aac"]
 
-_SPEECH_BITS_PER_S = 64_000
-_WIDE_BITS_PER_S = 128_000
-_SPEECH_RATE_HZ = 24_000
-
 
 @dataclass(frozen=True, slots=True)
 class _Codec:
@@ -85,8 +81,7 @@ class CompressedEncoder:
         codec = self._codec
         stream = self._container.add_stream(codec.name, rate=self._rate_hz, options=codec.options)
         stream.layout, stream.format = "mono", codec.frame_format
-        wide = self._rate_hz > _SPEECH_RATE_HZ
-        stream.bit_rate = _WIDE_BITS_PER_S if wide else _SPEECH_BITS_PER_S
+        stream.bit_rate = 128_000 if self._rate_hz > 24_000 else 64_000
         return stream
 
     def _mux(self, samples: bytes) -> None:

@@ -4,7 +4,6 @@ In: samples at the engine's rate, float32 in -1…1 or int16, in any split. Out:
 G.711. Does not know: containers, utterances, the wire.
 """
 
-from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
@@ -30,10 +29,6 @@ _EMPTY = np.zeros(0, np.float32)
 
 _Bytes = npt.NDArray[np.uint8]
 _Int32 = npt.NDArray[np.int32]
-_MULAW_BIAS = 33
-_MULAW_MAX = 8158
-_MULAW_INVERTED_BITS = 0x7F
-_ALAW_INVERTED_BITS = 0x55
 
 
 class PcmEncoder:
@@ -149,15 +144,15 @@ def compand(pcm: npt.NDArray[np.int16], law: G711Encoding) -> bytes:
 def _table(law: G711Encoding) -> _Bytes:
     """The byte of every 16-bit sample, indexed by the sample's bits, uint8 [65536]."""
     samples = np.arange(65536, dtype=np.uint16).view(np.int16).astype(np.int32)
-    return _LAWS[law](samples)
+    return _mulaw(samples) if law == "mulaw" else _alaw(samples)
 
 
 def _mulaw(samples: _Int32) -> _Bytes:
     """From 14 bits: sign, three bits of segment, four of mantissa, all inverted."""
-    magnitudes = np.minimum(_magnitudes(samples) >> 2, _MULAW_MAX) + _MULAW_BIAS
+    magnitudes = np.minimum(_magnitudes(samples) >> 2, 8158) + 33
     segments = np.frexp(magnitudes)[1] - 6
     mantissas = (magnitudes >> (segments + 1)) & 0x0F
-    return _byte(samples, segments, mantissas) ^ np.uint8(_MULAW_INVERTED_BITS)
+    return _byte(samples, segments, mantissas) ^ np.uint8(0x7F)
 
 
 def _alaw(samples: _Int32) -> _Bytes:
@@ -165,7 +160,7 @@ def _alaw(samples: _Int32) -> _Bytes:
     magnitudes = _magnitudes(samples) >> 3
     segments = np.maximum(np.frexp(magnitudes)[1] - 5, 0)
     mantissas = (magnitudes >> np.maximum(segments, 1)) & 0x0F
-    return _byte(samples, segments, mantissas) ^ np.uint8(_ALAW_INVERTED_BITS)
+    return _byte(samples, segments, mantissas) ^ np.uint8(0x55)
 
 
 def _magnitudes(samples: _Int32) -> _Int32:
@@ -177,6 +172,3 @@ def _byte(samples: _Int32, segments: _Int32, mantissas: _Int32) -> _Bytes:
     """The highest bit is set for samples that are not negative."""
     byte = np.where(samples >= 0, 0x80, 0) | segments << 4 | mantissas
     return np.asarray(byte, np.uint8)
-
-
-_LAWS: dict[G711Encoding, Callable[[_Int32], _Bytes]] = {"mulaw": _mulaw, "alaw": _alaw}

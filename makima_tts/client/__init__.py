@@ -10,36 +10,20 @@ anything of the service but the protocol.
             send_on(chunk.pcm)
 """
 
-from makima_tts.client.blocking import BlockingSpeech, BlockingSpeechClient
-from makima_tts.client.connection import Reconnects
-from makima_tts.client.conversation import SpeakOptions, SpeechClient
-from makima_tts.client.failures import (
-    ClientError,
-    ConnectionLost,
-    PlayerUnavailable,
-    ServiceError,
-    ServiceUnreachable,
-    UtteranceCancelled,
+from makima_tts.client.blocking import (
+    BlockingSpeech as BlockingSpeech,
+    BlockingSpeechClient as BlockingSpeechClient,
 )
-from makima_tts.client.playing import Player
-from makima_tts.client.speech import Heard, Speech, SpeechChunk
-from makima_tts.client.writing import Text
-
-__all__ = [
-    "BlockingSpeech",
-    "BlockingSpeechClient",
-    "ClientError",
-    "ConnectionLost",
-    "Heard",
-    "Player",
-    "PlayerUnavailable",
-    "Reconnects",
-    "ServiceError",
-    "ServiceUnreachable",
-    "SpeakOptions",
-    "Speech",
-    "SpeechChunk",
-    "SpeechClient",
-    "Text",
-    "UtteranceCancelled",
-]
+from makima_tts.client.connection import Reconnects as Reconnects
+from makima_tts.client.conversation import SpeakOptions as SpeakOptions, SpeechClient as SpeechClient
+from makima_tts.client.failures import (
+    ClientError as ClientError,
+    ConnectionLost as ConnectionLost,
+    PlayerUnavailable as PlayerUnavailable,
+    ServiceError as ServiceError,
+    ServiceUnreachable as ServiceUnreachable,
+    UtteranceCancelled as UtteranceCancelled,
+)
+from makima_tts.client.playing import Player as Player
+from makima_tts.client.speech import Heard as Heard, Speech as Speech, SpeechChunk as SpeechChunk
+from makima_tts.client.writing import Text as Text

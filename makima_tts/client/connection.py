@@ -20,14 +20,12 @@ from websockets.typing import Subprotocol
 from makima_tts.client.failures import (
     ClientError,
     ConnectionLost,
-    ServiceError,
     ServiceUnreachable,
     failure_of,
 )
 from makima_tts.errors import InvalidMessage
 from makima_tts.protocol import (
     SUBPROTOCOL,
-    ClientMessage,
     ErrorMessage,
     Loading,
     Ready,
@@ -65,22 +63,13 @@ class Reconnects:
             yield full_wait_s * (1 - jitter() / 2) if attempt else 0.0
 
 
-def is_recoverable(failure: ClientError) -> bool:
-    """Whether trying again can help; not, for example, with a token that was refused."""
-    return not isinstance(failure, ServiceError) or failure.recoverable
-
-
-def retry_after_s(failure: ClientError) -> float:
-    """The wait that the service asked for."""
-    return (failure.retry_after_s or 0.0) if isinstance(failure, ServiceError) else 0.0
-
-
 class Connection:
     """Created by :meth:`open`; ends with an exception of ``receive``."""
 
-    def __init__(self, socket: ClientConnection, ready: Ready, started: Started) -> None:
-        self.ready = ready
-        self.started = started
+    ready: Ready
+    started: Started
+
+    def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
         self._failure: ClientError | None = None
 
@@ -89,18 +78,31 @@ class Connection:
         cls, url: str, start: Start, on_loading: OnLoading, ready_timeout_s: float
     ) -> "Connection":
         """Waits until the service can speak. Raises ClientError, TimeoutError."""
-        socket = await _opened(url)
+        connection = cls(await _opened(url))
         try:
             async with asyncio.timeout(ready_timeout_s):
-                return cls(socket, *await _greet(socket, start, on_loading))
+                await connection.send(serialize(start))
+                connection.ready = await connection._expect(Ready, on_loading)
+                connection.started = await connection._expect(Started, on_loading)
         except BaseException:
-            await socket.close()
+            await connection.close()
             raise
+        return connection
 
-    async def send(self, message: ClientMessage) -> None:
-        await self.send_frame(serialize(message))
+    async def _expect(self, kind: type[_Expected], on_loading: OnLoading) -> _Expected:
+        """The next message of this kind; an error instead of it is raised."""
+        while True:
+            message = await self.receive()
+            if isinstance(message, kind):
+                return message
+            if isinstance(message, ErrorMessage):
+                raise failure_of(message)
+            if isinstance(message, bytes):
+                raise ConnectionLost("The service sent audio before it was ready.")
+            if isinstance(message, Loading):
+                on_loading(message)
 
-    async def send_frame(self, frame: str) -> None:
+    async def send(self, frame: str) -> None:
         # ``receive`` reports the end of a connection, once.
         with suppress(ConnectionClosed):
             await self._socket.send(frame)
@@ -146,31 +148,6 @@ def _is_loopback(host: str | None) -> bool:
         return ip_address(host or "").is_loopback
     except ValueError:
         return host == "localhost"
-
-
-async def _greet(socket: ClientConnection, start: Start, on_loading: OnLoading) -> tuple[Ready, Started]:
-    """``start`` is sent at once: the service answers ``ready`` and ``started`` when it has loaded."""
-    with suppress(ConnectionClosed):  # the error that came before the close is still to be read
-        await socket.send(serialize(start))
-    try:
-        ready = await _expect(Ready, socket, on_loading)
-        return ready, await _expect(Started, socket, on_loading)
-    except ConnectionClosed as closed:
-        raise _lost(closed) from None
-    except InvalidMessage as failure:
-        raise ConnectionLost(failure.message) from None
-
-
-async def _expect(kind: type[_Expected], socket: ClientConnection, on_loading: OnLoading) -> _Expected:
-    """The next message of this kind; an error instead of it is raised."""
-    while True:
-        message = parse_server_message(await socket.recv(decode=True))
-        if isinstance(message, kind):
-            return message
-        if isinstance(message, ErrorMessage):
-            raise failure_of(message)
-        if isinstance(message, Loading):
-            on_loading(message)
 
 
 def _lost(closed: ConnectionClosed) -> ConnectionLost:

@@ -23,8 +23,6 @@ from makima_tts.client.connection import (
     Connection,
     OnLoading,
     Reconnects,
-    is_recoverable,
-    retry_after_s,
 )
 from makima_tts.client.failures import (
     ClientError,
@@ -51,6 +49,7 @@ from makima_tts.protocol import (
     Start,
     Started,
     Stop,
+    serialize,
 )
 
 _NEVER_SENT = "The utterance was cancelled before any of it was sent."
@@ -161,7 +160,7 @@ class SpeechClient:
         """End the session regularly; pending utterances raise UtteranceCancelled."""
         self._ended = ConnectionLost("The session was stopped by this side.")
         if self._connection is not None:
-            await self._connection.send(Stop(reason=reason))
+            await self._connection.send(serialize(Stop(reason=reason)))
             await asyncio.wait({self._running}, timeout=CLOSE_TIMEOUT_S)
         await self.close()
 
@@ -215,11 +214,11 @@ class SpeechClient:
     async def _send_written(self, connection: Connection, speech: Speech) -> None:
         while not speech.cancelled and (frame := speech.outgoing.take()):
             speech.sent_s = speech.sent_s or time.monotonic()
-            await connection.send_frame(frame)
+            await connection.send(frame)
 
     async def _cancel(self, utterance_id: str, played_ms: int | None) -> None:
         if self._connection is not None and self._pending[utterance_id].outgoing.is_sent:
-            await self._connection.send(Cancel(utterance_id=utterance_id, played_ms=played_ms))
+            await self._connection.send(serialize(Cancel(utterance_id=utterance_id, played_ms=played_ms)))
         else:
             self._close_utterance(utterance_id).fail(cancelled_here(utterance_id, _NEVER_SENT, played_ms))
 
@@ -253,14 +252,14 @@ class SpeechClient:
                 self._added.clear()
                 await self._added.wait()
             for wait_s in self._waits_s:
-                await asyncio.sleep(max(wait_s, retry_after_s(failure)))
+                await asyncio.sleep(max(wait_s, failure.retry_after_s or 0.0))
                 try:
                     return await self._reconnect()
                 except ClientError as again:
                     failure = again
                 except TimeoutError:
                     failure = ServiceUnreachable("The service was not ready to speak in time.")
-                if not is_recoverable(failure):
+                if not failure.recoverable:
                     break
             self._fail_all(failure)
             self._waits_s = self._reconnects.waits_s()
@@ -269,7 +268,7 @@ class SpeechClient:
         """Ends utterances that had begun; all of them if a reconnect cannot help."""
         self._speaking = None
         for speech in list(self._pending.values()):
-            if not is_recoverable(failure) or speech.begun or speech.cancelled or speech.over:
+            if not failure.recoverable or speech.begun or speech.cancelled or speech.over:
                 self._close_utterance(speech.utterance_id).fail(failure)
 
     def _fail_all(self, failure: ClientError) -> None:

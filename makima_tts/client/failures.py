@@ -5,7 +5,14 @@ from makima_tts.protocol import ErrorMessage
 
 
 class ClientError(Exception):
-    """The root of everything that the client raises."""
+    """The root of everything that the client raises.
+
+    ``recoverable``: whether trying again can help; not, for example, with a token that was refused.
+    ``retry_after_s``: the wait that the service asked for.
+    """
+
+    recoverable: bool = True
+    retry_after_s: float | None = None
 
 
 class ServiceUnreachable(ClientError):

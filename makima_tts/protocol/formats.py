@@ -1,16 +1,12 @@
-"""What messages may say about audio and text, and the limits of a session.
-
-In: nothing. Out: closed sets of values, plain types. Does not know: arrays, how audio is converted, where the
-values of limits come from.
-"""
+"""What messages may say about audio and text, and the limits of a session."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 SAMPLE_RATES_HZ: tuple[int, ...] = (8000, 16000, 22050, 24000, 44100, 48000)
 
 Encoding = Literal["pcm16", "pcm32f", "mulaw", "alaw"]
-ENCODINGS: tuple[Encoding, ...] = ("pcm16", "pcm32f", "mulaw", "alaw")
+ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
 _BYTES_PER_SAMPLE: dict[Encoding, int] = {"pcm16": 2, "pcm32f": 4, "mulaw": 1, "alaw": 1}
 # G.711 is made for telephones: it has one rate.
 _ONLY_RATE_HZ: dict[Encoding, int] = {"mulaw": 8000, "alaw": 8000}

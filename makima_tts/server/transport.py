@@ -12,14 +12,13 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import cast
 
 import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from uvicorn.server import ServerState
 from websockets.frames import CloseCode, Frame
 
 HEADERS_BYTES = 16 * 1024
@@ -83,33 +82,20 @@ class Deadline:
         self._on_expired()
 
 
-class HttpConnection(H11Protocol):
-    """A request must arrive in time, and its response must be read in time.
+class BoundedWrites(asyncio.Protocol):
+    """Aborts the connection of a peer that does not read in time."""
 
-    Browsers open connections in advance: one that sends nothing is closed without a response.
-    """
-
-    def __init__(
-        self,
-        config: TransportConfig,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self._stall_timeout_s = config.stall_timeout_s
-        self._write_deadline = Deadline(self.loop, self._abort)
-        self._request_deadline = Deadline(self.loop, self._give_up_request)
-        self._body_ends_at_s: float | None = None
+    config: uvicorn.Config
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._stall_timeout_s = cast(TransportConfig, self.config).stall_timeout_s
+        self._write_deadline = Deadline(self.loop, self._abort)
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)
-        self._request_deadline.arm(self._stall_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._write_deadline.disarm()
-        self._request_deadline.disarm()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -119,6 +105,31 @@ class HttpConnection(H11Protocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._write_deadline.disarm()
+
+    def _abort(self) -> None:
+        """Discards the kernel's send buffer too, which would otherwise keep the connection open."""
+        connection = self.transport.get_extra_info("socket")
+        if connection.fileno() >= 0:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.transport.abort()
+
+
+class HttpConnection(BoundedWrites, H11Protocol):
+    """A request must arrive in time, and its response must be read in time.
+
+    Browsers open connections in advance: one that sends nothing is closed without a response.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._request_deadline = Deadline(self.loop, self._give_up_request)
+        self._body_ends_at_s: float | None = None
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)
+        self._request_deadline.arm(self._stall_timeout_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._request_deadline.disarm()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -163,42 +174,19 @@ class HttpConnection(H11Protocol):
         if self.flow.write_paused and isinstance(successor, WebSocketConnection):
             successor.pause_writing()  # the transport calls this once, and has called it on this protocol
 
-    def _abort(self) -> None:
-        _reset(self.transport)
-
     def shutdown(self) -> None:
         super().shutdown()
         self.loop.call_later(STOP_GRACE_S, self._abort)
 
 
-class WebSocketConnection(WebSocketsSansIOProtocol):
+class WebSocketConnection(BoundedWrites, WebSocketsSansIOProtocol):
     """Messages must be read in time; floods of control frames and fragments are refused."""
 
-    def __init__(
-        self,
-        config: TransportConfig,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self._stall_timeout_s = config.stall_timeout_s
-        self._write_deadline = Deadline(self.loop, self._abort)
-        self.close_timeout = config.stall_timeout_s
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._control_frames = 0
         self._control_window_ends_at_s = 0.0
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._write_deadline.disarm()
-        super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._write_deadline.arm(self._stall_timeout_s)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._write_deadline.disarm()
+        super().connection_made(transport)
+        self.close_timeout = self._stall_timeout_s
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -258,21 +246,10 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             super().shutdown()
         self.loop.call_later(STOP_GRACE_S, self._abort)
 
-    def _abort(self) -> None:
-        _reset(self.transport)
-
     def _refuse(self, code: CloseCode, reason: str) -> None:
         if not self.close_sent and not self.transport.is_closing():
             self.conn.fail(code, reason)
             self.handle_parser_exception()
-
-
-def _reset(transport: asyncio.Transport) -> None:
-    """Abort, and discard the kernel's send buffer, which would otherwise keep the connection open."""
-    connection = transport.get_extra_info("socket")
-    if connection.fileno() >= 0:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        transport.abort()
 
 
 def _is_utf8(text: bytes) -> bool:

@@ -62,9 +62,10 @@ class UtteranceQueue:
         if self.speaking is not None:
             return []
         head, *others = self.pending
-        head.reach_head(now_ms)
-        for one in others:
-            one.leave_head()
+        if head.head_ms is None:
+            head.head_ms = now_ms
+        for one in others:  # a head that did not begin may have been overtaken
+            one.head_ms = None
         if not head.has_speech:
             return []
         self.waiting.remove(head)

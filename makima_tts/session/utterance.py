@@ -147,15 +147,6 @@ class Utterance:
     def language(self) -> str:
         return self.request.language or self.options.language
 
-    def reach_head(self, now_ms: int) -> None:
-        """It is the head of the queue from now on, or still."""
-        if self.head_ms is None:
-            self.head_ms = now_ms
-
-    def leave_head(self) -> None:
-        """An utterance of higher priority came before it began."""
-        self.head_ms = None
-
     def stall_at_ms(self) -> int | None:
         """When the text is closed if none follows; None once it is closed."""
         return self._last_text_ms + self.limits.max_text_stall_ms if self.accepts_text else None
@@ -196,13 +187,14 @@ class Utterance:
 
     def send_audio(self, event: AudioReady, now_ms: int) -> UtteranceStep:
         sent = self._sent
-        effects = self._send(event.data, now_ms) if event.samples else []
+        effects: list[Effect] = []
+        if event.samples:
+            effects = self._send(event.data, now_ms)
+            sent.last_ms = now_ms
         sent.samples += event.samples
         sent.source_ms += event.source_ms
         sent.synthesis_s += event.synthesis_s
         self._waits_since_ms = now_ms
-        if event.samples:
-            sent.last_ms = now_ms
         return effects + (self._end_piece(event.piece_index) if event.ends_piece else []), self.state
 
     def tick(self, event: Tick, now_ms: int) -> UtteranceStep:
@@ -291,22 +283,17 @@ class Utterance:
         effects: list[Effect] = []
         if self._sent.first_ms is None:
             self._sent.first_ms = now_ms
-            effects += self._announce()
+            if self.options.events:
+                effects.append(Send(self._speaking_message()))
         effects.append(self._audio(data, is_final=False))
         self._sent.chunks += 1
         return effects
 
-    def _announce(self) -> list[Effect]:
-        if not self.options.events:
-            return []
-        audio = self.options.format
-        speaking = Speaking(
-            utterance_id=self.id,
-            sample_rate=audio.sample_rate_hz,
-            encoding=audio.encoding,
-            queue_ms=self._queue_ms(),
+    def _speaking_message(self) -> Speaking:
+        audio, queue_ms = self.options.format, self._queue_ms()
+        return Speaking(
+            utterance_id=self.id, sample_rate=audio.sample_rate_hz, encoding=audio.encoding, queue_ms=queue_ms
         )
-        return [Send(speaking)]
 
     def _audio(self, data: bytes, *, is_final: bool) -> Effect:
         if self.options.transport == "binary":

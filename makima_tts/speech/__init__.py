@@ -4,37 +4,23 @@ In: pieces of text. Out: chunks of audio. Does not know: which engine, who liste
 """
 
 from makima_tts.speech.engine import (
-    CloneMode,
-    EngineFacts,
-    EngineHealth,
-    EngineShare,
-    LoadProgress,
-    ProgressReport,
-    SpeechEngine,
-    UtteranceRequest,
-    VoicePrompt,
-    VoiceReference,
-    check_request,
+    CloneMode as CloneMode,
+    EngineFacts as EngineFacts,
+    EngineHealth as EngineHealth,
+    EngineShare as EngineShare,
+    LoadProgress as LoadProgress,
+    ProgressReport as ProgressReport,
+    SpeechEngine as SpeechEngine,
+    UtteranceRequest as UtteranceRequest,
+    VoicePrompt as VoicePrompt,
+    VoiceReference as VoiceReference,
+    check_request as check_request,
 )
-from makima_tts.speech.listener import ListenerClock
-from makima_tts.speech.stream import AudioChunk, FinishReason, SpeechSink, SpeechStream, TextPart
-
-__all__ = [
-    "AudioChunk",
-    "CloneMode",
-    "EngineFacts",
-    "EngineHealth",
-    "EngineShare",
-    "FinishReason",
-    "ListenerClock",
-    "LoadProgress",
-    "ProgressReport",
-    "SpeechEngine",
-    "SpeechSink",
-    "SpeechStream",
-    "TextPart",
-    "UtteranceRequest",
-    "VoicePrompt",
-    "VoiceReference",
-    "check_request",
-]
+from makima_tts.speech.listener import ListenerClock as ListenerClock
+from makima_tts.speech.stream import (
+    AudioChunk as AudioChunk,
+    FinishReason as FinishReason,
+    SpeechSink as SpeechSink,
+    SpeechStream as SpeechStream,
+    TextPart as TextPart,
+)

@@ -41,7 +41,7 @@ def voice_id_of(name: str) -> str:
 
 def _known_id(text: str) -> str:
     if not is_voice_id(text):
-        raise ValueError("1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit")
+        raise ValueError("a voice's id is 1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit")
     return text
 
 
@@ -57,6 +57,7 @@ def _known_language(text: str) -> str:
     return name
 
 
+VoiceName = Annotated[str, AfterValidator(_known_id)]
 Note = Annotated[str, Field(max_length=MAX_NOTE_CHARS), AfterValidator(clean)]
 
 
@@ -68,7 +69,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
-    id: Annotated[str, AfterValidator(_known_id)]
+    id: VoiceName
     reference_audio: Annotated[str, Field(max_length=255), AfterValidator(_plain_file_name)]
     name: Annotated[str, Field(max_length=MAX_NAME_CHARS), AfterValidator(clean)] = ""
     description: Note = ""
