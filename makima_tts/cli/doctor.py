@@ -118,25 +118,21 @@ def _device(settings: "Settings") -> Iterator[Finding]:
         return
     unfit: Verdict = "bad" if settings.engine == "qwen3" else "note"
     try:
-        yield ("good", "device", _device_in_words(settings))
+        import torch
+
+        from makima_tts.model.devices import device_of, precision_on
+        from makima_tts.model.triton.availability import kernels_lack
+
+        device = device_of(settings.device)
+        precision = precision_on(device, settings.precision, settings.cpu_precision).name
+        name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+        lacking = kernels_lack(device) if device.type == "cuda" else None
+        slower = f"; slower than it could be, for want of {lacking}" if lacking else ""
+        yield ("good", "device", f"{device}{name} in {precision}, torch {torch.__version__}{slower}")
     except TtsError as error:
         yield (unfit, "device", error.message)
     except (ImportError, OSError) as error:
         yield (unfit, "device", f"torch is installed but does not work: {type(error).__name__}")
-
-
-def _device_in_words(settings: "Settings") -> str:
-    import torch
-
-    from makima_tts.model.devices import device_of, precision_on
-    from makima_tts.model.triton.availability import kernels_lack
-
-    device = device_of(settings.device)
-    precision = precision_on(device, settings.precision, settings.cpu_precision).name
-    name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
-    lacking = kernels_lack(device) if device.type == "cuda" else None
-    slower = f"; slower than it could be, for want of {lacking}" if lacking else ""
-    return f"{device}{name} in {precision}, torch {torch.__version__}{slower}"
 
 
 def _port(settings: "Settings") -> Finding:

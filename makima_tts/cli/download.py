@@ -1,7 +1,4 @@
-"""``makima-tts download``: a Qwen3-TTS checkpoint from Hugging Face.
-
-In: a model's id and revision. Out: its folder and progress on the terminal. Does not know: how it is fetched.
-"""
+"""``makima-tts download``: a Qwen3-TTS checkpoint from Hugging Face."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -36,11 +36,8 @@ async def speak(
     settings = load_settings(
         engine=engine_name, max_streams=1, **({"model_id": model_id} if model_id else {})
     )
-    pieces = (
-        [request.text]
-        if options.raw
-        else [piece.text for piece in pieces_of(request.text, settings.text_cleaning)]
-    )
+    cleaned = pieces_of(request.text, settings.text_cleaning)
+    pieces = [request.text] if options.raw else [piece.text for piece in cleaned]
     if not "".join(pieces).strip():
         raise InvalidText(why_silent(request.text))
     frames: list[npt.NDArray[np.int64]] = []

@@ -121,15 +121,6 @@ class SpeechRequest(ClientFields):
         None, description="None is the format's own: 24000; 8000 for G.711"
     )
 
-    @property
-    def voice_name(self) -> str | None:
-        return self.voice.id if isinstance(self.voice, VoiceById) else self.voice
-
-    @property
-    def ignored(self) -> dict[str, str]:
-        """The header that says what had no effect."""
-        return {"X-Ignored-Parameters": "instructions"} if self.instructions else {}
-
 
 class Model(BaseModel):
     """A model, as OpenAI describes one. ``created``: when this service was started."""
@@ -179,16 +170,16 @@ def _add_speech(router: APIRouter, service: Service, look_up_voice: VoiceLookup)
     )
     async def create_speech(request: SpeechRequest) -> SpeechResponse:
         """Speak ``input``, streamed as it is made. Errors before the first byte have a status."""
-        format_ = request.response_format
+        format_, voice = request.response_format, request.voice
         return SpeechResponse(
             service,
             request.input,
             AudioOutput(format_, rate_of(format_, request.sample_rate), request.speed),
             EventBody() if request.stream_format == "sse" else AudioBody(MEDIA_TYPES[format_]),
-            voice=await look_up_voice(request.voice_name),
+            voice=await look_up_voice(voice.id if isinstance(voice, VoiceById) else voice),
             language=request.language,
             seed=request.seed,
-            headers=request.ignored,
+            headers={"X-Ignored-Parameters": "instructions"} if request.instructions else None,
         )
 
 
