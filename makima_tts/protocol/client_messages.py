@@ -110,7 +110,6 @@ class Start(ClientFields):
 
     @property
     def format(self) -> AudioFormat:
-        """The format of the session's audio."""
         return AudioFormat(rate_of_encoding(self.encoding, self.sample_rate), self.encoding, self.speed)
 
 
@@ -164,7 +163,6 @@ class Ping(ClientFields):
 
 ClientMessage = Start | Speak | Flush | Cancel | Stop | Ping
 _ADAPTER: TypeAdapter[ClientMessage] = TypeAdapter(Annotated[ClientMessage, Field(discriminator="type")])
-_TYPES = "start, speak, flush, cancel, stop or ping"
 
 
 def parse_client_message(text: str) -> ClientMessage:
@@ -184,7 +182,7 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "json_invalid":
         return "Not JSON; send one JSON object per text frame."
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        return f"`type` must be {_TYPES}."
+        return "`type` must be start, speak, flush, cancel, stop or ping."
     if not first["loc"]:
         return "A message is one JSON object with a `type`."
     field = ": ".join(f"`{name}`" for name in first["loc"][:2])
