@@ -61,6 +61,7 @@ Speed = Annotated[
     AfterValidator(_possible_speed),
     Field(json_schema_extra={"minimum": MIN_SPEED, "maximum": MAX_SPEED}),
 ]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 UtteranceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 # A voice that is malformed is VOICE_NOT_FOUND, not INVALID_MESSAGE: nothing is checked here.
 VoiceId = str
@@ -122,7 +123,7 @@ class Speak(ClientFields):
     final: bool = True
     voice: VoiceId | None = None
     language: Language | None = None
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
+    seed: Seed | None = None
 
     @model_validator(mode="after")
     def _open_text_has_a_name(self) -> "Speak":
