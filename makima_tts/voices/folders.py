@@ -1,7 +1,7 @@
 """One voice on disk: its folder, its manifest, its id, and the form in which a client uploads it.
 
-In: a folder that an operator or an upload wrote; fields that a client sent. Out: a :class:`VoiceFolder`, which
-says why the voice cannot be used; its reference, for an engine. Does not know: other voices, engines, HTTP.
+In: a folder that an operator or an upload wrote; fields that a client sent. Out: a :class:`VoiceFolder`,
+which says why the voice cannot be used; its reference, for an engine. Does not know: other voices, HTTP.
 
 Manifests are not trusted: the clip that one names must be a plain file inside the folder, and it is read
 within the bounds of :mod:`makima_tts.audio`.
