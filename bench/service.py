@@ -130,7 +130,7 @@ class StampingEngine:
                     return
                 heapq.heappush(self._due, (time.monotonic(), next(order), sink))
 
-    def _put_chunk(self, due_s: float, order: int, sink: SpeechSink) -> None:
+    def _put_chunk(self, ready_at_s: float, order: int, sink: SpeechSink) -> None:
         if sink.cancelled:
             return
         if sink.has_credit:
@@ -139,7 +139,7 @@ class StampingEngine:
             pcm = np.zeros(self._chunk_samples, np.float32)
             write_stamp(pcm, time.monotonic_ns())
             sink.put(AudioChunk(pcm, piece_index=0))
-        heapq.heappush(self._due, (due_s + self._chunk_samples / SAMPLE_RATE_HZ, order, sink))
+        heapq.heappush(self._due, (ready_at_s + self._chunk_samples / SAMPLE_RATE_HZ, order, sink))
 
 
 def _serve(chunk_frames: int, folder: Path) -> None:

@@ -83,9 +83,9 @@ async def test_streams_go_on_while_a_voice_is_encoded() -> None:
 
 async def test_a_cancelled_encoding_does_not_affect_the_next() -> None:
     async with running(ENDING) as engine:
-        impatient = asyncio.create_task(engine.encode_voice(reference()))
+        cancelled = asyncio.create_task(engine.encode_voice(reference()))
         await asyncio.sleep(0)
-        impatient.cancel()
+        cancelled.cancel()
         voice = await engine.encode_voice(reference())
         assert sound(await chunks_of(begin(engine, TEXT, voice=voice))).size
 
