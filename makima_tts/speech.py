@@ -324,7 +324,8 @@ class EngineFacts:
 
     ``languages`` are English names. ``text_streaming``: it speaks while the text is incomplete.
     ``fingerprint`` names what a VoicePrompt depends on (model and revision). ``note`` is one sentence for
-    people: what this engine is, and what it cannot do.
+    people: what this engine is, and what it cannot do. ``kernels``: the implementation of each family of leaf
+    operations, for an engine that has several.
     """
 
     name: str
@@ -335,6 +336,7 @@ class EngineFacts:
     note: str
     cloning: bool = True
     text_streaming: bool = True
+    kernels: Mapping[str, str] = field(default_factory=dict)
 
 
 # A few words for people about the stage, and progress in 0…1, never falling.

@@ -37,11 +37,9 @@ class SpeechEncoder(Protocol):
 
     def encode(self, pcm: Pcm) -> bytes:
         """[n] → the bytes that are final; may be none. Raises SynthesisError for NaN or Inf."""
-        ...
 
     def flush(self) -> bytes:
         """The rest; nothing may be encoded after it."""
-        ...
 
 
 def rate_of(output_format: OutputFormat, requested_hz: int | None) -> int:

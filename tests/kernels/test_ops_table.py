@@ -36,7 +36,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return Checkpoint.open(write_checkpoint(tmp_path_factory.mktemp("quick") / "checkpoint", QUICK))
 
 
-def parts_of(checkpoint: Checkpoint, ops: Ops) -> tuple[Talker, CodePredictor]:
+def families_of(checkpoint: Checkpoint, ops: Ops) -> tuple[Talker, CodePredictor]:
     weights, config = checkpoint.model_weights(DEVICE, torch.float32), checkpoint.config
     talker = Talker.load(config.talker_config, weights.within("talker"), POSITIONS, ops)
     below = weights.within("talker.code_predictor")
@@ -61,7 +61,7 @@ def test_a_frame_is_the_same_by_the_kernels_and_by_torch(
 ) -> None:
     if DEVICE.type == "cpu":
         monkeypatch.setattr(linear, "_ENOUGH_PROGRAMS", 1)  # fewer, and so faster to interpret
-    plain, by_kernels = (parts_of(checkpoint, ops) for ops in (torch_ops(), triton_ops()))
+    plain, by_kernels = (families_of(checkpoint, ops) for ops in (torch_ops(), triton_ops()))
     assert isinstance(plain[0].transformer.stack, TorchStack)
     assert isinstance(by_kernels[0].transformer.stack, TritonStack)
     assert isinstance(by_kernels[1].transformer.stack, TritonStack)

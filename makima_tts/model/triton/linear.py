@@ -44,8 +44,8 @@ class Blocks:
 
 def split_k(outputs: int, inputs: int) -> int:
     """In how many parts a weight's sums are computed: enough programs where outputs are few."""
-    wanted: int = _ENOUGH_PROGRAMS // triton.cdiv(outputs, 32)
-    return max(1, min(wanted, inputs // _LEAST_PART, _MOST_PARTS))
+    needed: int = _ENOUGH_PROGRAMS // triton.cdiv(outputs, 32)
+    return max(1, min(needed, inputs // _LEAST_PART, _MOST_PARTS))
 
 
 def blocks_of(rows: int, outputs: int, number_bytes: int, *, parts: int = 1, weights: int = 1) -> Blocks:
