@@ -24,8 +24,8 @@ from makima_tts.errors import (
     TtsUnavailable,
 )
 from makima_tts.speech import SpeechStream, UtteranceRequest, VoicePrompt
-from tests.checkpoints.models import ENDING, checkpoint_folder
-from tests.qwen3.engines import begin, chunks_of, running, sound
+from tests.checkpoints.models import ENDING, checkpoint_folder, small_model
+from tests.qwen3.engines import begin, chunks_of, new_loop, running, sound
 from tests.qwen3.test_chunks import reference
 
 TEXT = "The lamps are lit."
@@ -43,6 +43,24 @@ def test_the_lowest_free_slot_is_leased_and_an_old_lease_frees_nothing() -> None
     assert again.slot == 0
     slots.release(first)
     assert slots.lease() is None
+
+
+async def test_more_utterances_than_slots_are_spoken_one_after_another() -> None:
+    model, streams = small_model(ENDING), []
+    with torch.inference_mode():
+        loop = new_loop(Runner(model, slots=4, positions=256, text_rows=256), model)
+        for _ in range(6):
+            stream, sink = SpeechStream.create(buffer_samples=10**7)
+            stream.feed(TEXT)
+            stream.finish()
+            loop.arrivals.append((UtteranceRequest("utterance", seed=1), sink))
+            streams.append(stream)
+        while loop.iterate():
+            pass
+    assert not loop.arrivals
+    first, *others = [sound(await chunks_of(stream)) for stream in streams]
+    for other in others:
+        assert np.abs(other - first).max() < 2**-16
 
 
 async def test_when_all_slots_are_in_use_the_next_client_is_told_when_to_retry() -> None:
