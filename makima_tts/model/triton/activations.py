@@ -11,7 +11,7 @@ SILU: Final = 2
 
 
 @triton.jit
-def snake(x: tl.tensor, turns: tl.tensor, amplitude: tl.tensor) -> tl.tensor:
+def snake(x, turns, amplitude):
     """Snake of codec_ops, x + sin²(π · x · turns) · amplitude; the sine to 2e-7.
 
     The square of the sine has the period 1, so whole periods are subtracted without error; the sine is a
@@ -33,7 +33,7 @@ def snake(x: tl.tensor, turns: tl.tensor, amplitude: tl.tensor) -> tl.tensor:
 
 
 @triton.jit
-def activated(x: tl.tensor, ACTIVATION: tl.constexpr) -> tl.tensor:
+def activated(x, ACTIVATION: tl.constexpr):
     """``ACTIVATION``: NOTHING, GELU or SILU."""
     if ACTIVATION == 1:
         return 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
