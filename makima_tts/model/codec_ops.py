@@ -9,7 +9,7 @@ K taps of a kernel · N values of conv state.
 Channels come last, so that a convolution is one matrix product over its windows: on a CPU that is several
 times as fast as the convolutions of torch, whose layout is channels first.
 
-The leaves of torch hold the weights as they were loaded; the tables of C and of Triton (native/codec.py,
+The leaves of torch hold the weights as they were loaded; the tables of C and of Triton (native/kernels.py,
 triton/codec.py) pack these.
 """
 

@@ -79,9 +79,8 @@ def torch_ops() -> Ops:
 
 
 def native_ops(bits: int) -> Ops:
-    from makima_tts.model.native.codec import native_codec_ops  # noqa: PLC0415 - compiles, the first time
-    from makima_tts.model.native.kernels import QuantizedLinear  # noqa: PLC0415
-    from makima_tts.model.native.transformer import NativeStack  # noqa: PLC0415
+    # It compiles, the first time.
+    from makima_tts.model.native.kernels import NativeStack, QuantizedLinear, native_codec_ops  # noqa: PLC0415
 
     return Ops(
         layers=partial(NativeStack, bits=bits),
