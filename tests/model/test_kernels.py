@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from makima_tts.model.codec_ops import CausalConv, Snake
-from makima_tts.model.codec_state import CodecCall, CodecState, StateRegion
+from makima_tts.model.codec_ops import CausalConv, CodecCall, CodecState, Snake, StateRegion
 from makima_tts.model.native import compiler, kernels
 from makima_tts.model.native.__main__ import main
 from makima_tts.model.native.compiler import AVX2, PLAIN, InstructionSet, build, instruction_sets

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from makima_tts.engines.qwen3.costs import CHUNK_FRAMES
-from makima_tts.model.codec_state import CodecState
+from makima_tts.model.codec_ops import CodecState
 from makima_tts.model.frames import FrameState, PrefillChunk, SampledFrames
 from makima_tts.model.speech_model import SpeechModel
 

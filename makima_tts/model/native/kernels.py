@@ -25,16 +25,17 @@ from makima_tts.model.checkpoint.config import TransformerConfig
 from makima_tts.model.codec_ops import (
     LAYER_NORM_EPS,
     CausalConv,
+    CodecCall,
     CodecOps,
     DepthwiseConv,
     Layer,
     Leaf,
     Linear,
     Snake,
+    StateRegion,
+    on_stack,
     samples_of,
 )
-from makima_tts.model.codec_state import CodecCall, StateRegion
-from makima_tts.model.codec_transformer import on_stack
 from makima_tts.model.native.compiler import library
 from makima_tts.model.transformer import KeyValueCache, LayerWeights, RotaryEmbedding, RowPositions
 

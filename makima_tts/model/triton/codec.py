@@ -26,14 +26,14 @@ from makima_tts.model.codec_ops import (
     WINDOW_S,
     CausalConv,
     Codebooks,
+    CodecCall,
     CodecOps,
+    CodecTransformer,
     DepthwiseConv,
     Layer,
     Leaf,
     Linear,
 )
-from makima_tts.model.codec_state import CodecCall
-from makima_tts.model.codec_transformer import CodecTransformer
 from makima_tts.model.triton.activations import GELU, NOTHING
 from makima_tts.model.triton.codec_transformer import TritonCodecTransformer
 from makima_tts.model.triton.convolutions import (

@@ -25,8 +25,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from makima_tts.model.codec_ops import CausalConv, Snake
-from makima_tts.model.codec_state import CodecCall, StateRegion
+from makima_tts.model.codec_ops import CausalConv, CodecCall, Snake, StateRegion
 from makima_tts.model.triton.activations import NOTHING, activated, snake
 
 # Values that one program copies.
