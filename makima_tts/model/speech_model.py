@@ -12,16 +12,14 @@ from torch import Tensor
 
 from makima_tts.model.checkpoint.config import ModelConfig
 from makima_tts.model.checkpoint.folder import Checkpoint, unexplained
-from makima_tts.model.code_predictor import CodePredictor
 from makima_tts.model.codec import CodecDecoder
 from makima_tts.model.codec_encoder import CodecEncoder
 from makima_tts.model.codec_ops import loud_and_finite
 from makima_tts.model.devices import settle
-from makima_tts.model.frames import FrameGenerator
+from makima_tts.model.language_model import CodePredictor, FrameGenerator, Talker
 from makima_tts.model.ops.table import Ops, ops_for
 from makima_tts.model.prompt import PromptWriter
 from makima_tts.model.speaker_encoder import SpeakerEncoder
-from makima_tts.model.talker import Talker
 from makima_tts.model.tokenizer import TextTokenizer
 
 _log = structlog.get_logger(__name__)

@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 
 from makima_tts.model.checkpoint.folder import Checkpoint
-from makima_tts.model.code_predictor import CodePredictor
+from makima_tts.model.language_model import CodePredictor, Talker
 from makima_tts.model.native.kernels import QuantizedLinear
 from makima_tts.model.ops.table import Ops, ops_for, torch_ops, triton_ops
 from makima_tts.model.ops.torch import TorchStack
 from makima_tts.model.sampling import TorchFrameSampler
-from makima_tts.model.talker import Talker
 from makima_tts.model.transformer import PromptRows, RowPositions
 from makima_tts.model.triton import linear
 from makima_tts.model.triton.sampler import TritonFrameSampler
