@@ -34,7 +34,6 @@ _EXTENDED_SET = "For clients that offer the subprotocol makima.tts.v1 or send `s
 
 
 def asyncapi_document(version: str) -> dict[str, Any]:
-    """``version`` is that of the service."""
     names = [*map(_name, _ALL), _AUDIO]
     return {
         "asyncapi": "3.0.0",
@@ -63,7 +62,6 @@ def asyncapi_document(version: str) -> dict[str, Any]:
 
 
 def _name(message: type[BaseModel]) -> str:
-    """Its ``type``."""
     return str(message.model_fields["type"].default)
 
 

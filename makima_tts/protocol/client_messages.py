@@ -61,6 +61,7 @@ Speed = Annotated[
     AfterValidator(_possible_speed),
     Field(json_schema_extra={"minimum": MIN_SPEED, "maximum": MAX_SPEED}),
 ]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 UtteranceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 # A voice that is malformed is VOICE_NOT_FOUND, not INVALID_MESSAGE: nothing is checked here.
 VoiceId = str
@@ -109,7 +110,6 @@ class Start(ClientFields):
 
     @property
     def format(self) -> AudioFormat:
-        """The format of the session's audio."""
         return AudioFormat(rate_of_encoding(self.encoding, self.sample_rate), self.encoding, self.speed)
 
 
@@ -123,7 +123,7 @@ class Speak(ClientFields):
     final: bool = True
     voice: VoiceId | None = None
     language: Language | None = None
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
+    seed: Seed | None = None
 
     @model_validator(mode="after")
     def _open_text_has_a_name(self) -> "Speak":
@@ -163,7 +163,6 @@ class Ping(ClientFields):
 
 ClientMessage = Start | Speak | Flush | Cancel | Stop | Ping
 _ADAPTER: TypeAdapter[ClientMessage] = TypeAdapter(Annotated[ClientMessage, Field(discriminator="type")])
-_TYPES = "start, speak, flush, cancel, stop or ping"
 
 
 def parse_client_message(text: str) -> ClientMessage:
@@ -183,7 +182,7 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "json_invalid":
         return "Not JSON; send one JSON object per text frame."
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        return f"`type` must be {_TYPES}."
+        return "`type` must be start, speak, flush, cancel, stop or ping."
     if not first["loc"]:
         return "A message is one JSON object with a `type`."
     field = ": ".join(f"`{name}`" for name in first["loc"][:2])

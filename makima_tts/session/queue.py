@@ -34,11 +34,9 @@ class UtteranceQueue:
         return [self.speaking, *waiting] if self.speaking else waiting
 
     def find(self, utterance_id: str | None) -> Utterance | None:
-        """A pending utterance."""
         return next((one for one in self.pending if one.id == utterance_id), None)
 
     def outcome_of(self, utterance_id: str | None) -> Outcome | None:
-        """How a remembered utterance ended."""
         return None if utterance_id is None else self._outcomes.get(utterance_id)
 
     def remember(self, utterance_id: str, outcome: Outcome) -> None:
