@@ -80,7 +80,7 @@ class PacedRunner(Runner):
         return split_into_chunks(prompt, slot, _CHUNK_ROWS, frame=frame, prefix_cached=prefix_cached)
 
     def prefix(self, slot: int, rows: int) -> KeyValueCache:
-        return self._model.talker.new_cache(1, 1)
+        return self._model.talker.transformer.new_cache(1, 1)
 
     def restore_prefix(self, slot: int, prefix: KeyValueCache) -> None:
         pass

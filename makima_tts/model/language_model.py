@@ -105,13 +105,6 @@ class Talker:
     def dtype(self) -> torch.dtype:
         return self.embedding.dtype
 
-    def new_cache(self, rows: int, positions: int) -> KeyValueCache:
-        return self.transformer.new_cache(rows, positions)
-
-    def prefill(self, prompts: Sequence[PromptRows], cache: KeyValueCache) -> Tensor:
-        """See ``Transformer.prefill``."""
-        return self.transformer.prefill(prompts, cache)
-
     def step(self, rows: Tensor, at: RowPositions, cache: KeyValueCache) -> Tensor:
         """One row for each stream: [B, E] at positions [B, 1] → hidden, [B, E]."""
         return self.transformer.run(rows.unsqueeze(1), at, cache)[:, 0]
@@ -265,7 +258,7 @@ class FrameGenerator:
             return torch.zeros(slots, dtype=torch.int64, device=device)
 
         return FrameState(
-            cache=talker.new_cache(slots, positions),
+            cache=talker.transformer.new_cache(slots, positions),
             predictor_cache=self._predictor.new_cache(slots),
             sampling=SamplerState.allocate(slots, self.config.vocab_size, device),
             position=counts(),
@@ -303,7 +296,7 @@ class FrameGenerator:
         After a prompt's last chunk the next frame is its first.
         """
         rows = [PromptRows(chunk.rows, chunk.slot, chunk.start) for chunk in chunks]
-        self.finish_prefill(state, chunks, self._talker.prefill(rows, state.cache))
+        self.finish_prefill(state, chunks, self._talker.transformer.prefill(rows, state.cache))
 
     def prefill_rows(
         self, state: FrameState, rows: Tensor, slots: Tensor, positions: Tensor, limit: int

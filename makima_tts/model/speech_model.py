@@ -71,14 +71,15 @@ class SpeechModel:
         predictor = CodePredictor.load(
             config.predictor, config.talker_config.hidden_size, weights.within("talker.code_predictor"), ops
         )
-        exact = weights.as_dtype(torch.float32)
-        speaker_encoder = SpeakerEncoder.load(config.speaker_encoder_config, exact.within("speaker_encoder"))
+        speaker_encoder = SpeakerEncoder.load(
+            config.speaker_encoder_config, weights.within("speaker_encoder")
+        )
         codec_weights = checkpoint.codec_weights(
             device, dtype, lambda share: progress(_MODEL_SHARE + share * (1 - _MODEL_SHARE))
         )
         codec_encoder = CodecEncoder.load(
             config.codec.encoder_config,
-            codec_weights.within("encoder").as_dtype(torch.float32),
+            codec_weights.within("encoder"),
             codebooks=config.codec.encoder_valid_num_quantizers,
         )
         codec = ops.codec(config.codec.decoder_config, codec_weights.within("decoder"))

@@ -19,9 +19,8 @@ from makima_tts.model.codec_ops import (
     samples_of,
     torch_codec_ops,
 )
-from makima_tts.model.triton.activations import SILU
 from makima_tts.model.triton.codec import TritonCodebooks, triton_codec_ops, triton_samples
-from makima_tts.model.triton.convolutions import Following, PaddedFeatures, TritonConvolution
+from makima_tts.model.triton.convolutions import SILU, Following, PaddedFeatures, TritonConvolution
 from tests.kernels.codecs import DEVICE, in_torch, numbers, slots, weights_of
 
 # Of five slots, not in their order.

@@ -44,8 +44,8 @@ def parts_of(checkpoint: Checkpoint, ops: Ops) -> tuple[Talker, CodePredictor]:
 
 def frame_of(talker: Talker, predictor: CodePredictor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """A prompt and a step of two streams, and the likeliest codes: logits, codes, their embeddings."""
-    cache = talker.new_cache(2, POSITIONS)
-    talker.prefill([PromptRows(rows[:3], 0, 0), PromptRows(rows[3:5], 1, 0)], cache)
+    cache = talker.transformer.new_cache(2, POSITIONS)
+    talker.transformer.prefill([PromptRows(rows[:3], 0, 0), PromptRows(rows[3:5], 1, 0)], cache)
     positions, slots = torch.tensor([[3], [2]], device=DEVICE), torch.tensor([0, 1], device=DEVICE)
     hidden = talker.step(rows[5:7], RowPositions(positions, 4, slots), cache)
     logits = talker.logits(hidden)

@@ -34,10 +34,11 @@ from makima_tts.model.codec_ops import (
     Leaf,
     Linear,
 )
-from makima_tts.model.triton.activations import GELU, NOTHING
 from makima_tts.model.triton.codec_transformer import TritonCodecTransformer
 from makima_tts.model.triton.convolutions import (
     COPY_BLOCK,
+    GELU,
+    NOTHING,
     Following,
     PaddedFeatures,
     TritonConvolution,

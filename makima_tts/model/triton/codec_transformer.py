@@ -17,8 +17,7 @@ from torch import Tensor
 from makima_tts.model.checkpoint.config import CodecDecoderConfig
 from makima_tts.model.codec_ops import CodecCall, CodecTransformer, ring_cache
 from makima_tts.model.transformer import LayerWeights, run_layers
-from makima_tts.model.triton.activations import GELU, SILU
-from makima_tts.model.triton.convolutions import PaddedFeatures, TritonConvolution, new_features
+from makima_tts.model.triton.convolutions import GELU, SILU, PaddedFeatures, TritonConvolution, new_features
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,9 +32,8 @@ class TritonFrameSampler:
         self._finite: list[Tensor] = []
 
     def sample_first(self, logits: Tensor) -> Tensor:
-        codes, finite = sample_first(
-            logits.float(), self._state, self._uniform[:, 0], self._slots, self._first
-        )
+        state, numbers = self._state, self._uniform[:, 0]
+        codes, finite = sample(logits.float(), state.talker_rules, numbers, self._slots, state, self._first)
         self._finite = [finite]
         return codes
 
@@ -49,26 +48,18 @@ class TritonFrameSampler:
         return ~torch.stack(self._finite).all(dim=0)
 
 
-def sample(logits: Tensor, rules: RuleRows, uniform: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
-    """float32 [B, V], rules of all slots, [B], int64 [B] → codes int64 [B]; bool [B], all logits finite."""
-    return _sample(logits, rules, uniform, slots, None, None)
-
-
-def sample_first(
-    logits: Tensor, state: SamplerState, uniform: Tensor, slots: Tensor, first: FirstCodebook
-) -> tuple[Tensor, Tensor]:
-    """``sample`` after ``penalize`` and ``forbid``, by the talker's rules."""
-    return _sample(logits, state.talker_rules, uniform, slots, state, first)
-
-
-def _sample(
+def sample(
     logits: Tensor,
     rules: RuleRows,
     uniform: Tensor,
     slots: Tensor,
-    state: SamplerState | None,
-    first: FirstCodebook | None,
+    state: SamplerState | None = None,
+    first: FirstCodebook | None = None,
 ) -> tuple[Tensor, Tensor]:
+    """float32 [B, V], rules of all slots, [B], int64 [B] → codes int64 [B]; bool [B], all logits finite.
+
+    With the other two it is codebook 0, whose logits are changed by ``penalize`` and ``forbid`` before.
+    """
     codes = torch.empty(len(logits), dtype=torch.int64, device=logits.device)
     finite = torch.empty(len(logits), dtype=torch.bool, device=logits.device)
     _sample_kernel[len(logits),](
