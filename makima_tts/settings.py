@@ -13,8 +13,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from makima_tts.engines.qwen3 import AdmissionRule
 from makima_tts.model import CpuPrecision, Precision
-from makima_tts.protocol.formats import TextCleaning
-from makima_tts.voices.manifest import VoiceName
+from makima_tts.protocol.messages import TextCleaning
+from makima_tts.voices.folders import VoiceName
 
 PREFIX = "TTS_"
 ENV_FILE = Path(".env")

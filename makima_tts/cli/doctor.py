@@ -22,6 +22,9 @@ from makima_tts import __version__
 from makima_tts.errors import TtsError
 
 if TYPE_CHECKING:
+    import torch
+
+    from makima_tts.model.devices import DevicePrecision
     from makima_tts.settings import Settings
 
 _PACKAGES = ("fastapi", "uvicorn", "numpy", "soundfile", "hibari-tts", "torch", "qwen-tts", "flash-attn")
@@ -124,15 +127,30 @@ def _device(settings: "Settings") -> Iterator[Finding]:
         from makima_tts.model.triton.availability import kernels_lack
 
         device = device_of(settings.device)
-        precision = precision_on(device, settings.precision, settings.cpu_precision).name
+        precision = precision_on(device, settings.precision, settings.cpu_precision)
         name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
         lacking = kernels_lack(device) if device.type == "cuda" else None
         slower = f"; slower than it could be, for want of {lacking}" if lacking else ""
-        yield ("good", "device", f"{device}{name} in {precision}, torch {torch.__version__}{slower}")
+        yield ("good", "device", f"{device}{name} in {precision.name}, torch {torch.__version__}{slower}")
+        yield ("good", "kernels", _kernels_in_words(device, precision))
     except TtsError as error:
         yield (unfit, "device", error.message)
     except (ImportError, OSError) as error:
         yield (unfit, "device", f"torch is installed but does not work: {type(error).__name__}")
+
+
+def _kernels_in_words(device: "torch.device", precision: "DevicePrecision") -> str:
+    """What computes each family of operations; on CUDA the first start finds out."""
+    from makima_tts.model.ops.self_test import stored_verdict, versions_of
+    from makima_tts.model.ops.table import ops_for
+
+    implementations = ops_for(device, precision.weight_bits).implementations
+    if "triton" in implementations.values():
+        verdict = stored_verdict(versions_of(device, precision.dtype))
+        if verdict is None:
+            return "triton; the first start tests them on this card and replaces those that fail"
+        implementations = verdict.implementations
+    return ", ".join(f"{family} {implementation}" for family, implementation in implementations.items())
 
 
 def _port(settings: "Settings") -> Finding:

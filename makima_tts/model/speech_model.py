@@ -17,6 +17,7 @@ from makima_tts.model.codec_encoder import CodecEncoder
 from makima_tts.model.codec_ops import loud_and_finite
 from makima_tts.model.devices import settle
 from makima_tts.model.language_model import CodePredictor, FrameGenerator, Talker
+from makima_tts.model.ops.self_test import select_ops
 from makima_tts.model.ops.table import Ops, ops_for
 from makima_tts.model.prompt import PromptWriter
 from makima_tts.model.speaker_encoder import SpeakerEncoder
@@ -66,6 +67,8 @@ class SpeechModel:
         """
         settle(device)
         config, ops = checkpoint.config, ops_for(device, weight_bits)
+        if "triton" in ops.implementations.values():
+            ops = select_ops(checkpoint, device, dtype)
         weights = checkpoint.model_weights(device, dtype, lambda share: progress(share * _MODEL_SHARE))
         talker = Talker.load(config.talker_config, weights.within("talker"), positions, ops)
         predictor = CodePredictor.load(

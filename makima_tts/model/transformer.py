@@ -230,6 +230,10 @@ class LayerStack(Protocol):
         """[B, N, E] → [B, N, E]. Writes keys and values of these positions to ``cache``."""
 
 
+# [M, H, D] over keys and values [rows, K, R, D] → [M, H, D]: each row up to its own position, and as far back
+# as the window. The positions are [M, 1], with cache_rows.
+Attention = Callable[[Tensor, Tensor, Tensor, RowPositions, int | None], Tensor]
+
 # The layers' weights are packed one by one as they are read, so that both forms of all are never in memory.
 MakeStack = Callable[[TransformerConfig, Iterable[LayerWeights], Tensor, RotaryEmbedding], LayerStack]
 

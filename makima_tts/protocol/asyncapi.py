@@ -12,8 +12,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from makima_tts.protocol.client_messages import ClientMessage
-from makima_tts.protocol.server_messages import BaseMessage, ExtendedMessage
+from makima_tts.protocol.messages import BaseMessage, ClientMessage, ExtendedMessage
 
 ADDRESS = "/api/v1/speak"
 _SCHEMAS = "#/components/schemas/"

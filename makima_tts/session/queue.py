@@ -9,7 +9,7 @@ from collections import OrderedDict
 
 from makima_tts.errors import RateLimited, TtsError
 from makima_tts.protocol import Cancel
-from makima_tts.protocol.formats import PRIORITIES
+from makima_tts.protocol.messages import PRIORITIES
 from makima_tts.session.effects import Effect
 from makima_tts.session.inputs import SpeechFailed
 from makima_tts.session.utterance import Begin, Outcome, Utterance, UtteranceInput

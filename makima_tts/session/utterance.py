@@ -23,7 +23,7 @@ from makima_tts.protocol import (
     Speaking,
     Transport,
 )
-from makima_tts.protocol.formats import TextCleaning
+from makima_tts.protocol.messages import TextCleaning
 from makima_tts.session.effects import (
     CancelSpeech,
     Effect,

@@ -22,13 +22,13 @@ from makima_tts.audio import MEDIA_TYPES, ClipReport, OutputFormat, rate_of
 from makima_tts.errors import InvalidMessage, TtsUnavailable
 from makima_tts.metrics import CONTENT_TYPE
 from makima_tts.protocol import AudioChunkMessage, asyncapi_document, parse_client_message, serialize
-from makima_tts.protocol.client_messages import ClientFields, Language, SampleRate, Seed, Speed, VoiceId
+from makima_tts.protocol.messages import ClientFields, Language, SampleRate, Seed, Speed, VoiceId
 from makima_tts.session.effects import FeedPiece, Send, SendAudio
 from makima_tts.session.inputs import Malformed, SessionInput
 from makima_tts.speaking import AudioOutput
 from makima_tts.speech import CloneMode
 from makima_tts.voices import VoiceListing, VoiceManager, VoiceUpload
-from makima_tts.voices.manifest import MAX_NAME_CHARS, MAX_NOTE_CHARS, MAX_TRANSCRIPT_CHARS
+from makima_tts.voices.folders import MAX_NAME_CHARS, MAX_NOTE_CHARS, MAX_TRANSCRIPT_CHARS
 
 STATIC = FilePath(__file__).parents[1] / "static"
 ClipFile = Annotated[UploadFile, File(description="WAV, FLAC, OGG or MP3 of 3 to 60 s; 5 to 15 s are best")]
@@ -224,7 +224,7 @@ def ops_router(service: Service) -> APIRouter:
 
     @router.get("/metrics", tags=["operations"], response_class=Response)
     async def metrics() -> Response:
-        return Response(service.metrics.render(), media_type=CONTENT_TYPE)
+        return Response(service.metrics.render(service.engine.facts.kernels), media_type=CONTENT_TYPE)
 
     @router.get("/speak", include_in_schema=False)
     async def page() -> FileResponse:

@@ -34,7 +34,7 @@ from makima_tts.protocol import (
     Stop,
     Stopped,
 )
-from makima_tts.protocol.client_messages import ClientFields, Language, Seed, Speed
+from makima_tts.protocol.messages import ClientFields, Language, Seed, Speed
 from makima_tts.session.effects import FeedPiece, Send, SendAudio
 from makima_tts.session.inputs import Malformed, SessionInput
 

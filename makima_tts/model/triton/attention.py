@@ -1,4 +1,4 @@
-"""Attention over the static cache in Triton or by flash_attn, whichever is faster on this card.
+"""Attention over the static cache in Triton and by flash_attn.
 
 In: queries, a layer of the cache, the position of each row. Out: what each row attends to. Does not know:
 where queries come from, other layers.
@@ -8,28 +8,19 @@ M rows · H query heads · K key heads · G = H / K · D head size · R position
 With either, a row reads its own keys only, and its bits do not depend on other rows.
 """
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
 
-import structlog
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from makima_tts.model.transformer import RowPositions
-from makima_tts.model.triton.measuring import replayed_ms
-
-_log = structlog.get_logger(__name__)
+from makima_tts.model.transformer import Attention, RowPositions
 
 # Keys at a time, in blocks aligned to it: the same blocks for a row in any call, so the same bits.
 _BLOCK = 64
 # The least that tensor cores multiply at once: the queries of one key head are fewer.
 _LEAST_QUERIES = 16
-
-# [M, H, D] over keys and values [rows, K, R, D] → [M, H, D]: each row up to its own position, and as far back
-# as the window. The positions are [M, 1], with cache_rows.
-Attention = Callable[[Tensor, Tensor, Tensor, RowPositions, int | None], Tensor]
 
 
 def triton_attention(
@@ -82,28 +73,6 @@ def installed_attentions(dtype: torch.dtype) -> dict[str, Attention]:
             return found
         found["flash_attn"] = flash_attention(flash_attn_with_kvcache)
     return found
-
-
-def fastest_attention(
-    candidates: Mapping[str, Attention], heads: int, keys: Tensor, values: Tensor, window: int | None
-) -> Attention:
-    """Each is timed in a CUDA graph, as the engine runs it, with a row at the end of every cache row.
-
-    Without CUDA, and of one alone, the first.
-    """
-    first, (rows, _, positions, size) = next(iter(candidates.values())), keys.shape
-    if len(candidates) == 1 or keys.device.type != "cuda":
-        return first
-    last = torch.full((rows, 1), positions - 1, device=keys.device)
-    at = RowPositions(last, positions, torch.arange(rows, device=keys.device))
-    queries = keys.new_zeros(rows, heads, size)
-    times_ms = {
-        name: replayed_ms(partial(attention, queries, keys, values, at, window))
-        for name, attention in candidates.items()
-    }
-    fastest = min(times_ms, key=times_ms.__getitem__)
-    _log.info("attention_chosen", chosen=fastest, times_ms=times_ms)
-    return candidates[fastest]
 
 
 @triton.jit

@@ -8,17 +8,13 @@ S slots · B batch rows · F frames · Q codebooks · V codes in a codebook · T
 The state is that of torch's leaves: a stream may be continued by either.
 """
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from math import prod
+from collections.abc import Callable
 
-import structlog
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from makima_tts.model.codec import CodecDecoder
 from makima_tts.model.codec_ops import (
     FULL_SCALE,
     LAYER_NORM_EPS,
@@ -46,12 +42,7 @@ from makima_tts.model.triton.convolutions import (
     new_features,
     state_programs,
 )
-from makima_tts.model.triton.measuring import replayed_ms
 
-_log = structlog.get_logger(__name__)
-
-# Streams for which decoders are compared: one listener, and a busy server.
-_STREAMS = (1, 64)
 # Samples of one program: enough programs for one frame, each with enough loads in flight.
 _SAMPLES_BLOCK = 64
 
@@ -270,28 +261,6 @@ def triton_codec_ops() -> CodecOps[PaddedFeatures]:
         transformer=chain.transformer,
         samples=chain.samples,
     )
-
-
-def fastest_codec(candidates: Mapping[str, CodecDecoder]) -> CodecDecoder:
-    """The one with the least time for a frame of one stream and of many, by the product of both times.
-
-    Each is replayed in a graph, as the engine runs it. Without CUDA, and of one alone, the first.
-    """
-    first = next(iter(candidates.values()))
-    if len(candidates) == 1 or first.device.type != "cuda":
-        return first
-    times_ms = {name: [_frame_ms(each, streams) for streams in _STREAMS] for name, each in candidates.items()}
-    fastest = min(times_ms, key=lambda name: prod(times_ms[name]))
-    _log.info("codec_chosen", chosen=fastest, streams=_STREAMS, times_ms=times_ms)
-    return candidates[fastest]
-
-
-@torch.inference_mode()
-def _frame_ms(decoder: CodecDecoder, streams: int) -> float:
-    state = decoder.new_state(streams)
-    slots = torch.arange(streams, device=state.position.device)
-    codes = slots.new_zeros(streams, 1, decoder.config.num_quantizers)
-    return replayed_ms(partial(decoder.decode, codes, state, slots))
 
 
 @triton.jit

@@ -21,13 +21,13 @@ from torch import Tensor
 
 from makima_tts.model.checkpoint.config import TransformerConfig
 from makima_tts.model.transformer import (
+    Attention,
     KeyValueCache,
     LayerWeights,
     RotaryEmbedding,
     RowPositions,
     run_layers,
 )
-from makima_tts.model.triton.attention import Attention, fastest_attention, installed_attentions
 from makima_tts.model.triton.linear import gated_linear, linear, linear_parts, split_k
 
 # Rows of a cache, at most.
@@ -99,9 +99,8 @@ class TritonLayer:
 
 
 class TritonStack:
-    """A LayerStack. ``attention`` None: the fastest that is installed."""
+    """A LayerStack. ``looks_to_limit``: ``attention`` does."""
 
-    looks_to_limit = False
     is_ragged = True
 
     def __init__(
@@ -110,11 +109,12 @@ class TritonStack:
         layers: Iterable[LayerWeights],
         norm: Tensor,
         rotary: RotaryEmbedding,
-        attention: Attention | None = None,
+        attention: Attention,
+        *,
+        looks_to_limit: bool = False,
     ) -> None:
-        weights = list(layers)
-        attention = attention or _fastest_attention(config, norm, rotary, weights[0].window)
-        self._layers = [TritonLayer(config, layer, rotary, attention) for layer in weights]
+        self.looks_to_limit = looks_to_limit
+        self._layers = [TritonLayer(config, layer, rotary, attention) for layer in layers]
         self._norm, self._eps = norm, config.rms_norm_eps
         self._first_rows = torch.arange(_MOST_ROWS, device=norm.device)  # so that no call counts them
 
@@ -129,15 +129,6 @@ class TritonStack:
         )
         x = run_layers(self._layers, ResidualStream.begin(rows.reshape(-1, hidden)), flat, cache)
         return x.norm(self._norm, self._eps).view(batch, count, hidden)
-
-
-def _fastest_attention(
-    config: TransformerConfig, norm: Tensor, rotary: RotaryEmbedding, window: int | None
-) -> Attention:
-    positions = min(len(rotary.cos), _EXAMPLE_POSITIONS)
-    keys = norm.new_zeros(_EXAMPLE_STREAMS, config.num_key_value_heads, positions, config.head_size)
-    candidates = installed_attentions(norm.dtype)
-    return fastest_attention(candidates, config.num_attention_heads, keys, keys.clone(), window)
 
 
 def rotate_and_cache(
