@@ -9,7 +9,7 @@ import torch
 from makima_tts.engines.qwen3 import SynthesisOptions
 from makima_tts.engines.qwen3.runner import GeneratedFrames, PendingResult, Runner
 from makima_tts.errors import GpuOutOfMemory, TtsUnavailable
-from makima_tts.model.frames import PrefillChunk
+from makima_tts.model.language_model import PrefillChunk
 from makima_tts.speech import SpeechStream, UtteranceRequest, VoicePrompt
 from tests.checkpoints.models import ENDING, small_model
 from tests.qwen3.engines import begin, chunks_of, new_loop, running, sound

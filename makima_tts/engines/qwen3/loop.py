@@ -46,7 +46,7 @@ from makima_tts.engines.qwen3.utterance import (
 )
 from makima_tts.errors import GpuOutOfMemory, SynthesisError, TtsError
 from makima_tts.model.devices import is_out_of_memory
-from makima_tts.model.frames import PrefillChunk
+from makima_tts.model.language_model import PrefillChunk
 from makima_tts.speech import SpeechSink, UtteranceRequest
 
 # torch 2.7 has no name for it.
