@@ -16,7 +16,6 @@ them. The reference runs in the environment of ``make venv-qwen-tts``; without i
 import argparse
 import json
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.load import ConcurrencyLevel, level_rows
-from bench.report import circumstances, facts, percentiles, plot_load, plot_steps, table
+from bench.report import circumstances, facts, log, percentiles, plot_load, plot_steps, table
 from bench.served import measure_service
 from bench.server import PRECISIONS, ROOT, line_of, running, thread_count, threads
 from tests.checkpoints import checkpoint_in
@@ -59,16 +58,13 @@ Found = dict[tuple[str, int | None], list[float]]
 
 
 class Side:
-    """One side, in a process of its own (``bench.sides``), which has begun to load."""
+    """One side, in a process of its own (``bench.sides``). It is created when that has loaded."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
+        began_s = time.monotonic()
+        line_of(process)
         self._process = process
-        self._began_s = time.monotonic()
-        self.found: Found = {}
-
-    def await_ready(self) -> None:
-        line_of(self._process)
-        self.found["process, imports, weights, s", None] = [time.monotonic() - self._began_s]
+        self.found: Found = {("process, imports, weights, s", None): [time.monotonic() - began_s]}
 
     def end(self) -> None:
         """It ends by itself when stdin is closed, and deletes its files."""
@@ -88,40 +84,36 @@ class Side:
 def _side(options: argparse.Namespace, precision: str, *, reference: bool = False) -> Iterator[Side]:
     arguments = [str(options.checkpoint), "--precision", precision, "--device", options.device]
     arguments += ["--frames", str(options.frames), "--slots", str(max(options.batches))]
-    environment = threads(options.threads)
+    module, python, environment = "bench.ours", None, threads(options.threads)
     if reference:
-        started = running(
-            "bench.reference",
-            *arguments,
-            python=REFERENCE_PYTHON,
-            environment=environment | _REFERENCE_ENVIRONMENT,
-        )
-    else:
-        started = running("bench.ours", *arguments, environment=environment)
-    with started as process:
+        module, python = "bench.reference", REFERENCE_PYTHON
+        environment |= _REFERENCE_ENVIRONMENT
+    with running(module, *arguments, python=python, environment=environment) as process:
         side = Side(process)
-        side.await_ready()
         yield side
         side.end()
 
 
 def measure(options: argparse.Namespace) -> tuple[dict[str, Found], dict[str, list[ConcurrencyLevel]]]:
     """Columns, ours first; the levels of concurrency by precision."""
+    columns: dict[str, Found] = {f"ours {precision}": {} for precision in options.precisions}
+    levels: dict[str, list[ConcurrencyLevel]] = {}
+    references: list[Side] = []
     with ExitStack() as stack:
-        references: dict[str, Side] = {}
         if REFERENCE_PYTHON.exists():
-            precision = options.reference_precision
-            side = stack.enter_context(_side(options, precision, reference=True))
-            references[f"reference {precision}"] = side
-            _ask([side], "warm-up")
-        columns: dict[str, Found] = {f"ours {precision}": {} for precision in options.precisions}
-        levels: dict[str, list[ConcurrencyLevel]] = {}
+            side = _side(options, options.reference_precision, reference=True)
+            references.append(stack.enter_context(side))
+            _ask(references, "warm-up")
         if options.only != "service":
-            _measure_models(options, columns, list(references.values()))
+            _measure_models(options, columns, references)
         if options.only != "model":
-            levels = _measure_services(options, columns, list(references.values()))
-        columns |= {name: side.found for name, side in references.items()}
-        return columns, levels
+            for precision in options.precisions:
+                figures, levels[precision] = measure_service(
+                    options, precision, after_each=lambda: _ask(references, "speech")
+                )
+                columns[f"ours {precision}"] |= {(name, None): values for name, values in figures.items()}
+    columns |= {f"reference {options.reference_precision}": side.found for side in references}
+    return columns, levels
 
 
 def _measure_models(
@@ -129,24 +121,12 @@ def _measure_models(
 ) -> None:
     with ExitStack() as stack:
         ours = [stack.enter_context(_side(options, precision)) for precision in options.precisions]
-        for precision, side in zip(options.precisions, ours, strict=True):
-            columns[f"ours {precision}"] = side.found
         _ask(ours, "warm-up")
         for what, size in _plan(options):
             _ask([*ours, *references], what, size)
-
-
-def _measure_services(
-    options: argparse.Namespace, columns: dict[str, Found], references: Sequence[Side]
-) -> dict[str, list[ConcurrencyLevel]]:
-    levels = {}
-    for precision in options.precisions:
-        figures, levels[precision] = measure_service(
-            options, precision, after_each=lambda: _ask(references, "speech"), log=_log
-        )
-        for name, values in figures.items():
-            columns[f"ours {precision}"][name, None] = values
-    return levels
+        columns |= {
+            f"ours {precision}": side.found for precision, side in zip(options.precisions, ours, strict=True)
+        }
 
 
 def _plan(options: argparse.Namespace) -> Iterator[tuple[str, int | None]]:
@@ -161,13 +141,9 @@ def _plan(options: argparse.Namespace) -> Iterator[tuple[str, int | None]]:
 
 def _ask(sides: Sequence[Side], what: str, size: int | None = None) -> None:
     if sides:
-        _log(f"{what}{f', {size}' if size else ''} …")
+        log(f"{what}{f', {size}' if size else ''} …")
     for side in sides:
         side.measure(what, size)
-
-
-def _log(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 def rows_of(columns: Mapping[str, Found]) -> list[Row]:
@@ -197,12 +173,10 @@ def sections(rows: Sequence[Row]) -> dict[str, list[Row]]:
     for row in rows:
         title = next(title for title, prefixes in _SECTIONS.items() if row["what"].startswith(prefixes))
         by_title[title].append(row)
-    return {title: _without_empty(some) for title, some in by_title.items() if some}
-
-
-def _without_empty(rows: list[Row]) -> list[Row]:
-    kept = [name for name in rows[0] if any(row[name] is not None for row in rows)]
-    return [{name: row[name] for name in kept} for row in rows]
+    for some in by_title.values():
+        empty = {name for row in some for name in row if all(each[name] is None for each in some)}
+        some[:] = [{name: value for name, value in row.items() if name not in empty} for row in some]
+    return {title: some for title, some in by_title.items() if some}
 
 
 def step_rows(rows: Sequence[Row]) -> list[Row]:

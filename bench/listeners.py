@@ -11,15 +11,15 @@ import math
 import multiprocessing
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bench.report import percentiles
 from bench.voice import LANGUAGE
@@ -44,14 +44,11 @@ SPREAD_S = 1.0
 # Windows of 10 ms below -50 dBFS are silence.
 _AUDIBLE_RMS = 10 ** (-50 / 20)
 _WINDOWS_PER_S = 100
+_Load = Coroutine[Any, Any, tuple[list["ListenerResult"], float]]
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """``at_s``: after the beginning. ``text``: its name."""
-
-    at_s: float
-    text: str
+# Seconds after the beginning, and the name of a text.
+Arrival = tuple[float, str]
 
 
 @dataclass(slots=True)
@@ -86,7 +83,7 @@ def poisson(rate_hz: float, duration_s: float, seed: int, names: Iterable[str] =
     random, texts = Random(seed), list(names)
     at_s = random.expovariate(rate_hz)
     while at_s < duration_s:
-        yield Arrival(at_s, random.choice(texts))
+        yield at_s, random.choice(texts)
         at_s += random.expovariate(rate_hz)
 
 
@@ -113,9 +110,8 @@ async def listen(
 
 async def _listen(client: SpeechClient, result: ListenerResult, text: str, until_s: float) -> None:
     result.voice = client.started.voice
-    audio = AudioFormat(client.started.sample_rate, client.started.encoding)
-    clock = ListenerClock()
-    speech = client.speak(text)
+    clock, speech = ListenerClock(), client.speak(text)
+    audio = speech.audio_format
     async for chunk in speech:
         duration_s = len(chunk.pcm) / audio.bytes_per_sample / audio.sample_rate_hz
         result.lateness_s.append(clock.deliver(duration_s, chunk.received_s))
@@ -134,17 +130,13 @@ async def _listen(client: SpeechClient, result: ListenerResult, text: str, until
 
 def leading_silence_s(pcm: bytes, audio: AudioFormat) -> float | None:
     """Seconds of silence before the first sound of a chunk; None if all of it is silence."""
-    samples = _samples(pcm, audio)
+    samples = np.frombuffer(pcm, "<f4" if audio.encoding == "pcm32f" else "<i2").astype(np.float32)
+    if audio.encoding != "pcm32f":
+        samples /= 2**15
     window = audio.sample_rate_hz // _WINDOWS_PER_S
     whole = samples[: len(samples) - len(samples) % window].reshape(-1, window)
     loud = np.square(whole).mean(axis=1) >= _AUDIBLE_RMS**2
     return float(loud.argmax()) / _WINDOWS_PER_S if loud.any() else None
-
-
-def _samples(pcm: bytes, audio: AudioFormat) -> npt.NDArray[np.float32]:
-    if audio.encoding == "pcm32f":
-        return np.frombuffer(pcm, "<f4")
-    return np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(2**15)
 
 
 async def open_load(
@@ -154,9 +146,9 @@ async def open_load(
     began_s = time.monotonic()
     async with asyncio.TaskGroup() as group:
         tasks = []
-        for arrival in arrivals:
-            await asyncio.sleep(max(0.0, began_s + arrival.at_s - time.monotonic()))
-            tasks.append(group.create_task(listen(url, arrival.text, texts, start=start)))
+        for at_s, text in arrivals:
+            await asyncio.sleep(max(0.0, began_s + at_s - time.monotonic()))
+            tasks.append(group.create_task(listen(url, text, texts, start=start)))
     return [task.result() for task in tasks], time.monotonic() - began_s
 
 
@@ -209,7 +201,7 @@ class ListenerPool:
         """A Poisson process is the sum of as many slower ones."""
         rate_hz /= self._processes
         arrivals = [list(poisson(rate_hz, duration_s, seed, texts)) for seed in range(self._processes)]
-        return self._results(open_load, [((url, each, texts), {}) for each in arrivals])
+        return self._results(partial(open_load, url, each, texts) for each in arrivals)
 
     def closed_load(
         self, url: str, texts: Mapping[str, str], sessions: int, duration_s: float, **options: Any
@@ -217,21 +209,17 @@ class ListenerPool:
         """See the function ``closed_load``; ``options``: its keywords."""
         shares = [len(range(first, sessions, self._processes)) for first in range(self._processes)]
         return self._results(
-            closed_load,
-            [
-                ((url, share, duration_s, texts), {**options, "seed": seed})
-                for seed, share in enumerate(shares)
-            ],
+            partial(closed_load, url, share, duration_s, texts, seed=seed, **options)
+            for seed, share in enumerate(shares)
         )
 
-    def _results(self, load: Callable[..., Awaitable[Any]], calls: Sequence[Any]) -> list[ListenerResult]:
-        tasks = [self._executor.submit(_run_load, load, *call) for call in calls]
+    def _results(self, loads: Iterable[Callable[[], _Load]]) -> list[ListenerResult]:
+        tasks = [self._executor.submit(_run_load, load) for load in loads]
         return [result for task in tasks for result in task.result()]
 
 
-def _run_load(load: Any, arguments: Sequence[Any], options: Mapping[str, Any]) -> list[ListenerResult]:
-    results: list[ListenerResult] = asyncio.run(load(*arguments, **options))[0]
-    return results
+def _run_load(load: Callable[[], _Load]) -> list[ListenerResult]:
+    return asyncio.run(load())[0]
 
 
 @contextmanager

@@ -14,8 +14,6 @@ code; with --plot, a picture. Does not know: how a listener measures.
 import argparse
 import asyncio
 import json
-import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,7 +31,7 @@ from bench.listeners import (
     summary,
     without_gaps,
 )
-from bench.report import circumstances, facts, plot_load, table
+from bench.report import circumstances, facts, log, plot_load, table
 from bench.server import PRECISIONS, ServerOptions, home, serving, thread_count
 from makima_tts.protocol import Start
 
@@ -99,15 +97,13 @@ async def find_live_streams(
     runs: int,
     listen_s: float,
     resident_mib: Callable[[], float] | None = None,
-    log: Callable[[str], object] = lambda _line: None,
 ) -> tuple[list[int], list[ConcurrencyLevel]]:
     """The most streams without a gap, of each run; the levels that were tried in any run."""
-    levels: defaultdict[int, ConcurrencyLevel] = defaultdict(lambda: ConcurrencyLevel(0))
+    levels: dict[int, ConcurrencyLevel] = {}
 
     async def is_clean(streams: int) -> bool:
-        level = levels[streams]
-        level.streams, seed = streams, level.tries
-        results, _ = await closed_load(url, streams, listen_s, texts, start=start, seed=seed)
+        level = levels.setdefault(streams, ConcurrencyLevel(streams))
+        results, _ = await closed_load(url, streams, listen_s, texts, start=start, seed=level.tries)
         clean = without_gaps(results)
         level.results += results
         level.tries += 1
@@ -195,9 +191,7 @@ async def _measure(
         texts = {f"line {number}": line for number, line in lines if line.strip()}
     if options.find:
         limits = {"most": options.most, "runs": options.runs, "listen_s": options.duration}
-        found, levels = await find_live_streams(
-            url, start, texts, **limits, resident_mib=resident_mib, log=_log
-        )
+        found, levels = await find_live_streams(url, start, texts, **limits, resident_mib=resident_mib)
         return {
             "rows": level_rows(levels),
             "live streams": float(median(found)),
@@ -205,28 +199,19 @@ async def _measure(
             "MiB a stream": mib_per_stream(levels),
         }
     if options.sessions:
-        return summary(
-            *await closed_load(url, options.sessions, options.duration, texts, start=start, seed=options.seed)
-        )
+        load = closed_load(url, options.sessions, options.duration, texts, start=start, seed=options.seed)
+        return summary(*await load)
     arrivals = list(poisson(options.rate, options.duration, options.seed, texts))
     return summary(*await open_load(url, arrivals, texts, start=start))
 
 
-def _log(line: str) -> None:
-    print(line, file=sys.stderr)
-
-
-def _load(options: argparse.Namespace) -> str:
-    """The load in words."""
-    if options.find:
-        return f"1 to {options.most} at a time for {options.duration:g} s, {options.runs} runs"
-    how_many = f"{options.sessions} at a time" if options.sessions else f"{options.rate:g} per second"
-    return f"{how_many} for {options.duration:g} s, seed {options.seed}"
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
-    about = circumstances() | {"listeners": _load(options)}
+    how_many = f"{options.sessions} at a time" if options.sessions else f"{options.rate:g} per second"
+    how_often = f"seed {options.seed}"
+    if options.find:
+        how_many, how_often = f"1 to {options.most} at a time", f"{options.runs} runs"
+    about = circumstances() | {"listeners": f"{how_many} for {options.duration:g} s, {how_often}"}
     if options.checkpoint:
         threads = thread_count(options.threads)
         about |= {"server": f"{options.precision} on {options.device}, {threads} threads"}

@@ -1,10 +1,11 @@
 """Our model, measured module by module as the engine runs it.
 
-In: requests of ``bench.compare``, or calls of the GPU's measurements. Out: milliseconds. Does not know: the
-reference package, the service.
+In: requests of ``bench.compare``, or calls of the GPU's measurements. Out: milliseconds, steps. Does not
+know: the reference package, the service.
 """
 
 import argparse
+import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -12,20 +13,25 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from bench.engine_alone import EngineAlone
 from bench.server import ANYWHERE
 from bench.sides import CHUNK_FRAMES, Clock, Figures, answer_requests, frames_of
-from bench.voice import LANGUAGE, SAMPLE_RATE_HZ, TEXT, TRANSCRIPT, clip
-from makima_tts.engines.qwen3 import SynthesisOptions
+from bench.voice import LANGUAGE, SAMPLE_RATE_HZ, TEXT, TRANSCRIPT, VOICE, clip, write_voice
+from makima_tts import factory
+from makima_tts.engines.qwen3 import ModelChoice, Qwen3Engine, SynthesisOptions
 from makima_tts.engines.qwen3.executors import bytes_in
+from makima_tts.engines.qwen3.prompts import LoadedVoice, LoadedVoices
 from makima_tts.engines.qwen3.runner import Runner
+from makima_tts.engines.qwen3.utterance import Lease, Slots
+from makima_tts.metrics import Metrics
 from makima_tts.model import CpuPrecision, sampling
 from makima_tts.model.checkpoint.folder import Checkpoint
 from makima_tts.model.devices import device_of, precision_on
@@ -33,11 +39,17 @@ from makima_tts.model.prompt import Prompt
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.model.voice_encoding import Arrays, encode_voice, voice_from
-from makima_tts.speech import VoiceReference
+from makima_tts.settings import Settings
+from makima_tts.speech import SpeechStream, UtteranceRequest, VoicePrompt, VoiceReference
+from makima_tts.voices import VoiceManager
 
 POSITIONS = 512
 WARM_UP_FRAMES = 4
 TOP_OPERATORS = 10
+CANCELS = 3
+READIES = 5
+_TIMEOUT_S = 60.0
+_PREFIX_KEY = (LANGUAGE, True)
 _REST = "the rest"
 _SAMPLING = ("sample", "penalize", "forbid", "uniform")
 
@@ -140,7 +152,7 @@ class Ours:
         self.clock = Clock(self._model.device)
         self._frames = options.frames
         self.runner = Runner(self._model, slots=options.slots, positions=POSITIONS, text_rows=POSITIONS)
-        self._engine = EngineAlone(self._model, options.checkpoint, self.runner)
+        self._checkpoint = options.checkpoint
         self._sampling = Sampling.of(self._model.config.generation)
 
     def measure(self, what: str, size: int) -> Figures:
@@ -151,7 +163,7 @@ class Ours:
             "prefill": partial(self._measure_prefill, size),
             "first": self._measure_first,
             "step": partial(self._measure_step, size),
-            "engine": self._engine.measure,
+            "engine": lambda: asyncio.run(self._measure_engine()),
             "profile": partial(self._measure_profile, size),
             "memory": self._measure_memory,
         }
@@ -238,6 +250,48 @@ class Ours:
         operators = top(profiled(lambda: self.speak(utterances, frames)), TOP_OPERATORS)
         return parts | {f"operator {name}, ms": ms / frames for name, ms, _calls in operators}
 
+    async def _measure_engine(self) -> Figures:
+        """Without a service around it: how soon a voice is ready, how soon a slot is free."""
+        with (
+            TemporaryDirectory(prefix="makima-tts-bench-") as folder,
+            mock.patch.object(Qwen3Engine, "_load", return_value=self._model),
+        ):
+            engine = Qwen3Engine(ModelChoice(str(self._checkpoint)), streams=2, admission="slots")
+            voices_dir, cache_dir = write_voice(Path(folder) / "voices"), Path(folder) / "cache"
+            settings = Settings(voices_dir=voices_dir, cache_dir=cache_dir, default_voice=VOICE)
+            # As a restart finds them: nothing in memory, on disk what was encoded once.
+            new_voices = partial(factory.build_voices, settings, engine, Metrics())
+            async with factory.running(engine):
+                voices, loaded = new_voices(), LoadedVoices(self._model)
+                prompt = (await voices.get(VOICE)).prompt
+                assert prompt is not None
+                self._keep_prefix(loaded.get(prompt))
+                memory_ms = [await self._ready_ms(voices, loaded) for _ in range(READIES)]
+                disk_ms = [
+                    await self._ready_ms(new_voices(), LoadedVoices(self._model)) for _ in range(READIES)
+                ]
+                ready = {
+                    "voice in memory, ready, ms": median(memory_ms),
+                    "voice on disk, ready, ms": median(disk_ms),
+                }
+                return ready | await _measure_cancels(engine, prompt)
+
+    def _keep_prefix(self, voice: LoadedVoice) -> None:
+        self.runner.begin(0, self._sampling, 0, voice.encoded.codec)
+        ids = self._model.tokenizer.encode(TEXT)
+        prompt = self._model.prompts.write(ids, LANGUAGE, voice.encoded.rows)
+        self.runner.prefill(self.runner.prefill_chunks(0, prompt)).wait()
+        voice.keep_prefix(_PREFIX_KEY, self.runner.prefix(0, len(prompt.voice_prefix)))
+
+    async def _ready_ms(self, voices: VoiceManager, loaded: LoadedVoices) -> float:
+        """From a voice's name to everything of it in a slot, but for rows that were not prefilled yet."""
+        began_ms = self.clock.now_ms()
+        voice = loaded.get((await voices.get(VOICE)).prompt)
+        self.runner.begin(0, self._sampling, 0, voice.encoded.codec)
+        if (prefix := voice.prefix(_PREFIX_KEY)) is not None:
+            self.runner.restore_prefix(0, prefix)
+        return self.clock.now_ms() - began_ms
+
     def _measure_memory(self) -> Figures:
         """``a stream``: the state of a slot; a CPU allocates it as it is used."""
         positions = SynthesisOptions().positions
@@ -265,7 +319,8 @@ class Ours:
             self.runner.decode(slots, 1).wait()
             if not utterances.is_new:
                 steps_ms.append(time.perf_counter() * 1e3 - began_ms)
-            utterances.advance()
+            utterances.is_new = False
+            utterances.position += 1
         return steps_ms
 
     def decode_ms(self, batch: int) -> float:
@@ -296,9 +351,62 @@ class Utterances:
     position: int
     is_new: bool = True
 
-    def advance(self) -> None:
-        self.is_new = False
-        self.position += 1
+
+async def _measure_cancels(engine: Qwen3Engine, voice: VoicePrompt) -> Figures:
+    """One of two utterances is cancelled: until its slot is free, and the steps that began meanwhile."""
+    steps_s, freed = list[float](), SimpleQueue[float]()
+    release, generate = Slots.release, Runner.generate_frames
+    took_ms, steps = list[float](), list[int]()
+
+    def released(slots: Slots, lease: Lease) -> None:
+        release(slots, lease)
+        freed.put(time.perf_counter())
+
+    def generated(*arguments: Any) -> Any:
+        steps_s.append(time.perf_counter())
+        return generate(*arguments)
+
+    with (
+        mock.patch.object(Slots, "release", released),
+        mock.patch.object(Runner, "generate_frames", generated),
+    ):
+        for number in range(CANCELS):
+            other, cancelled = (_open(engine, voice, seed) for seed in (number, -number))
+            listening = asyncio.create_task(_listen(other))
+            await _into_a_step(cancelled, (number + 0.5) / CANCELS)
+            began_s = time.perf_counter()
+            cancelled.cancel()
+            while (freed_s := await asyncio.to_thread(freed.get, timeout=_TIMEOUT_S)) < began_s:
+                pass  # that of an earlier utterance
+            took_ms.append((freed_s - began_s) * 1e3)
+            steps.append(sum(began_s < at_s < freed_s for at_s in steps_s))
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+    return {"cancel to a free place, ms": median(took_ms), "cancel to a free place, steps": median(steps)}
+
+
+async def _into_a_step(stream: SpeechStream, share: float) -> None:
+    """Until such a share of a step has passed after a chunk."""
+    await anext(stream)
+    began_s = time.perf_counter()
+    await anext(stream)
+    await asyncio.sleep(share * (time.perf_counter() - began_s))
+
+
+def _open(engine: Qwen3Engine, voice: VoicePrompt, seed: int) -> SpeechStream:
+    stream = engine.open(UtteranceRequest(f"{seed}", LANGUAGE, voice, seed))
+    for _ in range(9):
+        stream.feed(TEXT)
+    stream.finish()
+    return stream
+
+
+async def _listen(stream: SpeechStream) -> None:
+    try:
+        async for _chunk in stream:
+            pass
+    finally:
+        stream.cancel()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ measured. It imports nothing of ours, so that the peer's environment can do with
 
 import os
 import platform
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +42,11 @@ def _cpu() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or "unknown CPU"
+
+
+def log(line: str) -> None:
+    """How far a measurement is, beside the report."""
+    print(line, file=sys.stderr)
 
 
 def facts(named: Mapping[str, object]) -> str:

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from itertools import count
 from statistics import median
 
@@ -16,9 +17,10 @@ import httpx
 
 from bench.listeners import START, ListenerResult, closed_load, listen
 from bench.load import ConcurrencyLevel, find_live_streams, mib_per_stream
+from bench.report import log
 from bench.server import Server, ServerOptions, home, serving
 from bench.voice import TEXT, TRANSCRIPT, clip_file
-from makima_tts.client import ServiceError, Speech, SpeechClient
+from makima_tts.client import ServiceError, SpeechClient
 from makima_tts.model import CpuPrecision
 
 _RETRY_S = 0.005
@@ -65,26 +67,20 @@ async def _first_sound_s(client: SpeechClient, text: str) -> float:
             await asyncio.sleep(_RETRY_S)
         else:
             first_sound_s = time.monotonic() - began_s
-            await _cancel(speech)
+            await speech.cancel()
+            with suppress(ServiceError):
+                async for _chunk in speech:
+                    pass
             return first_sound_s
-
-
-async def _cancel(speech: Speech) -> None:
-    await speech.cancel()
-    try:
-        async for _chunk in speech:
-            pass
-    except ServiceError:
-        return
 
 
 async def next_turns_ms(url: str, text: str, runs: int) -> dict[str, float]:
     """Figures of a server with one slot."""
-    cancels = [await next_turn_ms(url, text, disconnects=False) for _ in range(runs)]
-    disconnects = [await next_turn_ms(url, text, disconnects=True) for _ in range(runs)]
     return {
-        "cancel to another's turn, ms": median(cancels),
-        "disconnect to another's turn, ms": median(disconnects),
+        f"{name} to another's turn, ms": median(
+            [await next_turn_ms(url, text, disconnects=disconnects) for _ in range(runs)]
+        )
+        for name, disconnects in (("cancel", False), ("disconnect", True))
     }
 
 
@@ -133,7 +129,6 @@ def measure_service(
     precision: CpuPrecision,
     *,
     after_each: Callable[[], None],
-    log: Callable[[str], object],
 ) -> tuple[Figures, list[ConcurrencyLevel]]:
     """``options``: of ``bench.compare``. ``after_each``: called after every single utterance."""
     figures: Figures = {}
@@ -153,7 +148,7 @@ def measure_service(
             for _ in range(options.runs):
                 _add(figures, _single_stream(asyncio.run(listen(server.url, "five seconds", _TEXTS))))
                 after_each()
-            levels = asyncio.run(_live_streams(server, options, figures, log))
+            levels = asyncio.run(_live_streams(server, options, figures))
             figures["memory at most, MiB"] = [server.resident_mib(peak=True)]
     return figures, levels
 
@@ -170,7 +165,7 @@ def _single_stream(result: ListenerResult) -> dict[str, float]:
 
 
 async def _live_streams(
-    server: Server, options: argparse.Namespace, figures: Figures, log: Callable[[str], object]
+    server: Server, options: argparse.Namespace, figures: Figures
 ) -> list[ConcurrencyLevel]:
     found, levels = await find_live_streams(
         server.url,
@@ -180,7 +175,6 @@ async def _live_streams(
         runs=options.runs,
         listen_s=options.listen,
         resident_mib=lambda: server.resident_mib(peak=True),
-        log=log,
     )
     figures["live streams without a gap"] = [float(streams) for streams in found]
     if (growth_mib := mib_per_stream(levels)) is not None:

@@ -14,14 +14,13 @@ import asyncio
 import heapq
 import itertools
 import json
-import multiprocessing
+import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
-from multiprocessing.queues import Queue
-from multiprocessing.synchronize import Barrier
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -29,10 +28,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.report import circumstances, facts, percentiles, table
-from bench.server import cpu_s, resident_kib
+from bench.server import cpu_s, line_of, resident_kib, running
+from makima_tts import factory, logs
 from makima_tts.client import SpeechClient
 from makima_tts.errors import VoiceNotFound
 from makima_tts.protocol import LANGUAGES, Start
+from makima_tts.server import process
+from makima_tts.settings import Settings
 from makima_tts.speech import (
     AudioChunk,
     EngineFacts,
@@ -56,8 +58,6 @@ CONNECTING = 16
 # Sessions begin over this long, so that their chunks are spread as those of independent speakers are.
 SPREAD_S = 1.0
 WARM_UP_S = 2.0
-_TIMEOUT_S = 600.0
-_SPAWN = multiprocessing.get_context("spawn")
 
 STAMP_SAMPLES = 4
 _DIGIT = 1 << 16
@@ -94,10 +94,9 @@ class StampingEngine:
 
     def __init__(self, chunk_frames: int) -> None:
         self._chunk_samples = chunk_frames * FRAME_SAMPLES
-        self._changed = threading.Condition()
+        self._opened = SimpleQueue[SpeechSink | None]()
+        # When the next chunk of each utterance is due.
         self._due: list[tuple[float, int, SpeechSink]] = []
-        self._order = itertools.count()
-        self._closed = False
         self._thread = threading.Thread(target=self._run, name="stamping", daemon=True)
 
     async def start(self, report: ProgressReport) -> None:
@@ -109,60 +108,48 @@ class StampingEngine:
 
     def open(self, request: UtteranceRequest) -> SpeechStream:
         stream, sink = SpeechStream.create(buffer_samples=SAMPLE_RATE_HZ * 10)
-        with self._changed:
-            heapq.heappush(self._due, (time.monotonic(), next(self._order), sink))
-            self._changed.notify()
+        self._opened.put(sink)
         return stream
 
     def health(self) -> EngineHealth:
         return EngineHealth(alive=self._thread.is_alive(), active=len(self._due))
 
     async def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
+        self._opened.put(None)
 
     def _run(self) -> None:
-        while (task := self._next()) is not None:
-            due_s, order, sink = task
-            if sink.cancelled:
-                continue
-            if sink.has_credit:
-                self._put(sink)
-            with self._changed:
-                heapq.heappush(self._due, (due_s + self._chunk_samples / SAMPLE_RATE_HZ, order, sink))
+        order = itertools.count()
+        while True:
+            wait_s = max(0.0, self._due[0][0] - time.monotonic()) if self._due else None
+            try:
+                sink = self._opened.get(timeout=wait_s)
+            except Empty:
+                self._put_chunk(*heapq.heappop(self._due))
+            else:
+                if sink is None:
+                    return
+                heapq.heappush(self._due, (time.monotonic(), next(order), sink))
 
-    def _next(self) -> tuple[float, int, SpeechSink] | None:
-        """Waits until a chunk of some utterance is due; None once closed."""
-        with self._changed:
-            while not self._closed:
-                wait_s = self._due[0][0] - time.monotonic() if self._due else None
-                if wait_s is not None and wait_s <= 0:
-                    return heapq.heappop(self._due)
-                self._changed.wait(wait_s)
-        return None
-
-    def _put(self, sink: SpeechSink) -> None:
-        while sink.take_piece() is not None:
-            pass
-        pcm = np.zeros(self._chunk_samples, np.float32)
-        write_stamp(pcm, time.monotonic_ns())
-        sink.put(AudioChunk(pcm, piece_index=0))
+    def _put_chunk(self, ready_at_s: float, order: int, sink: SpeechSink) -> None:
+        if sink.cancelled:
+            return
+        if sink.has_credit:
+            while sink.take_piece() is not None:
+                pass
+            pcm = np.zeros(self._chunk_samples, np.float32)
+            write_stamp(pcm, time.monotonic_ns())
+            sink.put(AudioChunk(pcm, piece_index=0))
+        heapq.heappush(self._due, (ready_at_s + self._chunk_samples / SAMPLE_RATE_HZ, order, sink))
 
 
-def _serve(chunk_frames: int, folder: str, addresses: "Queue[str]") -> None:
-    """The real service, in this process; its address goes into the queue."""
-    # Client processes start sooner without these.
-    from makima_tts import factory, logs  # noqa: PLC0415
-    from makima_tts.server import process  # noqa: PLC0415
-    from makima_tts.settings import Settings  # noqa: PLC0415
-
+def _serve(chunk_frames: int, folder: Path) -> None:
+    """The real service, in this process; its address is the first line of output."""
     settings = Settings(
         port=0,
         max_connections=2000,
         log_level="error",
-        voices_dir=Path(folder) / "voices",
-        cache_dir=Path(folder) / "cache",
+        voices_dir=folder / "voices",
+        cache_dir=folder / "cache",
     )
     logs.configure(settings.log_level, settings.log_format)
     service = factory.build_service(settings, StampingEngine(chunk_frames))
@@ -173,23 +160,18 @@ def _serve(chunk_frames: int, folder: str, addresses: "Queue[str]") -> None:
         port=settings.port,
         stall_timeout_s=settings.stall_timeout_s,
         drain_timeout_s=settings.drain_timeout_s,
-        on_listening=addresses.put,
+        on_listening=lambda url: print(url, flush=True),
     )
 
 
 @contextmanager
 def serving(chunk_frames: int) -> Iterator[tuple[int, str]]:
     """The process id of a server with a StampingEngine, and the URL of its WebSocket."""
-    addresses: Queue[str] = _SPAWN.Queue()
-    with TemporaryDirectory() as folder:
-        process = _SPAWN.Process(target=_serve, args=(chunk_frames, folder, addresses), daemon=True)
-        process.start()
-        try:
-            assert process.pid is not None
-            yield process.pid, f"{addresses.get(timeout=_TIMEOUT_S).replace('http', 'ws', 1)}/api/v1/speak"
-        finally:
-            process.kill()
-            process.join()
+    with (
+        TemporaryDirectory() as folder,
+        running("bench.service", "serve", str(chunk_frames), folder) as server,
+    ):
+        yield server.pid, f"{line_of(server).replace('http', 'ws', 1)}/api/v1/speak"
 
 
 async def _connect(stack: AsyncExitStack, url: str, count: int) -> list[SpeechClient]:
@@ -217,68 +199,54 @@ async def _listen(client: SpeechClient, delay_s: float, from_s: float, until_s: 
     return overhead_ms
 
 
-async def _run_clients(
-    url: str, count: int, seconds: float, steps: Barrier, overheads_ms: "Queue[list[float]]"
-) -> None:
+async def _run_clients(url: str, count: int, seconds: float) -> None:
+    """They connect, then listen, each when a line comes in. A line ends each step; the last: overheads."""
     async with AsyncExitStack() as stack:
-        await asyncio.to_thread(steps.wait)
+        await _next_step("imported")
         clients = await _connect(stack, url, count)
-        await asyncio.to_thread(steps.wait)
-        await asyncio.to_thread(steps.wait)
+        await _next_step("connected")
         from_s = time.monotonic() + SPREAD_S + WARM_UP_S
         listening = (
             _listen(client, SPREAD_S * number / count, from_s, from_s + seconds)
             for number, client in enumerate(clients)
         )
-        overheads_ms.put([ms for each in await asyncio.gather(*listening) for ms in each])
+        print(json.dumps([ms for each in await asyncio.gather(*listening) for ms in each]), flush=True)
 
 
-def _client_process(*arguments: Any) -> None:
-    asyncio.run(_run_clients(*arguments))
+async def _next_step(reached: str) -> None:
+    print(reached, flush=True)
+    await asyncio.to_thread(input)
 
 
-class Clients:
-    """Processes that take each of three steps together: they can connect, are connected, listen."""
-
-    def __init__(self, url: str, count: int, seconds: float) -> None:
-        shares = [len(range(first, count, CLIENT_PROCESSES)) for first in range(CLIENT_PROCESSES)]
-        shares = [share for share in shares if share]
-        self._steps = _SPAWN.Barrier(len(shares) + 1, timeout=_TIMEOUT_S)
-        self._overheads_ms: Queue[list[float]] = _SPAWN.Queue()
-        arguments = (seconds, self._steps, self._overheads_ms)
-        self._processes = [
-            _SPAWN.Process(target=_client_process, args=(url, share, *arguments), daemon=True)
+@contextmanager
+def clients(url: str, count: int, seconds: float) -> Iterator[Callable[[], list[str]]]:
+    """Processes of so many clients. A call takes all a step on; returns what each said when it was there."""
+    shares = [len(range(first, count, CLIENT_PROCESSES)) for first in range(CLIENT_PROCESSES)]
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(running("bench.service", "clients", url, str(share), str(seconds)))
             for share in shares
+            if share
         ]
 
-    def __enter__(self) -> "Clients":
-        for process in self._processes:
-            process.start()
-        return self
+        def next_step() -> list[str]:
+            for each in processes:
+                print(file=each.stdin, flush=True)
+            return [line_of(each) for each in processes]
 
-    def __exit__(self, *_: object) -> None:
-        for process in self._processes:
-            process.kill()
-            process.join()
-
-    def next_step(self) -> None:
-        """Returns when every process has reached it."""
-        self._steps.wait()
-
-    def overheads_ms(self) -> list[float]:
-        """Of all chunks that were received while listening."""
-        return [ms for _ in self._processes for ms in self._overheads_ms.get(timeout=_TIMEOUT_S)]
+        for each in processes:
+            line_of(each)
+        yield next_step
 
 
 def overhead(count: int, chunk_frames: int, seconds: float) -> dict[str, Any]:
     """Milliseconds from the making of a chunk to its arrival, while ``count`` sessions are speaking."""
-    with serving(chunk_frames) as (pid, url), Clients(url, count, seconds) as clients:
-        for _ in range(3):
-            clients.next_step()
-        process = Path(f"/proc/{pid}")
-        began_s, began_cpu_s = time.monotonic(), cpu_s(process)
-        took_ms = clients.overheads_ms()
-        cores = (cpu_s(process) - began_cpu_s) / (time.monotonic() - began_s)
+    with serving(chunk_frames) as (pid, url), clients(url, count, seconds) as next_step:
+        next_step()
+        folder = Path(f"/proc/{pid}")
+        began_s, began_cpu_s = time.monotonic(), cpu_s(folder)
+        took_ms = [ms for line in next_step() for ms in json.loads(line)]
+        cores = (cpu_s(folder) - began_cpu_s) / (time.monotonic() - began_s)
     return {
         "speaking": count,
         "chunk ms": chunk_frames * 80,
@@ -292,13 +260,11 @@ def overhead(count: int, chunk_frames: int, seconds: float) -> dict[str, Any]:
 def connections(count: int) -> dict[str, Any]:
     """How fast ``count`` sessions start, and the memory of each while it is idle."""
     with serving(1) as (pid, url):
-        with Clients(url, 2 * CLIENT_PROCESSES, 0.0) as warm_up:
-            warm_up.next_step()
-            warm_up.next_step()
-        with Clients(url, count, 0.0) as clients:
-            clients.next_step()
+        with clients(url, 2 * CLIENT_PROCESSES, 0.0) as warm_up:
+            warm_up()
+        with clients(url, count, 0.0) as next_step:
             before_kib, began_s = resident_kib(pid), time.monotonic()
-            clients.next_step()
+            next_step()
             took_s = time.monotonic() - began_s
             each_kib = (resident_kib(pid) - before_kib) / count
     return {
@@ -322,4 +288,10 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    match sys.argv[1:]:
+        case ["serve", frames, path]:
+            _serve(int(frames), Path(path))
+        case ["clients", address, number, duration_s]:
+            asyncio.run(_run_clients(address, int(number), float(duration_s)))
+        case _:
+            main()

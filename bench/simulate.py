@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.report import table
-from bench.simulate_clients import figures, served
-from bench.simulate_engine import Machine, Policy, Replica, SimulatedListener, plan_everything
-from bench.simulate_traces import Arrival, bursts, poisson, stored
 from makima_tts.engines.qwen3.scheduler import SchedulerConfig, plan_iteration
+from tests.scheduling.arrival_traces import Arrival, bursts, poisson, stored
+from tests.scheduling.virtual_clients import figures, served
+from tests.scheduling.virtual_engine import Machine, Policy, Replica, SimulatedListener, plan_everything
 
 PLOTS = Path(__file__).parents[1] / "docs" / "plots"
 

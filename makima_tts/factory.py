@@ -32,6 +32,9 @@ from makima_tts.settings import Settings
 from makima_tts.speech import ProgressReport, SpeechEngine
 from makima_tts.voices import VoiceLibrary, VoiceManager
 
+# The packages of an engine that is not part of the default install, and how to get them.
+_NEEDS = {"qwen3": (QWEN3_PACKAGES, QWEN3_REMEDY), "qwen-tts": (OFFICIAL_PACKAGES, OFFICIAL_REMEDY)}
+
 
 @dataclass(frozen=True, slots=True)
 class EngineChoice:
@@ -44,27 +47,18 @@ class EngineChoice:
 
 def choose_engine(settings: Settings) -> EngineChoice:
     """``auto`` picks, and says why. A named engine is that engine: TtsUnavailable says what it lacks."""
-    lacks = qwen3_lacks(settings.model_id, settings.model_revision)
-    match settings.engine:
-        case "preview" | "scripted" as named:
-            return EngineChoice(named, f"TTS_ENGINE={named}")
-        case "auto" if lacks:
+    engine = settings.engine
+    if engine == "auto":
+        if lacks := qwen3_lacks(settings.model_id, settings.model_revision):
             return EngineChoice("preview", "Qwen3-TTS cannot run here yet", lacks)
-        case "auto":
-            return EngineChoice("qwen3", "installed, and its checkpoint is on disk")
-        case "qwen3":
-            _require("qwen3", missing_packages(QWEN3_PACKAGES), QWEN3_REMEDY)
-        case "qwen-tts":
-            _require("qwen-tts", missing_packages(OFFICIAL_PACKAGES), OFFICIAL_REMEDY)
-    return EngineChoice(settings.engine, f"TTS_ENGINE={settings.engine}")
-
-
-def _require(engine: str, missing: tuple[str, ...], remedy: str) -> None:
-    if missing:
+        return EngineChoice("qwen3", "installed, and its checkpoint is on disk")
+    packages, remedy = _NEEDS.get(engine, ((), ""))
+    if missing := missing_packages(packages):
         raise TtsUnavailable(
             f"TTS_ENGINE={engine} cannot be started: it lacks the packages {', '.join(missing)} ({remedy}). "
             "Set TTS_ENGINE=preview or auto to run the embedded stand-in."
         )
+    return EngineChoice(engine, f"TTS_ENGINE={engine}")
 
 
 def build_engine(choice: EngineChoice, settings: Settings) -> SpeechEngine:

@@ -1,5 +1,6 @@
 """Prometheus metrics. No label holds what a user sent: outcomes, codes and reasons only."""
 
+from collections.abc import Mapping
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -42,6 +43,7 @@ class Metrics:
         self.voice_cache_evictions = counter("voice_cache_evictions", "Encoded voices dropped", ["reason"])
         self.voice_cache_bytes = gauge("voice_cache_bytes", "Memory of encoded voices")
         self.voice_encodings = counter("voice_encodings", "Voices that the engine had to encode")
+        self.kernels = gauge("kernel_implementation", "Always 1", ["family", "implementation"])
 
     def count_utterance(
         self,
@@ -57,6 +59,9 @@ class Metrics:
             if figure is not None:
                 histogram.observe(figure)
 
-    def render(self) -> bytes:
-        """The Prometheus text format."""
+    def render(self, kernels: Mapping[str, str] = {}) -> bytes:
+        """The Prometheus text format. ``kernels``: see EngineFacts."""
+        self.kernels.clear()
+        for family, implementation in kernels.items():
+            self.kernels.labels(family=family, implementation=implementation).set(1)
         return generate_latest(self.registry)

@@ -5,7 +5,7 @@ In: the environment and ``.env``. Out: one frozen Settings. Does not know: what 
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
@@ -13,8 +13,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from makima_tts.engines.qwen3 import AdmissionRule
 from makima_tts.model import CpuPrecision, Precision
-from makima_tts.protocol.formats import TextCleaning
-from makima_tts.voices.manifest import VoiceName
+from makima_tts.protocol.messages import TextCleaning
+from makima_tts.voices.folders import VoiceName
 
 PREFIX = "TTS_"
 ENV_FILE = Path(".env")
@@ -174,11 +174,14 @@ def explain(error: ValidationError) -> str:
     return "Settings cannot be used. " + "; ".join(faults)
 
 
-def load_settings() -> Settings:
-    """From the environment and ``.env``. Raises UnknownSettings, or pydantic's ValidationError."""
+def load_settings(**overrides: Any) -> Settings:
+    """From ``overrides``, else the environment, else ``.env``.
+
+    Raises UnknownSettings, or pydantic's ValidationError.
+    """
     names = {*os.environ, *(dotenv_values(ENV_FILE) if ENV_FILE.is_file() else ())}
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     unknown = sorted(name for name in names if name.upper().startswith(PREFIX) and name.upper() not in known)
     if unknown:
         raise UnknownSettings(unknown)
-    return Settings()
+    return Settings(**overrides)

@@ -10,6 +10,7 @@ import ast
 import io
 import tokenize
 from collections import Counter, defaultdict
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,6 +64,7 @@ def class_names(folder: str = PACKAGE) -> dict[str, list[str]]:
     return dict(found)
 
 
+@cache
 def ambiguous_class_names(folder: str = PACKAGE) -> dict[str, list[str]]:
     """Class names that are defined more than once."""
     return {name: where for name, where in class_names(folder).items() if len(where) > 1}
@@ -93,6 +95,7 @@ def single_importer_modules(folder: str = PACKAGE) -> dict[str, str]:
     return {name: next(iter(by)) for name, by in importers(folder).items() if len(by) == 1}
 
 
+@cache
 def lines_per_package(folder: str = PACKAGE) -> dict[str, int]:
     """Lines of Python of each package or module right below the folder."""
     found: Counter[str] = Counter()
@@ -101,6 +104,7 @@ def lines_per_package(folder: str = PACKAGE) -> dict[str, int]:
     return dict(found)
 
 
+@cache
 def figures() -> dict[str, int]:
     """Every figure of this module, by its name."""
     files, bench = python_files(PACKAGE), python_files("bench")

@@ -25,7 +25,7 @@ PYTHONS = ("3.11", "3.12", "3.13")
 HELD = ("torch==2.13.0",)
 
 
-def wanted() -> list[str]:
+def requirements() -> list[str]:
     """The requirements of pyproject.toml, including those of the extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
@@ -42,7 +42,7 @@ def dry_run(python: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def resolve() -> str:
     """One ``name==version`` a line, sorted. Raises CalledProcessError when there is no solution."""
-    resolved = dry_run(PYTHONS[0], "--report", "-", *wanted())
+    resolved = dry_run(PYTHONS[0], "--report", "-", *requirements())
     resolved.check_returncode()
     packages = [package["metadata"] for package in json.loads(resolved.stdout)["install"]]
     return "".join(sorted(f"{package['name'].lower()}=={package['version']}\n" for package in packages))

@@ -67,17 +67,20 @@ class Results:
         new.rename(self.path)
 
 
+_PART, _RESULTS = pytest.StashKey[Part](), pytest.StashKey[Results]()
+
+
+@dataclass(eq=False)
 class Recorder:
     """``out``: the folder of the report."""
 
-    def __init__(self, part: Part, results: Results, out: Path) -> None:
-        self.part = part
-        self.results = results
-        self._out = out
-        self._began_s = time.monotonic()
-        self._outcomes: dict[str, str] = {}
-        self._collected = 0
-        self._reasons: list[str] = []
+    part: Part
+    results: Results
+    _out: Path
+    _began_s: float = field(default_factory=time.monotonic)
+    _outcomes: dict[str, str] = field(default_factory=dict)
+    _collected: int = 0
+    _reasons: list[str] = field(default_factory=list)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self._collected = max(self._collected, len(session.items))
@@ -96,9 +99,7 @@ class Recorder:
             self._reasons.append(str(crash.message if crash else report.longrepr).splitlines()[0])
         if report.failed or report.when == "call" or report.skipped:
             self._outcomes[report.nodeid] = "failed" if report.failed else report.outcome
-        self._count()
-        self.results.took_s = time.monotonic() - self._began_s
-        self.results.write()
+        self._write()
 
     def pytest_sessionfinish(self) -> None:
         missing = self._collected - len(self._outcomes)
@@ -106,17 +107,17 @@ class Recorder:
             self.results.ended = f"failed: {self._reasons[0][:200]}"
         else:
             self.results.ended = f"{missing} tests did not end" if missing or not self._outcomes else "ok"
-        self.results.took_s = time.monotonic() - self._began_s
-        self._count()
-        self.results.write()
+        self._write()
         write_report(self.part.folder, self._out, dry=self.part.dry)
 
-    def _count(self) -> None:
+    def _write(self) -> None:
+        self.results.took_s = time.monotonic() - self._began_s
         if self.results.suite:
             found = Counter(self._outcomes.values())
             counts = {name: found[name] for name in ("passed", "failed", "skipped")}
             counts["not ended"] = self._collected - found.total()
             self.results.figures |= {f"{self.results.suite}, {name}": n for name, n in counts.items()}
+        self.results.write()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -139,24 +140,18 @@ def pytest_configure(config: pytest.Config) -> None:
     part = Part(name, folder, config.getoption("dry"), until_s)
     results = Results(folder / "parts" / f"{name}.json", config.getoption("suite"))
     results.write()
-    config.pluginmanager.register(Recorder(part, results, config.getoption("out")), "recorder")
+    config.stash[_PART], config.stash[_RESULTS] = part, results
+    config.pluginmanager.register(Recorder(part, results, config.getoption("out")))
 
 
 @pytest.fixture
-def recorder(request: pytest.FixtureRequest) -> Recorder:
-    found = request.config.pluginmanager.getplugin("recorder")
-    assert isinstance(found, Recorder)
-    return found
+def part(request: pytest.FixtureRequest) -> Part:
+    return request.config.stash[_PART]
 
 
 @pytest.fixture
-def part(recorder: Recorder) -> Part:
-    return recorder.part
-
-
-@pytest.fixture
-def results(recorder: Recorder) -> Results:
-    return recorder.results
+def results(request: pytest.FixtureRequest) -> Results:
+    return request.config.stash[_RESULTS]
 
 
 @pytest.fixture

@@ -106,21 +106,17 @@ def _version(package: str) -> str:
         return "none"
 
 
-def _parts(folder: Path) -> dict[str, dict[str, Any]]:
-    paths = {name: folder / "parts" / f"{name}.json" for name in PARTS}
-    not_begun = {"ended": "not begun", "took_s": 0.0, "figures": {}, "tables": {}}
-    return {
-        name: json.loads(path.read_text()) if path.exists() else not_begun for name, path in paths.items()
-    }
-
-
 def write_report(folder: Path, out: Path, *, dry: bool) -> bool:
     """Of all parts so far; whether all ended well."""
     out.mkdir(parents=True, exist_ok=True)
     where = about(folder) | {"load average after": circumstances()["load average"]}
     if dry:
         where["dry"] = "a tiny checkpoint on a CPU: no figure means anything"
-    parts = _parts(folder)
+    not_begun = {"ended": "not begun", "took_s": 0.0, "figures": {}, "tables": {}}
+    paths = {name: folder / "parts" / f"{name}.json" for name in PARTS}
+    parts: dict[str, dict[str, Any]] = {
+        name: json.loads(path.read_text()) if path.exists() else not_begun for name, path in paths.items()
+    }
     figures = {name: value for each in parts.values() for name, value in each["figures"].items()}
     kept = {"about": where, "targets": target_rows(figures), "figures": figures, "parts": parts}
     (out / "gpu.json").write_text(json.dumps(kept, indent=2) + "\n")

@@ -99,12 +99,9 @@ def test_single(prepared: Part, results: Results) -> None:
             texts = {"short": SHORT} if prepared.dry else {"five seconds": FIVE_SECONDS}
             eight = pool.closed_load(server.url, texts, STREAMS, 0.2 if prepared.dry else 4.0, spread_s=0.1)
         results.add_row("One listener", {"who": f"{STREAMS} at any time", **row_of(eight)})
-        results.add(
-            {
-                f"memory, {STREAMS} streams, GB": grown_gb(),
-                "memory of the server's process, at most, GB": server.resident_mib(peak=True) * 2**20 / 1e9,
-            }
-        )
+        resident_gb = server.resident_mib(peak=True) * 2**20 / 1e9
+        results.add({f"memory, {STREAMS} streams, GB": grown_gb()})
+        results.add({"memory of the server's process, at most, GB": resident_gb})
 
 
 def _measure_single(server: Server, part: Part, results: Results) -> None:
@@ -131,10 +128,7 @@ def test_load(prepared: Part, results: Results) -> None:
         streams = _MEMORY_SHARE * (card_gb("memory.total") or 80.0) / _STREAM_GB
         slots = min(_MAX_SLOTS, int(streams / 32) * 32)
     results.add({"places": float(slots)})
-    with (
-        _serving(prepared, slots) as server,
-        listener_pool(processes) as pool,
-    ):
+    with _serving(prepared, slots) as server, listener_pool(processes) as pool:
         results.add({"start to ready, all places, s": server.start_s})
         _measure_arrivals(server, pool, prepared, results)
         _measure_throughput(server, pool, prepared, results, slots)
@@ -180,8 +174,7 @@ def measure_live_streams(
     def is_clean(streams: int, duration_s: float) -> bool:
         options = {"spread_s": spread_s, "plays": True}
         heard = pool.closed_load(server.url, texts, streams, duration_s + spread_s, **options)
-        row = {"streams": streams, "seconds": duration_s, **row_of(heard)}
-        results.add_row("Live streams", row)
+        results.add_row("Live streams", {"streams": streams, "seconds": duration_s, **row_of(heard)})
         return without_gaps(heard)
 
     while (streams := search.next()) is not None and is_time_for(try_s + margin_s, confirm_s):
@@ -214,16 +207,13 @@ def add_peer_figures(found: Mapping[str, Any], results: Results) -> None:
         results.add(found)
         return
     chunk_frames, heard = found["chunk_frames"], found["utterances"]
-
-    def of_all(name: str, *ranks: float) -> dict[str, float | None]:
-        return percentiles([each[name] for each in heard], *ranks)
-
+    ttfa_ms = percentiles([each["ttfa_ms"] for each in heard], 50, 95)
     row = {
         "chunk, frames": chunk_frames,
         "utterances": len(heard),
-        **{f"TTFA {rank} ms": value for rank, value in of_all("ttfa_ms", 50, 95).items()},
-        "RTF p50": of_all("rtf", 50)["p50"],
-        "audio p50 s": of_all("audio_s", 50)["p50"],
+        **{f"TTFA {rank} ms": value for rank, value in ttfa_ms.items()},
+        "RTF p50": percentiles([each["rtf"] for each in heard], 50)["p50"],
+        "audio p50 s": percentiles([each["audio_s"] for each in heard], 50)["p50"],
     }
     results.add_row("faster-qwen3-tts, one utterance at a time", row)
     for name in ("TTFA p50 ms", "TTFA p95 ms", "RTF p50"):

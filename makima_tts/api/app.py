@@ -32,7 +32,7 @@ from makima_tts.api.failures import (
 from makima_tts.api.native.routes import STATIC, ops_router, speak_router, tts_router, voices_router
 from makima_tts.api.omni.dialect import omni_router
 from makima_tts.api.openai.routes import openai_router, openai_voice_lookup, openai_voices_router
-from makima_tts.api.service import Service
+from makima_tts.api.service import RETRY_AFTER_S, Service
 from makima_tts.errors import Forbidden, PayloadTooLarge, RateLimited
 
 _DESCRIPTION = """Streaming text-to-speech. The main way in is the WebSocket `/api/v1/speak`
@@ -54,7 +54,6 @@ _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 # 20,000 code points, each as two six-byte escapes, and the fields around them.
 _MAX_JSON_BYTES = 256 * 1024
 _UPLOADS_AT_ONCE = 2
-_RETRY_AFTER_S = 5.0
 # A client that lost its power sends nothing more, and would count as an upload for ever.
 _UPLOAD_SILENCE_S = 30.0
 # FastAPI's documentation page is the one that loads its scripts from elsewhere.
@@ -72,7 +71,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(service.engine_status.load())
+        loading = asyncio.create_task(service.load_engine())
         try:
             yield
         finally:
@@ -99,10 +98,9 @@ def create_app(
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     # The last one added is met first.
-    app.add_middleware(BodyLimit, upload_paths=_UPLOAD_PATHS, max_upload_bytes=max_upload_bytes)
-    app.add_middleware(UploadGate, upload_paths=_UPLOAD_PATHS)
-    app.add_middleware(OriginGuard, allowed=allowed_origins)
-    app.add_middleware(PageHeaders)
+    app.add_middleware(BodyLimit, max_upload_bytes=max_upload_bytes)
+    app.add_middleware(origin_guard, allowed=allowed_origins)
+    app.add_middleware(page_headers)
     return app
 
 
@@ -127,34 +125,38 @@ def _unfit(path: str) -> dict[str, Any]:
     return {"description": "Bad Request", "content": content}
 
 
-class PageHeaders:
+def page_headers(app: ASGIApp) -> ASGIApp:
     """Security headers on every HTTP answer."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def with_headers(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", ()), *_PAGE_HEADERS]}
             await send(message)
 
         guarded = scope["type"] == "http" and scope["path"] not in _DOCS_PATHS
-        await self._app(scope, receive, send_with_headers if guarded else send)
+        await app(scope, receive, send_with_headers if guarded else send)
+
+    return with_headers
 
 
-class OriginGuard:
+def origin_guard(app: ASGIApp, allowed: tuple[str, ...]) -> ASGIApp:
     """``allowed``: origins besides the same one and localhost; ``*`` allows any."""
 
-    def __init__(self, app: ASGIApp, allowed: tuple[str, ...]) -> None:
-        self._app = app
-        self._allowed = allowed
+    def may_pass(headers: Headers) -> bool:
+        origin = headers.get("origin")
+        if origin is None or "*" in allowed or origin.rstrip("/") in allowed:
+            return True
+        try:
+            page = urlsplit(origin)
+        except ValueError:
+            return False
+        return page.netloc == headers.get("host") or page.hostname in _LOCAL_HOSTS
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         changes = scope["type"] == "websocket" or scope.get("method", "GET") not in _SAFE_METHODS
-        headers = Headers(scope=scope) if scope["type"] in ("http", "websocket") else Headers()
-        if not changes or self._may_pass(headers.get("origin"), headers.get("host")):
-            await self._app(scope, receive, send)
+        if not changes or may_pass(Headers(scope=scope)):
+            await app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
@@ -163,57 +165,40 @@ class OriginGuard:
             )
             await error_response(error, scope)(scope, receive, send)
 
-    def _may_pass(self, origin: str | None, host: str | None) -> bool:
-        if origin is None or "*" in self._allowed or origin.rstrip("/") in self._allowed:
-            return True
-        try:
-            page = urlsplit(origin)
-        except ValueError:
-            return False
-        return page.netloc == host or page.hostname in _LOCAL_HOSTS
+    return guarded
 
 
 class BodyLimit:
-    """413 for bodies over the limit, declared or not. ``upload_paths`` take ``max_upload_bytes``."""
+    """413 for bodies over the limit, declared or not: ``max_upload_bytes`` for uploads.
 
-    def __init__(self, app: ASGIApp, upload_paths: tuple[str, ...], max_upload_bytes: int) -> None:
-        self._upload_paths = upload_paths
+    Uploads are spooled before any route sees them, so only a few run at once; others are told to wait.
+    """
+
+    def __init__(self, app: ASGIApp, max_upload_bytes: int) -> None:
         self._max_upload_bytes = max_upload_bytes
         self._uploads = RequestBodyLimitMiddleware(app, max_upload_bytes)
         self._others = RequestBodyLimitMiddleware(app, _MAX_JSON_BYTES)
+        self._uploads_under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        upload = scope.get("path") in self._upload_paths
-        limit_bytes = self._max_upload_bytes if upload else _MAX_JSON_BYTES
-        if scope["type"] == "http" and _declared_bytes(scope) > limit_bytes:
+        for_uploads = scope.get("path") in _UPLOAD_PATHS
+        is_upload = for_uploads and scope.get("method") == "POST"
+        limit_bytes = self._max_upload_bytes if for_uploads else _MAX_JSON_BYTES
+        if is_upload and self._uploads_under_way >= _UPLOADS_AT_ONCE:
+            message = "Other uploads are under way; try again shortly."
+            busy = RateLimited(message, retry_after_s=RETRY_AFTER_S)
+            await error_response(busy, scope)(scope, receive, send)
+        elif scope["type"] == "http" and _declared_bytes(scope) > limit_bytes:
             error = PayloadTooLarge(f"The body is too large; send at most {limit_bytes} bytes.")
             await error_response(error, scope)(scope, receive, send)
-        else:
-            await (self._uploads if upload else self._others)(scope, receive, send)
-
-
-class UploadGate:
-    """Uploads are spooled before any route sees them, so only a few run at once; others are told to wait."""
-
-    def __init__(self, app: ASGIApp, upload_paths: tuple[str, ...]) -> None:
-        self._app = app
-        self._upload_paths = upload_paths
-        self._under_way = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope.get("path") not in self._upload_paths or scope.get("method") != "POST":
-            await self._app(scope, receive, send)
-        elif self._under_way >= _UPLOADS_AT_ONCE:
-            error = RateLimited(
-                "Other uploads are under way; try again shortly.", retry_after_s=_RETRY_AFTER_S
-            )
-            await error_response(error, scope)(scope, receive, send)
-        else:
-            self._under_way += 1
+        elif is_upload:
+            self._uploads_under_way += 1
             try:
-                await self._app(scope, partial(_received, receive), send)
+                await self._uploads(scope, partial(_received, receive), send)
             finally:
-                self._under_way -= 1
+                self._uploads_under_way -= 1
+        else:
+            await (self._uploads if for_uploads else self._others)(scope, receive, send)
 
 
 async def _received(receive: Receive) -> Message:

@@ -10,28 +10,104 @@ import asyncio
 import itertools
 import math
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from makima_tts.api.outbox import CloseFrame, ContentFrame, Frame, Outbox
-from makima_tts.api.service import Service, VoiceLookup
-from makima_tts.errors import Fault, RateLimited, SynthesisError, TtsError
+from makima_tts.api.service import RETRY_AFTER_S, Service
+from makima_tts.errors import RateLimited, SynthesisError, TtsError
 from makima_tts.protocol import SUBPROTOCOL, ErrorMessage, serialize
 from makima_tts.session import effects, inputs
 from makima_tts.session.machine import Session
-from makima_tts.speaking.stream import AudioOutput, EncodedChunk, UtteranceStream
+from makima_tts.speaking import AudioOutput, EncodedChunk, UtteranceStream
 from makima_tts.speech import ListenerClock, UtteranceRequest, VoicePrompt
 
 NOT_TEXT = inputs.Malformed("Binary frames mean nothing here; send JSON in text frames.")
-_RETRY_AFTER_S = 5.0
+_MAX_ANSWER_BYTES = 64 * 1024
 _CLOSE_NO_CAPACITY = 1013
 _CLOSE_TOO_OFTEN = 4429
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ContentFrame:
+    """Audio as bytes, or as JSON that holds them (``audio``); or any other message."""
+
+    content: bytes | str = field(repr=False)
+    audio: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CloseFrame:
+    """The last one."""
+
+    code: int
+
+
+Frame = ContentFrame | CloseFrame
+
+
+class Outbox:
+    """The frames that wait to be written to one socket, in order. One writer takes them; event loop only.
+
+    Audio is bounded by its producer, which waits for ``audio_written``: at most one chunk waits here, so a
+    terminal message is never far behind a cancel. Answers are bounded by their cause: the reader waits for
+    ``answers_written`` once too many wait here, so a client that asks without reading stalls itself.
+    """
+
+    def __init__(self) -> None:
+        self._frames = asyncio.Queue[Frame]()
+        self._audio_frames = 0
+        self._answer_bytes = 0
+        self._abandoned = False
+        self._drained = asyncio.Condition()
+
+    def put(self, frame: Frame) -> None:
+        """Dropped once abandoned."""
+        if not self._abandoned:
+            self._frames.put_nowait(frame)
+            self._count(frame, 1)
+
+    async def take(self) -> Frame:
+        """The next frame. It counts as waiting until ``written``."""
+        return await self._frames.get()
+
+    async def written(self, frame: Frame) -> None:
+        self._count(frame, -1)
+        async with self._drained:
+            self._drained.notify_all()
+
+    async def abandon(self) -> None:
+        """The writer has ended: no caller waits for room any more."""
+        self._abandoned = True
+        self._frames = asyncio.Queue()
+        async with self._drained:
+            self._drained.notify_all()
+
+    async def audio_written(self) -> None:
+        """Waits until no audio waits here."""
+        await self._wait_for(lambda: self._audio_frames == 0)
+
+    async def answers_written(self) -> None:
+        """Waits until there is room for answers."""
+        await self._wait_for(lambda: self._answer_bytes <= _MAX_ANSWER_BYTES)
+
+    async def _wait_for(self, has_room: Callable[[], bool]) -> None:
+        async with self._drained:
+            await self._drained.wait_for(lambda: self._abandoned or has_room())
+
+    def _count(self, frame: Frame, sign: int) -> None:
+        if isinstance(frame, CloseFrame):
+            return
+        if frame.audio:
+            self._audio_frames += sign
+        else:
+            self._answer_bytes += sign * len(frame.content)
 
 
 class Dialect(Protocol):
@@ -58,9 +134,8 @@ class Dialect(Protocol):
         """The text that the engine is given now."""
         ...
 
-    @property
-    def look_up_voice(self) -> VoiceLookup:
-        """None is the session's voice."""
+    def look_up_voice(self, name: str | None, /) -> Awaitable[str | None]:
+        """See VoiceLookup; None is the session's voice."""
         ...
 
 
@@ -83,15 +158,12 @@ async def serve_websocket(websocket: WebSocket, service: Service, dialect: Diale
 async def _turn_away(websocket: WebSocket, service: Service, reason: str, code: int) -> None:
     """A close that says why needs an accepted connection; a bare 403 would tell a browser nothing."""
     service.metrics.rejected.labels(reason=reason).inc()
-    message = ErrorMessage(
-        code=RateLimited.code,
-        message="No room for another connection now; try again shortly.",
-        recoverable=RateLimited.recoverable,
-        retry_after_ms=round(_RETRY_AFTER_S * 1000),
+    refusal = RateLimited(
+        "No room for another connection now; try again shortly.", retry_after_s=RETRY_AFTER_S
     )
     with suppress(WebSocketDisconnect):
         await websocket.accept(subprotocol=accepted_subprotocol(websocket))
-        await websocket.send_text(serialize(message))
+        await websocket.send_text(serialize(ErrorMessage.of(refusal)))
         await websocket.close(code)
 
 
@@ -138,13 +210,15 @@ class SpeakConnection:
             try:
                 await self._converse()
             finally:
-                self._release()
+                self._service.leave(self)
+                if self._timer is not None:
+                    self._timer.cancel()
                 _log.info("session_closed")
 
     async def _converse(self) -> None:
         async with self._tasks:
             writer = self._tasks.create_task(self._write())
-            self._service.engine_status.watch(self.receive)
+            self.receive(self._service.engine_report)
             if self._service.draining_until_s is not None:
                 self.drain(self._service.draining_until_s)
             await self._read()
@@ -187,21 +261,19 @@ class SpeakConnection:
 
     async def _write(self) -> None:
         """The only writer. After the close, or once the client is gone, nothing more is written."""
-        frame: Frame | None = None
         with suppress(WebSocketDisconnect):
-            while not isinstance(frame, CloseFrame):
-                frame = await self._outbox.take()
-                await self._send(frame)
+            is_open = True
+            while is_open:
+                match frame := await self._outbox.take():
+                    case CloseFrame(code):
+                        await self._websocket.close(code)
+                        is_open = False
+                    case ContentFrame(bytes() as audio):
+                        await self._websocket.send_bytes(audio)
+                    case ContentFrame(str() as text):
+                        await self._websocket.send_text(text)
                 await self._outbox.written(frame)
         await self._outbox.abandon()
-
-    async def _send(self, frame: Frame) -> None:
-        if isinstance(frame, CloseFrame):
-            await self._websocket.close(frame.code)
-        elif isinstance(frame.content, bytes):
-            await self._websocket.send_bytes(frame.content)
-        else:
-            await self._websocket.send_text(frame.content)
 
     # Effects
 
@@ -243,9 +315,7 @@ class SpeakConnection:
 
     async def _find_voice(self, asked: str | None) -> VoicePrompt | None:
         """The voice named in ``speak``, or VoiceNotFound; else the session's, or a usable one instead."""
-        voice_id = await self._dialect.look_up_voice(asked)
-        voices = self._service.voices
-        return (await (voices.resolve(self._voice) if voice_id is None else voices.get(voice_id))).prompt
+        return await self._service.find_voice(await self._dialect.look_up_voice(asked), self._voice)
 
     async def _speak(self, effect: effects.StartSpeech, stream: UtteranceStream) -> None:
         """Report an utterance to the session, chunk by chunk; nothing after a cancel."""
@@ -259,7 +329,7 @@ class SpeakConnection:
                     await self._outbox.audio_written()
             end = inputs.SpeechEnded(utterance_id, stream.finish_reason)
         except TtsError as error:
-            if error.fault is Fault.SERVER:
+            if error.logged:
                 _log.warning("utterance_failed", code=error.code)
             end = inputs.SpeechFailed(utterance_id, error)
         except Exception:
@@ -293,12 +363,6 @@ class SpeakConnection:
             ttfa_s=None if effect.ttfa_ms is None else effect.ttfa_ms / 1000,
             rtf=effect.rtf if effect.outcome == "complete" else None,
         )
-
-    def _release(self) -> None:
-        self._service.engine_status.unwatch(self.receive)
-        self._service.leave(self)
-        if self._timer is not None:
-            self._timer.cancel()
 
     def _now_ms(self) -> int:
         # Rounded up, so that a Tick asked for at t never finds a clock that reads t - 1.

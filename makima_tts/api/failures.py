@@ -5,6 +5,7 @@ In: exceptions of routes. Out: JSON responses. Does not know: which route it was
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Literal
 
@@ -17,7 +18,6 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from makima_tts.errors import (
-    Fault,
     InvalidClip,
     InvalidMessage,
     InvalidText,
@@ -36,15 +36,13 @@ _OPENAI_TYPES: dict[int, OpenAIErrorType] = {
     408: "server_error",  # it is the service that was too slow
     429: "rate_limit_error",
 }
-_OPENAI_PARAMS: dict[type[TtsError], str] = {
-    InvalidText: "input",
-    VoiceNotFound: "voice",
-    InvalidClip: "audio_sample",
-}
+# The codes that only one field can have led to.
+_OPENAI_PARAMS = {InvalidText.code: "input", VoiceNotFound.code: "voice", InvalidClip.code: "audio_sample"}
 _UNREADABLE = (
     "it cannot be read. Send an object as JSON, in UTF-8, with Content-Type: application/json; "
     "a file in a form, with Content-Type: multipart/form-data and its boundary."
 )
+_Headers = Mapping[str, str] | None
 _log = structlog.get_logger(__name__)
 
 
@@ -76,26 +74,20 @@ class OpenAIErrorBody(BaseModel):
     error: OpenAIErrorFields
 
 
-def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def failures(*statuses: int, body: type[BaseModel] = ErrorBody) -> dict[int | str, dict[str, Any]]:
     """For a route's ``responses``: the failures that it may answer with."""
-    return {status: {"model": ErrorBody} for status in statuses}
+    return {status: {"model": body} for status in statuses}
 
 
-def openai_failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The same for a route under /v1."""
-    return {status: {"model": OpenAIErrorBody} for status in statuses}
+# The same for a route under /v1.
+openai_failures = partial(failures, body=OpenAIErrorBody)
 
 
-def openai_error_body(status: int, code: str, message: str, param: str | None) -> OpenAIErrorBody:
-    """``param``: the field at fault."""
+def openai_error_body(status: int, code: str, message: str, param: str | None = None) -> OpenAIErrorBody:
+    """``param``: the field at fault, if the code does not say it."""
     kind = _OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    param = param or _OPENAI_PARAMS.get(code)
     return OpenAIErrorBody(error=OpenAIErrorFields(message=message, type=kind, param=param, code=code))
-
-
-def openai_body_of(error: TtsError) -> OpenAIErrorBody:
-    """Its ``param`` is set where only one field can have led to this error."""
-    param = _OPENAI_PARAMS.get(type(error))
-    return openai_error_body(error.http_status, error.code, error.message, param)
 
 
 def has_openai_errors(path: str) -> bool:
@@ -106,8 +98,7 @@ def has_openai_errors(path: str) -> bool:
 def error_response(error: TtsError, scope: Scope) -> JSONResponse:
     """With Retry-After, in whole seconds, where the error has one."""
     headers = {} if error.retry_after_s is None else {"Retry-After": str(math.ceil(error.retry_after_s))}
-    param = _OPENAI_PARAMS.get(type(error))
-    return _response(scope, error.http_status, error.code, error.message, param=param, headers=headers)
+    return _response(scope, error.http_status, error.code, error.message, headers=headers)
 
 
 def install_failures(app: FastAPI) -> None:
@@ -115,7 +106,7 @@ def install_failures(app: FastAPI) -> None:
 
     @app.exception_handler(TtsError)
     async def on_tts_error(request: Request, error: TtsError) -> JSONResponse:
-        if error.fault is Fault.SERVER:
+        if error.logged:
             _log.warning("request_failed", route=_route_of(request), code=error.code)
         return error_response(error, request.scope)
 
@@ -142,19 +133,11 @@ def install_failures(app: FastAPI) -> None:
 
 
 def _response(
-    scope: Scope,
-    status: int,
-    code: str,
-    message: str,
-    *,
-    param: str | None = None,
-    headers: Mapping[str, str] | None = None,
+    scope: Scope, status: int, code: str, message: str, *, param: str | None = None, headers: _Headers = None
 ) -> JSONResponse:
-    body = (
-        openai_error_body(status, code, message, param)
-        if has_openai_errors(scope["path"])
-        else ErrorBody(error=ErrorFields(code=code, message=message))
-    )
+    body: BaseModel = ErrorBody(error=ErrorFields(code=code, message=message))
+    if has_openai_errors(scope["path"]):
+        body = openai_error_body(status, code, message, param)
     return JSONResponse(body.model_dump(), status, headers)
 
 

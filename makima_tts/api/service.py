@@ -5,7 +5,8 @@ engine is ready; which connections are open. Does not know: settings, routes.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from makima_tts.errors import ModelLoading, TtsError, TtsUnavailable
 from makima_tts.metrics import Metrics
 from makima_tts.protocol import Limits
 from makima_tts.session.inputs import EngineFailed, EngineLoading, EngineReady
-from makima_tts.speech import LoadProgress, SpeechEngine
+from makima_tts.speech import SpeechEngine, VoicePrompt
 from makima_tts.voices import VoiceManager
 
 if TYPE_CHECKING:
@@ -24,34 +25,46 @@ if TYPE_CHECKING:
 LoadReport = EngineLoading | EngineReady | EngineFailed
 # From a client's name of a voice to its id in the library; None is the default voice. Raises VoiceNotFound.
 VoiceLookup = Callable[[str | None], Awaitable[str | None]]
-_RETRY_AFTER_S = 5.0
+RETRY_AFTER_S = 5.0
 _log = structlog.get_logger(__name__)
 
 
-class EngineStatus:
-    """Whether the engine is loading, ready or failed; ``report`` is the latest. Call ``load`` once."""
+@dataclass(slots=True)
+class Service:
+    """Everything that lives as long as the process. ``drain_timeout_s``: how long utterances may finish.
 
-    def __init__(self, engine: SpeechEngine, voices: VoiceManager) -> None:
-        self._engine = engine
-        self._voices = voices
-        self._watchers: set[Callable[[LoadReport], None]] = set()
-        self.report: LoadReport = EngineLoading("starting", 0.0)
+    ``engine_report``: the latest; every later one goes to all connections. ``keep_alive_s``: no stream of
+    events is silent for longer, or a proxy closes it as dead.
+    """
 
-    async def load(self) -> None:
-        """Load, warm up, prepare the default voice. Never raises: a failure is a report."""
+    engine: SpeechEngine
+    voices: VoiceManager
+    limits: Limits
+    metrics: Metrics
+    drain_timeout_s: float
+    allow_connection: Callable[[str], bool]
+    engine_report: LoadReport = field(default_factory=lambda: EngineLoading("starting", 0.0))
+    draining_until_s: float | None = None
+    keep_alive_s: float = 10.0
+    _connections: set["SpeakConnection"] = field(default_factory=set)
+    _http_streams: int = 0
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def load_engine(self) -> None:
+        """Load, warm up, prepare the default voice; call it once. Never raises: a failure is a report."""
         try:
-            await self._engine.start(self._progress)
-            voice = await self._voices.prepare_default()
+            await self.engine.start(lambda now: self._report(EngineLoading(now.stage, now.progress)))
+            voice = await self.voices.prepare_default()
         except TtsError as error:
-            _log.error("engine_failed", engine=self._engine.facts.name, reason=error.message)
-            self._publish(EngineFailed(error.message))
+            _log.error("engine_failed", engine=self.engine.facts.name, reason=error.message)
+            self._report(EngineFailed(error.message))
         except Exception:
-            _log.exception("engine_failed", engine=self._engine.facts.name)
-            self._publish(EngineFailed("The engine could not be loaded; the server's log says why."))
+            _log.exception("engine_failed", engine=self.engine.facts.name)
+            self._report(EngineFailed("The engine could not be loaded; the server's log says why."))
         else:
-            facts = self._engine.facts
+            facts = self.engine.facts
             _log.info("engine_ready", engine=facts.name, model=facts.model, voice=voice.id)
-            self._publish(
+            self._report(
                 EngineReady(
                     engine=facts.name,
                     model=facts.model,
@@ -63,53 +76,25 @@ class EngineStatus:
                 )
             )
 
-    def watch(self, watcher: Callable[[LoadReport], None]) -> None:
-        """``watcher`` is called with the latest report now, and with every later one."""
-        self._watchers.add(watcher)
-        watcher(self.report)
+    def _report(self, report: LoadReport) -> None:
+        self.engine_report = report
+        for connection in tuple(self._connections):
+            connection.receive(report)
 
-    def unwatch(self, watcher: Callable[[LoadReport], None]) -> None:
-        self._watchers.discard(watcher)
-
-    def require_ready(self) -> EngineReady:
+    def require_engine(self) -> EngineReady:
         """Raises ModelLoading, or TtsUnavailable."""
-        if isinstance(self.report, EngineReady):
-            return self.report
-        if isinstance(self.report, EngineFailed):
-            raise TtsUnavailable(self.report.reason)
-        raise ModelLoading(f"The model is loading ({self.report.stage}).", retry_after_s=_RETRY_AFTER_S)
+        match self.engine_report:
+            case EngineReady() as ready:
+                return ready
+            case EngineFailed(reason):
+                raise TtsUnavailable(reason)
+            case EngineLoading(stage):
+                raise ModelLoading(f"The model is loading ({stage}).", retry_after_s=RETRY_AFTER_S)
 
-    def _progress(self, progress: LoadProgress) -> None:
-        self._publish(EngineLoading(progress.stage, progress.progress))
-
-    def _publish(self, report: LoadReport) -> None:
-        self.report = report
-        for watcher in tuple(self._watchers):
-            watcher(report)
-
-
-@dataclass(slots=True)
-class Service:
-    """Everything that lives as long as the process. ``drain_timeout_s``: how long utterances may finish.
-
-    ``keep_alive_s``: no stream of events is silent for longer, or a proxy closes it as dead.
-    """
-
-    engine: SpeechEngine
-    voices: VoiceManager
-    limits: Limits
-    metrics: Metrics
-    drain_timeout_s: float
-    allow_connection: Callable[[str], bool]
-    engine_status: EngineStatus = field(init=False)
-    draining_until_s: float | None = None
-    keep_alive_s: float = 10.0
-    _connections: set["SpeakConnection"] = field(default_factory=set)
-    _http_streams: int = 0
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def __post_init__(self) -> None:
-        self.engine_status = EngineStatus(self.engine, self.voices)
+    async def find_voice(self, voice_id: str | None, default: str | None = None) -> VoicePrompt | None:
+        """Exactly this voice, or VoiceNotFound; without an id ``default``, or a usable one instead."""
+        voices = self.voices
+        return (await (voices.resolve(default) if voice_id is None else voices.get(voice_id))).prompt
 
     @property
     def full(self) -> bool:
@@ -130,13 +115,15 @@ class Service:
         members = [each for each in self._connections if each.contract_id == contract_id]
         return sum(member.interrupt() for member in members)
 
-    def begin_stream(self) -> None:
+    @contextmanager
+    def http_stream(self) -> Iterator[None]:
         """An utterance over HTTP: draining waits for it, as for a connection."""
         self._http_streams += 1
-
-    def end_stream(self) -> None:
-        self._http_streams -= 1
-        self._changed.set()
+        try:
+            yield
+        finally:
+            self._http_streams -= 1
+            self._changed.set()
 
     def begin_drain(self) -> None:
         """Refuse new work and let pending utterances finish. Idempotent."""

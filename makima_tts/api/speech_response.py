@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated
 
 import structlog
@@ -18,10 +19,9 @@ from starlette.types import Receive, Scope, Send
 
 from makima_tts.api.failures import error_response
 from makima_tts.api.service import Service
-from makima_tts.audio import MEDIA_TYPES, OutputFormat
-from makima_tts.errors import Cancelled, Fault, InvalidText, TtsError, TtsUnavailable
-from makima_tts.speaking.stream import AudioOutput, UtteranceStream
-from makima_tts.speech import UtteranceRequest, VoicePrompt
+from makima_tts.errors import Cancelled, InvalidText, TtsError, TtsUnavailable
+from makima_tts.speaking import AudioOutput, UtteranceStream
+from makima_tts.speech import UtteranceRequest
 from makima_tts.text import NOTHING_SPOKEN, clean, pieces_of, why_silent
 
 # A proxy that buffers a whole body before it passes it on would delay the first audio to the end.
@@ -47,7 +47,6 @@ class AudioBody:
     ``keep_alive`` is sent while there is no audio yet; None where the form has no such bytes.
     """
 
-    media_type: str
     headers: Mapping[str, str] = {}
     keep_alive: bytes | None = None
 
@@ -77,79 +76,69 @@ class SpeechResponse(Response):
         self,
         service: Service,
         text: str,
+        output: AudioOutput,
+        form: AudioBody,
         *,
         voice: str | None,
         language: str,
         seed: int | None,
-        audio_format: OutputFormat,
-        sample_rate_hz: int,
-        speed: float,
-        form: AudioBody | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self._service = service
         self._text = text
-        self._text_chars = 0
-        self._voice = voice
-        self._speed = speed
-        self._form = form or AudioBody(MEDIA_TYPES[audio_format])
+        self._speed = output.speed
+        self._form = form
         self._id = f"http-{uuid.uuid4().hex}"
         self._stream = UtteranceStream(
             service.engine,
             UtteranceRequest(self._id, language, seed=seed),
-            AudioOutput(audio_format, sample_rate_hz, speed),
+            output,
             service.metrics,
-            find_voice=self._find_voice,
+            find_voice=partial(service.find_voice, voice),
             chunk_timeout_s=service.limits.utterance_timeout_ms / 1000,
         )
-        named = {**_UNBUFFERED, "X-Request-Id": self._id}
-        super().__init__(
-            headers={**named, **self._form.headers, **(headers or {})}, media_type=self._form.media_type
-        )
+        # Writers take turns, and write whole parts.
+        self._lock = asyncio.Lock()
+        self._begun = False
+        self._wrote_s = time.monotonic()
+        named = {**_UNBUFFERED, "X-Request-Id": self._id, **form.headers, **(headers or {})}
+        super().__init__(headers=named, media_type=form.media_type)
         del self.headers["content-length"]  # it is not known yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = _Body(send, self.raw_headers)
         # On every log line of the request: a client that has the answer can ask about it.
         with structlog.contextvars.bound_contextvars(request_id=self._id):
             # One group, none within another: a cancel that passed through one would be kept, and with it
             # every frame on its way, until the garbage collector runs (Python before 3.13).
             async with asyncio.TaskGroup() as tasks:
-                waiting = tasks.create_task(
-                    body.keep_alive(self._form.keep_alive, self._service.keep_alive_s)
-                )
-                answering = tasks.create_task(self._answer(scope, receive, send, body, waiting))
+                waiting = tasks.create_task(self._keep_alive(send))
+                answering = tasks.create_task(self._answer(scope, receive, send, waiting))
                 leaving = tasks.create_task(_disconnect(receive))
                 answering.add_done_callback(lambda _: (waiting.cancel(), leaving.cancel()))
                 leaving.add_done_callback(lambda _: answering.cancel())
 
-    async def _answer(
-        self, scope: Scope, receive: Receive, send: Send, body: "_Body", waiting: asyncio.Task[None]
-    ) -> None:
-        error = await self._speak(body)
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, waiting: asyncio.Task[None]) -> None:
+        error = await self._speak(send)
         waiting.cancel()
         if error is None:
-            audio_s = self._stream.audio_s * self._speed
-            await body.end(self._form.ending(text_chars=self._text_chars, audio_s=audio_s))
-        elif not body.begun:
-            await self._refusal(error, scope)(scope, receive, send)
+            text_chars, audio_s = len(clean(self._text)), self._stream.audio_s * self._speed
+            await self._write(send, self._form.ending(text_chars=text_chars, audio_s=audio_s), more=False)
+        elif not self._begun:
+            if error.logged:
+                _log.warning("utterance_failed", code=error.code)
+            response = error_response(error, scope)
+            response.headers["X-Request-Id"] = self._id
+            await response(scope, receive, send)
         else:  # too late for a status
             _log.warning("stream_broke_off", code=error.code)
             if ending := self._form.failure(error):
-                await body.end(ending)
+                await self._write(send, ending, more=False)
 
-    def _refusal(self, error: TtsError, scope: Scope) -> Response:
-        if error.fault is Fault.SERVER:
-            _log.warning("utterance_failed", code=error.code)
-        response = error_response(error, scope)
-        response.headers["X-Request-Id"] = self._id
-        return response
-
-    async def _speak(self, body: "_Body") -> TtsError | None:
+    async def _speak(self, send: Send) -> TtsError | None:
         stream, outcome = self._stream, Cancelled.code
         try:
             self._feed()
-            await self._write_audio(body)
+            await self._write_audio(send)
             outcome = "complete"
         except TtsError as error:
             outcome = error.code
@@ -163,10 +152,9 @@ class SpeechResponse(Response):
         """Raises what refuses the utterance before any voice is loaded for it."""
         if self._service.draining_until_s is not None:
             raise TtsUnavailable("The service is shutting down; try again in a moment.", retry_after_s=5.0)
-        self._service.engine_status.require_ready()
+        self._service.require_engine()
         limits = self._service.limits
-        self._text_chars = len(clean(self._text))
-        if self._text_chars > limits.max_utterance_chars:
+        if len(clean(self._text)) > limits.max_utterance_chars:
             raise InvalidText(f"The text is too long; send at most {limits.max_utterance_chars} characters.")
         pieces = pieces_of(self._text, limits.text_cleaning)
         if not pieces:
@@ -175,52 +163,32 @@ class SpeechResponse(Response):
             self._stream.feed(piece.text)
         self._stream.finish()
 
-    async def _find_voice(self) -> VoicePrompt | None:
-        voices = self._service.voices
-        return (await (voices.resolve(None) if self._voice is None else voices.get(self._voice))).prompt
-
-    async def _write_audio(self, body: "_Body") -> None:
-        self._service.begin_stream()
-        try:
+    async def _write_audio(self, send: Send) -> None:
+        with self._service.http_stream():
             async with aclosing(self._stream.chunks()) as chunks:
                 async for chunk in chunks:
                     if chunk.data:
-                        await body.write(self._form.part(chunk.data))
-        finally:
-            self._service.end_stream()
+                        await self._write(send, self._form.part(chunk.data))
         if self._stream.ttfa_s is None:
             raise InvalidText(NOTHING_SPOKEN)
 
-
-class _Body:
-    """Begins with its first bytes. Writers take turns, and write whole parts."""
-
-    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
-        self._send = send
-        self._headers = headers
-        self._lock = asyncio.Lock()
-        self._wrote_s = time.monotonic()
-        self.begun = False
-
-    async def write(self, data: bytes, *, more: bool = True) -> None:
+    async def _write(self, send: Send, data: bytes, *, more: bool = True) -> None:
+        """The answer begins with its first bytes."""
         async with self._lock:
-            if not self.begun:
-                await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
-                self.begun = True
-            await self._send({"type": "http.response.body", "body": data, "more_body": more})
+            if not self._begun:
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                self._begun = True
+            await send({"type": "http.response.body", "body": data, "more_body": more})
             self._wrote_s = time.monotonic()
 
-    async def end(self, data: bytes) -> None:
-        await self.write(data, more=False)
-
-    async def keep_alive(self, data: bytes | None, period_s: float) -> None:
-        """Never silent for longer than ``period_s``; returns at once when there is nothing to send."""
-        while data is not None:
-            silent_s = time.monotonic() - self._wrote_s
-            if silent_s < period_s:
-                await asyncio.sleep(period_s - silent_s)
+    async def _keep_alive(self, send: Send) -> None:
+        """Never silent for longer than the service allows; returns at once when there is nothing to send."""
+        while (data := self._form.keep_alive) is not None:
+            left_s = self._wrote_s + self._service.keep_alive_s - time.monotonic()
+            if left_s > 0:
+                await asyncio.sleep(left_s)
             else:
-                await self.write(data)
+                await self._write(send, data)
 
 
 async def _disconnect(receive: Receive) -> None:

@@ -30,8 +30,6 @@ _RATES_HZ: dict[OutputFormat, tuple[int, ...]] = {
     "mulaw": (G711_RATE_HZ,),
     "alaw": (G711_RATE_HZ,),
 }
-_UNKNOWN_LENGTH = 0xFFFFFFFF
-_BYTES_PER_SAMPLE = 2
 
 
 class SpeechEncoder(Protocol):
@@ -39,11 +37,9 @@ class SpeechEncoder(Protocol):
 
     def encode(self, pcm: Pcm) -> bytes:
         """[n] → the bytes that are final; may be none. Raises SynthesisError for NaN or Inf."""
-        ...
 
     def flush(self) -> bytes:
         """The rest; nothing may be encoded after it."""
-        ...
 
 
 def rate_of(output_format: OutputFormat, requested_hz: int | None) -> int:
@@ -77,7 +73,6 @@ def open_encoder(
 
 def _wav_header(sample_rate_hz: int) -> bytes:
     """RIFF/WAVE, mono PCM16, of unknown length (all ones, as players expect of a stream)."""
-    byte_rate = sample_rate_hz * _BYTES_PER_SAMPLE
-    shape = struct.pack("<IHHIIHH", 16, 1, 1, sample_rate_hz, byte_rate, _BYTES_PER_SAMPLE, 16)
-    unknown = struct.pack("<I", _UNKNOWN_LENGTH)
+    shape = struct.pack("<IHHIIHH", 16, 1, 1, sample_rate_hz, 2 * sample_rate_hz, 2, 16)
+    unknown = b"\xff" * 4
     return b"RIFF" + unknown + b"WAVEfmt " + shape + b"data" + unknown

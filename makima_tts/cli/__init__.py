@@ -5,14 +5,13 @@ what they need when they run, so that ``--help`` is quick and light.
 """
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
 from makima_tts import __version__
 from makima_tts.cli import doctor, download, say, serve, voices
+from makima_tts.errors import TtsError
 
 app = typer.Typer(
     help="Streaming text-to-speech: speech in a cloned voice while it is still being generated.",
@@ -26,8 +25,19 @@ app.add_typer(voices.voices_app, name="voices")
 
 def main() -> None:
     """The console script: a failure with a message ends with it, not with a traceback."""
-    with _plain_failures():
+    from pydantic import ValidationError
+
+    from makima_tts.client import ClientError
+    from makima_tts.settings import UnknownSettings, explain
+
+    try:
         app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except ValidationError as error:
+        sys.exit(explain(error))
+    except (TtsError, ClientError, UnknownSettings) as error:
+        sys.exit(str(error))
 
 
 @app.callback(invoke_without_command=True)
@@ -39,21 +49,3 @@ def _root(
         typer.echo(__version__)
     elif context.invoked_subcommand is None:
         typer.echo(context.get_help())
-
-
-@contextmanager
-def _plain_failures() -> Iterator[None]:
-    from pydantic import ValidationError
-
-    from makima_tts.client import ClientError
-    from makima_tts.errors import TtsError
-    from makima_tts.settings import UnknownSettings, explain
-
-    try:
-        yield
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except ValidationError as error:
-        sys.exit(explain(error))
-    except (TtsError, ClientError, UnknownSettings) as error:
-        sys.exit(str(error))

@@ -8,7 +8,6 @@ import os
 import platform
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,34 +19,32 @@ from rich.table import Table
 from rich.text import Text
 
 from makima_tts import __version__
+from makima_tts.errors import TtsError
 
 if TYPE_CHECKING:
+    import torch
+
+    from makima_tts.model.devices import DevicePrecision
     from makima_tts.settings import Settings
 
 _PACKAGES = ("fastapi", "uvicorn", "numpy", "soundfile", "hibari-tts", "torch", "qwen-tts", "flash-attn")
 _REQUIRED = 5
 
+# "bad" keeps the service from working; "note" is worth knowing.
 Verdict = Literal["good", "note", "bad"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """``bad`` keeps the service from working; ``note`` is worth knowing."""
-
-    verdict: Verdict
-    subject: str
-    words: str
+# A verdict, its subject, and words about it.
+Finding = tuple[Verdict, str, str]
 
 
 def doctor() -> None:
     """What is installed, which engine would run and why, and whether the port and folders can be used."""
     table = Table("", "", "", box=None, show_header=False)
     findings = _examine()
-    for finding in findings:
-        mark, style = {"good": ("✓", "green"), "note": ("·", "yellow"), "bad": ("✗", "red")}[finding.verdict]
-        table.add_row(Text(mark, style), finding.subject, finding.words)
+    for verdict, subject, words in findings:
+        mark, style = {"good": ("✓", "green"), "note": ("·", "yellow"), "bad": ("✗", "red")}[verdict]
+        table.add_row(Text(mark, style), subject, words)
     Console(markup=False, highlight=False).print(table)
-    if any(finding.verdict == "bad" for finding in findings):
+    if any(verdict == "bad" for verdict, _, _ in findings):
         raise typer.Exit(1)
 
 
@@ -57,14 +54,13 @@ def _examine() -> list[Finding]:
 
     from makima_tts.settings import UnknownSettings, explain, load_settings
 
-    findings = [Finding("good", "makima-tts", f"{__version__}, Python {platform.python_version()}")]
+    findings: list[Finding] = [("good", "makima-tts", f"{__version__}, Python {platform.python_version()}")]
     findings += _packages()
     try:
         settings = load_settings()
-    except UnknownSettings as error:
-        return [*findings, Finding("bad", "settings", str(error))]
-    except ValidationError as error:
-        return [*findings, Finding("bad", "settings", explain(error))]
+    except (UnknownSettings, ValidationError) as error:
+        words = explain(error) if isinstance(error, ValidationError) else str(error)
+        return [*findings, ("bad", "settings", words)]
     return [
         *findings,
         _engine(settings),
@@ -73,38 +69,34 @@ def _examine() -> list[Finding]:
         *_device(settings),
         _port(settings),
         *_folders(settings),
-        *_voice(settings),
+        _voice(settings),
     ]
 
 
 def _packages() -> Iterator[Finding]:
     for index, name in enumerate(_PACKAGES):
         try:
-            yield Finding("good", name, version(name))
+            yield ("good", name, version(name))
         except PackageNotFoundError:
-            yield Finding("bad" if index < _REQUIRED else "note", name, "not installed")
+            yield ("bad" if index < _REQUIRED else "note", name, "not installed")
 
 
 def _engine(settings: "Settings") -> Finding:
     from makima_tts import factory
-    from makima_tts.errors import TtsError
 
     try:
         choice = factory.choose_engine(settings)
     except TtsError as error:
-        return Finding("bad", "engine", error.message)
-    return Finding("good", "engine", f"{choice.name}: {choice.reason}")
+        return ("bad", "engine", error.message)
+    return ("good", "engine", f"{choice.name}: {choice.reason}")
 
 
 def _qwen3(settings: "Settings") -> Finding:
     from makima_tts.engines.availability import qwen3_lacks
 
-    needs = qwen3_lacks(settings.model_id, settings.model_revision)
-    return (
-        Finding("note", "Qwen3-TTS", f"lacks {'; '.join(needs)}")
-        if needs
-        else Finding("good", "Qwen3-TTS", "here")
-    )
+    if needs := qwen3_lacks(settings.model_id, settings.model_revision):
+        return ("note", "Qwen3-TTS", f"lacks {'; '.join(needs)}")
+    return ("good", "Qwen3-TTS", "here")
 
 
 def _checkpoint(settings: "Settings") -> Finding:
@@ -112,44 +104,53 @@ def _checkpoint(settings: "Settings") -> Finding:
 
     folder = find_on_disk(settings.model_id, settings.model_revision)
     if folder is not None:
-        return Finding("good", "checkpoint", f"{settings.model_id} lies in {folder}")
+        return ("good", "checkpoint", f"{settings.model_id} lies in {folder}")
     remedy = (
         "TTS_OFFLINE forbids downloading it"
         if settings.offline
         else "makima-tts download fetches it, or a start with TTS_ENGINE=qwen3; its size is not known before"
     )
-    return Finding(
-        "note", "checkpoint", f"{settings.model_id} is not on this disk, at least not whole; {remedy}"
-    )
+    words = f"{settings.model_id} is not on this disk, at least not whole; {remedy}"
+    return ("note", "checkpoint", words)
 
 
 def _device(settings: "Settings") -> Iterator[Finding]:
     """What torch finds; nothing where there is no torch."""
-    from makima_tts.errors import TtsError
 
     if find_spec("torch") is None:
         return
     unfit: Verdict = "bad" if settings.engine == "qwen3" else "note"
     try:
-        yield Finding("good", "device", _device_in_words(settings))
+        import torch
+
+        from makima_tts.model.devices import device_of, precision_on
+        from makima_tts.model.ops.table import kernels_lack
+
+        device = device_of(settings.device)
+        precision = precision_on(device, settings.precision, settings.cpu_precision)
+        name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+        lacking = kernels_lack(device) if device.type == "cuda" else None
+        slower = f"; slower than it could be, for want of {lacking}" if lacking else ""
+        yield ("good", "device", f"{device}{name} in {precision.name}, torch {torch.__version__}{slower}")
+        yield ("good", "kernels", _kernels_in_words(device, precision))
     except TtsError as error:
-        yield Finding(unfit, "device", error.message)
+        yield (unfit, "device", error.message)
     except (ImportError, OSError) as error:
-        yield Finding(unfit, "device", f"torch is installed but does not work: {type(error).__name__}")
+        yield (unfit, "device", f"torch is installed but does not work: {type(error).__name__}")
 
 
-def _device_in_words(settings: "Settings") -> str:
-    import torch
+def _kernels_in_words(device: "torch.device", precision: "DevicePrecision") -> str:
+    """What computes each family of operations; on CUDA the first start finds out."""
+    from makima_tts.model.ops.self_test import stored_verdict, versions_of
+    from makima_tts.model.ops.table import ops_for
 
-    from makima_tts.model.devices import device_of, precision_on
-    from makima_tts.model.triton.availability import kernels_lack
-
-    device = device_of(settings.device)
-    precision = precision_on(device, settings.precision, settings.cpu_precision).name
-    name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
-    lacking = kernels_lack(device) if device.type == "cuda" else None
-    slower = f"; slower than it could be, for want of {lacking}" if lacking else ""
-    return f"{device}{name} in {precision}, torch {torch.__version__}{slower}"
+    implementations = ops_for(device, precision.weight_bits).implementations
+    if "triton" in implementations.values():
+        verdict = stored_verdict(versions_of(device, precision.dtype))
+        if verdict is None:
+            return "triton; the first start tests them on this card and replaces those that fail"
+        implementations = verdict.implementations
+    return ", ".join(f"{family} {implementation}" for family, implementation in implementations.items())
 
 
 def _port(settings: "Settings") -> Finding:
@@ -159,20 +160,19 @@ def _port(settings: "Settings") -> Finding:
     try:
         sockets = listen_on(settings.host, settings.port, stall_timeout_s=settings.stall_timeout_s)
     except CannotListen as failure:
-        return Finding("bad", "port", str(failure))
+        return ("bad", "port", str(failure))
     for listener in sockets:
         listener.close()
-    return Finding("good", "port", f"{settings.port} on {settings.host} is free")
+    return ("good", "port", f"{settings.port} on {settings.host} is free")
 
 
 def _folders(settings: "Settings") -> Iterator[Finding]:
     for subject, folder in (("voices folder", settings.voices_dir), ("cache folder", settings.cache_dir)):
         if _writable(folder):
-            yield Finding("good", subject, f"{folder} is writable")
+            yield ("good", subject, f"{folder} is writable")
         else:
-            yield Finding(
-                "note", subject, f"{folder} cannot be written to; uploads or cached voices will be lost"
-            )
+            words = f"{folder} cannot be written to; uploads or cached voices will be lost"
+            yield ("note", subject, words)
 
 
 def _writable(folder: Path) -> bool:
@@ -187,16 +187,15 @@ def _writable(folder: Path) -> bool:
         return False
 
 
-def _voice(settings: "Settings") -> Iterator[Finding]:
+def _voice(settings: "Settings") -> Finding:
     from makima_tts import factory
-    from makima_tts.errors import TtsError
     from makima_tts.metrics import Metrics
 
     try:
         engine = factory.build_engine(factory.choose_engine(settings), settings)
         voice = factory.build_voices(settings, engine, Metrics()).describe(settings.default_voice)
     except TtsError as error:
-        yield Finding("note", "default voice", error.message)
-        return
-    words = f"{voice.id} is available" if voice.available else f"{voice.id}: {voice.reason}"
-    yield Finding("good" if voice.available else "note", "default voice", words)
+        return ("note", "default voice", error.message)
+    if voice.available:
+        return ("good", "default voice", f"{voice.id} is available")
+    return ("note", "default voice", f"{voice.id}: {voice.reason}")

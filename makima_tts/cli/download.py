@@ -1,12 +1,8 @@
-"""``makima-tts download``: a Qwen3-TTS checkpoint from Hugging Face.
-
-In: a model's id and revision. Out: its folder and progress on the terminal. Does not know: how it is fetched.
-"""
+"""``makima-tts download``: a Qwen3-TTS checkpoint from Hugging Face."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,8 +33,12 @@ def download(
             if settings.offline
             else fetch(model_id, revision=commit, report=report)
         )
-    opened = _open_checkpoint(folder)
-    typer.echo(f"{model_id} is whole{'' if opened else ', but was not tried: torch is not installed'}.")
+    untried = "" if find_spec("torch") else ", but was not tried: torch is not installed"
+    if not untried:
+        from makima_tts.model.checkpoint.folder import Checkpoint
+
+        Checkpoint.open(folder)  # raises TtsUnavailable for a folder that is no usable checkpoint
+    typer.echo(f"{model_id} is whole{untried}.")
     typer.echo(f"It lies in {folder}")
     for name, value, now in (
         ("TTS_MODEL_ID", model_id, settings.model_id),
@@ -73,13 +73,3 @@ def _print_tenths() -> Callable[[str, float], None]:
             typer.echo(words, err=True)
 
     return report
-
-
-def _open_checkpoint(folder: Path) -> bool:
-    """Whether it could be tried. Raises TtsUnavailable for a folder that is no usable checkpoint."""
-    if find_spec("torch") is None:
-        return False
-    from makima_tts.model.checkpoint.folder import Checkpoint
-
-    Checkpoint.open(folder)
-    return True

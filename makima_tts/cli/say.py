@@ -13,19 +13,27 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from makima_tts.errors import InvalidMessage
+
 _out = Console(markup=False, highlight=False)
 _err = Console(stderr=True, markup=False, highlight=False)
 
 
 @dataclass(frozen=True, slots=True)
 class SayRequest:
-    """``language`` is an English name or Auto; ``voice`` None is the default voice."""
+    """``language`` is an English name or Auto; ``voice`` None is the default voice.
+
+    For comparing Qwen3-TTS with its reference, without a server: ``clone_mode`` instead of the voice's own;
+    ``codes``: where to write them, int64 [frames, Q].
+    """
 
     text: str = field(repr=False)
     path: Path
     voice: str | None
     language: str
     seed: int | None
+    clone_mode: Literal["icl", "xvector"] | None = None
+    codes: Path | None = None
 
 
 # Seconds of audio; seconds from the request to the first of it; a warning for the person who asked.
@@ -66,18 +74,22 @@ def say(
     """
     from makima_tts import logs
     from makima_tts.cli import say_locally, say_remotely
+    from makima_tts.engines.qwen3 import SynthesisOptions
+    from makima_tts.protocol import language_name
 
     logs.configure("warning", "auto")
-    _check_path(out, ".wav")
-    if codes is not None:
-        _check_path(codes, ".npy")
-    words = sys.stdin.read() if text == "-" else text
-    request = SayRequest(words, out, voice, _language_name(language), seed)
-    options = say_locally.ComparisonOptions(
-        greedy, raw, max_frames, text_mode == "streaming", clone_mode, codes
-    )
+    for path, suffix in ((out, ".wav"), (codes, ".npy")):
+        if path is not None and (path.suffix.lower() != suffix or not os.access(path.parent, os.W_OK)):
+            raise InvalidMessage(
+                f"Only a file that ends in {suffix} is written, in a folder that takes files."
+            )
+    words, spoken = sys.stdin.read() if text == "-" else text, language_name(language)
+    if spoken is None:
+        raise InvalidMessage("That is no language that this service knows; try English, ja or Auto.")
+    request = SayRequest(words, out, voice, spoken, seed, clone_mode, codes)
+    options = SynthesisOptions(greedy, raw, text_mode == "streaming", max_frames)
     with _err.status("Speaking …") as status:
-        if engine or model or options != say_locally.ComparisonOptions():
+        if engine or model or clone_mode or codes or options != SynthesisOptions():
             speaking = say_locally.speak(request, engine or "qwen3", model, options)
         else:
             speaking = say_remotely.speak(request, url, status.update)
@@ -85,22 +97,3 @@ def say(
     _out.print(f"{out}  {audio_s:.2f} s · first sound after {ttfa_s * 1000:.0f} ms")
     if warning:
         _err.print(warning, style="yellow")
-
-
-def _check_path(path: Path, suffix: str) -> None:
-    """Raises InvalidMessage for a file that will not be written."""
-    from makima_tts.errors import InvalidMessage
-
-    if path.suffix.lower() != suffix or not os.access(path.parent, os.W_OK):
-        raise InvalidMessage(f"Only a file that ends in {suffix} is written, in a folder that takes files.")
-
-
-def _language_name(language: str) -> str:
-    """Raises InvalidMessage."""
-    from makima_tts.errors import InvalidMessage
-    from makima_tts.protocol import language_name
-
-    name = language_name(language)
-    if name is None:
-        raise InvalidMessage("That is no language that this service knows; try English, ja or Auto.")
-    return name

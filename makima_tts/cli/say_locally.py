@@ -3,7 +3,7 @@
 In: a text, and how to say it. Out: a WAV file, if asked for the codes too. Does not know: the terminal.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,8 @@ from makima_tts.engines.qwen3 import SynthesisOptions
 from makima_tts.errors import InvalidMessage, InvalidText
 from makima_tts.metrics import Metrics
 from makima_tts.settings import Settings, load_settings
-from makima_tts.speaking.stream import AudioOutput, UtteranceStream
-from makima_tts.speech import CloneMode, SpeechEngine, UtteranceRequest
+from makima_tts.speaking import AudioOutput, UtteranceStream
+from makima_tts.speech import SpeechEngine, UtteranceRequest
 from makima_tts.text import pieces_of, why_silent
 from makima_tts.voices import ResolvedVoice, VoiceManager
 
@@ -29,81 +29,66 @@ _PROMPT_ROWS = 3072
 _MAX_RAW_FRAMES = 8191
 
 
-@dataclass(frozen=True, slots=True)
-class ComparisonOptions:
-    """Options of Qwen3-TTS for comparing it with the reference package; the defaults are those of a server.
-
-    ``raw``: nothing that the reference does not do. ``codes``: where to write them, int64 [frames, Q].
-    """
-
-    greedy: bool = False
-    raw: bool = False
-    max_frames: int | None = None
-    text_streams: bool = True
-    clone_mode: CloneMode | None = None
-    codes: Path | None = None
-
-
 async def speak(
-    request: SayRequest, engine_name: str, model_id: str | None, options: ComparisonOptions
+    request: SayRequest, engine_name: str, model_id: str | None, options: SynthesisOptions
 ) -> SayResult:
     """Raises what the engine raises; InvalidMessage for options that this engine does not have."""
-    named = {"engine": engine_name} | ({"model_id": model_id} if model_id else {})
-    settings = Settings.model_validate({**load_settings().model_dump(), **named})
-    pieces = (
-        [request.text]
-        if options.raw
-        else [piece.text for piece in pieces_of(request.text, settings.text_cleaning)]
+    settings = load_settings(
+        engine=engine_name, max_streams=1, **({"model_id": model_id} if model_id else {})
     )
+    cleaned = pieces_of(request.text, settings.text_cleaning)
+    pieces = [request.text] if options.raw else [piece.text for piece in cleaned]
     if not "".join(pieces).strip():
         raise InvalidText(why_silent(request.text))
     frames: list[npt.NDArray[np.int64]] = []
     engine = _engine(settings, request, options, frames)
     async with factory.running(engine):
-        voices = factory.build_voices(settings, engine, Metrics())
-        voice = await _voice(voices, engine, request, options)
-        stream = _stream(engine, request, voice, pieces)
+        voice = await _voice(factory.build_voices(settings, engine, Metrics()), engine, request, options.raw)
+        utterance = UtteranceRequest(_UTTERANCE, request.language, voice.prompt, request.seed)
+        stream = stream_of(engine, utterance, *pieces)
         subtype = "FLOAT" if options.raw else "PCM_16"
         audio_s = await _write(request.path, stream, engine.facts.sample_rate_hz, subtype)
-    if options.codes is not None:
-        _write_codes(options.codes, frames)
+    if request.codes is not None:  # every utterance has frames: the model may not end before two
+        with new_file(request.codes) as unfinished, unfinished.open("wb") as file:
+            np.save(file, np.stack(frames))
     return audio_s, stream.ttfa_s or 0.0, voice.warning
 
 
+def stream_of(engine: SpeechEngine, request: UtteranceRequest, *pieces: str) -> UtteranceStream:
+    """Float32 samples at the engine's own rate; all of the text is there."""
+    stream = UtteranceStream(engine, request, AudioOutput("pcm32f", engine.facts.sample_rate_hz), Metrics())
+    for piece in pieces:
+        stream.feed(piece)
+    stream.finish()
+    return stream
+
+
 def _engine(
-    settings: Settings, request: SayRequest, options: ComparisonOptions, frames: list[npt.NDArray[np.int64]]
+    settings: Settings, request: SayRequest, options: SynthesisOptions, frames: list[npt.NDArray[np.int64]]
 ) -> SpeechEngine:
     choice = factory.choose_engine(settings)
     if choice.name != "qwen3":
-        if options != ComparisonOptions():
+        if options != SynthesisOptions() or request.clone_mode or request.codes:
             raise InvalidMessage("Only Qwen3-TTS takes --greedy, --raw, --codes and the like: add --model.")
         return factory.build_engine(choice, settings)
-    synthesis = SynthesisOptions(
-        greedy=options.greedy,
-        raw=options.raw,
-        text_streams=options.text_streams,
-        max_frames=options.max_frames,
-    )
     if options.raw:  # all of the text is one piece
         max_frames = options.max_frames or _MAX_RAW_FRAMES
         positions = _PROMPT_ROWS + len(request.text.encode()) + max_frames
-        synthesis = replace(synthesis, positions=positions, max_frames=max_frames)
+        options = replace(options, positions=positions, max_frames=max_frames)
     return factory.build_qwen3(
-        settings.model_copy(update={"max_streams": 1}),
-        synthesis,
+        settings,
+        options,
         lambda utterance, codes: frames.append(codes) if utterance == _UTTERANCE else None,
     )
 
 
-async def _voice(
-    voices: VoiceManager, engine: SpeechEngine, request: SayRequest, options: ComparisonOptions
-) -> ResolvedVoice:
+async def _voice(voices: VoiceManager, engine: SpeechEngine, request: SayRequest, raw: bool) -> ResolvedVoice:
     """As a server finds it. In another mode or raw, the voice is encoded for this utterance and not kept."""
-    if not (options.raw or options.clone_mode):
+    if not (raw or request.clone_mode):
         return await (voices.resolve(None) if request.voice is None else voices.get(request.voice))
     voice_id = request.voice or voices.expect().id
-    reference = await voices.reference(voice_id, as_it_is=options.raw)
-    reference = replace(reference, mode=options.clone_mode or reference.mode)
+    reference = await voices.reference(voice_id, as_it_is=raw)
+    reference = replace(reference, mode=request.clone_mode or reference.mode)
     return ResolvedVoice(voice_id, await engine.encode_voice(reference))
 
 
@@ -116,20 +101,3 @@ async def _write(path: Path, stream: UtteranceStream, rate_hz: int, subtype: str
         async for chunk in stream.chunks():
             file.write(np.clip(np.frombuffer(chunk.data, np.float32), -1, 1))
         return float(file.frames / rate_hz)
-
-
-def _write_codes(path: Path, frames: list[npt.NDArray[np.int64]]) -> None:
-    """int64 [frames, Q]. Every utterance has frames: the model may not end before two."""
-    with new_file(path) as unfinished, unfinished.open("wb") as file:
-        np.save(file, np.stack(frames))
-
-
-def _stream(
-    engine: SpeechEngine, request: SayRequest, voice: ResolvedVoice, pieces: list[str]
-) -> UtteranceStream:
-    utterance = UtteranceRequest(_UTTERANCE, request.language, voice.prompt, request.seed)
-    stream = UtteranceStream(engine, utterance, AudioOutput("pcm32f", engine.facts.sample_rate_hz), Metrics())
-    for piece in pieces:
-        stream.feed(piece)
-    stream.finish()
-    return stream

@@ -4,19 +4,19 @@ In: a text and the voice to say it in. Out: a WAV file and its measurements. Doe
 """
 
 import asyncio
-import contextlib
 import os
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
 from makima_tts.cli.say import SayRequest, SayResult
-from makima_tts.client import ServiceUnreachable, SpeakOptions, SpeechClient
+from makima_tts.client import SpeakOptions, SpeechClient
 from makima_tts.errors import InvalidMessage, TtsUnavailable
 from makima_tts.protocol import Start
 from makima_tts.server.sockets import url_of
-from makima_tts.settings import Settings, load_settings
+from makima_tts.settings import load_settings
 
 _CONNECT_TIMEOUT_S = 1.0
 _SPEAK_PATH = "/api/v1/speak"
@@ -28,7 +28,7 @@ async def speak(request: SayRequest, url: str | None, show_status: Callable[[str
 
     Raises ClientError; InvalidMessage for a bad address; TtsUnavailable when the server cannot be started.
     """
-    async with _server(url, load_settings(), show_status) as address:
+    async with _server(url, show_status) as address:
         start = Start(voice=request.voice, language=request.language)
         async with SpeechClient.connect(
             socket_url(address),
@@ -41,20 +41,27 @@ async def speak(request: SayRequest, url: str | None, show_status: Callable[[str
             return speech.audio_ms / 1000, speech.ttfa_s or 0.0, client.started.warning
 
 
-@contextlib.asynccontextmanager
-async def _server(
-    url: str | None, settings: Settings, show_status: Callable[[str], None]
-) -> AsyncIterator[str]:
-    if url is not None:
-        yield url
-        return
-    configured = url_of(settings.host, settings.port)
-    if await _answers(configured):
-        yield configured
+@asynccontextmanager
+async def _server(url: str | None, show_status: Callable[[str], None]) -> AsyncIterator[str]:
+    """The address of a server. One that is started here has a free port and ends with this process."""
+    settings = load_settings()
+    address = url_of(settings.host, settings.port) if url is None else url
+    if url is not None or await _answers(address):
+        yield address
         return
     show_status("Starting a server …")
-    async with _temporary_server() as address:
-        yield address
+    serve = [sys.executable, "-m", "makima_tts", "serve", "--host", "127.0.0.1", "--port", "0"]
+    quiet = {**os.environ, "TTS_LOG_LEVEL": "error"}
+    process = await asyncio.create_subprocess_exec(*serve, stdout=PIPE, env=quiet)
+    try:
+        first_line = (await process.stdout.readline()).decode() if process.stdout else ""
+        if "http://" not in first_line:
+            raise TtsUnavailable("The server did not start; its log above says why.")
+        yield "http://" + first_line.split("http://")[1].strip()
+    finally:
+        with suppress(ProcessLookupError):
+            process.terminate()
+        await process.communicate()
 
 
 def socket_url(url: str) -> str:
@@ -79,26 +86,3 @@ async def _answers(url: str) -> bool:
         return False
     writer.close()
     return True
-
-
-@contextlib.asynccontextmanager
-async def _temporary_server() -> AsyncIterator[str]:
-    """The real thing in a process of its own, on a free port, ended with this one."""
-    serve = [sys.executable, "-m", "makima_tts", "serve", "--host", "127.0.0.1", "--port", "0"]
-    quiet = {**os.environ, "TTS_LOG_LEVEL": "error"}
-    process = await asyncio.create_subprocess_exec(*serve, stdout=PIPE, env=quiet)
-    try:
-        yield await _address_of(process)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        await process.communicate()
-
-
-async def _address_of(process: Process) -> str:
-    if process.stdout is None:
-        raise ServiceUnreachable("The server's output cannot be read.")
-    first_line = (await process.stdout.readline()).decode()
-    if "http://" not in first_line:
-        raise TtsUnavailable("The server did not start; its log above says why.")
-    return "http://" + first_line.split("http://")[1].strip()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from makima_tts import __version__
+from makima_tts.errors import VoiceNotFound
 
 if TYPE_CHECKING:
     from makima_tts.api.service import Service
@@ -83,8 +84,6 @@ def _greet(url: str, choice: "EngineChoice", service: "Service") -> None:
 
 
 def _expected_voice(service: "Service") -> str:
-    from makima_tts.errors import VoiceNotFound
-
     try:
         return service.voices.expect().id
     except VoiceNotFound as error:

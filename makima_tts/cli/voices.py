@@ -12,13 +12,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+from makima_tts.errors import SynthesisError, TtsError
 
+if TYPE_CHECKING:
     from makima_tts.audio import ClipReport
     from makima_tts.engines.qwen3 import Qwen3Engine
-    from makima_tts.speech import SpeechEngine, VoicePrompt
+    from makima_tts.speech import SpeechEngine
     from makima_tts.voices import VoiceManager
 
 SIMILARITY_AIM = 0.90
@@ -55,13 +54,8 @@ def list_voices() -> None:
     table = Table("id", "name", "language", "available", "reason", box=None, header_style="bold")
     for voice in _voices()[0].list():
         mark = " (default)" if voice.is_default else ""
-        table.add_row(
-            voice.id + mark,
-            voice.name,
-            voice.language,
-            "yes" if voice.available else "no",
-            voice.reason or "",
-        )
+        available = "yes" if voice.available else "no"
+        table.add_row(voice.id + mark, voice.name, voice.language, available, voice.reason or "")
     _out.print(table)
 
 
@@ -113,7 +107,6 @@ async def _check(voice_id: str, show_status: Callable[[str], None]) -> "tuple[Cl
     Raises VoiceNotFound and InvalidClip for a voice without a usable clip.
     """
     from makima_tts.engines.qwen3 import Qwen3Engine
-    from makima_tts.errors import TtsError
 
     voices, engine = _voices(max_streams=1)
     report = await voices.check(voice_id)
@@ -140,34 +133,24 @@ def similarity_advice(similarity: float) -> str:
 async def _measure(
     engine: "Qwen3Engine", voices: "VoiceManager", voice_id: str, show_status: Callable[[str], None]
 ) -> float:
+    import numpy as np
+
     from makima_tts import factory
-    from makima_tts.errors import SynthesisError
+    from makima_tts.cli.say_locally import stream_of
+    from makima_tts.speech import UtteranceRequest
 
     async with factory.running(engine, lambda progress: show_status(f"{progress.stage.capitalize()} …")):
         show_status(f"Encoding {voice_id} …")
         prompt = (await voices.get(voice_id)).prompt
         show_status(f"Speaking as {voice_id} …")
-        pcm = await _speak(engine, prompt, voices.describe(voice_id).language)
+        language = voices.describe(voice_id).language
+        request = UtteranceRequest("check", language, prompt, _SEED)
+        stream = stream_of(engine, request, _SENTENCES.get(language, _ENGLISH))
+        data = b"".join([chunk.data async for chunk in stream.chunks()])
+        pcm = np.frombuffer(data, np.float32).copy()
         if prompt is None or pcm.size < _MIN_SPEECH_S * engine.facts.sample_rate_hz:
             raise SynthesisError("This voice said next to nothing of a whole sentence; use another clip.")
         return await engine.similarity(prompt, pcm)
-
-
-async def _speak(
-    engine: "SpeechEngine", prompt: "VoicePrompt | None", language: str
-) -> "npt.NDArray[np.float32]":
-    """A sentence in this language: float32 [samples]."""
-    import numpy as np
-
-    from makima_tts.metrics import Metrics
-    from makima_tts.speaking.stream import AudioOutput, UtteranceStream
-    from makima_tts.speech import UtteranceRequest
-
-    output = AudioOutput("pcm32f", engine.facts.sample_rate_hz)
-    stream = UtteranceStream(engine, UtteranceRequest("check", language, prompt, _SEED), output, Metrics())
-    stream.feed(_SENTENCES.get(language, _ENGLISH))
-    stream.finish()
-    return np.frombuffer(b"".join([chunk.data async for chunk in stream.chunks()]), np.float32).copy()
 
 
 def _voices(**settings: object) -> "tuple[VoiceManager, SpeechEngine]":
@@ -176,7 +159,7 @@ def _voices(**settings: object) -> "tuple[VoiceManager, SpeechEngine]":
     from makima_tts.metrics import Metrics
     from makima_tts.settings import load_settings
 
-    used = load_settings().model_copy(update=settings)
+    used = load_settings(**settings)
     engine = factory.build_engine(factory.choose_engine(used), used)
     return factory.build_voices(used, engine, Metrics()), engine
 

@@ -31,7 +31,7 @@ def _call(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, _T]) -
 
 
 class BlockingSpeech:
-    """One utterance; iterate once, or ``save``, ``play`` or ``read`` it.
+    """One utterance, with the methods of :class:`Speech`; iterate once, or ``save``, ``play`` or ``read`` it.
 
     ``speech`` has the measurements and the terminal message.
     """
@@ -41,11 +41,9 @@ class BlockingSpeech:
         self._loop = loop
 
     def read(self) -> bytes:
-        """As :meth:`Speech.read`."""
         return _call(self._loop, self.speech.read())
 
     def save(self, path: Path | str) -> Path:
-        """As :meth:`Speech.save`."""
         return _call(self._loop, self.speech.save(path))
 
     def play(self) -> None:
@@ -53,11 +51,9 @@ class BlockingSpeech:
         _call(self._loop, self.speech.play())
 
     def cancel(self, played_ms: int | None = None) -> None:
-        """As :meth:`Speech.cancel`."""
         _call(self._loop, self.speech.cancel(played_ms))
 
     def interrupt(self, played_ms: int | None = None) -> Heard:
-        """As :meth:`Speech.interrupt`."""
         return _call(self._loop, self.speech.interrupt(played_ms))
 
     def __iter__(self) -> Self:
@@ -71,7 +67,7 @@ class BlockingSpeech:
 
 
 class BlockingSpeechClient:
-    """As :meth:`SpeechClient.connect`, as a plain context manager."""
+    """As :meth:`SpeechClient.connect`, as a plain context manager; its methods are the client's."""
 
     def __init__(
         self,
@@ -109,19 +105,15 @@ class BlockingSpeechClient:
         self._loop.close()
 
     def speak(self, text: Text, **options: Unpack[SpeakOptions]) -> BlockingSpeech:
-        """As :meth:`SpeechClient.speak`."""
         return BlockingSpeech(_call(self._loop, _begin(self.client, text, options)), self._loop)
 
     def flush(self, utterance_id: str) -> None:
-        """As :meth:`SpeechClient.flush`."""
         self._loop.call_soon_threadsafe(self.client.flush, utterance_id)
 
     def interrupt(self, played_ms: int | None = None) -> None:
-        """As :meth:`SpeechClient.interrupt`."""
         _call(self._loop, self.client.interrupt(played_ms))
 
     def stop(self, reason: str | None = None) -> None:
-        """As :meth:`SpeechClient.stop`."""
         _call(self._loop, self.client.stop(reason))
 
 

@@ -52,8 +52,6 @@ from makima_tts.protocol import (
     serialize,
 )
 
-_NEVER_SENT = "The utterance was cancelled before any of it was sent."
-
 
 class SpeakOptions(TypedDict, total=False):
     """Options of one utterance; the session's apply where one is missing."""
@@ -220,7 +218,8 @@ class SpeechClient:
         if self._connection is not None and self._pending[utterance_id].outgoing.is_sent:
             await self._connection.send(serialize(Cancel(utterance_id=utterance_id, played_ms=played_ms)))
         else:
-            self._close_utterance(utterance_id).fail(cancelled_here(utterance_id, _NEVER_SENT, played_ms))
+            message = "The utterance was cancelled before any of it was sent."
+            self._close_utterance(utterance_id).fail(cancelled_here(utterance_id, message, played_ms))
 
     # Receiving
 

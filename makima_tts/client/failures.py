@@ -59,7 +59,6 @@ class UtteranceCancelled(ServiceError):
 
 
 def failure_of(error: ErrorMessage) -> ServiceError:
-    """The exception for an ``error`` message."""
     return UtteranceCancelled(error) if error.code == Cancelled.code else ServiceError(error)
 
 

@@ -61,7 +61,6 @@ class Player:
 
     @property
     def played_ms(self) -> int:
-        """How much of the utterance has been played."""
         with self._lock:
             return round(1000 * self._played_bytes() / self._bytes_per_s)
 

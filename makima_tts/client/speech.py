@@ -84,7 +84,6 @@ class Speech:
 
     @property
     def audible(self) -> bool:
-        """Whether any of it may still be played."""
         return not self.over or bool(self._chunks) or self._player is not None
 
     @property
@@ -96,7 +95,6 @@ class Speech:
 
     @property
     def audio_ms(self) -> int:
-        """How much audio has arrived."""
         return self.audio_format.duration_ms(self.received_bytes // self.audio_format.bytes_per_sample)
 
     @property

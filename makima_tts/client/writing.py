@@ -30,7 +30,6 @@ class OutgoingText:
 
     @property
     def text(self) -> str:
-        """All that was written."""
         return "".join(self._texts)
 
     @property

@@ -22,8 +22,6 @@ from makima_tts.model.checkpoint.config import (
     MODEL_WEIGHTS,
 )
 
-MAIN = "main"
-
 _TEXT_FILES = (
     MODEL_CONFIG,
     GENERATION_CONFIG,
@@ -51,7 +49,7 @@ def snapshot_path(model_id: str, commit: str) -> Path:
 
 def ref_path(model_id: str, revision: str | None) -> Path:
     """The file with the commit of a branch or tag, as of the last download."""
-    return _model_folder(model_id) / "refs" / (revision or MAIN)
+    return _model_folder(model_id) / "refs" / (revision or "main")
 
 
 def _model_folder(model_id: str) -> Path:
@@ -81,7 +79,6 @@ def find_on_disk(model_id: str, revision: str | None) -> Path | None:
 
 
 def is_folder(model_id: str) -> bool:
-    """Whether it is a checkpoint's folder rather than a model id."""
     return (Path(model_id) / MODEL_CONFIG).is_file()
 
 

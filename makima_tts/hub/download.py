@@ -80,7 +80,6 @@ _NO_HUB = "What answers instead of the Hugging Face hub does not speak as one; c
 _SUFFIXES = {".json", ".txt", ".safetensors"}
 _FOLDERS = {".", "speech_tokenizer"}
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_SHA256_DIGITS = 64
 _API_TIMEOUT_S = 30.0
 
 
@@ -133,7 +132,7 @@ class _File:
             return hashlib.file_digest(file, self._new_hash).hexdigest() == self.digest
 
     def _new_hash(self) -> Any:
-        if len(self.digest) == _SHA256_DIGITS:
+        if len(self.digest) == 64:
             return hashlib.sha256()
         return hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False)
 

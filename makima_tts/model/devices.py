@@ -17,6 +17,8 @@ from makima_tts.model.native.compiler import PLAIN, instruction_sets, library
 
 _log = structlog.get_logger(__name__)
 
+# What CUDA calls it where torch does not: of memory that torch did not allocate itself.
+_CUDA_OUT_OF_MEMORY = 2
 # Ampere, the first whose tensor cores multiply bf16.
 _BF16_CAPABILITY = (8, 0)
 
@@ -47,6 +49,11 @@ def device_of(name: str) -> torch.device:
     if reason := _missing(device):
         raise TtsUnavailable(f"TTS_DEVICE={device} cannot be used: {reason} Set TTS_DEVICE=auto or cpu.")
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    code = getattr(error, "error_code", None)
+    return isinstance(error, torch.OutOfMemoryError) or code == _CUDA_OUT_OF_MEMORY
 
 
 def settle(device: torch.device) -> None:

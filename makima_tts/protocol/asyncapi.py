@@ -12,8 +12,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from makima_tts.protocol.client_messages import ClientMessage
-from makima_tts.protocol.server_messages import BaseMessage, ExtendedMessage
+from makima_tts.protocol.messages import BaseMessage, ClientMessage, ExtendedMessage
 
 ADDRESS = "/api/v1/speak"
 _SCHEMAS = "#/components/schemas/"
@@ -34,7 +33,6 @@ _EXTENDED_SET = "For clients that offer the subprotocol makima.tts.v1 or send `s
 
 
 def asyncapi_document(version: str) -> dict[str, Any]:
-    """``version`` is that of the service."""
     names = [*map(_name, _ALL), _AUDIO]
     return {
         "asyncapi": "3.0.0",
@@ -63,7 +61,6 @@ def asyncapi_document(version: str) -> dict[str, Any]:
 
 
 def _name(message: type[BaseModel]) -> str:
-    """Its ``type``."""
     return str(message.model_fields["type"].default)
 
 

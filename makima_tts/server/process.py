@@ -26,11 +26,9 @@ class Lifecycle(Protocol):
 
     def begin_drain(self) -> None:
         """Turn ``/ready`` to 503, refuse new work, notify every session. Returns at once."""
-        ...
 
     async def drained(self) -> None:
         """Return when no utterance is pending and every session has closed. May be cancelled."""
-        ...
 
 
 def run(

@@ -15,7 +15,6 @@ SEND_BUFFER_BYTES = 64 * 1024
 # The system's default is two hours.
 KEEPALIVE_IDLE_S = 60
 
-_ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 _DARWIN_OPEN_FILES = 10_240  # macOS refuses more, even if its hard limit is infinite
 
@@ -36,7 +35,7 @@ def listen_on(host: str, port: int, *, stall_timeout_s: float) -> list[socket.so
                 listener.bind((address, sockets[0].getsockname()[1] if sockets else port))
                 sockets.append(listener)
             except OSError as failure:
-                if failure.errno not in _ABSENT:
+                if failure.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
                     raise CannotListen(_reason(failure, host, port)) from None
         if not sockets:
             raise CannotListen(f"{host} is no address of this machine: choose another (--host, TTS_HOST).")

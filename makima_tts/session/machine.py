@@ -30,7 +30,7 @@ from makima_tts.protocol import (
     Stop,
     Stopped,
 )
-from makima_tts.protocol.formats import ENCODINGS
+from makima_tts.protocol.messages import ENCODINGS
 from makima_tts.session import inputs
 from makima_tts.session.effects import Close, Effect, JoinContract, LoadVoice, Send, UtteranceEnded, WakeAt
 from makima_tts.session.inputs import SessionInput

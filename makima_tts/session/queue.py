@@ -9,13 +9,10 @@ from collections import OrderedDict
 
 from makima_tts.errors import RateLimited, TtsError
 from makima_tts.protocol import Cancel
-from makima_tts.protocol.formats import PRIORITIES
+from makima_tts.protocol.messages import PRIORITIES
 from makima_tts.session.effects import Effect
 from makima_tts.session.inputs import SpeechFailed
 from makima_tts.session.utterance import Begin, Outcome, Utterance, UtteranceInput
-
-# Roughly how fast people speak.
-_S_PER_CHAR = 0.065
 
 
 class UtteranceQueue:
@@ -34,11 +31,9 @@ class UtteranceQueue:
         return [self.speaking, *waiting] if self.speaking else waiting
 
     def find(self, utterance_id: str | None) -> Utterance | None:
-        """A pending utterance."""
         return next((one for one in self.pending if one.id == utterance_id), None)
 
     def outcome_of(self, utterance_id: str | None) -> Outcome | None:
-        """How a remembered utterance ended."""
         return None if utterance_id is None else self._outcomes.get(utterance_id)
 
     def remember(self, utterance_id: str, outcome: Outcome) -> None:
@@ -74,10 +69,10 @@ class UtteranceQueue:
 
     def full(self, limit: int) -> RateLimited:
         """The error for a full queue; there is room again once the shortest text has been spoken."""
-        chars = min(one.text_length for one in self.pending)
+        shortest_s = 0.065 * min(one.text_length for one in self.pending)  # roughly how fast people speak
         return RateLimited(
             f"The queue is full ({limit} utterances); wait for one to end.",
-            retry_after_s=max(1.0, chars * _S_PER_CHAR),
+            retry_after_s=max(1.0, shortest_s),
         )
 
     def cancel_all(self, played_ms: int | None, now_ms: int) -> list[Effect]:

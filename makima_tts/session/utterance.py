@@ -23,7 +23,7 @@ from makima_tts.protocol import (
     Speaking,
     Transport,
 )
-from makima_tts.protocol.formats import TextCleaning
+from makima_tts.protocol.messages import TextCleaning
 from makima_tts.session.effects import (
     CancelSpeech,
     Effect,
@@ -377,7 +377,6 @@ class Utterance:
 
 
 def due(deadline_ms: int | None, now_ms: int) -> bool:
-    """Whether there is a deadline and it has come."""
     return deadline_ms is not None and now_ms >= deadline_ms
 
 

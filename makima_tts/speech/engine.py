@@ -61,7 +61,8 @@ class EngineFacts:
 
     ``languages`` are English names. ``text_streaming``: it speaks while the text is incomplete.
     ``fingerprint`` names what a VoicePrompt depends on (model and revision). ``note`` is one sentence for
-    people: what this engine is, and what it cannot do.
+    people: what this engine is, and what it cannot do. ``kernels``: the implementation of each family of leaf
+    operations, for an engine that has several.
     """
 
     name: str
@@ -72,6 +73,7 @@ class EngineFacts:
     cloning: bool
     text_streaming: bool
     note: str
+    kernels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,7 +198,7 @@ class MarkdownCleaner:
         return short and begun.match(self._text, position) is not None
 
     def _may_grow(self, run: re.Match[str]) -> bool:
-        """Whether more text may extend a run of one mark, or has to follow it. Patterns bound runs."""
+        """Whether more text may extend what matched, or has to follow it. Patterns bound runs of one mark."""
         return run.end() == len(self._text) and not self._ended
 
     def _emit(self, text: str, length: int) -> bool:
@@ -254,9 +254,6 @@ class MarkdownCleaner:
         if quote := self._match(QUOTE, limit):
             self._line_start = True
             return self._drop_opening(len(quote.group()))
-        return self._row_or_mark(limit)
-
-    def _row_or_mark(self, limit: int) -> bool:
         if row := self._match(ROW, limit):
             self._in_row = True
             return self._drop_opening(len(row.group()))
@@ -373,7 +370,7 @@ class MarkdownCleaner:
         text = BRACKETED.match(self._text, begin, begin + limit)
         if text is None:
             return not self._must_wait(BRACKETED_BEGUN, limit, begin) and self._emit_char()
-        if text.end() == len(self._text) and not self._ended:
+        if self._may_grow(text):
             return False
         if FOOTNOTE.fullmatch(text.group(1)):
             defined = self._after(text.end()) == ":"
@@ -417,7 +414,7 @@ class MarkdownCleaner:
         if not INLINE_TAGS.fullmatch(name):
             return self._emit_char()
         if name == "sup" and not ends:
-            if tag.end() == len(self._text) and not self._ended:
+            if self._may_grow(tag):
                 return False
             if self._after(tag.end()).isdigit() and self._last.isalnum():
                 return self._emit("^", length)
@@ -543,5 +540,4 @@ def _entity(text: str, position: int) -> tuple[str, int] | None:
 
 
 def _fence_end(fence: str) -> re.Pattern[str]:
-    """The line that ends a block of code."""
     return re.compile(rf"[ \t>]*{fence[0]}{{{len(fence)},}}[ \t]*{_TO_LINE_END}")

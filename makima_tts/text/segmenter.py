@@ -189,7 +189,6 @@ def spoken_text(text: str, cleaning: TextCleaning) -> SpokenText:
 
 
 def pieces_of(text: str, cleaning: TextCleaning = "markdown") -> list[Piece]:
-    """The pieces of a whole text."""
     segmenter = Segmenter(cleaning)
     return [*segmenter.feed(text), *segmenter.flush()]
 

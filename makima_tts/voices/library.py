@@ -21,8 +21,16 @@ from pathlib import Path
 
 from makima_tts.audio import Clip, write_clip
 from makima_tts.errors import Conflict, Forbidden, TtsUnavailable, VoiceNotFound
-from makima_tts.voices.folders import MANIFEST, TRANSCRIPT, Revision, VoiceFolder, read_folder, revision_of
-from makima_tts.voices.manifest import Manifest, is_voice_id
+from makima_tts.voices.folders import (
+    MANIFEST,
+    TRANSCRIPT,
+    Manifest,
+    Revision,
+    VoiceFolder,
+    is_voice_id,
+    read_folder,
+    revision_of,
+)
 
 SHIPPED = Path(__file__).parent / "shipped"
 MAX_VOICES = 1000

@@ -25,10 +25,17 @@ from makima_tts.errors import InvalidClip, TtsError, TtsUnavailable, VoiceNotFou
 from makima_tts.metrics import Metrics
 from makima_tts.protocol import AUTO
 from makima_tts.speech import SpeechEngine, VoicePrompt, VoiceReference
-from makima_tts.voices.folders import Revision, VoiceFolder, manifest_of, open_clip, read_reference
+from makima_tts.voices.folders import (
+    Revision,
+    VoiceFolder,
+    VoiceUpload,
+    is_voice_id,
+    manifest_of,
+    open_clip,
+    read_reference,
+)
 from makima_tts.voices.library import VoiceLibrary
-from makima_tts.voices.manifest import VoiceUpload, is_voice_id
-from makima_tts.voices.prompts import CacheBounds, PromptCache, PromptStore, prompt_key
+from makima_tts.voices.prompts import PromptCache, PromptStore, prompt_key
 
 NARRATOR = "narrator"
 _log = structlog.get_logger(__name__)
@@ -83,7 +90,7 @@ class VoiceManager:
         self._default = default_voice
         self._metrics = metrics
         self._store = PromptStore(cache_dir)
-        self._cache = PromptCache(CacheBounds(max_count, max_bytes, ttl_s), metrics, clock)
+        self._cache = PromptCache(max_count, max_bytes, ttl_s, metrics, clock)
         # By voice id: why the engine or the clip reader refused it, valid until the folder changes.
         self._refused: dict[str, tuple[Revision, str]] = {}
         # Uploads are decoded one at a time, so that memory holds one clip.

@@ -15,7 +15,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from io import BufferedIOBase
 from pathlib import Path
@@ -42,15 +41,6 @@ _UNREADABLE = (OSError, SafetensorError, KeyError, TypeError, AttributeError)
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class CacheBounds:
-    """A prompt that was not used for ``ttl_s`` is evicted."""
-
-    max_count: int
-    max_bytes: int
-    ttl_s: float
-
-
 class PromptLru:
     """Bounded by count, bytes and time since the last use; pure. ``on_evicted`` gets the reason each time.
 
@@ -58,8 +48,10 @@ class PromptLru:
     keeps it after its eviction.
     """
 
-    def __init__(self, bounds: CacheBounds, on_evicted: Callable[[Reason], object]) -> None:
-        self._bounds = bounds
+    def __init__(
+        self, max_count: int, max_bytes: int, ttl_s: float, on_evicted: Callable[[Reason], object]
+    ) -> None:
+        self._max_count, self._max_bytes, self._ttl_s = max_count, max_bytes, ttl_s
         self._on_evicted = on_evicted
         # Prompt and time of last use, least recently used first.
         self._entries: OrderedDict[Key, tuple[VoicePrompt, float]] = OrderedDict()
@@ -84,26 +76,25 @@ class PromptLru:
         """Counts as a use. A prompt larger than the whole cache is not kept, and evicts no others."""
         self._expire(now_s)
         self._entries.pop(key, None)
-        if prompt.size_bytes > self._bounds.max_bytes:
+        if prompt.size_bytes > self._max_bytes:
             self._on_evicted("bytes")
         else:
             self._append(key, prompt, now_s)
 
     def discard(self, voice_id: str) -> None:
-        """Every prompt of this voice."""
         for key in [key for key in self._entries if key[0] == voice_id]:
             del self._entries[key]
             self._on_evicted("deleted")
 
     def _append(self, key: Key, prompt: VoicePrompt, now_s: float) -> None:
         self._entries[key] = prompt, now_s
-        while len(self._entries) > self._bounds.max_count:
+        while len(self._entries) > self._max_count:
             self._evict_oldest("count")
-        while self.size_bytes > self._bounds.max_bytes:
+        while self.size_bytes > self._max_bytes:
             self._evict_oldest("bytes")
 
     def _expire(self, now_s: float) -> None:
-        while self._entries and now_s - next(iter(self._entries.values()))[1] >= self._bounds.ttl_s:
+        while self._entries and now_s - next(iter(self._entries.values()))[1] >= self._ttl_s:
             self._evict_oldest("ttl")
 
     def _evict_oldest(self, reason: Reason) -> None:
@@ -114,11 +105,15 @@ class PromptLru:
 class PromptCache:
     """A :class:`PromptLru` that joins concurrent requests for one key. Event loop only."""
 
-    def __init__(self, bounds: CacheBounds, metrics: Metrics, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, max_count: int, max_bytes: int, ttl_s: float, metrics: Metrics, clock: Callable[[], float]
+    ) -> None:
         self._metrics = metrics
         self._clock = clock
         evictions = metrics.voice_cache_evictions
-        self._lru = PromptLru(bounds, lambda reason: evictions.labels(reason=reason).inc())
+        self._lru = PromptLru(
+            max_count, max_bytes, ttl_s, lambda reason: evictions.labels(reason=reason).inc()
+        )
         self._encoding: dict[Key, asyncio.Task[VoicePrompt]] = {}
         # Keys in ``_encoding`` of voices that were deleted since: their prompts are not kept.
         self._deleted: set[Key] = set()
@@ -165,6 +160,9 @@ class PromptCache:
         self._deleted.discard(key)
         if not task.cancelled():
             task.exception()  # retrieved, else asyncio logs a failure whose callers were all cancelled
+
+    def _count_eviction(self, reason: Reason) -> None:
+        self._metrics.voice_cache_evictions.labels(reason=reason).inc()
 
     def _measure(self) -> None:
         self._metrics.voice_cache_bytes.set(self._lru.size_bytes)

@@ -12,7 +12,6 @@ import http.client
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -53,13 +52,8 @@ _MALFORMED = (ValueError, LookupError, TypeError, AttributeError, EOFError, asyn
 _Parsed = TypeVar("_Parsed")
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """One text to speak: whole, or in chunks that are still arriving."""
-
-    text: str | AsyncIterator[str] = field(repr=False)
-    voice: SynthesizeVoice | None
-    streams: bool = False
+# One text to speak, whole or in chunks that are still arriving, and its voice.
+_Request = tuple[str | AsyncIterator[str], SynthesizeVoice | None]
 
 
 class EventReader(asyncio.StreamReader):
@@ -82,7 +76,6 @@ class Peer:
         self._chunks: asyncio.Queue[str | None] | None = None
 
     async def serve(self) -> None:
-        """Until the client disconnects, or an error."""
         tasks = [asyncio.create_task(task) for task in (self._receive(), self._speak())]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -127,11 +120,11 @@ class Peer:
         elif Synthesize.is_type(event.type) and self._chunks is None:
             # During a streamed text this event repeats it, for servers without streaming.
             whole = _parsed(Synthesize.from_event, event)
-            await self._enqueue(_Request(_valid(whole.text), whole.voice), whole.text_format)
+            await self._enqueue((_valid(whole.text), whole.voice), whole.text_format)
         elif SynthesizeStart.is_type(event.type):
             start = _parsed(SynthesizeStart.from_event, event)
             self._chunks = asyncio.Queue(_MAX_WAITING)
-            await self._enqueue(_Request(_until_end(self._chunks), start.voice, True), start.text_format)
+            await self._enqueue((_until_end(self._chunks), start.voice), start.text_format)
         elif SynthesizeChunk.is_type(event.type) and self._chunks is not None:
             await self._chunks.put(_valid(_parsed(SynthesizeChunk.from_event, event).text))
         elif SynthesizeStop.is_type(event.type) and self._chunks is not None:
@@ -151,8 +144,9 @@ class Peer:
                 request = await self._requests.get()
 
     async def _speak_one(self, client: SpeechClient, request: _Request) -> None:
+        text, voice = request
         try:
-            speech = client.speak(request.text, **_options(request.voice))
+            speech = client.speak(text, **_options(voice))
         except ValueError:
             raise InvalidMessage("The voice or language is none that this service knows.") from None
         pcm_format = (speech.audio_format.sample_rate_hz, speech.audio_format.bytes_per_sample, 1)
@@ -162,7 +156,7 @@ class Peer:
             await self._send(AudioChunk(*pcm_format, chunk.pcm))
             chunk = await anext(speech, None)
         await self._send(AudioStop())
-        if request.streams:
+        if not isinstance(text, str):
             await self._send(SynthesizeStopped())
 
 

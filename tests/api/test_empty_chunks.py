@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from makima_tts import speaking
 from makima_tts.engines import ScriptedEngine
-from makima_tts.speaking import stream as utterance_stream
 from makima_tts.speech import AudioChunk, SpeechSink, SpeechStream, UtteranceRequest
 from tests.api.service import RunningService, running
 
@@ -56,7 +56,7 @@ async def test_a_chunk_that_waited_for_text_is_not_late(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waited: bool
 ) -> None:
     minutes = count(step=60)  # at every reading of the clock, the listener has run dry
-    monkeypatch.setattr(utterance_stream, "time", SimpleNamespace(monotonic=lambda: next(minutes)))
+    monkeypatch.setattr(speaking, "time", SimpleNamespace(monotonic=lambda: next(minutes)))
     chunks = [AudioChunk(FRAME, 0), AudioChunk(FRAME, 0, ends_piece=True, waited_for_text=waited)]
     async with running(tmp_path, PromptedEngine(*chunks)) as service, service.started() as client:
         await client.send("speak", text="Hello.")

@@ -13,9 +13,9 @@ from weakref import ReferenceType, ref
 import httpx
 import pytest
 
+from makima_tts import speaking
 from makima_tts.audio import MEDIA_TYPES, OutputFormat, SpeechEncoder, open_encoder
 from makima_tts.engines import ScriptedEngine
-from makima_tts.speaking import stream as utterance_stream
 from tests.api.conftest import Run
 from tests.api.service import PATIENCE_S, RunningService
 from tests.transport.processes import ServerProcess, eventually
@@ -213,7 +213,7 @@ async def test_an_encoder_is_freed_when_its_client_disconnects(
         opened.append(ref(encoder))
         return encoder
 
-    monkeypatch.setattr(utterance_stream, "open_encoder", noted)
+    monkeypatch.setattr(speaking, "open_encoder", noted)
     body = {"input": "It {endless} goes on.", "response_format": "flac"}
     gc.collect()
     gc.disable()

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+from makima_tts import speaking
 from makima_tts.audio import Pcm, PcmEncoder, encoders
-from makima_tts.speaking import stream as utterance_stream
 from tests.api.conftest import Run
 from tests.api.service import RunningService
 from tests.audio.streams import decoded
@@ -245,7 +245,7 @@ async def test_a_pause_in_the_text_is_not_counted_as_late_audio(
         await client.send("ping")
         await client.until("pong")
         later = SimpleNamespace(monotonic=lambda: time.monotonic() + 60)
-        monkeypatch.setattr(utterance_stream, "time", later)  # the listener has run dry
+        monkeypatch.setattr(speaking, "time", later)  # the listener has run dry
         await client.send("speak", utteranceId="a", text="And the rest of it.")
         await client.until("complete")
         assert service.service.metrics.underruns._value.get() == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench import load as load_bench
-from bench.listeners import Arrival, listener_pool, open_load
+from bench.listeners import listener_pool, open_load
 from bench.service import connections, overhead
 from tests.transport.processes import ServerProcess
 
@@ -20,7 +20,7 @@ def url_of(service: ServerProcess) -> str:
 
 async def test_listeners_hear_everything_and_are_timed(scripted_service: ServerProcess) -> None:
     url = url_of(scripted_service)
-    heard, took_s = await open_load(url, [Arrival(0.0, "short"), Arrival(0.01, "long")])
+    heard, took_s = await open_load(url, [(0.0, "short"), (0.01, "long")])
     assert [each.text for each in heard] == ["short", "long"]
     for each in heard:
         assert each.error is None
@@ -30,7 +30,7 @@ async def test_listeners_hear_everything_and_are_timed(scripted_service: ServerP
 
 
 async def test_a_listener_that_cannot_connect_counts_as_an_error() -> None:
-    heard, _ = await open_load("ws://127.0.0.1:9/", [Arrival(0.0, "short")])
+    heard, _ = await open_load("ws://127.0.0.1:9/", [(0.0, "short")])
     assert heard[0].error == "ServiceUnreachable"
 
 

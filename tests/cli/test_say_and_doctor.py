@@ -119,6 +119,28 @@ def test_doctor_names_the_device_and_refuses_one_that_is_not_there(run: Run) -> 
     assert "TTS_DEVICE=cuda:99 cannot be used" in absent.stdout
 
 
+@pytest.mark.skipif(find_spec("torch") is None, reason="without torch there are no kernels")
+def test_doctor_says_which_implementation_each_family_has(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COLUMNS", "2000")
+    assert "layers torch, linear torch" in run("doctor", port=0, device="cpu", cpu_precision="fp32").stdout
+    assert "layers native, linear native" in run("doctor", port=0, device="cpu", cpu_precision="int8").stdout
+
+    import torch
+
+    from makima_tts.model.ops import self_test, table
+
+    monkeypatch.setattr(table, "kernels_lack", lambda _device: None)
+    on_a_card = {"port": 0, "device": "cpu", "cpu_precision": "bf16"}
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert "the first start tests them on this card" in run("doctor", **on_a_card).stdout
+    versions = self_test.versions_of(torch.device("cpu"), torch.bfloat16)
+    implementations = {**table.triton_ops().implementations, "codec": "torch"}
+    self_test._keep(self_test.Verdict(versions=versions, implementations=implementations, times_ms={}))
+    assert "sampler triton, codec torch" in run("doctor", **on_a_card).stdout
+
+
 @pytest.mark.parametrize("settings", [{"port": "abc"}, {"prot": 1}, {"host": "203.0.113.1"}], ids=str)
 def test_doctor_says_what_a_start_would_say(
     settings: dict[str, object], run: Run, monkeypatch: pytest.MonkeyPatch

@@ -25,7 +25,7 @@ Pcm = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Spoken:
+class SayResult:
     """A sound file, and the codes beside it if they were asked for."""
 
     pcm: Pcm
@@ -40,14 +40,14 @@ class Say:
     run: Run
     folder: Path
 
-    def __call__(self, *options: str, text: str = TEXT) -> Spoken:
+    def __call__(self, *options: str, text: str = TEXT) -> SayResult:
         done = self.try_to(*options, text=text)
         assert done.returncode == 0, done.stderr
         sound = self.folder / "speech.wav"
         pcm, rate_hz = soundfile.read(sound, dtype="float32")
         assert rate_hz == 24_000
         codes = self.folder / "codes.npy"
-        return Spoken(pcm, soundfile.info(sound).subtype, np.load(codes) if codes.exists() else None)
+        return SayResult(pcm, soundfile.info(sound).subtype, np.load(codes) if codes.exists() else None)
 
     def try_to(self, *options: str, text: str = TEXT) -> Done:
         model = str(checkpoint_folder(ENDING))

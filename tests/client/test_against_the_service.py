@@ -41,9 +41,9 @@ async def letters(text: str) -> AsyncIterator[str]:
 async def test_a_streamed_text_sounds_like_the_whole_text(service: ServerProcess) -> None:
     async with SpeechClient.connect(url_of(service)) as client:
         whole = client.speak(TEXT)
-        growing = client.speak(letters(TEXT))
-        assert b"".join(await heard_of(whole)) == b"".join(await heard_of(growing))
-        assert [s.text for s in whole.sentences] == [s.text for s in growing.sentences]
+        appended = client.speak(letters(TEXT))
+        assert b"".join(await heard_of(whole)) == b"".join(await heard_of(appended))
+        assert [s.text for s in whole.sentences] == [s.text for s in appended.sentences]
         assert " ".join(s.text for s in whole.sentences) == TEXT
 
 

@@ -35,7 +35,7 @@ AUDIBLE = 0.003
 
 
 @dataclass(frozen=True)
-class Spoken:
+class SpokenTurn:
     """The microphone input: the question, and the time range of the interruption."""
 
     path: Path
@@ -51,7 +51,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"ws://{server.host}:{server.port}/api/v1/speak"
 
 
-def spoken(url: str, path: Path) -> Spoken:
+def spoken(url: str, path: Path) -> SpokenTurn:
     with BlockingSpeechClient(url, Start(sample_rate=16_000)) as client:
         question, interruption = (client.speak(text).read() for text in (QUESTION, INTERRUPTION))
     silence = bytes(round(PAUSE_S * 16_000) * 2)
@@ -60,7 +60,7 @@ def spoken(url: str, path: Path) -> Spoken:
             write(part)
     asked_s = len(question) / 32_000
     interrupts_s = asked_s + PAUSE_S
-    return Spoken(path, asked_s, interrupts_s, interrupts_s + len(interruption) / 32_000)
+    return SpokenTurn(path, asked_s, interrupts_s, interrupts_s + len(interruption) / 32_000)
 
 
 def loudness(path: Path) -> tuple[npt.NDArray[np.float32], int]:

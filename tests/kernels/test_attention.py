@@ -7,11 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from makima_tts.model.ops.torch import attend
-from makima_tts.model.transformer import RowPositions
+from makima_tts.model.ops.torch import attend, torch_attention
+from makima_tts.model.transformer import Attention, RowPositions
 from makima_tts.model.triton.attention import (
-    Attention,
-    fastest_attention,
     flash_attention,
     installed_attentions,
     triton_attention,
@@ -46,7 +44,7 @@ def flash_in_torch(
     return attend(queries.transpose(1, 2), *theirs, mask).transpose(1, 2)
 
 
-WAYS = {"triton": triton_attention, "flash_attn": flash_attention(flash_in_torch)}
+WAYS = {"triton": triton_attention, "torch": torch_attention, "flash_attn": flash_attention(flash_in_torch)}
 
 
 def kept(key_heads: int, size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -88,14 +86,6 @@ def test_a_row_is_the_same_in_any_company_and_whatever_comes_after_it(dtype: tor
         later[:, :, 141:] = float("nan")
         later[2, :, :24] = float("nan")  # before the window of the earliest row there
     assert torch.equal(attention(queries, keys, values, AT, 40), together)
-
-
-def test_the_fastest_is_measured_on_a_gpu_and_elsewhere_the_first() -> None:
-    keys, values = kept(2, 16, torch.float32)
-    selected = fastest_attention(WAYS, 4, keys, values, None)
-    assert selected in WAYS.values()
-    if DEVICE.type == "cpu":
-        assert selected is triton_attention
 
 
 def test_flash_attn_is_a_candidate_where_it_is_installed_and_for_its_precisions() -> None:

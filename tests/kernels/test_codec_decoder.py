@@ -10,14 +10,10 @@ import torch
 from torch import Tensor
 
 from makima_tts.model.codec import CodecDecoder
-from makima_tts.model.codec_ops import torch_codec_ops
-from makima_tts.model.codec_state import CodecCall, CodecState
-from makima_tts.model.codec_transformer import CodecTransformer
-from makima_tts.model.triton.codec import fastest_codec
+from makima_tts.model.codec_ops import CodecCall, CodecState, CodecTransformer, torch_codec_ops
 from makima_tts.model.triton.codec_transformer import TritonCodecTransformer
 from makima_tts.model.triton.convolutions import PaddedFeatures
 from tests.kernels.codecs import (
-    DEVICE,
     codes,
     copied,
     in_torch,
@@ -92,15 +88,6 @@ def test_the_transformer_looks_back_as_torchs_does(shape: str) -> None:
         assert (state.keys_values - expected_state.keys_values).abs().max() < 1e-4
         for each in (state, expected_state):
             each.position.index_add_(0, slots(3, 1), slots(frames, frames))
-
-
-def test_without_a_gpu_or_a_choice_the_first_is_taken() -> None:
-    candidates = {"triton": in_triton("windowed"), "torch": in_torch("windowed")}
-    assert fastest_codec({"triton": candidates["triton"]}) is candidates["triton"]
-    if DEVICE.type == "cpu":
-        assert fastest_codec(candidates) is candidates["triton"]
-    else:
-        assert fastest_codec(candidates) in candidates.values()
 
 
 @pytest.mark.gpu

@@ -14,6 +14,7 @@ import torch
 from makima_tts.engines.qwen3 import runner as runners
 from makima_tts.engines.qwen3.cuda_graphs import CudaGraphExecutor
 from makima_tts.engines.qwen3.runner import Runner
+from makima_tts.model import speech_model
 from makima_tts.model.checkpoint.folder import Checkpoint
 from makima_tts.model.ops import table
 from makima_tts.model.prompt import VoiceRows
@@ -29,7 +30,10 @@ TEXTS = ("The lamps.", "Who is there?", "Nobody.")
 
 
 def with_kernels() -> SpeechModel:
-    with mock.patch.object(table, "kernels_lack", return_value=None):
+    with (
+        mock.patch.object(table, "kernels_lack", return_value=None),
+        mock.patch.object(speech_model, "select_ops", return_value=table.triton_ops()),
+    ):
         model = SpeechModel.load(
             Checkpoint.open(checkpoint_folder(ENDING)), DEVICE, torch.float32, positions=128
         )

@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 
 from makima_tts.model.checkpoint.folder import Checkpoint
-from makima_tts.model.code_predictor import CodePredictor
+from makima_tts.model.language_model import CodePredictor, Talker
 from makima_tts.model.native.kernels import QuantizedLinear
 from makima_tts.model.ops.table import Ops, ops_for, torch_ops, triton_ops
 from makima_tts.model.ops.torch import TorchStack
 from makima_tts.model.sampling import TorchFrameSampler
-from makima_tts.model.talker import Talker
 from makima_tts.model.transformer import PromptRows, RowPositions
 from makima_tts.model.triton import linear
 from makima_tts.model.triton.sampler import TritonFrameSampler
@@ -36,7 +35,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return Checkpoint.open(write_checkpoint(tmp_path_factory.mktemp("quick") / "checkpoint", QUICK))
 
 
-def parts_of(checkpoint: Checkpoint, ops: Ops) -> tuple[Talker, CodePredictor]:
+def families_of(checkpoint: Checkpoint, ops: Ops) -> tuple[Talker, CodePredictor]:
     weights, config = checkpoint.model_weights(DEVICE, torch.float32), checkpoint.config
     talker = Talker.load(config.talker_config, weights.within("talker"), POSITIONS, ops)
     below = weights.within("talker.code_predictor")
@@ -45,8 +44,8 @@ def parts_of(checkpoint: Checkpoint, ops: Ops) -> tuple[Talker, CodePredictor]:
 
 def frame_of(talker: Talker, predictor: CodePredictor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """A prompt and a step of two streams, and the likeliest codes: logits, codes, their embeddings."""
-    cache = talker.new_cache(2, POSITIONS)
-    talker.prefill([PromptRows(rows[:3], 0, 0), PromptRows(rows[3:5], 1, 0)], cache)
+    cache = talker.transformer.new_cache(2, POSITIONS)
+    talker.transformer.prefill([PromptRows(rows[:3], 0, 0), PromptRows(rows[3:5], 1, 0)], cache)
     positions, slots = torch.tensor([[3], [2]], device=DEVICE), torch.tensor([0, 1], device=DEVICE)
     hidden = talker.step(rows[5:7], RowPositions(positions, 4, slots), cache)
     logits = talker.logits(hidden)
@@ -61,7 +60,7 @@ def test_a_frame_is_the_same_by_the_kernels_and_by_torch(
 ) -> None:
     if DEVICE.type == "cpu":
         monkeypatch.setattr(linear, "_ENOUGH_PROGRAMS", 1)  # fewer, and so faster to interpret
-    plain, by_kernels = (parts_of(checkpoint, ops) for ops in (torch_ops(), triton_ops()))
+    plain, by_kernels = (families_of(checkpoint, ops) for ops in (torch_ops(), triton_ops()))
     assert isinstance(plain[0].transformer.stack, TorchStack)
     assert isinstance(by_kernels[0].transformer.stack, TritonStack)
     assert isinstance(by_kernels[1].transformer.stack, TritonStack)

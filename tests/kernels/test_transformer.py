@@ -11,6 +11,7 @@ from torch import Tensor
 
 from makima_tts.model.checkpoint.config import TransformerConfig
 from makima_tts.model.checkpoint.folder import Checkpoint
+from makima_tts.model.ops.table import triton_ops
 from makima_tts.model.ops.torch import TorchStack, rms_norm
 from makima_tts.model.transformer import (
     KeyValueCache,
@@ -22,7 +23,7 @@ from makima_tts.model.transformer import (
     Transformer,
 )
 from makima_tts.model.triton import linear
-from makima_tts.model.triton.transformer import ResidualStream, TritonStack, rotate_and_cache
+from makima_tts.model.triton.transformer import ResidualStream, rotate_and_cache
 from tests.checkpoints.models import checkpoint_folder
 from tests.kernels.places import DEVICE, DTYPES, numbers
 
@@ -69,7 +70,7 @@ def near(made: Tensor, exact: Tensor) -> bool:
 @pytest.mark.parametrize("shape", ["odd", "wide", "windowed"])
 def test_it_computes_what_torch_computes(shape: str) -> None:
     """Prompts, steps, and both in one call; biases, gelu, windows, odd sizes, heads that share keys."""
-    by_torch, by_triton = (transformer(shape, stack) for stack in (TorchStack, TritonStack))
+    by_torch, by_triton = (transformer(shape, stack) for stack in (TorchStack, triton_ops().layers))
     rows = numbers(1, 9, by_torch.config.hidden_size)
     exact, kept = conversation(by_torch, rows)
     made, cache = conversation(by_triton, rows)
@@ -82,7 +83,7 @@ def test_it_computes_what_torch_computes(shape: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES if DEVICE.type == "cuda" else DTYPES[:1])
 def test_rows_come_together_or_one_by_one_to_the_same_bits(dtype: torch.dtype) -> None:
     """A prompt at once, in parts, beside another and row by row, in any row of the cache."""
-    stack = transformer("windowed", TritonStack, dtype)
+    stack = transformer("windowed", triton_ops().layers, dtype)
     rows, other = numbers(2, 6, 64, dtype=dtype), numbers(3, 2, 64, dtype=dtype)
     whole = stack.prefill([PromptRows(rows, 0, 0)], stack.new_cache(1, POSITIONS))
     cache = stack.new_cache(4, POSITIONS)

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from makima_tts.engines.qwen3.runner import Runner
 from makima_tts.model.checkpoint.config import GenerationConfig
-from makima_tts.model.frames import split_into_chunks
-from makima_tts.model.prompt import Prompt, VoiceRows
+from makima_tts.model.prompt import Prompt, VoiceRows, split_into_chunks
 from makima_tts.model.sampling import Sampling, uniform
 from makima_tts.model.speech_model import SpeechModel
 from tests.checkpoints.models import POSITIONS, small_model

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from makima_tts.cli.say import SayRequest
-from makima_tts.cli.say_locally import ComparisonOptions, speak
+from makima_tts.cli.say_locally import speak
+from makima_tts.engines.qwen3 import SynthesisOptions
 from makima_tts.voices.folders import read_folder
 from tests.checkpoints.models import checkpoint_folder
 from tests.official.conftest import EnvironmentWith
@@ -72,15 +73,16 @@ def test_codes_and_audio_equal_the_references(
 ) -> None:
     """From the clip and the text: equal codes, and audio equal to 90 dB."""
     monkeypatch.chdir(tmp_path)
-    request = SayRequest(TEXT, tmp_path / "speech.wav", "narrator", "German", None)
-    options = ComparisonOptions(
-        greedy=True,
-        raw=True,
-        max_frames=FRAMES,
-        text_streams=text_mode == "streaming",
+    request = SayRequest(
+        TEXT,
+        tmp_path / "speech.wav",
+        "narrator",
+        "German",
+        None,
         clone_mode="icl" if clone_mode == "icl" else "xvector",
         codes=tmp_path / "codes.npy",
     )
+    options = SynthesisOptions(True, True, text_mode == "streaming", FRAMES)
     asyncio.run(speak(request, "qwen3", str(checkpoint_folder("wide")), options))
     codes = np.load(tmp_path / "codes.npy")
     assert codes.dtype == np.int64

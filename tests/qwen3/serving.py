@@ -66,7 +66,7 @@ def same_sound(first: Pcm16, second: Pcm16) -> bool:
     return bool(np.abs(first.astype(np.int32) - second).max(initial=0) <= 1)
 
 
-def parts_of(text: str) -> Iterator[str]:
+def chunks_of_text(text: str) -> Iterator[str]:
     """On no boundary at all, as a language model writes."""
     sizes = cycle((1, 3, 2, 7, 5))
     start = 0

@@ -11,8 +11,7 @@ import torch
 from makima_tts.engines.qwen3.costs import CHUNK_FRAMES
 from makima_tts.engines.qwen3.runner import Runner
 from makima_tts.engines.qwen3.scheduler import next_chunk_frames
-from makima_tts.model.frames import FrameGenerator, FrameState
-from makima_tts.model.talker import Talker
+from makima_tts.model.language_model import FrameGenerator, FrameState, Talker
 from makima_tts.model.voice_encoding import voice_from
 from makima_tts.speech import SpeechStream, UtteranceRequest, VoiceReference
 from tests.checkpoints.models import ENDING, small_model

@@ -21,9 +21,8 @@ from makima_tts.engines.qwen3.cuda_graphs import (
 from makima_tts.engines.qwen3.executors import SlotBuffers
 from makima_tts.engines.qwen3.runner import Runner
 from makima_tts.model.checkpoint.folder import Checkpoint
-from makima_tts.model.codec_transformer import MAX_FRAMES
-from makima_tts.model.frames import split_into_chunks
-from makima_tts.model.prompt import VoiceRows
+from makima_tts.model.codec_ops import MAX_FRAMES
+from makima_tts.model.prompt import VoiceRows, split_into_chunks
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
 from tests.checkpoints.models import checkpoint_folder, small_model

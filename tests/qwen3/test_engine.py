@@ -23,6 +23,8 @@ from makima_tts.errors import (
     SynthesisError,
     TtsUnavailable,
 )
+from makima_tts.model import CpuPrecision
+from makima_tts.model.ops.table import FAMILIES
 from makima_tts.speech import SpeechStream, UtteranceRequest, VoicePrompt
 from tests.checkpoints.models import ENDING, checkpoint_folder, small_model
 from tests.qwen3.engines import begin, chunks_of, new_loop, running, sound
@@ -99,9 +101,9 @@ async def test_streams_go_on_while_a_voice_is_encoded() -> None:
 
 async def test_a_cancelled_encoding_does_not_affect_the_next() -> None:
     async with running(ENDING) as engine:
-        impatient = asyncio.create_task(engine.encode_voice(reference()))
+        cancelled = asyncio.create_task(engine.encode_voice(reference()))
         await asyncio.sleep(0)
-        impatient.cancel()
+        cancelled.cancel()
         voice = await engine.encode_voice(reference())
         assert sound(await chunks_of(begin(engine, TEXT, voice=voice))).size
 
@@ -225,6 +227,15 @@ async def test_a_prompt_that_cannot_be_prefilled_fails_no_other_utterance(
             await chunks_of(begin(engine, TEXT, voice=broken))
         rest = await chunks_of(healthy)
         assert np.abs(sound([first, *rest]) - alone).max() < 2**-16
+
+
+@pytest.mark.parametrize(("precision", "layers"), [("fp32", "torch"), ("int8", "native")])
+async def test_the_facts_say_which_implementation_each_family_has(
+    precision: CpuPrecision, layers: str
+) -> None:
+    async with running(ENDING, precision=precision) as engine:
+        assert set(engine.facts.kernels) == set(FAMILIES)
+        assert engine.facts.kernels["layers"] == layers
 
 
 async def test_a_language_that_the_checkpoint_lacks_is_refused_at_once(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from makima_tts.engines.qwen3 import SynthesisOptions, prompts
 from makima_tts.engines.qwen3.prompts import LoadedVoice
 from makima_tts.model.voice_encoding import voice_from
 from makima_tts.speech import UtteranceRequest, VoicePrompt
-from makima_tts.voices.prompts import CacheBounds, PromptLru, Reason
+from makima_tts.voices.prompts import PromptLru, Reason
 from tests.checkpoints.models import ENDING, small_model
 from tests.qwen3.engines import begin, chunks_of, running, sound
 from tests.qwen3.test_chunks import reference
@@ -97,7 +97,7 @@ async def test_the_engine_frees_a_voice_that_the_cache_evicts(kept: Kept) -> Non
         first, second = [await engine.encode_voice(reference()) for _ in range(2)]
         # Room for one that speaks and one that does not.
         room = first.size_bytes + second.size_bytes + bytes_on_device(first)
-        lru = PromptLru(CacheBounds(16, room, 60.0), evicted.append)
+        lru = PromptLru(16, room, 60.0, evicted.append)
         lru.put(KEY, first, 0.0)
         lru.put(("berta", 1), second, 0.0)
         del first, second
@@ -114,7 +114,7 @@ async def test_the_engine_frees_a_voice_that_the_cache_evicts(kept: Kept) -> Non
 
 async def test_an_evicted_voice_is_kept_until_its_utterance_ends(kept: Kept) -> None:
     async with running(ENDING) as engine:
-        lru = PromptLru(CacheBounds(16, 2**30, 60.0), lambda _reason: None)
+        lru = PromptLru(16, 2**30, 60.0, lambda _reason: None)
         lru.put(KEY, await engine.encode_voice(reference()), 0.0)
         alone = sound(await chunks_of(begin(engine, TEXT, TEXT, voice=lru.get(KEY, 0.0))))
         stream = begin(engine, TEXT, TEXT, voice=lru.get(KEY, 0.0))

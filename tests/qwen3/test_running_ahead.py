@@ -60,9 +60,9 @@ async def test_sound_with_nan_fails_its_own_utterance_and_no_other() -> None:
     async with running_ahead() as engine:
         alone = heard(await chunks_of(begin(engine, *PIECES)))
         neighbour = asyncio.create_task(chunks_of(begin(engine, *PIECES)))
-        nobody = VoicePrompt(engine.facts.fingerprint, {"x_vector": np.full(64, np.nan, np.float32)})
+        broken_voice = VoicePrompt(engine.facts.fingerprint, {"x_vector": np.full(64, np.nan, np.float32)})
         with pytest.raises(SynthesisError, match="not a number"):
-            await chunks_of(begin(engine, PIECES[0], voice=nobody))
+            await chunks_of(begin(engine, PIECES[0], voice=broken_voice))
         assert_same_sound(heard(await neighbour), alone)
 
 
@@ -79,7 +79,7 @@ async def test_a_cancel_frees_the_slot_while_a_frame_is_generated() -> None:
 
 
 async def test_a_piece_that_ends_in_silence_drops_the_frame_that_was_under_way() -> None:
-    """The frame that was begun before the silence was heard belongs to nobody."""
+    """The frame that began before the silence was detected belongs to no utterance."""
 
     def never_ends(model: Any) -> Any:
         model.talker.head.weight[model.config.talker_config.codec_eos_token_id] = 0

@@ -9,8 +9,8 @@ from makima_tts.protocol import Start
 from tests.checkpoints.models import ENDING, checkpoint_folder
 from tests.conftest import service_process
 from tests.qwen3.serving import (
+    chunks_of_text,
     get,
-    parts_of,
     plain_session,
     qwen3_settings,
     same_sound,
@@ -127,9 +127,9 @@ async def test_a_cancel_frees_the_slot_at_once(server: ServerProcess) -> None:
 
 async def test_a_partial_text_sounds_like_the_whole_text(server: ServerProcess) -> None:
     async with session(server) as client:
-        whole, growing = client.speak(TEXT, seed=5), client.speak(_written(TEXT), seed=5)
-        assert same_sound(await sound_of(whole), await sound_of(growing))
-        assert [each.text for each in whole.sentences] == [each.text for each in growing.sentences]
+        whole, appended = client.speak(TEXT, seed=5), client.speak(_written(TEXT), seed=5)
+        assert same_sound(await sound_of(whole), await sound_of(appended))
+        assert [each.text for each in whole.sentences] == [each.text for each in appended.sentences]
 
 
 async def test_an_upload_changes_no_other_stream_and_its_voice_speaks(server: ServerProcess) -> None:
@@ -144,6 +144,6 @@ async def test_an_upload_changes_no_other_stream_and_its_voice_speaks(server: Se
 
 
 async def _written(text: str) -> AsyncIterator[str]:
-    for part in parts_of(text):
+    for part in chunks_of_text(text):
         yield part
         await asyncio.sleep(0)

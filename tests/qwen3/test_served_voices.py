@@ -67,6 +67,8 @@ async def test_encoded_voices_survive_a_restart(serve: Serve, server: ServerProc
     async with session(server, Start(voice="anna")) as client:
         first = await sound_of(client.speak(TEXT, seed=1))
     assert await counted(server, "voice_encodings_total") == 2  # the narrator, anna
+    sampler = r'kernel_implementation\{family="sampler",implementation="torch"\}'
+    assert await counted(server, sampler) == 1
     server.signal(signal.SIGTERM)
     assert server.wait() == 0
     assert "Traceback" not in server.complaints

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import pytest
 
 from bench.simulate import BEFORE, BOTH, CPU, DEADLINES, GPU, played
-from bench.simulate_clients import figures, served
-from bench.simulate_engine import Replica, SimulatedListener
-from bench.simulate_traces import STORED, Arrival, bursts, conversations, poisson, stored
+from tests.scheduling.arrival_traces import STORED, Arrival, bursts, conversations, poisson, stored
+from tests.scheduling.virtual_clients import figures, served
+from tests.scheduling.virtual_engine import Replica, SimulatedListener
 
 
 def late_share(heard: Sequence[SimulatedListener]) -> float:

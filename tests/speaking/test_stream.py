@@ -10,7 +10,7 @@ import pytest
 from makima_tts.engines import ScriptedEngine
 from makima_tts.errors import Cancelled, UtteranceTimeout
 from makima_tts.metrics import Metrics
-from makima_tts.speaking.stream import AudioOutput, EncodedChunk, UtteranceStream
+from makima_tts.speaking import AudioOutput, EncodedChunk, UtteranceStream
 from makima_tts.speech import ListenerClock, UtteranceRequest, VoicePrompt
 
 RATE_HZ = 24_000

@@ -9,8 +9,14 @@ from hypothesis import given, strategies as st
 
 from makima_tts.audio import Clip
 from makima_tts.errors import VoiceNotFound
-from makima_tts.voices.folders import VoiceFolder, open_clip, read_folder, read_reference
-from makima_tts.voices.manifest import is_voice_id, voice_id_of
+from makima_tts.voices.folders import (
+    VoiceFolder,
+    is_voice_id,
+    open_clip,
+    read_folder,
+    read_reference,
+    voice_id_of,
+)
 from tests.voices.clips import TRANSCRIPT, good_clip, sound_file, speech
 from tests.voices.conftest import make_voice
 

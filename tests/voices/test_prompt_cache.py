@@ -8,7 +8,7 @@ import pytest
 from makima_tts.errors import SynthesisError, TtsUnavailable
 from makima_tts.metrics import Metrics
 from makima_tts.speech import VoicePrompt
-from makima_tts.voices.prompts import CacheBounds, PromptCache
+from makima_tts.voices.prompts import PromptCache
 
 KEY = ("anna", 1)
 PROMPT = VoicePrompt("f", {"x": np.zeros(8, np.uint8)})
@@ -39,7 +39,7 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 def cache(metrics: Metrics) -> PromptCache:
-    return PromptCache(CacheBounds(16, 100, 60.0), metrics, lambda: 0.0)
+    return PromptCache(16, 100, 60.0, metrics, lambda: 0.0)
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import numpy as np
 from hypothesis import given, strategies as st
 
 from makima_tts.speech import VoicePrompt
-from makima_tts.voices.prompts import CacheBounds, PromptLru, Reason
+from makima_tts.voices.prompts import PromptLru, Reason
 
 KEYS = [("a", 1), ("a", 2), ("b", 1), ("c", 1)]
-BOUNDS = CacheBounds(max_count=3, max_bytes=100, ttl_s=10.0)
+MAX_COUNT, MAX_BYTES, TTL_S = 3, 100, 10.0
 
 
 def prompt(size_bytes: int) -> VoicePrompt:
@@ -29,7 +29,7 @@ class Model:
         return sum(size for _, size, _ in self.kept)
 
     def expire(self, now_s: float) -> None:
-        stale = [entry for entry in self.kept if now_s - entry[2] >= BOUNDS.ttl_s]
+        stale = [entry for entry in self.kept if now_s - entry[2] >= TTL_S]
         self.kept = [entry for entry in self.kept if entry not in stale]
         self.evicted += ["ttl"] * len(stale)
 
@@ -43,14 +43,14 @@ class Model:
     def put(self, key: tuple[str, int], size_bytes: int, now_s: float) -> None:
         self.expire(now_s)
         self.kept = [entry for entry in self.kept if entry[0] != key]
-        if size_bytes > BOUNDS.max_bytes:
+        if size_bytes > MAX_BYTES:
             self.evicted.append("bytes")
             return
         self.kept.append((key, size_bytes, now_s))
-        while len(self.kept) > BOUNDS.max_count:
+        while len(self.kept) > MAX_COUNT:
             self.kept.pop(0)
             self.evicted.append("count")
-        while self.size_bytes > BOUNDS.max_bytes:
+        while self.size_bytes > MAX_BYTES:
             self.kept.pop(0)
             self.evicted.append("bytes")
 
@@ -75,7 +75,7 @@ STEPS = st.lists(
 @given(STEPS)
 def test_it_keeps_the_same_prompts_as_the_model(steps: list[Step]) -> None:
     evicted: list[Reason] = []
-    lru, model = PromptLru(BOUNDS, evicted.append), Model([], [])
+    lru, model = PromptLru(MAX_COUNT, MAX_BYTES, TTL_S, evicted.append), Model([], [])
     now_s = 0.0
     for action, key, size_bytes, passes_s in steps:
         now_s += passes_s
@@ -95,7 +95,7 @@ def test_it_keeps_the_same_prompts_as_the_model(steps: list[Step]) -> None:
 
 def test_the_least_recently_used_is_evicted_above_the_count() -> None:
     evicted: list[Reason] = []
-    lru = PromptLru(BOUNDS, evicted.append)
+    lru = PromptLru(MAX_COUNT, MAX_BYTES, TTL_S, evicted.append)
     for key in KEYS[:3]:
         lru.put(key, prompt(1), 0.0)
     lru.get(KEYS[0], 0.0)
@@ -106,7 +106,7 @@ def test_the_least_recently_used_is_evicted_above_the_count() -> None:
 
 def test_a_prompt_larger_than_the_cache_evicts_no_others() -> None:
     evicted: list[Reason] = []
-    lru = PromptLru(BOUNDS, evicted.append)
+    lru = PromptLru(MAX_COUNT, MAX_BYTES, TTL_S, evicted.append)
     lru.put(KEYS[0], prompt(100), 0.0)
     lru.put(KEYS[2], prompt(101), 0.0)
     assert lru.get(KEYS[0], 0.0) is not None
@@ -116,7 +116,7 @@ def test_a_prompt_larger_than_the_cache_evicts_no_others() -> None:
 
 def test_use_renews_the_ttl() -> None:
     evicted: list[Reason] = []
-    lru = PromptLru(BOUNDS, evicted.append)
+    lru = PromptLru(MAX_COUNT, MAX_BYTES, TTL_S, evicted.append)
     lru.put(KEYS[0], prompt(1), 0.0)
     for now_s in (9.0, 18.0, 27.0):
         assert lru.get(KEYS[0], now_s) is not None
@@ -126,7 +126,7 @@ def test_use_renews_the_ttl() -> None:
 
 def test_memory_that_an_engine_adds_to_a_prompt_counts_at_its_next_use() -> None:
     evicted: list[Reason] = []
-    lru = PromptLru(BOUNDS, evicted.append)
+    lru = PromptLru(MAX_COUNT, MAX_BYTES, TTL_S, evicted.append)
     speaking = prompt(40)
     lru.put(KEYS[0], prompt(40), 0.0)
     lru.put(KEYS[2], speaking, 0.0)
@@ -138,7 +138,7 @@ def test_memory_that_an_engine_adds_to_a_prompt_counts_at_its_next_use() -> None
 
 def test_a_prompt_that_outgrows_the_cache_is_returned_and_evicted() -> None:
     evicted: list[Reason] = []
-    lru = PromptLru(BOUNDS, evicted.append)
+    lru = PromptLru(MAX_COUNT, MAX_BYTES, TTL_S, evicted.append)
     speaking = prompt(100)
     lru.put(KEYS[0], speaking, 0.0)
     speaking.engine_share.size_bytes += 1
@@ -147,7 +147,7 @@ def test_a_prompt_that_outgrows_the_cache_is_returned_and_evicted() -> None:
 
 
 def test_an_evicted_prompt_is_freed() -> None:
-    lru = PromptLru(BOUNDS, lambda _reason: None)
+    lru = PromptLru(MAX_COUNT, MAX_BYTES, TTL_S, lambda _reason: None)
     first = prompt(60)
     lru.put(KEYS[0], first, 0.0)
     watched = weakref.ref(first)

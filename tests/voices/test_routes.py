@@ -21,7 +21,7 @@ def voices_app(manager: VoiceManager, max_upload_bytes: int = MAX_UPLOAD_BYTES) 
     app = FastAPI()
     install_failures(app)
     app.include_router(voices_router(manager))
-    app.add_middleware(BodyLimit, upload_paths=(URL,), max_upload_bytes=max_upload_bytes)
+    app.add_middleware(BodyLimit, max_upload_bytes=max_upload_bytes)
     return app
 
 

@@ -102,9 +102,9 @@ async def test_a_text_that_cannot_be_spoken_gets_an_error_and_a_close(
 
 async def test_nonsense_is_hung_up_on(port: int) -> None:
     half = b'{"type": "synthesize", "data": {"text": "\\ud800"}}\n'
-    growing = b'{"type": "synthesize-start"}\n' + half.replace(b"synthesize", b"synthesize-chunk")
+    appended = b'{"type": "synthesize-start"}\n' + half.replace(b"synthesize", b"synthesize-chunk")
     endless = b'{"type": "synthesize", "data_length": 99999999999}\n'
-    for nonsense in (b"[]\n", b"{}\n", b'{"type": "synthesize", "data": [1]}\n', half, growing, endless):
+    for nonsense in (b"[]\n", b"{}\n", b'{"type": "synthesize", "data": [1]}\n', half, appended, endless):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(nonsense)
         assert b"INVALID_MESSAGE" in await reader.read()

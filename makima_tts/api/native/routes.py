@@ -5,44 +5,50 @@ not know: the conversation, how speech is generated, where voices are stored.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter, File, Form, Path, Response, UploadFile, WebSocket
 from fastapi.responses import FileResponse, RedirectResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from makima_tts import __version__
-from makima_tts.api.connection import NOT_TEXT, accepted_subprotocol, serve_websocket
+from makima_tts.api.connection import NOT_TEXT, ContentFrame, Frame, accepted_subprotocol, serve_websocket
 from makima_tts.api.failures import ErrorBody, failures
-from makima_tts.api.outbox import ContentFrame, Frame
 from makima_tts.api.service import Service
-from makima_tts.api.speech_response import SpeakableText, SpeechResponse
+from makima_tts.api.speech_response import AudioBody, SpeakableText, SpeechResponse
 from makima_tts.audio import MEDIA_TYPES, ClipReport, OutputFormat, rate_of
 from makima_tts.errors import InvalidMessage, TtsUnavailable
 from makima_tts.metrics import CONTENT_TYPE
 from makima_tts.protocol import AudioChunkMessage, asyncapi_document, parse_client_message, serialize
-from makima_tts.protocol.client_messages import MAX_SEED, ClientFields, Language, SampleRate, Speed, VoiceId
+from makima_tts.protocol.messages import ClientFields, Language, SampleRate, Seed, Speed, VoiceId
 from makima_tts.session.effects import FeedPiece, Send, SendAudio
 from makima_tts.session.inputs import Malformed, SessionInput
+from makima_tts.speaking import AudioOutput
 from makima_tts.speech import CloneMode
 from makima_tts.voices import VoiceListing, VoiceManager, VoiceUpload
-from makima_tts.voices.manifest import MAX_NAME_CHARS, MAX_NOTE_CHARS, MAX_TRANSCRIPT_CHARS
+from makima_tts.voices.folders import MAX_NAME_CHARS, MAX_NOTE_CHARS, MAX_TRANSCRIPT_CHARS
 
 STATIC = FilePath(__file__).parents[1] / "static"
+ClipFile = Annotated[UploadFile, File(description="WAV, FLAC, OGG or MP3 of 3 to 60 s; 5 to 15 s are best")]
+VoiceName = Annotated[
+    str, Form(max_length=MAX_NAME_CHARS, description="Its id is made of it", examples=["Anna"])
+]
+ClipLanguage = Annotated[str, Form(max_length=35, description="A name or tag", examples=["en"])]
 _Note = Annotated[str, Form(max_length=MAX_NOTE_CHARS)]
 _Text = Annotated[
     str, Form(max_length=MAX_TRANSCRIPT_CHARS, description="Every word that is said in the clip")
 ]
+_Mode = Annotated[CloneMode, Form(description="icl needs the transcript; xvector goes by sound alone")]
 
 
+@dataclass(slots=True)
 class NativeDialect:
     """The session's own messages: docs/protocol.md."""
 
-    plays_live = True
-
-    def __init__(self, *, events: bool) -> None:
-        self.events = events
+    events: bool
+    plays_live: ClassVar[bool] = True
 
     def read(self, text: str | None) -> Iterable[SessionInput | Frame]:
         if text is None:
@@ -91,7 +97,7 @@ class TtsRequest(ClientFields):
     format: OutputFormat = "wav"
     sample_rate: SampleRate | None = Field(None, description="24000; 8000 with mulaw and alaw")
     speed: Speed = 1.0
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
+    seed: Seed | None = None
 
 
 class InterruptedContract(ClientFields):
@@ -117,12 +123,11 @@ def tts_router(service: Service) -> APIRouter:
         return SpeechResponse(
             service,
             request.text,
+            AudioOutput(request.format, rate_of(request.format, request.sample_rate), request.speed),
+            AudioBody(MEDIA_TYPES[request.format]),
             voice=request.voice,
             language=request.language,
             seed=request.seed,
-            audio_format=request.format,
-            sample_rate_hz=rate_of(request.format, request.sample_rate),
-            speed=request.speed,
         )
 
     # A contract's id may hold anything, a slash too.
@@ -163,18 +168,12 @@ def voices_router(voices: VoiceManager) -> APIRouter:
     @router.post("", status_code=201, responses=failures(400, 409, 413, 422, 503))
     async def add_voice(
         *,
-        audio: Annotated[
-            UploadFile, File(description="WAV, FLAC, OGG or MP3 of 3 to 60 s; 5 to 15 s are best")
-        ],
-        name: Annotated[
-            str, Form(max_length=MAX_NAME_CHARS, description="Its id is made of it", examples=["Anna"])
-        ],
+        audio: ClipFile,
+        name: VoiceName,
         transcript: _Text = "",
-        language: Annotated[str, Form(max_length=35, description="A name or tag", examples=["en"])] = "",
+        language: ClipLanguage = "",
         description: _Note = "",
-        mode: Annotated[
-            CloneMode, Form(description="icl needs the transcript; xvector goes by sound alone")
-        ] = "icl",
+        mode: _Mode = "icl",
         consent: _Note = "",
     ) -> AddedVoice:
         """Add a voice from a recording of one person. Get the speaker's consent first, and note it."""
@@ -217,7 +216,7 @@ def ops_router(service: Service) -> APIRouter:
     async def ready() -> Readiness:
         if service.draining_until_s is not None:
             raise TtsUnavailable("The service is shutting down.")
-        report = service.engine_status.require_ready()
+        report = service.require_engine()
         health = service.engine.health()
         if not health.alive:
             raise TtsUnavailable(f"The engine is down: {health.reason}.")
@@ -225,7 +224,7 @@ def ops_router(service: Service) -> APIRouter:
 
     @router.get("/metrics", tags=["operations"], response_class=Response)
     async def metrics() -> Response:
-        return Response(service.metrics.render(), media_type=CONTENT_TYPE)
+        return Response(service.metrics.render(service.engine.facts.kernels), media_type=CONTENT_TYPE)
 
     @router.get("/speak", include_in_schema=False)
     async def page() -> FileResponse:

@@ -12,13 +12,13 @@ import io
 import json
 import wave
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, WebSocket
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from makima_tts.api.connection import NOT_TEXT, serve_websocket
-from makima_tts.api.outbox import ContentFrame, Frame
+from makima_tts.api.connection import NOT_TEXT, ContentFrame, Frame, serve_websocket
 from makima_tts.api.service import Service, VoiceLookup
 from makima_tts.errors import InvalidMessage
 from makima_tts.protocol import (
@@ -34,7 +34,7 @@ from makima_tts.protocol import (
     Stop,
     Stopped,
 )
-from makima_tts.protocol.client_messages import MAX_SEED, ClientFields, Language, Speed
+from makima_tts.protocol.messages import ClientFields, Language, Seed, Speed
 from makima_tts.session.effects import FeedPiece, Send, SendAudio
 from makima_tts.session.inputs import Malformed, SessionInput
 
@@ -68,7 +68,7 @@ class SessionConfig(_Fields):
     stream_audio: bool = False
     split_granularity: Literal["none", "sentence", "clause"] = "none"
     speed: Speed = 1.0
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
+    seed: Seed | None = None
     task_type: Literal["CustomVoice", "Base"] | None = None
     word_timestamps: Literal[False] = False
     ref_audio: str | None = Field(None, repr=False)
@@ -126,41 +126,32 @@ def answer(type_: str, **fields: Any) -> ContentFrame:
     return ContentFrame(json.dumps({"type": type_, **fields}, ensure_ascii=False))
 
 
+@dataclass(slots=True)
 class OmniFlush:
     """The frames around the audio of one flush.
 
     ``utterance_id`` None: the session does not have it yet, or its utterance has ended. ``text``: that of a
-    flush that is spoken as one, until it is finished.
+    flush that is spoken as one, until it is finished. ``sentences``: whose audio is done.
     """
 
-    def __init__(self, index: int, config: SessionConfig, *, engine_rate_hz: int) -> None:
-        self.index = index
-        self.config = config
-        self.utterance_id: str | None = None
-        self.text = ""
-        self.finished = False
-        self.failed = False
-        # Stretching and resampling hold some samples back: they may be sent when the next piece begins.
-        self._holds_back = config.speed != 1.0 or engine_rate_hz != _FORMAT.sample_rate_hz
-        self._pieces: list[str] = []
-        self._open_piece = ""
-        self._sentence = 0
-        self._piece_ended = False
-        self._started = False
-        self._held = bytearray()
-        self._sent_bytes = 0
+    index: int
+    config: SessionConfig
+    engine_rate_hz: int
+    utterance_id: str | None = None
+    text: str = field(default="", repr=False)
+    finished: bool = False
+    failed: bool = False
+    sentences: int = 0
+    _pieces: list[str] = field(default_factory=list, repr=False)
+    _open_piece: str = field(default="", repr=False)
+    _piece_ended: bool = False
+    _started: bool = False
+    _held: bytearray = field(default_factory=bytearray, repr=False)
+    _sent_bytes: int = 0
 
     @property
     def as_one(self) -> bool:
         return self.config.split_granularity == "none"
-
-    @property
-    def streams(self) -> bool:
-        return self.config.stream_audio
-
-    @property
-    def done(self) -> bool:
-        return self.finished and self.utterance_id is None
 
     def add_text(self, text: str, *, ends_piece: bool) -> str | None:
         """A part of a piece. Returns the piece, once it is whole."""
@@ -172,9 +163,9 @@ class OmniFlush:
         return piece
 
     def add_audio(self, data: bytes) -> Iterator[Frame]:
-        if self._piece_ended and len(self._pieces) > self._sentence + 1:
+        if self._piece_ended and len(self._pieces) > self.sentences + 1:
             yield from self._end_sentence(error=False)
-        if not self.streams:
+        if not self.config.stream_audio:
             self._held += data
             return
         yield from self._start()
@@ -185,28 +176,24 @@ class OmniFlush:
         if self.as_one:
             return
         self._piece_ended = True
-        if not self._holds_back:
+        # Stretching and resampling hold some samples back: they may be sent when the next piece begins.
+        if self.config.speed == 1.0 and self.engine_rate_hz == _FORMAT.sample_rate_hz:
             yield from self._end_sentence(error=False)
 
     def end(self) -> Iterator[Frame]:
         """Its utterance is complete. Text that comes later begins another."""
-        if self._has_audio:
-            yield from self._end_sentence(error=False)
-        del self._pieces[self._sentence :]
+        yield from self._end_open_sentence(error=False)
+        del self._pieces[self.sentences :]
 
     def fail(self, message: str, code: str) -> Iterator[Frame]:
         partial = {"partial_audio": True, "action": "discard"} if self._sent_bytes else {}
         yield answer("error", message=message, code=code, **partial)
         self._held.clear()
-        if self._has_audio:
-            yield from self._end_sentence(error=True)
+        yield from self._end_open_sentence(error=True)
 
-    def done_message(self) -> Frame:
-        return answer("session.done", utterance_index=self.index, total_sentences=self._sentence)
-
-    @property
-    def _has_audio(self) -> bool:
-        return self._started or bool(self._held)
+    def _end_open_sentence(self, *, error: bool) -> Iterator[Frame]:
+        if self._started or self._held:
+            yield from self._end_sentence(error=error)
 
     def _start(self) -> Iterator[Frame]:
         if self._started:
@@ -216,7 +203,7 @@ class OmniFlush:
         yield answer(
             "audio.start",
             **self._indices(),
-            sentence_text=self.text if self.as_one else self._pieces[self._sentence],
+            sentence_text=self.text if self.as_one else self._pieces[self.sentences],
             format=self.config.response_format,
             **(shape if self.config.response_format == "pcm" else {}),
         )
@@ -228,13 +215,12 @@ class OmniFlush:
             self._sent_bytes = len(audio)
             yield ContentFrame(audio, audio=True)
         yield answer("audio.done", **self._indices(), total_bytes=self._sent_bytes, error=error)
-        self._sentence += 1
+        self.sentences += 1
         self._piece_ended = self._started = False
-        self._held = bytearray()
-        self._sent_bytes = 0
+        self._held, self._sent_bytes = bytearray(), 0
 
     def _indices(self) -> dict[str, int]:
-        return {"utterance_index": self.index, "sentence_index": self._sentence}
+        return {"utterance_index": self.index, "sentence_index": self.sentences}
 
 
 def _wav(pcm: bytearray) -> bytes:
@@ -317,7 +303,7 @@ class OmniDialect:
 
     def _open_flush(self, config: SessionConfig) -> OmniFlush:
         if self._begins_flush:
-            self._flushes.append(OmniFlush(self._flush_count, config, engine_rate_hz=self._engine_rate_hz))
+            self._flushes.append(OmniFlush(self._flush_count, config, self._engine_rate_hz))
             self._flush_count += 1
         return self._flushes[-1]
 
@@ -327,20 +313,17 @@ class OmniDialect:
         if not flush.as_one:
             yield from self._speak(flush, text, final=False)
             return
-        flush.text += text
-        too_long = self._too_long_as_one(flush)
+        flush.text += text  # spoken as one: held until the text is finished
+        limit_chars, too_long = self._limits.max_utterance_chars, None
+        if not flush.config.stream_audio and len(flush.text) > MAX_WHOLE_CHARS:
+            too_long = _TOO_LONG_AS_ONE
+        elif len(flush.text) > limit_chars:
+            too_long = (
+                f"A flush may hold {limit_chars} characters; send input.done before, or split_granularity."
+            )
         if too_long is not None:
             flush.failed, flush.text = True, ""
             yield answer("error", message=too_long)
-
-    def _too_long_as_one(self, flush: OmniFlush) -> str | None:
-        """A flush that is spoken as one is held until its text is finished."""
-        limit_chars = self._limits.max_utterance_chars
-        if not flush.streams and len(flush.text) > MAX_WHOLE_CHARS:
-            return _TOO_LONG_AS_ONE
-        if len(flush.text) > limit_chars:
-            return f"A flush may hold {limit_chars} characters; send input.done before, or split_granularity."
-        return None
 
     def _end_text(self, flush: OmniFlush) -> Iterator[SessionInput | Frame]:
         flush.finished = True
@@ -391,8 +374,9 @@ class OmniDialect:
 
     def _done(self) -> Iterator[Frame]:
         """In the order of the flushes, however they ended."""
-        while self._flushes and self._flushes[0].done:
-            yield self._flushes.pop(0).done_message()
+        while self._flushes and self._flushes[0].finished and self._flushes[0].utterance_id is None:
+            flush = self._flushes.pop(0)
+            yield answer("session.done", utterance_index=flush.index, total_sentences=flush.sentences)
 
     def _flush_of(self, utterance_id: str | None) -> OmniFlush | None:
         return next((one for one in self._flushes if utterance_id and one.utterance_id == utterance_id), None)

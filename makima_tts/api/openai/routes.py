@@ -13,24 +13,27 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, File, Form, Response, UploadFile
+from fastapi import APIRouter, Form, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from makima_tts.api.failures import openai_body_of, openai_error_body, openai_failures
+from makima_tts.api.failures import openai_error_body, openai_failures
+from makima_tts.api.native.routes import ClipFile, ClipLanguage, VoiceName
 from makima_tts.api.service import Service, VoiceLookup
 from makima_tts.api.speech_response import AudioBody, SpeakableText, SpeechResponse
 from makima_tts.audio import MEDIA_TYPES, OutputFormat, rate_of
 from makima_tts.errors import TtsError, VoiceNotFound
 from makima_tts.protocol import AUTO
-from makima_tts.protocol.client_messages import MAX_SEED, ClientFields, Language, SampleRate, Speed
+from makima_tts.protocol.messages import ClientFields, Language, SampleRate, Seed, Speed
+from makima_tts.speaking import AudioOutput
 from makima_tts.voices import VoiceListing, VoiceManager, VoiceUpload
-from makima_tts.voices.manifest import MAX_NAME_CHARS, MAX_NOTE_CHARS, MAX_TRANSCRIPT_CHARS
+from makima_tts.voices.folders import MAX_NOTE_CHARS, MAX_TRANSCRIPT_CHARS
 
 # Clients look for one of these before they speak. The model that is named when speaking may be any.
 _OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
-_OWNER = "makima-tts"
 _EVENT_STREAM = "text/event-stream"
+_TEXT_WORDS = "Every word that is said in the clip. Without it the voice goes by sound alone"
+_Text = Annotated[str, Form(max_length=MAX_TRANSCRIPT_CHARS, description=_TEXT_WORDS)]
 _FRAME_S = 0.08
 
 
@@ -42,22 +45,19 @@ def openai_voice_lookup(voices: VoiceManager, spoken_by: Mapping[str, str | None
     raises VoiceNotFound for a voice that the operator chose and that is not there.
     """
 
-    async def exists(voice_id: str) -> bool:
-        with suppress(VoiceNotFound):
-            await asyncio.to_thread(voices.describe, voice_id)
-            return True
-        return False
-
     async def look_up(name: str | None) -> str | None:
-        if name is None or name not in spoken_by or await exists(name):
+        if name is None or name not in spoken_by:
             return name
-        voice_id = spoken_by[name]
-        if voice_id is not None and not await exists(voice_id):
-            raise VoiceNotFound(
-                f"TTS_OPENAI_VOICES has {name} spoken by {voice_id}, and there is no voice {voice_id}. "
-                "The operator must add it, or choose one that GET /v1/audio/voices lists."
-            )
-        return voice_id
+        with suppress(VoiceNotFound):
+            return (await asyncio.to_thread(voices.describe, name)).id
+        if (voice_id := spoken_by[name]) is None:
+            return None
+        with suppress(VoiceNotFound):
+            return (await asyncio.to_thread(voices.describe, voice_id)).id
+        raise VoiceNotFound(
+            f"TTS_OPENAI_VOICES has {name} spoken by {voice_id}, and there is no voice {voice_id}. "
+            "The operator must add it, or choose one that GET /v1/audio/voices lists."
+        )
 
     return look_up
 
@@ -85,7 +85,7 @@ class EventBody(AudioBody):
         return _event("speech.audio.done", usage=usage)
 
     def failure(self, error: TtsError) -> bytes:
-        return _event("error", **openai_body_of(error).model_dump())
+        return _event("error", **openai_error_body(error.http_status, error.code, error.message).model_dump())
 
 
 def _event(type_: str, **fields: object) -> bytes:
@@ -116,19 +116,10 @@ class SpeechRequest(ClientFields):
     speed: Speed = 1.0
     instructions: str | None = Field(None, repr=False, description="Ignored: no model here can follow them")
     language: Language = AUTO
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
+    seed: Seed | None = None
     sample_rate: SampleRate | None = Field(
         None, description="None is the format's own: 24000; 8000 for G.711"
     )
-
-    @property
-    def voice_name(self) -> str | None:
-        return self.voice.id if isinstance(self.voice, VoiceById) else self.voice
-
-    @property
-    def ignored(self) -> dict[str, str]:
-        """The header that says what had no effect."""
-        return {"X-Ignored-Parameters": "instructions"} if self.instructions else {}
 
 
 class Model(BaseModel):
@@ -137,7 +128,7 @@ class Model(BaseModel):
     id: str
     object: Literal["model"] = "model"
     created: int
-    owned_by: str = _OWNER
+    owned_by: str = "makima-tts"
 
 
 class Models(BaseModel):
@@ -179,17 +170,16 @@ def _add_speech(router: APIRouter, service: Service, look_up_voice: VoiceLookup)
     )
     async def create_speech(request: SpeechRequest) -> SpeechResponse:
         """Speak ``input``, streamed as it is made. Errors before the first byte have a status."""
+        format_, voice = request.response_format, request.voice
         return SpeechResponse(
             service,
             request.input,
-            voice=await look_up_voice(request.voice_name),
+            AudioOutput(format_, rate_of(format_, request.sample_rate), request.speed),
+            EventBody() if request.stream_format == "sse" else AudioBody(MEDIA_TYPES[format_]),
+            voice=await look_up_voice(voice.id if isinstance(voice, VoiceById) else voice),
             language=request.language,
             seed=request.seed,
-            audio_format=request.response_format,
-            sample_rate_hz=rate_of(request.response_format, request.sample_rate),
-            speed=request.speed,
-            form=EventBody() if request.stream_format == "sse" else None,
-            headers=request.ignored,
+            headers={"X-Ignored-Parameters": "instructions"} if request.instructions else None,
         )
 
 
@@ -277,23 +267,13 @@ def openai_voices_router(voices: VoiceManager) -> APIRouter:
             Literal["audio_sample"],
             Form(alias="type", description="No voice here is made of a description"),
         ] = "audio_sample",
-        audio_sample: Annotated[
-            UploadFile, File(description="WAV, FLAC, OGG or MP3 of 3 to 60 s; 5 to 15 s are best")
-        ],
-        name: Annotated[
-            str, Form(max_length=MAX_NAME_CHARS, description="Its id is made of it", examples=["Anna"])
-        ],
+        audio_sample: ClipFile,
+        name: VoiceName,
         consent: Annotated[
             str, Form(max_length=MAX_NOTE_CHARS, description="Any note of the speaker's consent; it is kept")
         ],
-        ref_text: Annotated[
-            str,
-            Form(
-                max_length=MAX_TRANSCRIPT_CHARS,
-                description="Every word that is said in the clip. Without it the voice goes by sound alone",
-            ),
-        ] = "",
-        language: Annotated[str, Form(max_length=35, description="A name or tag", examples=["en"])] = "",
+        ref_text: _Text = "",
+        language: ClipLanguage = "",
     ) -> CreatedVoice:
         """Add a voice from a recording of one person. Get the speaker's consent first, and note it."""
         mode = "icl" if ref_text.strip() else "xvector"

@@ -126,6 +126,7 @@ class Qwen3Engine:
             watch=self._watch,
         )
         model = await asyncio.wrap_future(self._thread.start())
+        self._facts = replace(self._facts, kernels=model.ops.implementations)
         self._streams = self._thread.slots
         self._admission = Admission(self._rule, self._streams)
         self._refusal = None

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from makima_tts.engines.qwen3.costs import CHUNK_FRAMES
-from makima_tts.model.codec_state import CodecState
-from makima_tts.model.frames import FrameState, PrefillChunk, SampledFrames
+from makima_tts.model.codec_ops import CodecState
+from makima_tts.model.language_model import FrameState, PrefillChunk, SampledFrames
 from makima_tts.model.speech_model import SpeechModel
 
 # Where memory is not the device's own; a CPU assigns it to a slot only when it is used.

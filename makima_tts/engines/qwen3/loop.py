@@ -45,13 +45,12 @@ from makima_tts.engines.qwen3.utterance import (
     SynthesisOptions,
 )
 from makima_tts.errors import GpuOutOfMemory, SynthesisError, TtsError
-from makima_tts.model.frames import PrefillChunk
+from makima_tts.model.devices import is_out_of_memory
+from makima_tts.model.language_model import PrefillChunk
 from makima_tts.speech import SpeechSink, UtteranceRequest
 
 # torch 2.7 has no name for it.
 DEVICE_ERROR: type | tuple[()] = getattr(torch, "AcceleratorError", ())
-# CUDA's code for it where torch has no error of its own: of memory that torch did not ask for itself.
-_CUDA_OUT_OF_MEMORY = 2
 _SYNTHESIS_FAILED = "The engine failed in the middle of this utterance."
 _ENCODING_FAILED = "The voice could not be encoded; try again."
 _log = structlog.get_logger(__name__)
@@ -227,7 +226,7 @@ class EngineLoop:
     def _prefill_fewer(self, chunks: Mapping[EngineUtterance, list[PrefillChunk]], error: Exception) -> None:
         """Without the newest, if memory does not suffice; else each alone, so that one failure is one
         utterance's."""
-        if len(chunks) == 1 or _is_out_of_memory(error):
+        if len(chunks) == 1 or is_out_of_memory(error):
             newest = max(chunks, key=lambda each: each.arrived_s)
             self._fail(newest, self._failure(error))
             self._prefill_together({each: some for each, some in chunks.items() if each is not newest})
@@ -251,7 +250,7 @@ class EngineLoop:
         try:
             self._prompts.keep_prefix(utterance, rows)
         except Exception as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             self._failure(error)  # frees memory; the next prompt is prefilled from its first row
 
@@ -399,7 +398,7 @@ class EngineLoop:
 
         Raises an error after which the device computes nothing: CUDA answers every later call with it.
         """
-        out_of_memory = _is_out_of_memory(error)
+        out_of_memory = is_out_of_memory(error)
         if isinstance(error, DEVICE_ERROR) and not out_of_memory:
             raise error
         if out_of_memory:
@@ -411,8 +410,3 @@ class EngineLoop:
         if out_of_memory:
             return GpuOutOfMemory("The GPU has no memory left for this; try again in a moment.")
         return SynthesisError(message)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    code = getattr(error, "error_code", None)
-    return isinstance(error, torch.OutOfMemoryError) or code == _CUDA_OUT_OF_MEMORY

@@ -20,8 +20,8 @@ from makima_tts.audio import Pcm
 from makima_tts.engines.qwen3.cuda_graphs import CudaCapture, CudaGraphExecutor
 from makima_tts.engines.qwen3.executors import DecodeCall, EagerExecutor, SlotBuffers, StepExecutor
 from makima_tts.model.devices import to_device
-from makima_tts.model.frames import PrefillChunk, split_into_chunks
-from makima_tts.model.prompt import Prompt
+from makima_tts.model.language_model import PrefillChunk
+from makima_tts.model.prompt import Prompt, split_into_chunks
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.model.transformer import KeyValueCache

@@ -69,7 +69,7 @@ def library() -> ctypes.CDLL:
     if (BUILT / target.file_name).exists():  # part of the package, and trusted like it
         return _load(BUILT / target.file_name)
     try:
-        folder = _cache_folder()
+        folder = cache_folder()
         if not (folder / target.file_name).exists():
             build(target, folder)
             _log.info("kernels_compiled", instructions=target.name)
@@ -116,7 +116,7 @@ def _compiler() -> str:
     )
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
     """Created if it is not there. No other user may write to it: its libraries run in this process.
 
     Raises OSError, TtsUnavailable.

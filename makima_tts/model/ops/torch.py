@@ -88,6 +88,14 @@ EXACT = Functions(linear, rms_norm, attend)
 FUSED = Functions(F.linear, rms_norm_fused, attend_fused)
 
 
+def torch_attention(
+    queries: Tensor, keys: Tensor, values: Tensor, at: RowPositions, window: int | None
+) -> Tensor:
+    """An Attention. Copies all positions below the limit; its bits may depend on the number of rows."""
+    keys, values = (cached[:, :, : at.limit][at.cache_rows] for cached in (keys, values))  # [M, K, L, D]
+    return attend(queries.unsqueeze(2), keys, values, at.mask(window)).squeeze(2)
+
+
 @dataclass(frozen=True, slots=True)
 class TorchLinear:
     """``weight``: [outputs, inputs]. Rows [B, …, inputs] → [B, …, outputs]."""

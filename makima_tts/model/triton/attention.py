@@ -1,4 +1,4 @@
-"""Attention over the static cache in Triton or by flash_attn, whichever is faster on this card.
+"""Attention over the static cache in Triton and by flash_attn.
 
 In: queries, a layer of the cache, the position of each row. Out: what each row attends to. Does not know:
 where queries come from, other layers.
@@ -8,28 +8,19 @@ M rows · H query heads · K key heads · G = H / K · D head size · R position
 With either, a row reads its own keys only, and its bits do not depend on other rows.
 """
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
 
-import structlog
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from makima_tts.model.transformer import RowPositions
-from makima_tts.model.triton.measuring import replayed_ms
-
-_log = structlog.get_logger(__name__)
+from makima_tts.model.transformer import Attention, RowPositions
 
 # Keys at a time, in blocks aligned to it: the same blocks for a row in any call, so the same bits.
 _BLOCK = 64
 # The least that tensor cores multiply at once: the queries of one key head are fewer.
 _LEAST_QUERIES = 16
-
-# [M, H, D] over keys and values [rows, K, R, D] → [M, H, D]: each row up to its own position, and as far back
-# as the window. The positions are [M, 1], with cache_rows.
-Attention = Callable[[Tensor, Tensor, Tensor, RowPositions, int | None], Tensor]
 
 
 def triton_attention(
@@ -38,24 +29,14 @@ def triton_attention(
     (count, heads, size), key_heads = queries.shape, keys.shape[1]
     out = torch.empty_like(queries)
     _attention_kernel[count, key_heads](
-        queries,
-        keys,
-        values,
-        at.cache_rows,
-        at.positions,
-        out,
-        *keys.stride()[:3],
-        *values.stride()[:3],
-        size**-0.5,
-        WINDOW=window,
-        GROUPS=heads // key_heads,
-        HEAD_SIZE=size,
-        BLOCK_G=max(_LEAST_QUERIES, triton.next_power_of_2(heads // key_heads)),
-        BLOCK_R=_BLOCK,
+        queries, keys, values, at.cache_rows, at.positions, out,
+        *keys.stride()[:3], *values.stride()[:3], size**-0.5,
+        WINDOW=window, GROUPS=heads // key_heads, HEAD_SIZE=size,
+        BLOCK_G=max(_LEAST_QUERIES, triton.next_power_of_2(heads // key_heads)), BLOCK_R=_BLOCK,
         BLOCK_D=max(16, triton.next_power_of_2(size)),
         # The next keys are loaded during the products of these, where shared memory holds both.
         num_stages=3 if keys.itemsize == 2 else 2,
-    )
+    )  # fmt: skip
     return out
 
 
@@ -94,50 +75,13 @@ def installed_attentions(dtype: torch.dtype) -> dict[str, Attention]:
     return found
 
 
-def fastest_attention(
-    candidates: Mapping[str, Attention], heads: int, keys: Tensor, values: Tensor, window: int | None
-) -> Attention:
-    """Each is timed in a CUDA graph, as the engine runs it, with a row at the end of every cache row.
-
-    Without CUDA, and of one alone, the first.
-    """
-    first, (rows, _, positions, size) = next(iter(candidates.values())), keys.shape
-    if len(candidates) == 1 or keys.device.type != "cuda":
-        return first
-    last = torch.full((rows, 1), positions - 1, device=keys.device)
-    at = RowPositions(last, positions, torch.arange(rows, device=keys.device))
-    queries = keys.new_zeros(rows, heads, size)
-    times_ms = {
-        name: replayed_ms(partial(attention, queries, keys, values, at, window))
-        for name, attention in candidates.items()
-    }
-    fastest = min(times_ms, key=times_ms.__getitem__)
-    _log.info("attention_chosen", chosen=fastest, times_ms=times_ms)
-    return candidates[fastest]
-
-
 @triton.jit
 def _attention_kernel(
-    q_ptr: tl.tensor,
-    k_ptr: tl.tensor,
-    v_ptr: tl.tensor,
-    cache_rows_ptr: tl.tensor,
-    positions_ptr: tl.tensor,
-    out_ptr: tl.tensor,
-    stride_k_b: tl.tensor,
-    stride_k_h: tl.tensor,
-    stride_k_r: tl.tensor,
-    stride_v_b: tl.tensor,
-    stride_v_h: tl.tensor,
-    stride_v_r: tl.tensor,
-    scale: tl.tensor,
-    WINDOW: tl.constexpr,
-    GROUPS: tl.constexpr,
-    HEAD_SIZE: tl.constexpr,
-    BLOCK_G: tl.constexpr,
-    BLOCK_R: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-) -> None:
+    q_ptr, k_ptr, v_ptr, cache_rows_ptr, positions_ptr, out_ptr,
+    stride_k_b, stride_k_h, stride_k_r, stride_v_b, stride_v_h, stride_v_r, scale,
+    WINDOW: tl.constexpr, GROUPS: tl.constexpr, HEAD_SIZE: tl.constexpr, BLOCK_G: tl.constexpr,
+    BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
     """All queries of one key head of one row; programs are [M, K]. Softmax as it goes, in float32."""
     row, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
     cache_row, position = tl.load(cache_rows_ptr + row), tl.load(positions_ptr + row)

@@ -15,7 +15,6 @@ from random import Random
 import numpy as np
 import torch
 
-from bench.simulate_traces import Arrival
 from makima_tts.engines.qwen3 import SynthesisOptions
 from makima_tts.engines.qwen3.admission import HEADROOM, Admission, AdmissionRule, EngineLoad
 from makima_tts.engines.qwen3.costs import Costs
@@ -25,8 +24,9 @@ from makima_tts.engines.qwen3.runner import GeneratedFrames, PendingResult, Runn
 from makima_tts.engines.qwen3.scheduler import IterationPlan, Planner, UtteranceSnapshot, plan_iteration
 from makima_tts.engines.qwen3.utterance import EngineUtterance, Prefilling
 from makima_tts.errors import TtsError
-from makima_tts.model.frames import PrefillChunk
+from makima_tts.model.language_model import PrefillChunk
 from makima_tts.speech import AudioChunk, FinishReason, ListenerClock, SpeechSink, UtteranceRequest
+from tests.scheduling.arrival_traces import Arrival
 
 FRAME_S = 0.08
 # A frame is two samples, of which only the number counts.

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from random import Random
 
 from bench.report import percentiles
-from bench.simulate_engine import Replica, SimulatedListener
-from bench.simulate_traces import Arrival
+from tests.scheduling.arrival_traces import Arrival
+from tests.scheduling.virtual_engine import Replica, SimulatedListener
 
 # Replicas that are asked one after the other; then the shortest wait is waited.
 _ASKED_AT_ONCE = 3

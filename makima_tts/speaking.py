@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
-from makima_tts.audio import OutputFormat, PcmEncoding, SpeechEncoder, open_encoder
+from makima_tts.audio import OutputFormat, PcmEncoding, open_encoder
 from makima_tts.errors import UtteranceTimeout
 from makima_tts.metrics import Metrics
 from makima_tts.speech import (
@@ -144,7 +144,9 @@ class UtteranceStream:
         self._metrics.speaking.inc()
         try:
             speech = await self._open()
-            encoder = await self._run(self._new_encoder)
+            output, source_rate_hz = self._output, self._engine.facts.sample_rate_hz
+            open_ = partial(open_encoder, output.format, source_rate_hz, output.sample_rate_hz)
+            encoder = await self._run(partial(open_, speed=output.speed))
             while (chunk := await self._next(speech)) is not None:
                 await self._wait_for_listener()
                 # Encoders write a header even for an empty chunk, and a header is not the first audio.
@@ -167,10 +169,6 @@ class UtteranceStream:
         if self.cancelled:
             speech.cancel()
         return speech
-
-    def _new_encoder(self) -> SpeechEncoder:
-        output, source_rate_hz = self._output, self._engine.facts.sample_rate_hz
-        return open_encoder(output.format, source_rate_hz, output.sample_rate_hz, speed=output.speed)
 
     async def _run(self, encode: Callable[[], _Result]) -> _Result:
         """FFmpeg takes a tenth of a second to load and a millisecond a frame: it runs in a worker thread."""
