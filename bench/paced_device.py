@@ -17,8 +17,8 @@ import numpy as np
 from torch import Tensor
 
 from makima_tts.engines.qwen3.runner import GeneratedFrames, PendingResult, Runner, Sound
-from makima_tts.model.frames import PrefillChunk, split_into_chunks
-from makima_tts.model.prompt import Prompt
+from makima_tts.model.language_model import PrefillChunk
+from makima_tts.model.prompt import Prompt, split_into_chunks
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.model.transformer import KeyValueCache
 
@@ -78,7 +78,7 @@ class PacedRunner(Runner):
         return split_into_chunks(prompt, slot, _CHUNK_ROWS, frame=frame, prefix_cached=prefix_cached)
 
     def prefix(self, slot: int, rows: int) -> KeyValueCache:
-        return self._model.talker.new_cache(1, 1)
+        return self._model.talker.transformer.new_cache(1, 1)
 
     def restore_prefix(self, slot: int, prefix: KeyValueCache) -> None:
         pass

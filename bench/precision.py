@@ -27,7 +27,8 @@ from bench.server import PRECISIONS
 from bench.voice import LANGUAGE, TEXT
 from makima_tts.model import CpuPrecision
 from makima_tts.model.checkpoint.config import CONTROL_IDS
-from makima_tts.model.frames import FrameGenerator, split_into_chunks
+from makima_tts.model.language_model import FrameGenerator
+from makima_tts.model.prompt import split_into_chunks
 from makima_tts.model.sampling import FirstCodebook, FrameSampler, SamplerState, Sampling
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.model.voice_encoding import Arrays, voice_from

@@ -124,7 +124,7 @@ def _device(settings: "Settings") -> Iterator[Finding]:
         import torch
 
         from makima_tts.model.devices import device_of, precision_on
-        from makima_tts.model.triton.availability import kernels_lack
+        from makima_tts.model.ops.table import kernels_lack
 
         device = device_of(settings.device)
         precision = precision_on(device, settings.precision, settings.cpu_precision)

@@ -6,7 +6,7 @@ are computed.
 
 S slots · B batch rows · F frames · Q codebooks · V codes in a codebook · T time · C channels.
 The decoder is causal without look-ahead: convolutions keep their last inputs, the transformer its last keys
-and values (codec_state.py), and nothing is computed twice.
+and values (``CodecState``), and nothing is computed twice.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,18 +21,22 @@ from torch import Tensor
 from makima_tts.model.checkpoint.config import CodecDecoderConfig
 from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.codec_ops import (
+    MAX_FRAMES,
     CausalConv,
     Codebooks,
+    CodecCall,
     CodecOps,
+    CodecState,
+    CodecTransformer,
     DepthwiseConv,
     Layer,
     Leaf,
     Linear,
     Snake,
+    StateLayout,
     X,
+    ring_frames,
 )
-from makima_tts.model.codec_state import CodecCall, CodecState, StateLayout
-from makima_tts.model.codec_transformer import MAX_FRAMES, CodecTransformer, ring_frames
 
 _MIN_USAGE = 1e-5
 _PRE_CONV_KERNEL = 3

@@ -30,7 +30,7 @@ from makima_tts.errors import InvalidClip
 from makima_tts.model.checkpoint.config import CodecEncoderConfig
 from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.reference_audio import SliceBudget
-from makima_tts.model.transformer import ACTIVATIONS, RotaryEmbedding
+from makima_tts.model.transformer import ACTIVATIONS, RotaryEmbedding, joined_qkv
 
 # By the name of a convolution: its last inputs, [K', C]. Empty at the beginning of a clip.
 ConvStates = dict[str, Tensor]
@@ -190,8 +190,8 @@ class EncoderLayer:
         return cls(
             input_norm=weights.take("input_layernorm.weight", hidden),
             input_norm_bias=weights.take("input_layernorm.bias", hidden),
-            qkv=_joined(config, attention, "weight", hidden),
-            qkv_bias=_joined(config, attention, "bias") if config.attention_bias else None,
+            qkv=joined_qkv(config, attention, "weight", hidden),
+            qkv_bias=joined_qkv(config, attention, "bias") if config.attention_bias else None,
             out=attention.take("o_proj.weight", hidden, queries) * scale[:, None],
             out_bias=attention.take("o_proj.bias", hidden) * scale if config.attention_bias else None,
             mlp_norm=weights.take("post_attention_layernorm.weight", hidden),
@@ -199,14 +199,6 @@ class EncoderLayer:
             up_proj=mlp.take("fc1.weight", inner, hidden),
             down_proj=mlp.take("fc2.weight", hidden, inner) * mlp_scale[:, None],
         )
-
-
-def _joined(config: CodecEncoderConfig, attention: Weights, name: str, *inputs: int) -> Tensor:
-    """The tensors ``name`` of the query, key and value projections, one below the other."""
-    queries = config.num_attention_heads * config.head_size
-    keys = config.num_key_value_heads * config.head_size
-    sizes = zip("qkv", (queries, keys, keys), strict=True)
-    return torch.cat([attention.take(f"{letter}_proj.{name}", size, *inputs) for letter, size in sizes])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,22 @@
-"""The leaf operations of the codec's decoder: which there are, and how torch computes them.
+"""The leaf operations of the codec's decoder: which there are, their state, and how torch computes them.
 
-In: features of one call, the conv state of its slots. Out: features, in the end samples; the state, advanced
-in place. Does not know: codes, the order of layers.
+In: features of one call, the state of its slots. Out: features, in the end samples; the state, advanced in
+place. Does not know: the order of layers, which utterance has a slot.
 
-B batch rows · F frames · Q codebooks · V codes in a codebook · T time · C channels in · O channels out ·
-K taps of a kernel · N values of conv state.
+S slots · B batch rows · F frames of one call · Q codebooks · V codes in a codebook · T time · C channels in ·
+O channels out · K taps of a kernel, or key heads · N values of conv state · L layers of the transformer ·
+R frames in its ring · E hidden size · D head size.
 
 Channels come last, so that a convolution is one matrix product over its windows: on a CPU that is several
 times as fast as the convolutions of torch, whose layout is channels first.
 
-The leaves of torch hold the weights as they were loaded; the tables of C and of Triton (native/codec.py,
-triton/codec.py) pack these.
+The leaves of torch hold the weights as they were loaded; the tables of C and of Triton (native/kernels.py,
+triton/codec.py) pack these. The transformer is the layers of ``transformer.py`` between two projections, over
+a ring: the position of a frame in the cache is modulo R.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
@@ -22,10 +24,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from makima_tts.model.checkpoint.config import CodecDecoderConfig, TransformerConfig
 from makima_tts.model.checkpoint.tensors import Weights
-from makima_tts.model.codec_state import CodecCall, CodecState, StateLayout, StateRegion
-from makima_tts.model.codec_transformer import CodecTransformer, on_stack
 from makima_tts.model.ops.torch import FUSED, TorchStack
+from makima_tts.model.transformer import KeyValueCache, LayerStack, LayerWeights, RowPositions
+
+# How many frames a call may bring: their keys are written to the ring before any of them looks back.
+MAX_FRAMES = 8
+# Fused attention is fastest with a mask whose rows are aligned.
+_RING_MULTIPLE = 8
 
 LAYER_NORM_EPS = 1e-6
 _SNAKE_EPS = 1e-9
@@ -38,6 +45,167 @@ SILENT_RMS = 10 ** (-50 / 20)
 WINDOW_S = 0.01
 # Symmetrical, as in audio/pcm.py: -1 and +1 are equally far from 0, and -32768 is never used.
 FULL_SCALE = 32767
+
+
+@dataclass(frozen=True, slots=True)
+class CodecState:
+    """All zeros is the beginning of a stream.
+
+    ``position``: int64 [S], frames decoded so far. ``conv_state``: [S, N], the last inputs of every
+    convolution. ``keys_values``: [S, L, 2, K, R, D], rotated keys and values of the last frames; those of
+    frame f are at f modulo R.
+    """
+
+    position: Tensor
+    conv_state: Tensor
+    keys_values: Tensor
+
+    def reset(self, slots: Tensor) -> None:
+        """``slots``: int64 [n]. Writes zeros, so that a NaN does not outlive its utterance."""
+        for field in fields(self):
+            getattr(self, field.name).index_fill_(0, slots, 0)
+
+    def row(self, slot: int) -> dict[str, Tensor]:
+        """A copy of one slot's state by name, on the state's device."""
+        return {field.name: getattr(self, field.name)[slot].clone() for field in fields(self)}
+
+    def put_row(self, slot: int, row: Mapping[str, Tensor]) -> None:
+        """Continue in ``slot`` where ``row`` was copied; it may come from another device or precision.
+
+        Raises ValueError when the row is of a state of other sizes.
+        """
+        for field in fields(self):
+            source, target = row[field.name], getattr(self, field.name)[slot]
+            if source.shape != target.shape:
+                raise ValueError(f"{field.name} is {list(source.shape)}, but here it is {list(target.shape)}")
+            target.copy_(source)
+
+
+@dataclass(frozen=True, slots=True)
+class CodecCall:
+    """What every leaf of one call gets: the rows of the batch are ``frames`` frames each of ``slots``.
+
+    ``slots``: int64 [B]. ``conv_state``: the rows of these slots, [B, N], or those of all, [S, N], where
+    kernels index them by slot.
+    """
+
+    state: CodecState
+    slots: Tensor
+    frames: int
+    conv_state: Tensor
+
+    @classmethod
+    def on_copy(cls, state: CodecState, slots: Tensor, frames: int) -> "CodecCall":
+        """The conv state is gathered once for all leaves; ``commit`` puts it back."""
+        return cls(state, slots, frames, state.conv_state.index_select(0, slots))
+
+    @classmethod
+    def in_place(cls, state: CodecState, slots: Tensor, frames: int) -> "CodecCall":
+        return cls(state, slots.contiguous(), frames, state.conv_state)
+
+    def commit(self) -> None:
+        """Writes the copy back, and advances the positions."""
+        self.state.conv_state.index_copy_(0, self.slots, self.conv_state)
+        self.state.position.index_add_(0, self.slots, torch.full_like(self.slots, self.frames))
+
+
+@dataclass(frozen=True, slots=True)
+class StateRegion:
+    """Where in the conv state the last ``length`` inputs of one convolution are."""
+
+    start: int
+    length: int
+    channels: int
+
+    @property
+    def size(self) -> int:
+        return self.length * self.channels
+
+    def prepend(self, x: Tensor, conv_state: Tensor) -> Tensor:
+        """x [B, T, C] → [B, length + T, C]; the last ``length`` of that become the state in [B, N]."""
+        if self.length == 0:
+            return x
+        region = conv_state[:, self.start : self.start + self.size].view(len(x), self.length, self.channels)
+        padded = torch.cat((region, x), dim=1)  # [B, length + T, C]
+        region.copy_(padded[:, -self.length :])
+        return padded
+
+
+@dataclass(slots=True)
+class StateLayout:
+    """Assigns regions of the conv state while layers are loaded; ``size`` is N in the end."""
+
+    size: int = 0
+
+    def reserve(self, length: int, channels: int) -> StateRegion:
+        region = StateRegion(self.size, length, channels)
+        self.size += region.size
+        return region
+
+
+def ring_frames(config: CodecDecoderConfig) -> int:
+    """R: when the last of MAX_FRAMES frames is written, the window of the first is still in the ring."""
+    needed = config.sliding_window - 1 + MAX_FRAMES
+    return -(-needed // _RING_MULTIPLE) * _RING_MULTIPLE
+
+
+def ring_cache(state: CodecState) -> KeyValueCache:
+    """A view of the state's keys and values, of all slots."""
+    layers = state.keys_values.transpose(0, 1)  # [L, S, 2, K, R, D]
+    return KeyValueCache(layers[:, :, 0], layers[:, :, 1])
+
+
+@dataclass(frozen=True, slots=True)
+class CodecTransformer:
+    """The weights as they were loaded: the layers, between projections from latent features and back."""
+
+    config: CodecDecoderConfig
+    in_proj: Tensor
+    in_proj_bias: Tensor
+    layers: tuple[LayerWeights, ...]
+    norm: Tensor
+    out_proj: Tensor
+    out_proj_bias: Tensor
+
+    @classmethod
+    def load(cls, config: CodecDecoderConfig, weights: Weights) -> "CodecTransformer":
+        hidden, latent = config.hidden_size, config.latent_dim
+        return cls(
+            config=config,
+            in_proj=weights.take("input_proj.weight", hidden, latent),
+            in_proj_bias=weights.take("input_proj.bias", hidden),
+            layers=tuple(
+                LayerWeights.load_codec(config, weights.within(f"layers.{index}"))
+                for index in range(config.num_hidden_layers)
+            ),
+            norm=weights.take("norm.weight", hidden),
+            out_proj=weights.take("output_proj.weight", latent, hidden),
+            out_proj_bias=weights.take("output_proj.bias", latent),
+        )
+
+
+def on_stack(
+    transformer: CodecTransformer,
+    linear: Callable[[Tensor, Tensor], Callable[[Tensor], Tensor]],
+    make_stack: Callable[[TransformerConfig, Iterable[LayerWeights], Tensor, None], LayerStack],
+) -> Callable[[Tensor, CodecCall], Tensor]:
+    """The transformer with the leaves of a backend: [B, F, latent], with F ≤ MAX_FRAMES → the same.
+
+    It does not advance the positions of the state.
+    """
+    config = transformer.config
+    in_proj = linear(transformer.in_proj, transformer.in_proj_bias)
+    out_proj = linear(transformer.out_proj, transformer.out_proj_bias)
+    stack = make_stack(config, transformer.layers, transformer.norm, None)
+
+    def run(x: Tensor, call: CodecCall) -> Tensor:
+        frames = torch.arange(x.shape[1], device=x.device)
+        positions = call.state.position[call.slots][:, None] + frames  # [B, F]
+        at = RowPositions(positions, ring_frames(config), call.slots)
+        return out_proj(stack.run(in_proj(x), at, ring_cache(call.state)))
+
+    return run
+
 
 # The features that leaves pass to each other: a tensor [B, T, C], or a table's own type.
 X = TypeVar("X")

@@ -7,15 +7,14 @@ hidden size · T reference frames · Q codebooks.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from makima_tts.model.checkpoint.config import ModelConfig, TalkerConfig
-from makima_tts.model.code_predictor import CodePredictor
 from makima_tts.model.devices import to_device
-from makima_tts.model.talker import Talker
+from makima_tts.model.language_model import CodePredictor, PrefillChunk, Talker
 from makima_tts.protocol import AUTO
 
 
@@ -46,6 +45,25 @@ class Prompt:
     @property
     def rows(self) -> Tensor:
         return torch.cat((self.voice_prefix, self.remainder))
+
+
+def split_into_chunks(
+    prompt: Prompt, slot: int, most_rows: int, *, frame: int = 0, prefix_cached: bool = False
+) -> list[PrefillChunk]:
+    """A prompt in chunks of at most ``most_rows`` rows. ``prefix_cached``: without the voice prefix.
+
+    The voice prefix and the rest are split separately, each at multiples from its own first row. So the
+    splits, and the last bits of the result, depend neither on other utterances nor on what is cached.
+    """
+    prefix_rows = len(prompt.voice_prefix)
+    prefix = [] if prefix_cached else _split(slot, 0, prompt.voice_prefix, most_rows)
+    rest = _split(slot, prefix_rows, prompt.remainder, most_rows)
+    return [*prefix, *rest[:-1], replace(rest[-1], trailing=prompt.trailing, frame=frame)]
+
+
+def _split(slot: int, start: int, rows: Tensor, most_rows: int) -> list[PrefillChunk]:
+    chunks = enumerate(torch.split(rows, most_rows))
+    return [PrefillChunk(slot, start + number * most_rows, chunk) for number, chunk in chunks]
 
 
 class PromptWriter:

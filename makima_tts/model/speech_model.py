@@ -12,17 +12,15 @@ from torch import Tensor
 
 from makima_tts.model.checkpoint.config import ModelConfig
 from makima_tts.model.checkpoint.folder import Checkpoint, unexplained
-from makima_tts.model.code_predictor import CodePredictor
 from makima_tts.model.codec import CodecDecoder
 from makima_tts.model.codec_encoder import CodecEncoder
 from makima_tts.model.codec_ops import loud_and_finite
 from makima_tts.model.devices import settle
-from makima_tts.model.frames import FrameGenerator
+from makima_tts.model.language_model import CodePredictor, FrameGenerator, Talker
 from makima_tts.model.ops.self_test import select_ops
 from makima_tts.model.ops.table import Ops, ops_for
 from makima_tts.model.prompt import PromptWriter
 from makima_tts.model.speaker_encoder import SpeakerEncoder
-from makima_tts.model.talker import Talker
 from makima_tts.model.tokenizer import TextTokenizer
 
 _log = structlog.get_logger(__name__)
@@ -76,14 +74,15 @@ class SpeechModel:
         predictor = CodePredictor.load(
             config.predictor, config.talker_config.hidden_size, weights.within("talker.code_predictor"), ops
         )
-        exact = weights.as_dtype(torch.float32)
-        speaker_encoder = SpeakerEncoder.load(config.speaker_encoder_config, exact.within("speaker_encoder"))
+        speaker_encoder = SpeakerEncoder.load(
+            config.speaker_encoder_config, weights.within("speaker_encoder")
+        )
         codec_weights = checkpoint.codec_weights(
             device, dtype, lambda share: progress(_MODEL_SHARE + share * (1 - _MODEL_SHARE))
         )
         codec_encoder = CodecEncoder.load(
             config.codec.encoder_config,
-            codec_weights.within("encoder").as_dtype(torch.float32),
+            codec_weights.within("encoder"),
             codebooks=config.codec.encoder_valid_num_quantizers,
         )
         codec = ops.codec(config.codec.decoder_config, codec_weights.within("decoder"))

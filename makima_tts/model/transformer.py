@@ -37,13 +37,6 @@ class KeyValueCache:
     keys: Tensor
     values: Tensor
 
-    @classmethod
-    def allocate(
-        cls, config: TransformerConfig, rows: int, positions: int, device: torch.device, dtype: torch.dtype
-    ) -> "KeyValueCache":
-        shape = (config.num_hidden_layers, rows, config.num_key_value_heads, positions, config.head_size)
-        return cls(_zeros(shape, device, dtype), _zeros(shape, device, dtype))
-
     @property
     def positions(self) -> int:
         return self.keys.shape[3]
@@ -143,8 +136,8 @@ class LayerWeights:
         attention, biased = weights.within("self_attn"), config.attention_bias
         return cls(
             input_norm=weights.take("input_layernorm.weight", hidden),
-            qkv=_joined(config, attention, "weight", hidden),
-            qkv_bias=_joined(config, attention, "bias") if biased else None,
+            qkv=joined_qkv(config, attention, "weight", hidden),
+            qkv_bias=joined_qkv(config, attention, "bias") if biased else None,
             query_norm=attention.take("q_norm.weight", head),
             key_norm=attention.take("k_norm.weight", head),
             out=attention.take("o_proj.weight", hidden, config.num_attention_heads * head),
@@ -162,7 +155,7 @@ class LayerWeights:
         queries = config.num_attention_heads * config.head_size
         return cls(
             input_norm=weights.take("input_layernorm.weight", hidden),
-            qkv=_joined(config, attention, "weight", hidden),
+            qkv=joined_qkv(config, attention, "weight", hidden),
             qkv_bias=None,
             query_norm=None,
             key_norm=None,
@@ -175,7 +168,8 @@ class LayerWeights:
         )
 
 
-def _joined(config: TransformerConfig, attention: Weights, name: str, *inputs: int) -> Tensor:
+def joined_qkv(config: TransformerConfig, attention: Weights, name: str, *inputs: int) -> Tensor:
+    """The tensors ``name`` of the query, key and value projections, one below the other."""
     heads, key_heads = config.num_attention_heads, config.num_key_value_heads
     sizes = zip("qkv", (heads, key_heads, key_heads), strict=True)
     return torch.cat(
@@ -278,7 +272,9 @@ class Transformer:
 
     def new_cache(self, rows: int, positions: int) -> KeyValueCache:
         """All zeros."""
-        return KeyValueCache.allocate(self.config, rows, positions, self.device, self.dtype)
+        config = self.config
+        shape = (config.num_hidden_layers, rows, config.num_key_value_heads, positions, config.head_size)
+        return KeyValueCache(*(_zeros(shape, self.device, self.dtype) for _ in range(2)))
 
     def run(self, rows: Tensor, at: RowPositions, cache: KeyValueCache) -> Tensor:
         """[B, N, E] → [B, N, E]. Writes keys and values of these positions to ``cache``."""

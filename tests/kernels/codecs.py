@@ -11,8 +11,7 @@ from torch import Tensor
 
 from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.codec import CodecDecoder
-from makima_tts.model.codec_ops import torch_codec_ops
-from makima_tts.model.codec_state import CodecState
+from makima_tts.model.codec_ops import CodecState, torch_codec_ops
 from makima_tts.model.triton.codec import triton_codec_ops
 from tests.model.memory_tensors import weights_in_memory
 from tests.model.small_codecs import codec_decoder, codec_weights, decoder_of

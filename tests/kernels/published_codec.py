@@ -13,7 +13,7 @@ import torch
 
 from makima_tts.model.checkpoint.config import CodecDecoderConfig
 from makima_tts.model.codec import CodecDecoder
-from makima_tts.model.codec_transformer import MAX_FRAMES
+from makima_tts.model.codec_ops import MAX_FRAMES
 from makima_tts.model.triton.codec import finish, triton_codec_ops
 from tests.checkpoints import PUBLISHED
 from tests.checkpoints.configuration import codec_config

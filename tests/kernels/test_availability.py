@@ -7,10 +7,9 @@ import pytest
 import torch
 from structlog.testing import capture_logs
 
-from makima_tts.model.ops.table import ops_for
+from makima_tts.model.ops import table
+from makima_tts.model.ops.table import kernels_lack, ops_for
 from makima_tts.model.sampling import TorchFrameSampler
-from makima_tts.model.triton import availability
-from makima_tts.model.triton.availability import kernels_lack
 from makima_tts.model.triton.sampler import TritonFrameSampler
 
 CUDA = torch.device("cuda", 0)
@@ -40,7 +39,7 @@ def test_a_cpu_does_not_and_an_old_card_does_not(card: mock.Mock) -> None:
 
 @pytest.mark.usefixtures("card")
 def test_what_is_missing_is_named_in_the_log_and_torch_computes() -> None:
-    with mock.patch.object(availability, "find_spec", return_value=None):
+    with mock.patch.object(table, "find_spec", return_value=None):
         assert "triton" in (kernels_lack(CUDA) or "")
     with mock.patch("sysconfig.get_path", return_value="/nowhere"):
         assert "python3-dev" in (kernels_lack(CUDA) or "")

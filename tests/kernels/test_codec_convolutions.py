@@ -8,11 +8,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from makima_tts.model.codec import ConvNeXt, last_conv, wave_block
-from makima_tts.model.codec_ops import CausalConv, Codebooks, Snake, samples_of, torch_codec_ops
-from makima_tts.model.codec_state import CodecCall, CodecState, StateLayout, StateRegion
-from makima_tts.model.triton.activations import SILU
+from makima_tts.model.codec_ops import (
+    CausalConv,
+    Codebooks,
+    CodecCall,
+    CodecState,
+    Snake,
+    StateLayout,
+    StateRegion,
+    samples_of,
+    torch_codec_ops,
+)
 from makima_tts.model.triton.codec import TritonCodebooks, triton_codec_ops, triton_samples
-from makima_tts.model.triton.convolutions import Following, PaddedFeatures, TritonConvolution
+from makima_tts.model.triton.convolutions import SILU, Following, PaddedFeatures, TritonConvolution
 from tests.kernels.codecs import DEVICE, in_torch, numbers, slots, weights_of
 
 # Of five slots, not in their order.

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 
 from makima_tts.model.codec import CodecDecoder
-from makima_tts.model.codec_ops import torch_codec_ops
-from makima_tts.model.codec_state import CodecCall, CodecState
-from makima_tts.model.codec_transformer import CodecTransformer
+from makima_tts.model.codec_ops import CodecCall, CodecState, CodecTransformer, torch_codec_ops
 from makima_tts.model.triton.codec_transformer import TritonCodecTransformer
 from makima_tts.model.triton.convolutions import PaddedFeatures
 from tests.kernels.codecs import (

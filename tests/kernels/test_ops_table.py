@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 
 from makima_tts.model.checkpoint.folder import Checkpoint
-from makima_tts.model.code_predictor import CodePredictor
+from makima_tts.model.language_model import CodePredictor, Talker
 from makima_tts.model.native.kernels import QuantizedLinear
 from makima_tts.model.ops.table import Ops, ops_for, torch_ops, triton_ops
 from makima_tts.model.ops.torch import TorchStack
 from makima_tts.model.sampling import TorchFrameSampler
-from makima_tts.model.talker import Talker
 from makima_tts.model.transformer import PromptRows, RowPositions
 from makima_tts.model.triton import linear
 from makima_tts.model.triton.sampler import TritonFrameSampler
@@ -45,8 +44,8 @@ def families_of(checkpoint: Checkpoint, ops: Ops) -> tuple[Talker, CodePredictor
 
 def frame_of(talker: Talker, predictor: CodePredictor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """A prompt and a step of two streams, and the likeliest codes: logits, codes, their embeddings."""
-    cache = talker.new_cache(2, POSITIONS)
-    talker.prefill([PromptRows(rows[:3], 0, 0), PromptRows(rows[3:5], 1, 0)], cache)
+    cache = talker.transformer.new_cache(2, POSITIONS)
+    talker.transformer.prefill([PromptRows(rows[:3], 0, 0), PromptRows(rows[3:5], 1, 0)], cache)
     positions, slots = torch.tensor([[3], [2]], device=DEVICE), torch.tensor([0, 1], device=DEVICE)
     hidden = talker.step(rows[5:7], RowPositions(positions, 4, slots), cache)
     logits = talker.logits(hidden)

@@ -22,7 +22,7 @@ from makima_tts.model.sampling import (
     penalize,
     probabilities,
 )
-from makima_tts.model.triton.sampler import TritonFrameSampler, sample, sample_first, uniform
+from makima_tts.model.triton.sampler import TritonFrameSampler, sample, uniform
 from tests.checkpoints.models import ENDING, small_model
 from tests.kernels.places import DEVICE, numbers
 
@@ -110,7 +110,7 @@ def test_codebook_0_is_penalized_and_forbidden_as_in_torch() -> None:
         talker_rules=rules,
     )
     logits[:, eos] = 9.0
-    made, finite = sample_first(logits, state, number, slots, first)
+    made, finite = sample(logits, rules, number, slots, state, first)
     allowed = penalize(logits, state.sampled[slots], state.penalty[slots])
     allowed = forbid(allowed, first.suppressed, state.prompt_frames[slots], eos)
     assert same_but_at_edges(made, allowed, rules.of(slots), number)

@@ -17,7 +17,7 @@ from makima_tts.model.checkpoint.config import CodecDecoderConfig
 from makima_tts.model.checkpoint.folder import Checkpoint
 from makima_tts.model.checkpoint.tensors import Weights
 from makima_tts.model.codec import CodecDecoder
-from makima_tts.model.codec_state import CodecState
+from makima_tts.model.codec_ops import CodecState
 from makima_tts.model.ops import self_test, table
 from makima_tts.model.ops.fixed_inputs import FixedInputs
 from makima_tts.model.ops.self_test import Clock, select_ops, stored_verdict, versions_of

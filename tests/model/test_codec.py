@@ -12,8 +12,7 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
 from makima_tts.model.codec import CodecDecoder
-from makima_tts.model.codec_ops import Snake, torch_codec_ops
-from makima_tts.model.codec_state import CodecState
+from makima_tts.model.codec_ops import CodecState, Snake, torch_codec_ops
 from tests.model.memory_tensors import weights_in_memory
 from tests.model.small_codecs import codec_decoder, codec_weights, decoder_of
 

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from makima_tts.engines.qwen3.runner import Runner
 from makima_tts.model.checkpoint.config import GenerationConfig
-from makima_tts.model.frames import split_into_chunks
-from makima_tts.model.prompt import Prompt, VoiceRows
-from makima_tts.model.sampling import Sampling
+from makima_tts.model.prompt import Prompt, VoiceRows, split_into_chunks
+from makima_tts.model.sampling import Sampling, uniform
 from makima_tts.model.speech_model import SpeechModel
 from tests.checkpoints.models import POSITIONS, small_model
 
@@ -118,6 +117,23 @@ def test_a_stream_that_is_left_out_for_a_while_goes_on_where_it_was(model: Speec
         for number in range(FRAMES - 3)
     ]
     assert torch.equal(torch.cat((before, torch.from_numpy(np.stack(after)))), expected)
+
+
+def test_each_frame_draws_the_random_numbers_of_its_own_number(
+    model: SpeechModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers: list[int] = []
+
+    def recorded(seeds: Tensor, of_frames: Tensor, codebook: int | Tensor) -> Tensor:
+        numbers.extend(of_frames.flatten().tolist())
+        return uniform(seeds, of_frames, codebook)
+
+    monkeypatch.setattr("makima_tts.model.sampling.uniform", recorded)
+    runner, written = new_runner(model), prompt(model, TEXTS[0])
+    runner.begin(0, Sampling.of(model.config.generation), 46, {})
+    runner.prefill(runner.prefill_chunks(0, written, frame=7))
+    frames(runner, [0], len(written.rows), 4)
+    assert numbers == [7, 8, 9, 10]
 
 
 def test_what_was_chosen_before_the_prompt_is_not_penalized(model: SpeechModel) -> None:

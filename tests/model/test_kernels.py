@@ -11,13 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from makima_tts.model.codec_ops import CausalConv, Snake
-from makima_tts.model.codec_state import CodecCall, CodecState, StateRegion
+from makima_tts.model.codec_ops import CausalConv, CodecCall, CodecState, Snake, StateRegion
 from makima_tts.model.native import compiler, kernels
 from makima_tts.model.native.__main__ import main
-from makima_tts.model.native.codec import PackedConvolution
 from makima_tts.model.native.compiler import AVX2, PLAIN, InstructionSet, build, instruction_sets
-from makima_tts.model.native.kernels import GROUP, SIDE_BY_SIDE, QuantizedLinear
+from makima_tts.model.native.kernels import GROUP, SIDE_BY_SIDE, PackedConvolution, QuantizedLinear
 
 BITS = (4, 8, 16)
 # Of a weight and of a row's number, by the bits of the weights.

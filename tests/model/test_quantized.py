@@ -12,8 +12,7 @@ from torch import Tensor
 
 from makima_tts.model.checkpoint.folder import Checkpoint
 from makima_tts.model.checkpoint.tensors import Weights
-from makima_tts.model.native.codec import native_codec_ops
-from makima_tts.model.native.transformer import NativeStack
+from makima_tts.model.native.kernels import NativeStack, native_codec_ops
 from makima_tts.model.transformer import PromptRows, RowPositions, Transformer
 from tests.checkpoints.models import ENDING, POSITIONS, checkpoint_folder, small_model
 from tests.model.memory_tensors import weights_in_memory

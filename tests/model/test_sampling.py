@@ -63,14 +63,18 @@ def test_top_p_counts_what_top_k_left() -> None:
 
 
 def test_each_row_keeps_to_its_own_rules() -> None:
-    logits = torch.tensor([[0.0, 1.0, 2.0]]).expand(3, -1)
+    logits = torch.tensor([[0.0, 1.0, 2.0]]).expand(4, -1)
     rows = rules(
-        SamplingRule(False, 1.0, 1, 1.0), SamplingRule(False, 0.5, 0, 1.0), SamplingRule(True, 1.0, 0, 1.0)
+        SamplingRule(False, 1.0, 1, 1.0),
+        SamplingRule(False, 0.5, 0, 1.0),
+        SamplingRule(True, 1.0, 0, 1.0),
+        SamplingRule(False, 1.0, 2, 1.0),
     )
     together = probabilities(logits, rows)
     assert torch.equal(together[0], torch.tensor([0.0, 0.0, 1.0]))
     assert torch.allclose(together[1], (logits[1] * 2).softmax(0))
-    assert sample(logits, rows, torch.tensor([0.99, 0.0, 0.0]))[::2].tolist() == [2, 2]
+    assert [chance > 0 for chance in together[3].tolist()] == [False, True, True]
+    assert sample(logits, rows, torch.tensor([0.99, 0.0, 0.0, 0.0])).tolist() == [2, 0, 2, 1]
 
 
 def test_what_was_chosen_before_becomes_less_likely_whatever_its_sign() -> None:
@@ -87,7 +91,8 @@ def test_control_ids_are_never_chosen_and_the_end_not_before_two_frames() -> Non
     assert suppressed.nonzero().flatten().tolist() == [*range(6, 1026), *range(1027, 1030)]
     forbidden = forbid(torch.zeros(3, 1030), suppressed, torch.tensor([0, 1, 2]), 1026).isinf()
     assert forbidden[:, 1026].tolist() == [True, True, False]
-    assert forbidden[:, :6].any().item() is False
+    assert forbidden[:, suppressed].all()
+    assert not forbidden[:, :6].any()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 
 from makima_tts.engines.qwen3.runner import Runner
 from makima_tts.engines.qwen3.scheduler import CHUNK_FRAMES, next_chunk_frames
-from makima_tts.model.talker import Talker
+from makima_tts.model.language_model import FrameGenerator, FrameState, Talker
 from makima_tts.model.voice_encoding import voice_from
 from makima_tts.speech import SpeechStream, UtteranceRequest, VoiceReference
 from tests.checkpoints.models import ENDING, small_model
@@ -58,6 +58,29 @@ async def test_the_first_chunk_needs_no_step_of_the_talker(monkeypatch: pytest.M
         assert not steps_taken
         assert loop.iterate()
         assert steps_taken
+
+
+async def test_every_step_attends_to_all_positions_of_its_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is a multiple of 64: it grows in time."""
+    furthest, limits = list[int](), list[int]()
+    step = FrameGenerator.step
+
+    def recorded(generator: FrameGenerator, state: FrameState, slots: torch.Tensor, limit: int) -> None:
+        furthest.append(int(state.position[slots].max()))
+        limits.append(limit)
+        step(generator, state, slots, limit)
+
+    monkeypatch.setattr(FrameGenerator, "step", recorded)
+    model = small_model("odd")
+    stream, sink = SpeechStream.create(buffer_samples=10**7)
+    stream.feed(5 * PIECES[0])
+    with torch.inference_mode():
+        loop = new_loop(Runner(model, slots=4, positions=256), model)
+        loop.arrivals.append((UtteranceRequest("utterance", seed=1), sink))
+        while loop.iterate() and (not furthest or furthest[-1] < 70):
+            pass
+    assert 64 in furthest
+    assert all(position < limit for position, limit in zip(furthest, limits, strict=True))
 
 
 async def test_pieces_and_chunks_join_without_a_seam() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from makima_tts.audio import as_float
+from makima_tts.engines.qwen3 import cuda_graphs
 from makima_tts.engines.qwen3.cuda_graphs import (
     CALL_FRAMES,
     CudaGraphExecutor,
@@ -19,9 +20,8 @@ from makima_tts.engines.qwen3.cuda_graphs import (
 from makima_tts.engines.qwen3.runner import Runner, SlotBuffers
 from makima_tts.engines.qwen3.scheduler import CHUNK_FRAMES
 from makima_tts.model.checkpoint.folder import Checkpoint
-from makima_tts.model.codec_transformer import MAX_FRAMES
-from makima_tts.model.frames import split_into_chunks
-from makima_tts.model.prompt import VoiceRows
+from makima_tts.model.codec_ops import MAX_FRAMES
+from makima_tts.model.prompt import VoiceRows, split_into_chunks
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
 from tests.checkpoints.models import checkpoint_folder, small_model
@@ -104,18 +104,30 @@ def test_a_stream_is_the_same_whatever_fills_up_its_batch(captured: Runner) -> N
     assert_same_sound(spoken(captured, late)[1], alone)
 
 
-def test_several_streams_are_decoded_together_as_each_alone(captured: Runner) -> None:
+def assert_decoded_together_as_each_alone(runner: Runner) -> None:
     sounds = []
     for together in (False, True):
-        positions = begin(captured, [0, 1, 2])
+        positions = begin(runner, [0, 1, 2])
         for number in range(5):
             furthest = max(positions.values()) + number
-            captured.generate_frames([0, 1, 2], [0, 1, 2] if number else [], furthest, [number] * 3).wait()
+            runner.generate_frames([0, 1, 2], [0, 1, 2] if number else [], furthest, [number] * 3).wait()
         if together:
-            sounds.append(captured.decode([0, 1, 2], 5).wait().pcm)
+            sounds.append(runner.decode([0, 1, 2], 5).wait().pcm)
         else:
-            sounds.append(np.concatenate([captured.decode([slot], 5).wait().pcm for slot in range(3)]))
+            sounds.append(np.concatenate([runner.decode([slot], 5).wait().pcm for slot in range(3)]))
     assert np.abs(as_float(sounds[0]) - as_float(sounds[1])).max() < 1.1 / 32767
+
+
+def test_several_streams_are_decoded_together_as_each_alone(captured: Runner) -> None:
+    assert_decoded_together_as_each_alone(captured)
+
+
+def test_streams_that_do_not_fit_into_one_call_are_decoded_in_several(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cuda_graphs, "CALL_FRAMES", 8)  # two streams of four frames
+    with everything_captured():
+        assert_decoded_together_as_each_alone(new_runner())
 
 
 def test_capturing_reports_progress_and_leaves_no_trace_in_a_slot() -> None:

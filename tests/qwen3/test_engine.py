@@ -58,6 +58,24 @@ async def test_the_lowest_free_slot_is_used_and_an_utterance_that_has_left_frees
         assert len(loop.arrivals) == 1
 
 
+async def test_more_utterances_than_slots_are_spoken_one_after_another() -> None:
+    model, streams = small_model(ENDING), []
+    with torch.inference_mode():
+        loop = new_loop(Runner(model, slots=4, positions=256), model)
+        for _ in range(6):
+            stream, sink = SpeechStream.create(buffer_samples=10**7)
+            stream.feed(TEXT)
+            stream.finish()
+            loop.arrivals.append((UtteranceRequest("utterance", seed=1), sink))
+            streams.append(stream)
+        while loop.iterate():
+            pass
+    assert not loop.arrivals
+    first, *others = [sound(await chunks_of(stream)) for stream in streams]
+    for other in others:
+        assert np.abs(other - first).max() < 2**-16
+
+
 async def test_when_all_slots_are_in_use_the_next_client_is_told_when_to_retry() -> None:
     async with running(ENDING, streams=2) as engine:
         speaking = [begin(engine, TEXT) for _ in range(2)]

@@ -4,12 +4,13 @@ import gc
 import weakref
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from makima_tts.engines.qwen3 import prompts
+from makima_tts.engines.qwen3 import SynthesisOptions, prompts
 from makima_tts.engines.qwen3.prompts import LoadedVoice
 from makima_tts.model.voice_encoding import voice_from
-from makima_tts.speech import VoicePrompt
+from makima_tts.speech import UtteranceRequest, VoicePrompt
 from makima_tts.voices.prompts import PromptLru, Reason
 from tests.checkpoints.models import ENDING, small_model
 from tests.qwen3.engines import begin, chunks_of, running, sound
@@ -70,6 +71,24 @@ async def test_tensors_and_prefix_cache_of_a_voice_are_counted_once() -> None:
         for _ in range(2):
             await chunks_of(begin(engine, TEXT, TEXT, voice=prompt))
             assert prompt.size_bytes - encoded_bytes == bytes_on_device(prompt)
+
+
+async def test_each_language_of_a_voice_has_its_own_prefix_cache() -> None:
+    hidden = small_model("odd").config.talker_config.hidden_size
+    async with running("odd", options=SynthesisOptions(max_frames=6)) as engine:
+        tensors = {"x_vector": np.linspace(-1, 1, hidden, dtype=np.float32)}
+        fresh, used = (VoicePrompt(engine.facts.fingerprint, tensors) for _ in range(2))
+
+        async def spoken(language: str, voice: VoicePrompt) -> npt.NDArray[np.float32]:
+            stream = engine.open(UtteranceRequest("utterance", language, seed=1, voice=voice))
+            stream.feed(TEXT)
+            stream.finish()
+            return sound(await chunks_of(stream))
+
+        expected = await spoken("German", fresh)
+        english, german = await spoken("English", used), await spoken("German", used)
+    assert np.abs(german - expected).max() < 2**-16  # how chunks are cut decides the last bits
+    assert np.abs(english - expected).max() > 0.01
 
 
 async def test_the_engine_frees_a_voice_that_the_cache_evicts(kept: Kept) -> None:

@@ -8,8 +8,8 @@ import torch
 
 from makima_tts.engines.qwen3 import SynthesisOptions
 from makima_tts.engines.qwen3.runner import GeneratedFrames, PendingResult, Runner
-from makima_tts.errors import GpuOutOfMemory, TtsUnavailable
-from makima_tts.model.frames import PrefillChunk
+from makima_tts.errors import GpuOutOfMemory, SynthesisError, TtsError, TtsUnavailable
+from makima_tts.model.language_model import PrefillChunk
 from makima_tts.speech import SpeechStream, UtteranceRequest, VoicePrompt
 from tests.checkpoints.models import ENDING, small_model
 from tests.qwen3.engines import begin, chunks_of, new_loop, running, sound
@@ -32,9 +32,24 @@ class Tight(Runner):
         return super().prefill(chunks)
 
 
-async def test_of_several_newcomers_the_newest_fails_and_the_others_are_prefilled() -> None:
+class OldestBroken(Runner):
+    """Cannot prefill the prompt of the utterance that came first."""
+
+    def prefill(self, chunks: Sequence[PrefillChunk]) -> PendingResult[None]:
+        if any(chunk.slot == 0 for chunk in chunks):
+            raise RuntimeError
+        return super().prefill(chunks)
+
+
+@pytest.mark.parametrize(
+    ("runner", "failing", "error"), [(Tight, 2, GpuOutOfMemory), (OldestBroken, 0, SynthesisError)]
+)
+async def test_of_several_newcomers_one_fails_and_the_others_are_prefilled(
+    runner: type[Runner], failing: int, error: type[TtsError]
+) -> None:
+    """Without memory for all it is the newest."""
     model = small_model(ENDING)
-    loop = new_loop(Tight(model, slots=4, positions=256), model)
+    loop = new_loop(runner(model, slots=4, positions=256), model)
     streams = []
     for _ in range(3):
         stream, sink = SpeechStream.create(buffer_samples=24_000)
@@ -42,10 +57,10 @@ async def test_of_several_newcomers_the_newest_fails_and_the_others_are_prefille
         loop.arrivals.append((UtteranceRequest("utterance", seed=1), sink))
         streams.append(stream)
     assert loop.iterate()
-    for stream in streams[:2]:
+    with pytest.raises(error):
+        await anext(streams.pop(failing))
+    for stream in streams:
         assert (await anext(stream)).pcm.size
-    with pytest.raises(GpuOutOfMemory):
-        await anext(streams[2])
 
 
 async def test_out_of_memory_releases_voices_which_are_loaded_again(monkeypatch: pytest.MonkeyPatch) -> None:

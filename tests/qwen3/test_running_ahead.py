@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from makima_tts.audio import as_float
 from makima_tts.engines.qwen3 import Qwen3Engine, SynthesisOptions
-from makima_tts.engines.qwen3.utterance import END_AFTER_FRAMES
+from makima_tts.engines.qwen3.runner import GeneratedFrames, PendingResult, Runner
+from makima_tts.engines.qwen3.utterance import END_AFTER_FRAMES, EngineUtterance
 from makima_tts.errors import Cancelled, SynthesisError
-from makima_tts.speech import AudioChunk, VoicePrompt
-from tests.checkpoints.models import ENDING
-from tests.qwen3.engines import begin, chunks_of, running, with_codec
+from makima_tts.model.speech_model import SpeechModel
+from makima_tts.speech import AudioChunk, SpeechSink, SpeechStream, UtteranceRequest, VoicePrompt
+from tests.checkpoints.models import ENDING, small_model
+from tests.qwen3.engines import begin, chunks_of, new_loop, running, with_codec
 from tests.qwen3.recording import everything_captured
 
 PIECES = ("The lamps are lit.", "Who is there?", "Nobody.")
@@ -94,6 +97,76 @@ async def test_a_piece_that_ends_in_silence_drops_the_frame_that_was_under_way()
     ahead, waiting = told
     assert min(len(ahead), len(waiting)) > END_AFTER_FRAMES
     assert ahead[:END_AFTER_FRAMES] == waiting[:END_AFTER_FRAMES]
+
+
+class AheadRunner(Runner):
+    """Its sound is delivered one iteration later, as that of a GPU."""
+
+    def __init__(self, model: SpeechModel) -> None:
+        super().__init__(model, slots=4, positions=256)
+        self.ended_pieces = 0
+        self.runs_ahead = True
+
+
+class LateEndRunner(AheadRunner):
+    """The model ends a piece in the very frame that is generated while the engine ends that piece."""
+
+    def generate_frames(self, *given: Any) -> PendingResult[GeneratedFrames]:
+        result, ended_before = super().generate_frames(*given), self.ended_pieces
+
+        def wait() -> GeneratedFrames:
+            frames = result.wait()
+            frames.ends[:] = self.ended_pieces > ended_before
+            return frames
+
+        return PendingResult(wait, result.seconds)
+
+
+def opened(*pieces: str) -> tuple[SpeechStream, SpeechSink]:
+    stream, sink = SpeechStream.create(buffer_samples=10**7)
+    for piece in pieces:
+        stream.feed(piece)
+    stream.finish()
+    return stream, sink
+
+
+async def test_sound_that_is_decoded_when_its_utterance_is_cancelled_is_not_delivered() -> None:
+    model = small_model(ENDING)
+    (_stays, staying), (leaves, leaving) = opened(PIECES[0]), opened(PIECES[0])
+    with torch.inference_mode():
+        loop = new_loop(AheadRunner(model), model)
+        loop.arrivals.extend((UtteranceRequest("utterance", seed=1), sink) for sink in (staying, leaving))
+        assert loop.iterate()
+        assert staying.put_samples == leaving.put_samples == 0, "both are being decoded"
+        leaves.cancel()
+        assert loop.iterate()
+    assert staying.put_samples
+    assert not leaving.put_samples
+
+
+async def test_an_end_in_a_frame_of_a_piece_that_has_ended_does_not_end_the_next_piece(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = with_codec(lambda pcm, _slots: pcm * 0)(small_model(ENDING))
+    runner, end_piece = LateEndRunner(model), EngineUtterance.end_piece
+
+    def counted(utterance: EngineUtterance) -> None:
+        runner.ended_pieces += 1
+        end_piece(utterance)
+
+    monkeypatch.setattr(EngineUtterance, "end_piece", counted)
+    stream, sink = opened(3 * PIECES[0], 3 * PIECES[1])
+    with torch.inference_mode():
+        loop = new_loop(runner, model)
+        loop.arrivals.append((UtteranceRequest("utterance", seed=1), sink))
+        while loop.iterate():
+            pass
+    chunks = await chunks_of(stream)
+    assert [chunk.piece_index for chunk in chunks if chunk.ends_piece] == [0, 1]
+    frames = [
+        sum(chunk.pcm.size for chunk in chunks if chunk.piece_index == index) // FRAME for index in (0, 1)
+    ]
+    assert frames[1] > END_AFTER_FRAMES, frames
 
 
 def _remember(made: list[tuple[str, list[int]]], name: str, codes: npt.NDArray[np.int64]) -> None:

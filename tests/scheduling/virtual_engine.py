@@ -32,7 +32,7 @@ from makima_tts.engines.qwen3.scheduler import (
 )
 from makima_tts.engines.qwen3.utterance import EngineUtterance, Prefilling
 from makima_tts.errors import TtsError
-from makima_tts.model.frames import PrefillChunk
+from makima_tts.model.language_model import PrefillChunk
 from makima_tts.speech import AudioChunk, FinishReason, ListenerClock, SpeechSink, UtteranceRequest
 from tests.scheduling.arrival_traces import Arrival
 

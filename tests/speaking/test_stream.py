@@ -11,7 +11,7 @@ from makima_tts.engines import ScriptedEngine
 from makima_tts.errors import Cancelled, UtteranceTimeout
 from makima_tts.metrics import Metrics
 from makima_tts.speaking import AudioOutput, EncodedChunk, UtteranceStream
-from makima_tts.speech import UtteranceRequest, VoicePrompt
+from makima_tts.speech import ListenerClock, UtteranceRequest, VoicePrompt
 
 RATE_HZ = 24_000
 # Ten characters, 60 ms each, are 7.5 frames of the scripted engine: it speaks whole ones.
@@ -74,6 +74,21 @@ async def test_a_cancel_before_the_voice_is_loaded_ends_the_utterance_without_au
     assert engine.health().active == 0
     assert b"cancel_to_silence_seconds_count 1.0" in metrics.render()
     assert b"utterances_speaking 0.0" in metrics.render()
+
+
+async def test_a_cancel_during_speech_stops_the_engine_at_once_and_no_chunk_follows(
+    engine: ScriptedEngine,
+) -> None:
+    listener = ListenerClock()
+    stream = stream_of(engine, listener=listener)
+    stream.feed("It {endless} goes on.")
+    async with aclosing(stream.chunks()) as chunks:
+        await anext(chunks)
+        stream.cancel()
+        assert engine.health().active == 0
+        assert listener.plays_until_s is None
+        with pytest.raises(Cancelled):
+            await anext(chunks)
 
 
 async def test_a_consumer_that_stops_half_way_frees_the_engine(engine: ScriptedEngine) -> None:

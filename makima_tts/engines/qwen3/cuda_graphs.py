@@ -21,7 +21,7 @@ from torch import Tensor
 
 from makima_tts.engines.qwen3.runner import DecodeCall, SlotBuffers, StepExecutor, packed_frames, packed_sound
 from makima_tts.model.devices import copy_to_device, to_device
-from makima_tts.model.frames import PrefillChunk
+from makima_tts.model.language_model import PrefillChunk
 from makima_tts.model.speech_model import SpeechModel
 
 # Prompt rows of one call: those of several newcomers, or of one whose reference is long.

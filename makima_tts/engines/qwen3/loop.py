@@ -49,7 +49,7 @@ from makima_tts.engines.qwen3.utterance import (
 )
 from makima_tts.errors import Cancelled, GpuOutOfMemory, SynthesisError, TtsError, TtsUnavailable
 from makima_tts.model.devices import is_out_of_memory
-from makima_tts.model.frames import PrefillChunk
+from makima_tts.model.language_model import PrefillChunk
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.speech import SpeechSink, UtteranceRequest
 

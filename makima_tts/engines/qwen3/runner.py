@@ -18,10 +18,10 @@ from torch import Tensor
 
 from makima_tts.audio import Pcm
 from makima_tts.engines.qwen3.scheduler import CHUNK_FRAMES
-from makima_tts.model.codec_state import CodecState
+from makima_tts.model.codec_ops import CodecState
 from makima_tts.model.devices import to_device
-from makima_tts.model.frames import FrameState, PrefillChunk, SampledFrames, split_into_chunks
-from makima_tts.model.prompt import Prompt
+from makima_tts.model.language_model import FrameState, PrefillChunk, SampledFrames
+from makima_tts.model.prompt import Prompt, split_into_chunks
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
 from makima_tts.model.transformer import KeyValueCache

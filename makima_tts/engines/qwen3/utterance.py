@@ -28,7 +28,7 @@ from makima_tts.speech import (
 from makima_tts.text import usual_speech_s
 
 if TYPE_CHECKING:
-    from makima_tts.model.frames import PrefillChunk
+    from makima_tts.model.language_model import PrefillChunk
 
 # Receives every frame on the engine thread: the utterance's id, and its codes, int64 [Q].
 FrameWatcher = Callable[[str, npt.NDArray[np.int64]], None]

@@ -176,8 +176,8 @@ class CodecDecoderConfig(TransformerConfig):
     decoder_dim: Size = 1536
 
 
-class CodecEncoderConfig(_ConfigSection):
-    """The codec's encoder: Mimi's, of which the decoder half is absent."""
+class CodecEncoderConfig(TransformerConfig):
+    """The codec's encoder, a half of Mimi: its transformer (this class's base) and its convolutions."""
 
     sampling_rate: Size = 24000
     audio_channels: Literal[1] = 1
@@ -201,17 +201,10 @@ class CodecEncoderConfig(_ConfigSection):
     intermediate_size: Size = 2048
     num_attention_heads: Size = 8
     num_key_value_heads: Size = 8
-    head_dim: Size | None = None
     hidden_act: Activation = "gelu"
     norm_eps: float = 1e-5
-    rope_theta: float = 10000.0
-    attention_bias: bool = False
     # Mimi's own class writes it with an underscore, and derives it from the ratios when it is absent.
     frame_rate: float | None = Field(None, validation_alias=AliasChoices("_frame_rate", "frame_rate"))
-
-    @property
-    def head_size(self) -> int:
-        return self.head_dim or self.hidden_size // self.num_attention_heads
 
 
 class CodecConfig(_ConfigSection):

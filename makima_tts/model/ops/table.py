@@ -5,9 +5,14 @@ In: a device, the bits of quantized weights. Out: an Ops. Does not know: checkpo
 Triton's and C's leaves are imported when they are selected: one needs the package triton, the other compiles.
 """
 
+import os
+import shutil
+import sysconfig
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 
 import structlog
 import torch
@@ -20,8 +25,9 @@ from makima_tts.model.codec_ops import finish, torch_codec_ops
 from makima_tts.model.ops.torch import TorchLinear, TorchStack, torch_attention
 from makima_tts.model.sampling import FirstCodebook, FrameSampler, SamplerState, TorchFrameSampler
 from makima_tts.model.transformer import Attention, MakeStack
-from makima_tts.model.triton.availability import kernels_lack
 
+# Ampere: the first with asynchronous copies to shared memory.
+_TRITON_CAPABILITY = (8, 0)
 # Heads decide about codes and are a tenth of the weights: they never have fewer bits.
 _HEAD_BITS = 8
 FAMILIES = ("attention", "layers", "linear", "logits", "sampler", "codec", "finish")
@@ -70,6 +76,27 @@ def ops_for(device: torch.device, weight_bits: int | None = None) -> Ops:
     return torch_ops()
 
 
+def kernels_lack(device: torch.device) -> str | None:
+    """What Triton's leaves miss; None where they run. Without them torch computes, in more launches."""
+    if device.type != "cuda" or torch.version.cuda is None:
+        return "a CUDA device"
+    if torch.cuda.get_device_capability(device) < _TRITON_CAPABILITY:
+        return "a card from Ampere on (compute capability 8.0)"
+    if find_spec("triton") is None:
+        return "the package triton, which torch for CUDA brings along on Linux"
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "a C compiler, with which Triton builds what launches a kernel: install gcc, or set CC"
+    if not Path(sysconfig.get_path("include", _scheme()), "Python.h").exists():
+        return "Python's headers, which Triton's launcher includes: install python3-dev"
+    return None
+
+
+def _scheme() -> str:
+    """The scheme that Triton uses: Debian's own for local installations has no headers."""
+    scheme = sysconfig.get_default_scheme()
+    return "posix_prefix" if scheme == "posix_local" else scheme
+
+
 def torch_ops() -> Ops:
     """On any device."""
     return Ops(
@@ -85,9 +112,8 @@ def torch_ops() -> Ops:
 
 
 def native_ops(bits: int) -> Ops:
-    from makima_tts.model.native.codec import native_codec_ops  # noqa: PLC0415 - compiles, the first time
-    from makima_tts.model.native.kernels import QuantizedLinear  # noqa: PLC0415
-    from makima_tts.model.native.transformer import NativeStack  # noqa: PLC0415
+    # It compiles, the first time.
+    from makima_tts.model.native.kernels import NativeStack, QuantizedLinear, native_codec_ops  # noqa: PLC0415
 
     return Ops(
         implementations={**dict.fromkeys(FAMILIES, "native"), "sampler": "torch", "finish": "torch"},

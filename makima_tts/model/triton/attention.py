@@ -29,24 +29,14 @@ def triton_attention(
     (count, heads, size), key_heads = queries.shape, keys.shape[1]
     out = torch.empty_like(queries)
     _attention_kernel[count, key_heads](
-        queries,
-        keys,
-        values,
-        at.cache_rows,
-        at.positions,
-        out,
-        *keys.stride()[:3],
-        *values.stride()[:3],
-        size**-0.5,
-        WINDOW=window,
-        GROUPS=heads // key_heads,
-        HEAD_SIZE=size,
-        BLOCK_G=max(_LEAST_QUERIES, triton.next_power_of_2(heads // key_heads)),
-        BLOCK_R=_BLOCK,
+        queries, keys, values, at.cache_rows, at.positions, out,
+        *keys.stride()[:3], *values.stride()[:3], size**-0.5,
+        WINDOW=window, GROUPS=heads // key_heads, HEAD_SIZE=size,
+        BLOCK_G=max(_LEAST_QUERIES, triton.next_power_of_2(heads // key_heads)), BLOCK_R=_BLOCK,
         BLOCK_D=max(16, triton.next_power_of_2(size)),
         # The next keys are loaded during the products of these, where shared memory holds both.
         num_stages=3 if keys.itemsize == 2 else 2,
-    )
+    )  # fmt: skip
     return out
 
 
@@ -87,26 +77,11 @@ def installed_attentions(dtype: torch.dtype) -> dict[str, Attention]:
 
 @triton.jit
 def _attention_kernel(
-    q_ptr: tl.tensor,
-    k_ptr: tl.tensor,
-    v_ptr: tl.tensor,
-    cache_rows_ptr: tl.tensor,
-    positions_ptr: tl.tensor,
-    out_ptr: tl.tensor,
-    stride_k_b: tl.tensor,
-    stride_k_h: tl.tensor,
-    stride_k_r: tl.tensor,
-    stride_v_b: tl.tensor,
-    stride_v_h: tl.tensor,
-    stride_v_r: tl.tensor,
-    scale: tl.tensor,
-    WINDOW: tl.constexpr,
-    GROUPS: tl.constexpr,
-    HEAD_SIZE: tl.constexpr,
-    BLOCK_G: tl.constexpr,
-    BLOCK_R: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-) -> None:
+    q_ptr, k_ptr, v_ptr, cache_rows_ptr, positions_ptr, out_ptr,
+    stride_k_b, stride_k_h, stride_k_r, stride_v_b, stride_v_h, stride_v_r, scale,
+    WINDOW: tl.constexpr, GROUPS: tl.constexpr, HEAD_SIZE: tl.constexpr, BLOCK_G: tl.constexpr,
+    BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
     """All queries of one key head of one row; programs are [M, K]. Softmax as it goes, in float32."""
     row, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
     cache_row, position = tl.load(cache_rows_ptr + row), tl.load(positions_ptr + row)

@@ -22,18 +22,19 @@ from makima_tts.model.codec_ops import (
     WINDOW_S,
     CausalConv,
     Codebooks,
+    CodecCall,
     CodecOps,
+    CodecTransformer,
     DepthwiseConv,
     Layer,
     Leaf,
     Linear,
 )
-from makima_tts.model.codec_state import CodecCall
-from makima_tts.model.codec_transformer import CodecTransformer
-from makima_tts.model.triton.activations import GELU, NOTHING
 from makima_tts.model.triton.codec_transformer import TritonCodecTransformer
 from makima_tts.model.triton.convolutions import (
     COPY_BLOCK,
+    GELU,
+    NOTHING,
     Following,
     PaddedFeatures,
     TritonConvolution,
@@ -48,24 +49,11 @@ _SAMPLES_BLOCK = 64
 
 @triton.jit(do_not_specialize=["stride_row", "stride_frame", "batch", "frames"])
 def embed_codes(
-    codes_ptr: tl.tensor,
-    stride_row: tl.tensor,
-    stride_frame: tl.tensor,
-    table_ptr: tl.tensor,
-    out_ptr: tl.tensor,
-    state_ptr: tl.tensor,
-    slots_ptr: tl.tensor,
-    stride_state: tl.tensor,
-    next_state_start: tl.tensor,
-    batch: tl.tensor,
-    frames: tl.tensor,
-    next_pad: tl.tensor,
-    CODEBOOKS: tl.constexpr,
-    SIZE: tl.constexpr,
-    CHANNELS: tl.constexpr,
-    BLOCK: tl.constexpr,
+    codes_ptr, stride_row, stride_frame, table_ptr, out_ptr, state_ptr, slots_ptr,
+    stride_state, next_state_start, batch, frames, next_pad,
+    CODEBOOKS: tl.constexpr, SIZE: tl.constexpr, CHANNELS: tl.constexpr, BLOCK: tl.constexpr,
     COPY: tl.constexpr,
-) -> None:
+):  # fmt: skip
     """A program for every batch row and frame, after those that load conv states."""
     program = tl.program_id(0)
     load_programs = batch * tl.cdiv(next_pad, COPY)
@@ -106,48 +94,20 @@ class TritonCodebooks:
         region = self._following.region
         out = PaddedFeatures(self._table.new_empty(batch, region.length + frames, channels), region.length)
         embed_codes[(batch * (state_programs(region) + frames),)](
-            codes,
-            codes.stride(0),
-            codes.stride(1),
-            self._table,
-            out.values,
-            call.conv_state,
-            call.slots,
-            call.conv_state.stride(0),
-            region.start,
-            batch,
-            frames,
-            out.pad,
-            CODEBOOKS=self._count,
-            SIZE=len(self._table) // self._count,
-            CHANNELS=channels,
-            BLOCK=triton.next_power_of_2(channels),
-            COPY=COPY_BLOCK,
-        )
+            codes, codes.stride(0), codes.stride(1), self._table, out.values, call.conv_state, call.slots,
+            call.conv_state.stride(0), region.start, batch, frames, out.pad,
+            CODEBOOKS=self._count, SIZE=len(self._table) // self._count, CHANNELS=channels,
+            BLOCK=triton.next_power_of_2(channels), COPY=COPY_BLOCK,
+        )  # fmt: skip
         return out
 
 
 @triton.jit(do_not_specialize=["time", "store_programs"])
 def depthwise_and_norm(
-    x_ptr: tl.tensor,
-    w_ptr: tl.tensor,
-    bias_ptr: tl.tensor,
-    norm_ptr: tl.tensor,
-    norm_bias_ptr: tl.tensor,
-    out_ptr: tl.tensor,
-    state_ptr: tl.tensor,
-    slots_ptr: tl.tensor,
-    stride_state: tl.tensor,
-    state_start: tl.tensor,
-    time: tl.tensor,
-    pad: tl.tensor,
-    store_programs: tl.tensor,
-    eps: tl.tensor,
-    CHANNELS: tl.constexpr,
-    TAPS: tl.constexpr,
-    BLOCK: tl.constexpr,
-    COPY: tl.constexpr,
-) -> None:
+    x_ptr, w_ptr, bias_ptr, norm_ptr, norm_bias_ptr, out_ptr, state_ptr, slots_ptr,
+    stride_state, state_start, time, pad, store_programs, eps,
+    CHANNELS: tl.constexpr, TAPS: tl.constexpr, BLOCK: tl.constexpr, COPY: tl.constexpr,
+):  # fmt: skip
     """A program for every batch row and time step, after those that store conv states."""
     program = tl.program_id(0)
     stride_x = pad + time * CHANNELS
@@ -179,25 +139,10 @@ def triton_depthwise(conv: DepthwiseConv) -> Layer[PaddedFeatures]:
         out = new_features(x.values, x.time, channels, 0)
         store_programs = batch * state_programs(conv.region)
         depthwise_and_norm[(store_programs + batch * x.time,)](
-            x.values,
-            weight,
-            conv.bias,
-            conv.norm,
-            conv.norm_bias,
-            out.values,
-            call.conv_state,
-            call.slots,
-            call.conv_state.stride(0),
-            conv.region.start,
-            x.time,
-            x.pad,
-            store_programs,
-            LAYER_NORM_EPS,
-            CHANNELS=channels,
-            TAPS=len(weight),
-            BLOCK=triton.next_power_of_2(channels),
-            COPY=COPY_BLOCK,
-        )
+            x.values, weight, conv.bias, conv.norm, conv.norm_bias, out.values, call.conv_state, call.slots,
+            call.conv_state.stride(0), conv.region.start, x.time, x.pad, store_programs, LAYER_NORM_EPS,
+            CHANNELS=channels, TAPS=len(weight), BLOCK=triton.next_power_of_2(channels), COPY=COPY_BLOCK,
+        )  # fmt: skip
         return out
 
     return launch
@@ -205,26 +150,11 @@ def triton_depthwise(conv: DepthwiseConv) -> Layer[PaddedFeatures]:
 
 @triton.jit(do_not_specialize=["batch", "time", "frames", "store_programs"])
 def last_convolution(
-    x_ptr: tl.tensor,
-    w_ptr: tl.tensor,
-    bias_ptr: tl.tensor,
-    samples_ptr: tl.tensor,
-    state_ptr: tl.tensor,
-    slots_ptr: tl.tensor,
-    stride_state: tl.tensor,
-    state_start: tl.tensor,
-    positions_ptr: tl.tensor,
-    batch: tl.tensor,
-    time: tl.tensor,
-    frames: tl.tensor,
-    pad: tl.tensor,
-    store_programs: tl.tensor,
-    CHANNELS: tl.constexpr,
-    TAPS: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK: tl.constexpr,
+    x_ptr, w_ptr, bias_ptr, samples_ptr, state_ptr, slots_ptr,
+    stride_state, state_start, positions_ptr, batch, time, frames, pad, store_programs,
+    CHANNELS: tl.constexpr, TAPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK: tl.constexpr,
     COPY: tl.constexpr,
-) -> None:
+):  # fmt: skip
     """One output: sums of products, not a matrix. It advances the positions too."""
     program = tl.program_id(0)
     stride_x = pad + time * CHANNELS
@@ -260,26 +190,12 @@ def triton_samples(conv: CausalConv) -> Callable[[PaddedFeatures, CodecCall], Te
         store_programs = batch * state_programs(region)
         programs = store_programs + batch + triton.cdiv(batch * x.time, _SAMPLES_BLOCK)
         last_convolution[(programs,)](
-            x.values,
-            conv.weight,
-            conv.bias,
-            samples,
-            call.conv_state,
-            call.slots,
-            call.conv_state.stride(0),
-            region.start,
-            call.state.position,
-            batch,
-            x.time,
-            call.frames,
-            x.pad,
+            x.values, conv.weight, conv.bias, samples, call.conv_state, call.slots,
+            call.conv_state.stride(0), region.start, call.state.position, batch, x.time, call.frames, x.pad,
             store_programs,
-            CHANNELS=region.channels,
-            TAPS=conv.kernel,
-            BLOCK_M=_SAMPLES_BLOCK,
-            BLOCK=triton.next_power_of_2(region.channels),
-            COPY=COPY_BLOCK,
-        )
+            CHANNELS=region.channels, TAPS=conv.kernel, BLOCK_M=_SAMPLES_BLOCK,
+            BLOCK=triton.next_power_of_2(region.channels), COPY=COPY_BLOCK,
+        )  # fmt: skip
         return samples
 
     return launch
@@ -349,19 +265,10 @@ def triton_codec_ops() -> CodecOps[PaddedFeatures]:
 
 @triton.jit
 def finish_frames(
-    samples_ptr: tl.tensor,
-    pcm_ptr: tl.tensor,
-    loud_ptr: tl.tensor,
-    finite_ptr: tl.tensor,
-    COUNT: tl.constexpr,
-    WINDOWS: tl.constexpr,
-    MIN_SQUARE: tl.constexpr,
-    FULL_SCALE: tl.constexpr,
-    LARGEST: tl.constexpr,
-    BLOCK: tl.constexpr,
-    BLOCK_WINDOWS: tl.constexpr,
-    BLOCK_WINDOW: tl.constexpr,
-) -> None:
+    samples_ptr, pcm_ptr, loud_ptr, finite_ptr,
+    COUNT: tl.constexpr, WINDOWS: tl.constexpr, MIN_SQUARE: tl.constexpr, FULL_SCALE: tl.constexpr,
+    LARGEST: tl.constexpr, BLOCK: tl.constexpr, BLOCK_WINDOWS: tl.constexpr, BLOCK_WINDOW: tl.constexpr,
+):  # fmt: skip
     """A program a frame of ``COUNT`` samples. ``MIN_SQUARE``: the least mean square of a loud one."""
     frame = tl.program_id(0).to(tl.int64)
     samples_ptr += frame * COUNT
@@ -393,17 +300,9 @@ def finish(samples: Tensor, frames: int, sample_rate_hz: int) -> tuple[Tensor, T
     loud, finite = torch.empty(2, batch, frames, dtype=torch.bool, device=samples.device)
     windows = max(1, round(count / (sample_rate_hz * WINDOW_S)))
     finish_frames[(batch * frames,)](
-        samples,
-        pcm,
-        loud,
-        finite,
-        COUNT=count,
-        WINDOWS=windows,
-        MIN_SQUARE=SILENT_RMS**2,
-        FULL_SCALE=FULL_SCALE,
-        LARGEST=torch.finfo(torch.float32).max,
-        BLOCK=triton.next_power_of_2(count),
-        BLOCK_WINDOWS=triton.next_power_of_2(windows),
-        BLOCK_WINDOW=triton.next_power_of_2(count // windows),
-    )
+        samples, pcm, loud, finite,
+        COUNT=count, WINDOWS=windows, MIN_SQUARE=SILENT_RMS**2, FULL_SCALE=FULL_SCALE,
+        LARGEST=torch.finfo(torch.float32).max, BLOCK=triton.next_power_of_2(count),
+        BLOCK_WINDOWS=triton.next_power_of_2(windows), BLOCK_WINDOW=triton.next_power_of_2(count // windows),
+    )  # fmt: skip
     return pcm, loud, finite

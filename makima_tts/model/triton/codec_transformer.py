@@ -15,11 +15,9 @@ import triton.language as tl
 from torch import Tensor
 
 from makima_tts.model.checkpoint.config import CodecDecoderConfig
-from makima_tts.model.codec_state import CodecCall
-from makima_tts.model.codec_transformer import CodecTransformer, ring_cache
+from makima_tts.model.codec_ops import CodecCall, CodecTransformer, ring_cache
 from makima_tts.model.transformer import LayerWeights, run_layers
-from makima_tts.model.triton.activations import GELU, SILU
-from makima_tts.model.triton.convolutions import PaddedFeatures, TritonConvolution, new_features
+from makima_tts.model.triton.convolutions import GELU, SILU, PaddedFeatures, TritonConvolution, new_features
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,25 +57,13 @@ class TritonCodecLayer:
         half = config.head_size // 2
         attended = new_features(heads.values, heads.time, config.num_attention_heads * config.head_size, 0)
         _attend_kernel[(len(call.slots) * config.num_key_value_heads,)](
-            heads.values,
-            call.state.position,
-            call.slots,
-            at.cos,
-            at.sin,
-            keys,
-            attended.values,
-            keys.stride(0),
-            values.storage_offset() - keys.storage_offset(),
-            heads.time,
+            heads.values, call.state.position, call.slots, at.cos, at.sin, keys, attended.values,
+            keys.stride(0), values.storage_offset() - keys.storage_offset(), heads.time,
             config.head_size**-0.5,
-            WINDOW=config.sliding_window,
-            RING=ring,
-            HEADS=config.num_attention_heads,
-            KEY_HEADS=config.num_key_value_heads,
-            HALF=half,
-            BLOCK_R=triton.next_power_of_2(ring),
+            WINDOW=config.sliding_window, RING=ring, HEADS=config.num_attention_heads,
+            KEY_HEADS=config.num_key_value_heads, HALF=half, BLOCK_R=triton.next_power_of_2(ring),
             BLOCK_D=triton.next_power_of_2(half),
-        )
+        )  # fmt: skip
         return attended
 
     def out(self, attended: PaddedFeatures, x: CallFeatures) -> CallFeatures:
@@ -116,30 +102,17 @@ class TritonCodecTransformer:
         half = len(self._periods)
         cos, sin = self._periods.new_empty(2, len(call.slots), frames, half)
         _angles_kernel[(len(call.slots) * frames,)](
-            call.state.position,
-            call.slots,
-            self._periods,
-            cos,
-            sin,
-            frames,
-            HALF=half,
-            BLOCK=triton.next_power_of_2(half),
-            num_warps=1,
-        )
+            call.state.position, call.slots, self._periods, cos, sin, frames,
+            HALF=half, BLOCK=triton.next_power_of_2(half), num_warps=1,
+        )  # fmt: skip
         return CallAngles(cos, sin, call)
 
 
 @triton.jit(do_not_specialize=["frames"])
 def _angles_kernel(
-    positions_ptr: tl.tensor,
-    slots_ptr: tl.tensor,
-    periods_ptr: tl.tensor,
-    cos_ptr: tl.tensor,
-    sin_ptr: tl.tensor,
-    frames: tl.tensor,
-    HALF: tl.constexpr,
-    BLOCK: tl.constexpr,
-) -> None:
+    positions_ptr, slots_ptr, periods_ptr, cos_ptr, sin_ptr, frames,
+    HALF: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """A program for every row and frame: its rotary embedding, in float32 like all angles."""
     program = tl.program_id(0)
     offs_d = tl.arange(0, BLOCK)
@@ -150,9 +123,7 @@ def _angles_kernel(
 
 
 @triton.jit
-def _rotated(
-    first: tl.tensor, second: tl.tensor, cos: tl.tensor, sin: tl.tensor, dtype: tl.constexpr
-) -> tuple[tl.tensor, tl.tensor]:
+def _rotated(first, second, cos, sin, dtype: tl.constexpr):
     """The two halves of heads, rotated; rounded to the precision of the ring."""
     first, second = first.to(tl.float32), second.to(tl.float32)
     return (first * cos - second * sin).to(dtype), (second * cos + first * sin).to(dtype)
@@ -160,25 +131,11 @@ def _rotated(
 
 @triton.jit(do_not_specialize=["frames"])
 def _attend_kernel(
-    heads_ptr: tl.tensor,
-    positions_ptr: tl.tensor,
-    slots_ptr: tl.tensor,
-    cos_ptr: tl.tensor,
-    sin_ptr: tl.tensor,
-    keys_ptr: tl.tensor,
-    out_ptr: tl.tensor,
-    stride_k_s: tl.tensor,
-    values_offset: tl.tensor,
-    frames: tl.tensor,
-    scale: tl.tensor,
-    WINDOW: tl.constexpr,
-    RING: tl.constexpr,
-    HEADS: tl.constexpr,
-    KEY_HEADS: tl.constexpr,
-    HALF: tl.constexpr,
-    BLOCK_R: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-) -> None:
+    heads_ptr, positions_ptr, slots_ptr, cos_ptr, sin_ptr, keys_ptr, out_ptr,
+    stride_k_s, values_offset, frames, scale,
+    WINDOW: tl.constexpr, RING: tl.constexpr, HEADS: tl.constexpr, KEY_HEADS: tl.constexpr,
+    HALF: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
     """A program for every row and key head: rotates, writes the ring, and attends.
 
     It reads from the ring what is older than this call, and the call's own keys from ``heads_ptr``, both in

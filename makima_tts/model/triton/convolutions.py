@@ -19,15 +19,19 @@ longer than T and remains in part.
 
 from dataclasses import dataclass
 from math import pi
+from typing import Final
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from makima_tts.model.codec_ops import CausalConv, Snake
-from makima_tts.model.codec_state import CodecCall, StateRegion
-from makima_tts.model.triton.activations import NOTHING, activated, snake
+from makima_tts.model.codec_ops import CausalConv, CodecCall, Snake, StateRegion
+
+# Activations.
+NOTHING: Final = 0
+GELU: Final = 1
+SILU: Final = 2
 
 # Values that one program copies.
 COPY_BLOCK = 8192
@@ -116,18 +120,43 @@ def state_programs(region: StateRegion) -> int:
 
 
 @triton.jit
+def snake(x, turns, amplitude):
+    """Snake of codec_ops, x + sin²(π · x · turns) · amplitude; the sine to 2e-7.
+
+    The square of the sine has the period 1, so whole periods are subtracted without error; the sine is a
+    polynomial of the square of the rest. CUDA's sine takes four times as many instructions, and the codec
+    computes two of them for each feature.
+    """
+    phase = x * turns
+    rest = phase - tl.floor(phase + 0.5)
+    # Beyond 2²³ floats have no halves, and there is no phase: the result only has to be finite.
+    rest = tl.minimum(tl.maximum(rest, -0.5), 0.5)
+    square = rest * rest
+    sine = 0.7419169321656227 * square - 3.9130302950673337
+    sine = sine * square + 13.206597007070998
+    sine = sine * square - 30.121752628920024
+    sine = sine * square + 42.728385015372396
+    sine = sine * square - 32.46969664340683
+    sine = sine * square + 9.869604400151083
+    return x + sine * square * amplitude
+
+
+@triton.jit
+def activated(x, ACTIVATION: tl.constexpr):
+    """``ACTIVATION``: NOTHING, GELU or SILU."""
+    if ACTIVATION == 1:
+        return 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
+    if ACTIVATION == 2:
+        return x / (1.0 + tl.exp(-x))
+    return x
+
+
+@triton.jit
 def copy_state(
-    program: tl.tensor,
-    x_ptr: tl.tensor,
-    stride_x: tl.tensor,
-    pad: tl.tensor,
-    state_ptr: tl.tensor,
-    stride_state: tl.tensor,
-    start: tl.tensor,
-    slots_ptr: tl.tensor,
-    STORE: tl.constexpr,
-    BLOCK: tl.constexpr,
-) -> None:
+    program, x_ptr, stride_x, pad,
+    state_ptr, stride_state, start, slots_ptr,
+    STORE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """Between ``x_ptr``, rows of ``stride_x`` values, and ``start`` in the state of each row's slot.
 
     ``STORE``: the last ``pad`` values of a row go to the state. Otherwise its first come from there.
@@ -145,20 +174,10 @@ def copy_state(
 
 @triton.jit
 def _product(
-    x_ptr: tl.tensor,
-    w_ptr: tl.tensor,
-    offs_m: tl.tensor,
-    offs_n: tl.tensor,
-    stride_tap: tl.tensor,
-    eps: tl.tensor,
-    CHANNELS: tl.constexpr,
-    K: tl.constexpr,
-    N: tl.constexpr,
-    CONTIGUOUS: tl.constexpr,
-    NORMED: tl.constexpr,
-    GATED: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-) -> tuple[tl.tensor, tl.tensor]:
+    x_ptr, w_ptr, offs_m, offs_n, stride_tap, eps,
+    CHANNELS: tl.constexpr, K: tl.constexpr, N: tl.constexpr, CONTIGUOUS: tl.constexpr, NORMED: tl.constexpr,
+    GATED: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
     """Windows at ``offs_m`` by outputs ``offs_n`` of the weight: two sums, the second for gates only."""
     acc = tl.zeros((offs_m.shape[0], offs_n.shape[0]), tl.float32)
     acc_up = acc
@@ -194,17 +213,10 @@ def _product(
 
 @triton.jit
 def _epilogue(
-    acc: tl.tensor,
-    acc_up: tl.tensor,
-    bias_ptr: tl.tensor,
-    offs_n: tl.tensor,
-    mask_n: tl.tensor,
-    residual_ptr: tl.tensor,
-    offs_residual: tl.tensor,
-    mask: tl.tensor,
-    GATED: tl.constexpr,
-    ACTIVATION: tl.constexpr,
-) -> tl.tensor:
+    acc, acc_up, bias_ptr, offs_n, mask_n,
+    residual_ptr, offs_residual, mask,
+    GATED: tl.constexpr, ACTIVATION: tl.constexpr,
+):  # fmt: skip
     """Bias, activation, gate and residual."""
     if bias_ptr is not None:
         acc += tl.load(bias_ptr + offs_n, mask=mask_n)[None, :].to(tl.float32)
@@ -219,39 +231,13 @@ def _epilogue(
 
 @triton.jit(do_not_specialize=["batch", "time", "store_programs"])
 def convolution(
-    x_ptr: tl.tensor,
-    w_ptr: tl.tensor,
-    bias_ptr: tl.tensor,
-    residual_ptr: tl.tensor,
-    turns_ptr: tl.tensor,
-    amplitude_ptr: tl.tensor,
-    before_snake_ptr: tl.tensor,
-    out_ptr: tl.tensor,
-    state_ptr: tl.tensor,
-    slots_ptr: tl.tensor,
-    stride_state: tl.tensor,
-    state_start: tl.tensor,
-    next_state_start: tl.tensor,
-    batch: tl.tensor,
-    time: tl.tensor,
-    stride_tap: tl.tensor,
-    pad: tl.tensor,
-    residual_pad: tl.tensor,
-    next_pad: tl.tensor,
-    store_programs: tl.tensor,
-    eps: tl.tensor,
-    CHANNELS: tl.constexpr,
-    K: tl.constexpr,
-    N: tl.constexpr,
-    CONTIGUOUS: tl.constexpr,
-    NORMED: tl.constexpr,
-    GATED: tl.constexpr,
-    ACTIVATION: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-    COPY: tl.constexpr,
-) -> None:
+    x_ptr, w_ptr, bias_ptr, residual_ptr, turns_ptr, amplitude_ptr, before_snake_ptr, out_ptr, state_ptr,
+    slots_ptr, stride_state, state_start, next_state_start, batch, time, stride_tap, pad, residual_pad,
+    next_pad, store_programs, eps,
+    CHANNELS: tl.constexpr, K: tl.constexpr, N: tl.constexpr, CONTIGUOUS: tl.constexpr, NORMED: tl.constexpr,
+    GATED: tl.constexpr, ACTIVATION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr, COPY: tl.constexpr,
+):  # fmt: skip
     """The first programs store and load conv states: they end while the others still wait for weights.
 
     ``stride_tap``: values from a tap to the next. ``pad``, ``residual_pad``, ``next_pad``: how many values of
@@ -374,39 +360,13 @@ class TritonConvolution:
             added, added_pad = residual.before_snake, 0
         channels = self.weight.shape[1] // self._taps
         convolution[(store_programs + batch * state_programs(following) + tiles,)](
-            x.values,
-            self.weight,
-            self.bias,
-            added,
-            self._turns,
-            self._amplitude,
-            out.before_snake,
-            out.values,
-            call.conv_state,
-            call.slots,
-            call.conv_state.stride(0),
-            self._region.start,
-            following.start,
-            batch,
-            x.time,
-            self._dilation * channels,
-            x.pad,
-            added_pad,
-            out.pad,
-            store_programs,
-            self._eps or 0.0,
-            CHANNELS=channels,
-            K=self.weight.shape[1],
-            N=self._outputs,
-            CONTIGUOUS=self._taps == 1 or self._dilation == 1,
-            NORMED=self._eps is not None,
-            GATED=self._gated,
-            ACTIVATION=self._activation,
-            BLOCK_M=tile.block_m,
-            BLOCK_N=tile.block_n,
-            BLOCK_K=tile.block_k,
-            COPY=COPY_BLOCK,
-            num_warps=tile.warps,
-            num_stages=tile.stages,
+            x.values, self.weight, self.bias, added, self._turns, self._amplitude, out.before_snake,
+            out.values, call.conv_state, call.slots, call.conv_state.stride(0), self._region.start,
+            following.start, batch, x.time, self._dilation * channels, x.pad, added_pad, out.pad,
+            store_programs, self._eps or 0.0,
+            CHANNELS=channels, K=self.weight.shape[1], N=self._outputs,
+            CONTIGUOUS=self._taps == 1 or self._dilation == 1, NORMED=self._eps is not None,
+            GATED=self._gated, ACTIVATION=self._activation, BLOCK_M=tile.block_m, BLOCK_N=tile.block_n,
+            BLOCK_K=tile.block_k, COPY=COPY_BLOCK, num_warps=tile.warps, num_stages=tile.stages,
             maxnreg=tile.registers,
-        )
+        )  # fmt: skip

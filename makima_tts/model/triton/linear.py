@@ -82,21 +82,11 @@ def _launch(rows: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor, part
     blocks = blocks_of(count, outputs, rows.itemsize, parts=parts)
     part_k = triton.cdiv(triton.cdiv(inputs, blocks.k), parts) * blocks.k
     _linear_kernel[triton.cdiv(outputs, blocks.n), triton.cdiv(count, BLOCK_M), parts](
-        rows,
-        rows.stride(0),
-        weight,
-        bias,
-        out,
-        count,
-        outputs,
-        inputs,
-        part_k,
-        EVEN_K=inputs % blocks.k == 0,
-        BLOCK_M=BLOCK_M,
-        BLOCK_N=blocks.n,
-        BLOCK_K=blocks.k,
+        rows, rows.stride(0), weight, bias, out,
+        count, outputs, inputs, part_k,
+        EVEN_K=inputs % blocks.k == 0, BLOCK_M=BLOCK_M, BLOCK_N=blocks.n, BLOCK_K=blocks.k,
         num_stages=blocks.stages,
-    )
+    )  # fmt: skip
 
 
 def gated_linear(rows: Tensor, gate_up: Tensor, activation: Activation) -> Tensor:
@@ -105,20 +95,11 @@ def gated_linear(rows: Tensor, gate_up: Tensor, activation: Activation) -> Tenso
     out = torch.empty(count, outputs, device=rows.device, dtype=rows.dtype)
     blocks = blocks_of(count, outputs, rows.itemsize, weights=2)
     _gated_linear_kernel[triton.cdiv(outputs, blocks.n), triton.cdiv(count, BLOCK_M)](
-        rows,
-        rows.stride(0),
-        gate_up,
-        out,
-        count,
-        outputs,
-        inputs,
-        GELU=activation == "gelu",
-        EVEN_K=inputs % blocks.k == 0,
-        BLOCK_M=BLOCK_M,
-        BLOCK_N=blocks.n,
-        BLOCK_K=blocks.k,
-        num_stages=blocks.stages,
-    )
+        rows, rows.stride(0), gate_up, out,
+        count, outputs, inputs,
+        GELU=activation == "gelu", EVEN_K=inputs % blocks.k == 0, BLOCK_M=BLOCK_M, BLOCK_N=blocks.n,
+        BLOCK_K=blocks.k, num_stages=blocks.stages,
+    )  # fmt: skip
     return out
 
 
@@ -140,20 +121,10 @@ class TritonLinear:
 
 @triton.jit(do_not_specialize=["M"])
 def _linear_kernel(
-    x_ptr: tl.tensor,
-    stride_x_m: tl.tensor,
-    w_ptr: tl.tensor,
-    bias_ptr: tl.tensor,
-    out_ptr: tl.tensor,
-    M: tl.tensor,
-    N: tl.tensor,
-    K: tl.tensor,
-    part_k: tl.tensor,
-    EVEN_K: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-) -> None:
+    x_ptr, stride_x_m, w_ptr, bias_ptr, out_ptr,
+    M, N, K, part_k,
+    EVEN_K: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
     """One block of one part: programs are [blocks of outputs, blocks of rows, parts]."""
     offs_m = (tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
     offs_n = (tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N))[None, :]
@@ -179,19 +150,11 @@ def _linear_kernel(
 
 @triton.jit(do_not_specialize=["M"])
 def _gated_linear_kernel(
-    x_ptr: tl.tensor,
-    stride_x_m: tl.tensor,
-    w_ptr: tl.tensor,
-    out_ptr: tl.tensor,
-    M: tl.tensor,
-    N: tl.tensor,
-    K: tl.tensor,
-    GELU: tl.constexpr,
-    EVEN_K: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
+    x_ptr, stride_x_m, w_ptr, out_ptr,
+    M, N, K,
+    GELU: tl.constexpr, EVEN_K: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
-) -> None:
+):  # fmt: skip
     """One block of both matrices: programs are [blocks of outputs, blocks of rows]."""
     offs_m = (tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
     offs_n = (tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N))[None, :]

@@ -32,9 +32,8 @@ class TritonFrameSampler:
         self._finite: list[Tensor] = []
 
     def sample_first(self, logits: Tensor) -> Tensor:
-        codes, finite = sample_first(
-            logits.float(), self._state, self._uniform[:, 0], self._slots, self._first
-        )
+        state, numbers = self._state, self._uniform[:, 0]
+        codes, finite = sample(logits.float(), state.talker_rules, numbers, self._slots, state, self._first)
         self._finite = [finite]
         return codes
 
@@ -49,50 +48,27 @@ class TritonFrameSampler:
         return ~torch.stack(self._finite).all(dim=0)
 
 
-def sample(logits: Tensor, rules: RuleRows, uniform: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
-    """float32 [B, V], rules of all slots, [B], int64 [B] → codes int64 [B]; bool [B], all logits finite."""
-    return _sample(logits, rules, uniform, slots, None, None)
-
-
-def sample_first(
-    logits: Tensor, state: SamplerState, uniform: Tensor, slots: Tensor, first: FirstCodebook
-) -> tuple[Tensor, Tensor]:
-    """``sample`` after ``penalize`` and ``forbid``, by the talker's rules."""
-    return _sample(logits, state.talker_rules, uniform, slots, state, first)
-
-
-def _sample(
+def sample(
     logits: Tensor,
     rules: RuleRows,
     uniform: Tensor,
     slots: Tensor,
-    state: SamplerState | None,
-    first: FirstCodebook | None,
+    state: SamplerState | None = None,
+    first: FirstCodebook | None = None,
 ) -> tuple[Tensor, Tensor]:
+    """float32 [B, V], rules of all slots, [B], int64 [B] → codes int64 [B]; bool [B], all logits finite.
+
+    With the other two it is codebook 0, whose logits are changed by ``penalize`` and ``forbid`` before.
+    """
     codes = torch.empty(len(logits), dtype=torch.int64, device=logits.device)
     finite = torch.empty(len(logits), dtype=torch.bool, device=logits.device)
     _sample_kernel[len(logits),](
-        logits,
-        logits.stride(0),
-        uniform,
-        uniform.stride(0),
-        slots.contiguous(),
-        rules.greedy,
-        rules.temperature,
-        rules.top_k,
-        rules.beyond_top_p,
-        state and state.sampled,
-        state and state.penalty,
-        state and state.prompt_frames,
-        first and first.suppressed,
-        first and first.eos_id,
-        codes,
-        finite,
-        logits.shape[1],
-        min_frames=MIN_FRAMES,
-        BLOCK=triton.next_power_of_2(logits.shape[1]),
-        num_warps=_WARPS,
-    )
+        logits, logits.stride(0), uniform, uniform.stride(0),
+        slots.contiguous(), rules.greedy, rules.temperature, rules.top_k, rules.beyond_top_p,
+        state and state.sampled, state and state.penalty, state and state.prompt_frames,
+        first and first.suppressed, first and first.eos_id, codes, finite, logits.shape[1],
+        min_frames=MIN_FRAMES, BLOCK=triton.next_power_of_2(logits.shape[1]), num_warps=_WARPS,
+    )  # fmt: skip
     return codes, finite
 
 
@@ -100,39 +76,19 @@ def uniform(seeds: Tensor, frames: Tensor, slots: Tensor, codebooks: int) -> Ten
     """int64 [S], [S], [B] → float32 [B, Q] in 0 ≤ u < 1: the same bits as ``sampling.uniform``."""
     out = torch.empty(len(slots), codebooks, device=seeds.device, dtype=torch.float32)
     _uniform_kernel[len(slots),](
-        seeds,
-        frames,
-        slots.contiguous(),
-        out,
-        codebooks,
-        BLOCK=triton.next_power_of_2(codebooks),
-        num_warps=1,
-    )
+        seeds, frames, slots.contiguous(), out, codebooks,
+        BLOCK=triton.next_power_of_2(codebooks), num_warps=1,
+    )  # fmt: skip
     return out
 
 
 @triton.jit(do_not_specialize=["uniform_stride_b", "eos_id"])
 def _sample_kernel(
-    logits_ptr: tl.tensor,
-    logits_stride_b: tl.tensor,
-    uniform_ptr: tl.tensor,
-    uniform_stride_b: tl.tensor,
-    slots_ptr: tl.tensor,
-    greedy_ptr: tl.tensor,
-    temperature_ptr: tl.tensor,
-    top_k_ptr: tl.tensor,
-    beyond_top_p_ptr: tl.tensor,
-    sampled_ptr: tl.tensor,
-    penalty_ptr: tl.tensor,
-    frames_ptr: tl.tensor,
-    suppressed_ptr: tl.tensor,
-    eos_id: tl.tensor,
-    codes_ptr: tl.tensor,
-    finite_ptr: tl.tensor,
-    vocab_size: tl.tensor,
-    min_frames: tl.constexpr,
-    BLOCK: tl.constexpr,
-) -> None:
+    logits_ptr, logits_stride_b, uniform_ptr, uniform_stride_b,
+    slots_ptr, greedy_ptr, temperature_ptr, top_k_ptr, beyond_top_p_ptr, sampled_ptr, penalty_ptr, frames_ptr,
+    suppressed_ptr, eos_id, codes_ptr, finite_ptr, vocab_size,
+    min_frames: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """One row; programs are [B]."""
     row = tl.program_id(0).to(tl.int64)
     slot, code = tl.load(slots_ptr + row), tl.arange(0, BLOCK)
@@ -144,18 +100,9 @@ def _sample_kernel(
     logit = tl.where(inside & is_finite, logit, float("-inf"))
     if sampled_ptr is not None:
         logit = _apply_first_rules(
-            logit,
-            code,
-            inside,
-            slot,
-            sampled_ptr,
-            penalty_ptr,
-            frames_ptr,
-            suppressed_ptr,
-            eos_id,
-            vocab_size,
-            min_frames,
-        )
+            logit, code, inside, slot, sampled_ptr, penalty_ptr, frames_ptr, suppressed_ptr,
+            eos_id, vocab_size, min_frames,
+        )  # fmt: skip
     if tl.load(greedy_ptr + slot) != 0:
         sampled = tl.argmax(logit, 0)
     else:
@@ -169,18 +116,10 @@ def _sample_kernel(
 
 @triton.jit
 def _apply_first_rules(
-    logit: tl.tensor,
-    code: tl.tensor,
-    inside: tl.tensor,
-    slot: tl.tensor,
-    sampled_ptr: tl.tensor,
-    penalty_ptr: tl.tensor,
-    frames_ptr: tl.tensor,
-    suppressed_ptr: tl.tensor,
-    eos_id: tl.tensor,
-    vocab_size: tl.tensor,
+    logit, code, inside, slot,
+    sampled_ptr, penalty_ptr, frames_ptr, suppressed_ptr, eos_id, vocab_size,
     min_frames: tl.constexpr,
-) -> tl.tensor:
+):  # fmt: skip
     """``penalize`` and ``forbid``."""
     factor = tl.zeros_like(logit) + tl.load(penalty_ptr + slot)
     again = tl.load(sampled_ptr + slot * vocab_size + code, mask=inside, other=0) != 0
@@ -192,15 +131,7 @@ def _apply_first_rules(
 
 
 @triton.jit
-def _draw(
-    scaled: tl.tensor,
-    code: tl.tensor,
-    vocab_size: tl.tensor,
-    top_k: tl.tensor,
-    beyond: tl.tensor,
-    uniform: tl.tensor,
-    BLOCK: tl.constexpr,
-) -> tl.tensor:
+def _draw(scaled, code, vocab_size, top_k, beyond, uniform, BLOCK: tl.constexpr):
     """Top-k, top-p, then the first id at which the cumulated probability exceeds ``uniform``."""
     order = _ordered_bits(scaled)
     highest = tl.maximum(tl.max(scaled, 0), -3e38)  # finite also where nothing is allowed
@@ -223,21 +154,21 @@ def _draw(
 
 
 @triton.jit
-def _ordered_bits(value: tl.tensor) -> tl.tensor:
+def _ordered_bits(value):
     """Floats as uint32 in the same order: negative ones reversed, positive ones above them."""
     bits = value.to(tl.uint32, bitcast=True)
     return tl.where(bits >> 31 == 1, bits ^ 0xFFFFFFFF, bits ^ 0x80000000)
 
 
 @triton.jit
-def _float_of(order: tl.tensor) -> tl.tensor:
+def _float_of(order):
     """The float of an order."""
     bits = tl.where(order >> 31 == 1, order ^ 0x80000000, order ^ 0xFFFFFFFF)
     return bits.to(tl.float32, bitcast=True)
 
 
 @triton.jit
-def _largest_order_below(order: tl.tensor, weight: tl.tensor, allowed: tl.tensor) -> tl.tensor:
+def _largest_order_below(order, weight, allowed):
     """The largest order such that all smaller ones weigh ``allowed`` at most; else 0. Bit by bit."""
     found = tl.full((), 0, tl.uint32)
     bit = tl.full((), 0x80000000, tl.uint32)
@@ -249,14 +180,7 @@ def _largest_order_below(order: tl.tensor, weight: tl.tensor, allowed: tl.tensor
 
 
 @triton.jit
-def _uniform_kernel(
-    seeds_ptr: tl.tensor,
-    frames_ptr: tl.tensor,
-    slots_ptr: tl.tensor,
-    out_ptr: tl.tensor,
-    codebooks: tl.tensor,
-    BLOCK: tl.constexpr,
-) -> None:
+def _uniform_kernel(seeds_ptr, frames_ptr, slots_ptr, out_ptr, codebooks, BLOCK: tl.constexpr):
     """The numbers of one row; programs are [B]. The counter is (frame, codebook, 0, 0), the key the seed."""
     row = tl.program_id(0)
     slot, codebook = tl.load(slots_ptr + row), tl.arange(0, BLOCK)

@@ -57,19 +57,10 @@ class ResidualStream:
         count, size = self.source.shape
         out = torch.empty(count, size, device=self.source.device, dtype=weight.dtype)
         _add_norm_kernel[count,](
-            self.source,
-            self.source.stride(0),
-            self.parts,
-            self.bias,
-            self.total,
-            weight,
-            out,
-            count,
-            size,
-            eps,
-            PARTS=0 if self.parts is None else len(self.parts),
-            BLOCK=triton.next_power_of_2(size),
-        )
+            self.source, self.source.stride(0), self.parts, self.bias, self.total, weight, out,
+            count, size, eps,
+            PARTS=0 if self.parts is None else len(self.parts), BLOCK=triton.next_power_of_2(size),
+        )  # fmt: skip
         return out
 
     def plus(self, rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> "ResidualStream":
@@ -156,44 +147,20 @@ def rotate_and_cache(
     query_heads, key_heads, size = config.num_attention_heads, config.num_key_value_heads, config.head_size
     queries = torch.empty(len(heads), query_heads, size, device=heads.device, dtype=heads.dtype)
     _rotate_and_cache_kernel[len(heads), 3](
-        heads,
-        weights.query_norm,
-        weights.key_norm,
-        rotary.cos,
-        rotary.sin,
-        at.cache_rows,
-        at.positions,
-        queries,
-        keys,
-        values,
-        *keys.stride()[:3],
-        *values.stride()[:3],
-        config.rms_norm_eps,
-        HEADS=query_heads,
-        KEY_HEADS=key_heads,
-        HEAD_SIZE=size,
-        BLOCK_H=triton.next_power_of_2(query_heads),
-        BLOCK_K=triton.next_power_of_2(key_heads),
-        BLOCK_D=triton.next_power_of_2(size),
-    )
+        heads, weights.query_norm, weights.key_norm, rotary.cos, rotary.sin, at.cache_rows, at.positions,
+        queries, keys, values, *keys.stride()[:3], *values.stride()[:3], config.rms_norm_eps,
+        HEADS=query_heads, KEY_HEADS=key_heads, HEAD_SIZE=size, BLOCK_H=triton.next_power_of_2(query_heads),
+        BLOCK_K=triton.next_power_of_2(key_heads), BLOCK_D=triton.next_power_of_2(size),
+    )  # fmt: skip
     return queries
 
 
 @triton.jit(do_not_specialize=["M"])
 def _add_norm_kernel(
-    source_ptr: tl.tensor,
-    stride_source_m: tl.tensor,
-    parts_ptr: tl.tensor,
-    bias_ptr: tl.tensor,
-    residual_ptr: tl.tensor,
-    weight_ptr: tl.tensor,
-    out_ptr: tl.tensor,
-    M: tl.tensor,
-    hidden: tl.tensor,
-    eps: tl.tensor,
-    PARTS: tl.constexpr,
-    BLOCK: tl.constexpr,
-) -> None:
+    source_ptr, stride_source_m, parts_ptr, bias_ptr, residual_ptr, weight_ptr, out_ptr,
+    M, hidden, eps,
+    PARTS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """One row; programs are [M]."""
     row = tl.program_id(0).to(tl.int64)
     offs = tl.arange(0, BLOCK)
@@ -213,30 +180,11 @@ def _add_norm_kernel(
 
 @triton.jit
 def _rotate_and_cache_kernel(
-    heads_ptr: tl.tensor,
-    query_norm_ptr: tl.tensor,
-    key_norm_ptr: tl.tensor,
-    cos_ptr: tl.tensor,
-    sin_ptr: tl.tensor,
-    cache_rows_ptr: tl.tensor,
-    positions_ptr: tl.tensor,
-    queries_ptr: tl.tensor,
-    keys_ptr: tl.tensor,
-    values_ptr: tl.tensor,
-    stride_k_b: tl.tensor,
-    stride_k_h: tl.tensor,
-    stride_k_r: tl.tensor,
-    stride_v_b: tl.tensor,
-    stride_v_h: tl.tensor,
-    stride_v_r: tl.tensor,
-    eps: tl.tensor,
-    HEADS: tl.constexpr,
-    KEY_HEADS: tl.constexpr,
-    HEAD_SIZE: tl.constexpr,
-    BLOCK_H: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-) -> None:
+    heads_ptr, query_norm_ptr, key_norm_ptr, cos_ptr, sin_ptr, cache_rows_ptr, positions_ptr, queries_ptr,
+    keys_ptr, values_ptr, stride_k_b, stride_k_h, stride_k_r, stride_v_b, stride_v_h, stride_v_r, eps,
+    HEADS: tl.constexpr, KEY_HEADS: tl.constexpr, HEAD_SIZE: tl.constexpr, BLOCK_H: tl.constexpr,
+    BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
     """A row's queries, its keys or its values; programs are [M, 3]."""
     row, which = tl.program_id(0).to(tl.int64), tl.program_id(1)
     cache_row, position = tl.load(cache_rows_ptr + row), tl.load(positions_ptr + row)
@@ -246,16 +194,9 @@ def _rotate_and_cache_kernel(
     mask_k = (key_head < KEY_HEADS) & (offs_d < HEAD_SIZE)
     heads_ptr += row * (HEADS + 2 * KEY_HEADS) * HEAD_SIZE
     if which == 0:
+        query_ptr = heads_ptr + head * HEAD_SIZE
         query = _rotated(
-            heads_ptr + head * HEAD_SIZE,
-            query_norm_ptr,
-            cos_ptr,
-            sin_ptr,
-            position,
-            offs_d,
-            mask_q,
-            eps,
-            HEAD_SIZE,
+            query_ptr, query_norm_ptr, cos_ptr, sin_ptr, position, offs_d, mask_q, eps, HEAD_SIZE
         )
         offs_query = queries_ptr + (row * HEADS + head) * HEAD_SIZE + offs_d
         tl.store(offs_query, query.to(queries_ptr.dtype.element_ty), mask=mask_q)
@@ -271,17 +212,7 @@ def _rotate_and_cache_kernel(
 
 
 @triton.jit
-def _rotated(
-    heads_ptr: tl.tensor,
-    norm_ptr: tl.tensor,
-    cos_ptr: tl.tensor,
-    sin_ptr: tl.tensor,
-    position: tl.tensor,
-    offs_d: tl.tensor,
-    mask: tl.tensor,
-    eps: tl.tensor,
-    HEAD_SIZE: tl.constexpr,
-) -> tl.tensor:
+def _rotated(heads_ptr, norm_ptr, cos_ptr, sin_ptr, position, offs_d, mask, eps, HEAD_SIZE: tl.constexpr):
     """Heads [heads, D], normed and rotated: channel d is paired with channel d + D / 2."""
     dtype = norm_ptr.dtype.element_ty
     mask_d, half = offs_d < HEAD_SIZE, HEAD_SIZE // 2

@@ -1,30 +1,185 @@
-"""One frame for every stream: the talker's step, codebook 0, the code predictor, the next row.
+"""The language model: talker and code predictor, and the frames that both generate for every stream.
 
-In: the state of all slots, the slots to advance. Out: frames of codes; the state, advanced in place. Does not
-know: prompts' texts, whose slot it is, when a stream ends, sound.
+In: text ids, prompt rows, the state of all slots, the slots to advance. Out: frames of codes; the state,
+advanced in place. Does not know: how a prompt is written, how a code is sampled, whose slot it is, when a
+stream ends, sound.
 
-S slots · B some of them · N prompt rows · E talker's hidden size · V codec vocabulary
-· Q codebooks · R positions of a slot · X text rows of a slot.
+S slots · B some of them · N positions or prompt rows · M rows of several prompts · E talker's hidden size ·
+T text hidden size · P predictor's hidden size · V codec vocabulary, or codes in a codebook · Q codebooks ·
+X text rows of a slot.
 
 A stream whose next frame is its first has the hidden state of its prompt and takes no talker step: the first
 sound costs a prefill, a code predictor and a codec.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from makima_tts.model.checkpoint.config import TalkerConfig
-from makima_tts.model.code_predictor import CodePredictor
-from makima_tts.model.prompt import Prompt
+from makima_tts.model.checkpoint.config import PredictorConfig, TalkerConfig
+from makima_tts.model.checkpoint.tensors import Weights
+from makima_tts.model.devices import to_device
+from makima_tts.model.ops.table import Linear, Ops
 from makima_tts.model.sampling import FirstCodebook, FrameSampler, SamplerState, Sampling
-from makima_tts.model.talker import Talker
-from makima_tts.model.transformer import KeyValueCache, PromptRows, RowPositions
+from makima_tts.model.transformer import ACTIVATIONS, KeyValueCache, PromptRows, RowPositions, Transformer
 
+# Text rows of one product, always padded to this many: their number decides the last bits, and a text must
+# have the same rows however it is split.
+_TEXT_ROWS = 16
+
+# Logits [B, V] of a codebook → the sampled ids, int64 [B].
+Sample = Callable[[Tensor, int], Tensor]
 # Begins to sample one frame of some slots, int64 [B].
 MakeFrameSampler = Callable[[FirstCodebook, SamplerState, Tensor], FrameSampler]
+
+
+@dataclass(frozen=True, slots=True)
+class TextProjection:
+    """Text ids → rows of the talker's size: an embedding and a two-layer perceptron.
+
+    ``embedding`` is in the host's memory: it is a third of the published model, and an utterance needs a few
+    of its rows.
+    """
+
+    config: TalkerConfig
+    embedding: Tensor
+    first: tuple[Tensor, Tensor]
+    second: tuple[Tensor, Tensor]
+
+    @classmethod
+    def load(cls, config: TalkerConfig, weights: Weights) -> "TextProjection":
+        """``weights``: names below ``talker``."""
+        text, hidden = config.text_hidden_size, config.hidden_size
+        first, second = (weights.within(f"text_projection.linear_fc{number}") for number in (1, 2))
+        return cls(
+            config,
+            weights.take_table("model.text_embedding.weight", config.text_vocab_size, text),
+            (first.take("weight", text, text), first.take("bias", text)),
+            (second.take("weight", hidden, text), second.take("bias", hidden)),
+        )
+
+    def rows(self, ids: Sequence[int]) -> Tensor:
+        """N ids → [N, E]."""
+        padded = [*ids, *[0] * (-len(ids) % _TEXT_ROWS)]
+        weight = self.first[0]
+        embedded = self.embedding[torch.tensor(padded, dtype=torch.int64)].to(weight.dtype)  # [N + …, T]
+        blocks = torch.split(to_device(embedded, weight.device), _TEXT_ROWS)
+        return torch.cat([self._projected(block) for block in blocks])[: len(ids)]
+
+    def _projected(self, embedded: Tensor) -> Tensor:
+        inner = F.linear(embedded, *self.first)  # [N, T]
+        return F.linear(ACTIVATIONS[self.config.hidden_act](inner), *self.second)
+
+
+@dataclass(frozen=True, slots=True)
+class Talker:
+    """``embedding``: [V, E], of codes and control ids; ``head``: E → V."""
+
+    config: TalkerConfig
+    transformer: Transformer
+    text: TextProjection
+    embedding: Tensor
+    head: Linear
+
+    @classmethod
+    def load(cls, config: TalkerConfig, weights: Weights, positions: int, ops: Ops) -> "Talker":
+        """``weights``: names below ``talker``. ``positions``: as many rows as one utterance may have."""
+        size = config.vocab_size, config.hidden_size
+        model = weights.within("model")
+        return cls(
+            config,
+            Transformer.load(config, model, lambda _layer: config.window, positions, ops.layers),
+            TextProjection.load(config, weights),
+            model.take("codec_embedding.weight", *size),
+            ops.logits(weights.take("codec_head.weight", *size)),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embedding.dtype
+
+    def step(self, rows: Tensor, at: RowPositions, cache: KeyValueCache) -> Tensor:
+        """One row for each stream: [B, E] at positions [B, 1] → hidden, [B, E]."""
+        return self.transformer.run(rows.unsqueeze(1), at, cache)[:, 0]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[B, E] → float32 [B, V]."""
+        return self.head(hidden).float()
+
+
+@dataclass(frozen=True, slots=True)
+class CodePredictor:
+    """``embeddings``: [Q - 1, V, E]; ``heads``: Q - 1 from P to V; ``projection``: E → P, if they differ."""
+
+    config: PredictorConfig
+    transformer: Transformer
+    embeddings: Tensor
+    heads: tuple[Linear, ...]
+    projection: Linear | None
+
+    @classmethod
+    def load(cls, config: PredictorConfig, talker_hidden: int, weights: Weights, ops: Ops) -> "CodePredictor":
+        """``weights``: names below ``talker.code_predictor``."""
+        hidden, vocabulary = config.hidden_size, config.vocab_size
+        model, indices = weights.within("model"), range(config.num_code_groups - 1)
+        projection = None
+        if hidden != talker_hidden:
+            below = weights.within("small_to_mtp_projection")
+            projection = ops.linear(below.take("weight", hidden, talker_hidden), below.take("bias", hidden))
+        return cls(
+            config,
+            Transformer.load(config, model, config.window_of, config.num_code_groups, ops.layers),
+            torch.stack(
+                [model.take(f"codec_embedding.{i}.weight", vocabulary, talker_hidden) for i in indices]
+            ),
+            tuple(ops.logits(weights.take(f"lm_head.{i}.weight", vocabulary, hidden)) for i in indices),
+            projection,
+        )
+
+    def new_cache(self, rows: int) -> KeyValueCache:
+        """For one frame of ``rows`` streams; every frame overwrites it."""
+        return self.transformer.new_cache(rows, self.config.num_code_groups)
+
+    def predict(
+        self,
+        talker_rows: Tensor,
+        first_codes: Tensor,
+        first_embedded: Tensor,
+        sample: Sample,
+        cache: KeyValueCache,
+    ) -> tuple[Tensor, Tensor]:
+        """[B, E], int64 [B], [B, E] → codes int64 [B, Q] and the sum of their embeddings, [B, E].
+
+        ``sample`` gets the logits of codebook 1, 2, … in turn.
+        """
+        codes, embedded = [first_codes], [first_embedded]
+        rows = torch.stack((talker_rows, first_embedded), dim=1)  # [B, 2, E]
+        start, columns = 0, torch.arange(self.config.num_code_groups, device=rows.device)
+        positions = columns.unsqueeze(1).repeat(
+            1, len(rows)
+        )  # [Q, B], so that those of a pass are contiguous
+        for index in range(self.config.num_code_groups - 1):
+            end = start + rows.shape[1]
+            hidden = self._run(rows, positions[start:end].T, end, cache)  # [B, P]
+            sampled = sample(self.heads[index](hidden), index + 1)  # [B]
+            codes.append(sampled)
+            embedded.append(self.embeddings[index][sampled])  # [B, E]
+            start = end
+            rows = embedded[-1].unsqueeze(1)  # [B, 1, E]
+        return torch.stack(codes, dim=1), torch.stack(embedded, dim=1).sum(1)
+
+    def _run(self, rows: Tensor, positions: Tensor, limit: int, cache: KeyValueCache) -> Tensor:
+        """[B, N, E] at ``positions`` [B, N] → the last row's hidden state, [B, P]."""
+        if self.projection is not None:
+            rows = self.projection(rows)  # [B, N, P]
+        return self.transformer.run(rows, RowPositions(positions, limit), cache)[:, -1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +199,6 @@ class PrefillChunk:
     @property
     def end(self) -> int:
         return self.start + len(self.rows)
-
-
-def split_into_chunks(
-    prompt: Prompt, slot: int, most_rows: int, *, frame: int = 0, prefix_cached: bool = False
-) -> list[PrefillChunk]:
-    """A prompt in chunks of at most ``most_rows`` rows. ``prefix_cached``: without the voice prefix.
-
-    The voice prefix and the rest are split separately, each at multiples from its own first row. So the
-    splits, and the last bits of the result, depend neither on other utterances nor on what is cached.
-    """
-    prefix_rows = len(prompt.voice_prefix)
-    prefix = [] if prefix_cached else _split(slot, 0, prompt.voice_prefix, most_rows)
-    rest = _split(slot, prefix_rows, prompt.remainder, most_rows)
-    return [*prefix, *rest[:-1], replace(rest[-1], trailing=prompt.trailing, frame=frame)]
-
-
-def _split(slot: int, start: int, rows: Tensor, most_rows: int) -> list[PrefillChunk]:
-    chunks = enumerate(torch.split(rows, most_rows))
-    return [PrefillChunk(slot, start + number * most_rows, chunk) for number, chunk in chunks]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +258,7 @@ class FrameGenerator:
             return torch.zeros(slots, dtype=torch.int64, device=device)
 
         return FrameState(
-            cache=talker.new_cache(slots, positions),
+            cache=talker.transformer.new_cache(slots, positions),
             predictor_cache=self._predictor.new_cache(slots),
             sampling=SamplerState.allocate(slots, self.config.vocab_size, device),
             position=counts(),
@@ -160,7 +296,7 @@ class FrameGenerator:
         After a prompt's last chunk the next frame is its first.
         """
         rows = [PromptRows(chunk.rows, chunk.slot, chunk.start) for chunk in chunks]
-        self.finish_prefill(state, chunks, self._talker.prefill(rows, state.cache))
+        self.finish_prefill(state, chunks, self._talker.transformer.prefill(rows, state.cache))
 
     def prefill_rows(
         self, state: FrameState, rows: Tensor, slots: Tensor, positions: Tensor, limit: int
