@@ -69,6 +69,7 @@ async def test_a_cancel_before_the_voice_is_loaded_ends_the_utterance_without_au
 
     stream = stream_of(engine, find_voice=find_voice, metrics=metrics)
     stream.feed(TEXT)
+    stream.finish()
     with pytest.raises(Cancelled):
         await all_of(stream)
     assert engine.health().active == 0
