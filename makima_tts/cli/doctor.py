@@ -155,7 +155,7 @@ def _kernels_in_words(device: "torch.device", precision: "DevicePrecision") -> s
 
 def _port(settings: "Settings") -> Finding:
     """Listens as the server does, so that the finding is what a start would say."""
-    from makima_tts.server.sockets import CannotListen, listen_on
+    from makima_tts.server.process import CannotListen, listen_on
 
     try:
         sockets = listen_on(settings.host, settings.port, stall_timeout_s=settings.stall_timeout_s)

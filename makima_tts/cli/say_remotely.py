@@ -15,7 +15,7 @@ from makima_tts.cli.say import SayRequest, SayResult
 from makima_tts.client import SpeakOptions, SpeechClient
 from makima_tts.errors import InvalidMessage, TtsUnavailable
 from makima_tts.protocol import Start
-from makima_tts.server.sockets import url_of
+from makima_tts.server.process import url_of
 from makima_tts.settings import load_settings
 
 _CONNECT_TIMEOUT_S = 1.0

@@ -62,7 +62,7 @@ def wyoming(
         sys.exit("This needs the package wyoming: pip install 'makima-tts[wyoming]'.")
     from makima_tts import wyoming as bridge
     from makima_tts.cli.say_remotely import socket_url
-    from makima_tts.server.sockets import url_of
+    from makima_tts.server.process import url_of
     from makima_tts.settings import load_settings
 
     settings = load_settings()

@@ -5,13 +5,9 @@ engines, sockets, clocks.
 """
 
 from makima_tts.protocol.asyncapi import asyncapi_document as asyncapi_document
-from makima_tts.protocol.languages import (
+from makima_tts.protocol.messages import (
     AUTO as AUTO,
     LANGUAGES as LANGUAGES,
-    language_name as language_name,
-    language_tag as language_tag,
-)
-from makima_tts.protocol.messages import (
     SAMPLE_RATES_HZ as SAMPLE_RATES_HZ,
     AudioChunkMessage as AudioChunkMessage,
     AudioEnd as AudioEnd,
@@ -40,6 +36,8 @@ from makima_tts.protocol.messages import (
     Stop as Stop,
     Stopped as Stopped,
     Transport as Transport,
+    language_name as language_name,
+    language_tag as language_tag,
     parse_client_message as parse_client_message,
     parse_server_message as parse_server_message,
     serialize as serialize,

@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from makima_tts import factory
 from makima_tts.api.service import Service
 from makima_tts.engines import ScriptedEngine
-from makima_tts.server.sockets import listen_on, url_of
+from makima_tts.server.process import listen_on, url_of
 from makima_tts.server.transport import TransportConfig
 from makima_tts.settings import Settings
 from makima_tts.speech import SpeechEngine

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from makima_tts.server.sockets import (
+from makima_tts.server.process import (
     KEEPALIVE_IDLE_S,
     SEND_BUFFER_BYTES,
     CannotListen,
