@@ -27,10 +27,10 @@ from bench.sides import CHUNK_FRAMES, Clock, Figures, answer_requests, frames_of
 from bench.voice import LANGUAGE, SAMPLE_RATE_HZ, TEXT, TRANSCRIPT, VOICE, clip, write_voice
 from makima_tts import factory
 from makima_tts.engines.qwen3 import ModelChoice, Qwen3Engine, SynthesisOptions
-from makima_tts.engines.qwen3.executors import bytes_in
+from makima_tts.engines.qwen3.loop import EngineLoop
 from makima_tts.engines.qwen3.prompts import LoadedVoice, LoadedVoices
-from makima_tts.engines.qwen3.runner import Runner
-from makima_tts.engines.qwen3.utterance import Lease, Slots
+from makima_tts.engines.qwen3.runner import Runner, bytes_in
+from makima_tts.engines.qwen3.utterance import EngineUtterance
 from makima_tts.metrics import Metrics
 from makima_tts.model import CpuPrecision, sampling
 from makima_tts.model.checkpoint.folder import Checkpoint
@@ -151,7 +151,7 @@ class Ours:
         self._model = load_model(options.checkpoint, options.device, options.precision, positions=POSITIONS)
         self.clock = Clock(self._model.device)
         self._frames = options.frames
-        self.runner = Runner(self._model, slots=options.slots, positions=POSITIONS, text_rows=POSITIONS)
+        self.runner = Runner(self._model, slots=options.slots, positions=POSITIONS)
         self._checkpoint = options.checkpoint
         self._sampling = Sampling.of(self._model.config.generation)
 
@@ -355,11 +355,11 @@ class Utterances:
 async def _measure_cancels(engine: Qwen3Engine, voice: VoicePrompt) -> Figures:
     """One of two utterances is cancelled: until its slot is free, and the steps that began meanwhile."""
     steps_s, freed = list[float](), SimpleQueue[float]()
-    release, generate = Slots.release, Runner.generate_frames
+    release, generate = EngineLoop._leave, Runner.generate_frames
     took_ms, steps = list[float](), list[int]()
 
-    def released(slots: Slots, lease: Lease) -> None:
-        release(slots, lease)
+    def released(loop: EngineLoop, utterance: EngineUtterance) -> None:
+        release(loop, utterance)
         freed.put(time.perf_counter())
 
     def generated(*arguments: Any) -> Any:
@@ -367,7 +367,7 @@ async def _measure_cancels(engine: Qwen3Engine, voice: VoicePrompt) -> Figures:
         return generate(*arguments)
 
     with (
-        mock.patch.object(Slots, "release", released),
+        mock.patch.object(EngineLoop, "_leave", released),
         mock.patch.object(Runner, "generate_frames", generated),
     ):
         for number in range(CANCELS):

@@ -54,11 +54,9 @@ class PacedRunner(Runner):
         *,
         slots: int,
         positions: int,
-        text_rows: int,
         progress: Callable[[float], None] = lambda _share: None,
     ) -> None:
         self.positions = positions
-        self.text_rows = text_rows
         self.sample_rate_hz = model.sample_rate_hz
         self.frame_s = model.frame_samples / model.sample_rate_hz
         self._model = model

@@ -11,9 +11,9 @@ from unittest import mock
 
 from bench.paced_device import LATENESS, PacedRunner, write_lateness
 from makima_tts.cli import main
-from makima_tts.engines.qwen3 import thread
+from makima_tts.engines.qwen3 import loop
 
 if __name__ == "__main__":
     signal.signal(signal.SIGUSR1, lambda *_: write_lateness(Path(os.environ[LATENESS])))
-    with mock.patch.object(thread, "Runner", PacedRunner):
+    with mock.patch.object(loop, "Runner", PacedRunner):
         main()

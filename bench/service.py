@@ -39,7 +39,6 @@ from makima_tts.speech import (
     AudioChunk,
     EngineFacts,
     EngineHealth,
-    LoadProgress,
     ProgressReport,
     SpeechSink,
     SpeechStream,
@@ -88,7 +87,6 @@ class StampingEngine:
         sample_rate_hz=SAMPLE_RATE_HZ,
         languages=LANGUAGES,
         cloning=False,
-        text_streaming=True,
         note="Silence that holds the time at which it was made.",
     )
 
@@ -101,7 +99,7 @@ class StampingEngine:
 
     async def start(self, report: ProgressReport) -> None:
         self._thread.start()
-        report(LoadProgress("nothing to load", 1.0))
+        report("nothing to load", 1.0)
 
     async def encode_voice(self, reference: VoiceReference) -> VoicePrompt:
         raise VoiceNotFound("This engine cannot clone voices.")

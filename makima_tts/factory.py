@@ -7,6 +7,7 @@ sockets, the command line.
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from fastapi import FastAPI
 from limits import RateLimitItemPerMinute
@@ -15,23 +16,20 @@ from limits.strategies import MovingWindowRateLimiter
 
 from makima_tts.api.app import create_app
 from makima_tts.api.service import Service
-from makima_tts.engines import OfficialEngine, PreviewEngine, ScriptedEngine
-from makima_tts.engines.availability import (
-    OFFICIAL_PACKAGES,
-    OFFICIAL_REMEDY,
-    QWEN3_PACKAGES,
-    QWEN3_REMEDY,
-    missing_packages,
-    qwen3_lacks,
-)
+from makima_tts.engines import OfficialEngine, OfficialModel, PreviewEngine, ScriptedEngine
 from makima_tts.engines.qwen3 import FrameWatcher, ModelChoice, Qwen3Engine, SynthesisOptions
 from makima_tts.errors import TtsUnavailable
+from makima_tts.hub.cache import find_on_disk
 from makima_tts.metrics import Metrics
 from makima_tts.protocol import Limits
 from makima_tts.settings import Settings
 from makima_tts.speech import ProgressReport, SpeechEngine
 from makima_tts.voices import VoiceLibrary, VoiceManager
 
+QWEN3_PACKAGES = ("torch", "safetensors", "tokenizers", "huggingface_hub")
+QWEN3_REMEDY = "pip install 'makima-tts[qwen3]'"
+OFFICIAL_PACKAGES = ("torch", "transformers", "qwen_tts")
+OFFICIAL_REMEDY = "make venv-qwen-tts, and start .venvs/qwen-tts/bin/makima-tts"
 # The packages of an engine that is not part of the default install, and how to get them.
 _NEEDS = {"qwen3": (QWEN3_PACKAGES, QWEN3_REMEDY), "qwen-tts": (OFFICIAL_PACKAGES, OFFICIAL_REMEDY)}
 
@@ -61,6 +59,21 @@ def choose_engine(settings: Settings) -> EngineChoice:
     return EngineChoice(engine, f"TTS_ENGINE={engine}")
 
 
+def missing_packages(packages: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that are not installed."""
+    return tuple(name for name in packages if find_spec(name) is None)
+
+
+def qwen3_lacks(model_id: str, revision: str | None) -> tuple[str, ...]:
+    """Empty when the engine can be started without a download."""
+    lacks = []
+    if missing := missing_packages(QWEN3_PACKAGES):
+        lacks.append(f"the packages {', '.join(missing)} ({QWEN3_REMEDY})")
+    if find_on_disk(model_id, revision) is None:
+        lacks.append(f"the checkpoint {model_id} (makima-tts download)")
+    return tuple(lacks)
+
+
 def build_engine(choice: EngineChoice, settings: Settings) -> SpeechEngine:
     """Cheap: nothing is loaded before ``start``."""
     match choice.name:
@@ -70,10 +83,9 @@ def build_engine(choice: EngineChoice, settings: Settings) -> SpeechEngine:
             return build_qwen3(settings)
         case "qwen-tts":
             return OfficialEngine(
-                model_id=settings.model_id,
-                revision=settings.model_revision,
-                device=settings.device,
-                offline=settings.offline,
+                OfficialModel(
+                    settings.model_id, settings.model_revision, settings.device, offline=settings.offline
+                )
             )
         case _:
             return ScriptedEngine()
@@ -98,7 +110,7 @@ def build_qwen3(
 
 @asynccontextmanager
 async def running(
-    engine: SpeechEngine, report: ProgressReport = lambda _progress: None
+    engine: SpeechEngine, report: ProgressReport = lambda _stage, _progress: None
 ) -> AsyncIterator[None]:
     """Started for this block alone: for commands that need no server."""
     try:

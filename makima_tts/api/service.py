@@ -53,7 +53,7 @@ class Service:
     async def load_engine(self) -> None:
         """Load, warm up, prepare the default voice; call it once. Never raises: a failure is a report."""
         try:
-            await self.engine.start(lambda now: self._report(EngineLoading(now.stage, now.progress)))
+            await self.engine.start(lambda stage, progress: self._report(EngineLoading(stage, progress)))
             voice = await self.voices.prepare_default()
         except TtsError as error:
             _log.error("engine_failed", engine=self.engine.facts.name, reason=error.message)

@@ -92,9 +92,9 @@ def _engine(settings: "Settings") -> Finding:
 
 
 def _qwen3(settings: "Settings") -> Finding:
-    from makima_tts.engines.availability import qwen3_lacks
+    from makima_tts import factory
 
-    if needs := qwen3_lacks(settings.model_id, settings.model_revision):
+    if needs := factory.qwen3_lacks(settings.model_id, settings.model_revision):
         return ("note", "Qwen3-TTS", f"lacks {'; '.join(needs)}")
     return ("good", "Qwen3-TTS", "here")
 

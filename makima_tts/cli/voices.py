@@ -139,7 +139,7 @@ async def _measure(
     from makima_tts.cli.say_locally import stream_of
     from makima_tts.speech import UtteranceRequest
 
-    async with factory.running(engine, lambda progress: show_status(f"{progress.stage.capitalize()} …")):
+    async with factory.running(engine, lambda stage, _progress: show_status(f"{stage.capitalize()} …")):
         show_status(f"Encoding {voice_id} …")
         prompt = (await voices.get(voice_id)).prompt
         show_status(f"Speaking as {voice_id} …")

@@ -3,25 +3,21 @@
 In: pieces of text, reference clips. Out: float32 sound at 24 kHz, cloned voices. Does not know: how to
 stream. A piece is delivered once all of it is generated.
 
-All synthesis and encoding runs on one worker thread, a piece at a time: parallel utterances alternate, and a
-voice that is encoded waits for the piece before it. Waiting for text and for credit happens on the event
-loop. A cancel ends its utterance at once and stops the worker before the next frame; only the last step, from
-codes to sound, is not interrupted.
+Parallel utterances alternate by the piece, and a voice that is encoded waits for the piece before it. A
+cancel stops the worker before the next frame; only the last step, from codes to sound, is not interrupted.
 
 What the package decides stays as it is: its prompt, its sampling, its decoder. Three things are added: a
 bound on the frames of a piece, a way to stop in the middle of one, and that a text is nothing but text.
 """
 
-import asyncio
 import hashlib
 import math
 import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -32,179 +28,123 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from makima_tts.engines.utterance_tasks import PieceSound, UtteranceTasks, chunk_sizes, put_in_chunks
-from makima_tts.errors import GpuOutOfMemory, SynthesisError, TtsError, TtsUnavailable, VoiceNotFound
+from makima_tts.engines.pieces import PieceEngine, PieceSound
+from makima_tts.errors import GpuOutOfMemory, SynthesisError, TtsError, TtsUnavailable
 from makima_tts.protocol import LANGUAGES
 from makima_tts.speech import (
     EngineFacts,
-    EngineHealth,
     FinishReason,
-    LoadProgress,
     ProgressReport,
     SpeechSink,
-    SpeechStream,
     UtteranceRequest,
     VoicePrompt,
     VoiceReference,
+    check_reference,
 )
 from makima_tts.text import longest_speech_s
 
 SAMPLE_RATE_HZ = 24_000
 FRAME_SAMPLES = 1920
 BUFFER_SAMPLES = 2 * SAMPLE_RATE_HZ
-LARGEST_CHUNK_SAMPLES = SAMPLE_RATE_HZ
 
 NOT_INSTALLED = (
     "The qwen-tts package is not installed here. It has an environment of its own: run `make venv-qwen-tts`, "
     "then `.venvs/qwen-tts/bin/makima-tts serve`."
 )
 
-Tensors = Mapping[str, npt.NDArray[np.generic]]
-
 
 class SynthesisStopped(Exception):
     """The utterance was cancelled in the middle of a piece."""
 
 
-@dataclass(frozen=True, slots=True)
-class PieceRequest:
-    """One piece to synthesize. ``voice``: tensors of ``encode``, None for no speaker at all."""
-
-    text: str = field(repr=False)
-    language: str
-    voice: Tensors | None
-    seed: int
-    index: int
-
-
-_WARM_UP = PieceRequest("This is how I sound.", "English", voice=None, seed=0, index=0)
+_WARM_UP = UtteranceRequest("warm-up", seed=0), "This is how I sound."
 _WEIGHTS = ("config.json", "model.safetensors", "speech_tokenizer/model.safetensors")
 
 _Result = TypeVar("_Result")
 _log = structlog.get_logger(__name__)
 
 
-class OfficialEngine:
-    """A SpeechEngine that clones voices, one piece at a time.
+class OfficialEngine(PieceEngine):
+    """A SpeechEngine that clones voices, one piece at a time."""
 
-    ``model_id``: a Hugging Face id or a folder; ``revision``: a commit, branch or tag of it. ``offline``: use
-    what is on disk, ask no network.
-    ``max_frames``: no piece is longer; without it, its text says how long it may be.
-    """
-
-    def __init__(
-        self,
-        *,
-        model_id: str,
-        revision: str | None = None,
-        device: str = "auto",
-        offline: bool = False,
-        max_frames: int | None = None,
-    ) -> None:
-        name, state = _name_and_state(model_id, revision)
-        self._facts = EngineFacts(
+    def __init__(self, model: "OfficialModel") -> None:
+        name, state = _name_and_state(model.model_id, model.revision)
+        facts = EngineFacts(
             name="qwen-tts",
             model=name,
             # The format of the tensors, and the model that they belong to.
             fingerprint=f"qwen-tts-1 {name} {state}".rstrip(),
             sample_rate_hz=SAMPLE_RATE_HZ,
             languages=LANGUAGES,
-            cloning=True,
-            text_streaming=True,
             note="The reference implementation of Qwen3-TTS: each sentence is heard once all of it was made.",
         )
-        self._utterances = UtteranceTasks(self._facts, buffer_samples=BUFFER_SAMPLES)
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="qwen-tts")
-        self._model = OfficialModel(model_id, revision, device, offline=offline, max_frames=max_frames)
-
-    @property
-    def facts(self) -> EngineFacts:
-        return self._facts
+        super().__init__(facts, buffer_samples=BUFFER_SAMPLES)
+        self._model = model
 
     async def start(self, report: ProgressReport) -> None:
         try:
-            report(LoadProgress("importing the qwen-tts package", 0.0))
+            report("importing the qwen-tts package", 0.0)
             await self._in_worker(self._model.import_package)
-            report(LoadProgress("loading the model", 0.2))
+            report("loading the model", 0.2)
             await self._in_worker(self._model.load)
-            report(LoadProgress("warming up", 0.8))
-            await self._in_worker(partial(self._model.synthesize, _WARM_UP))
+            report("warming up", 0.8)
+            await self._in_worker(partial(self._model.synthesize, *_WARM_UP))
         except TtsError:
             raise
         except Exception as error:
             raise TtsUnavailable(f"The qwen-tts engine cannot be loaded: {type(error).__name__}.") from error
-        self._utterances.admit()
-        report(LoadProgress("ready", 1.0))
+        self._admit()
+        report("ready", 1.0)
 
     async def encode_voice(self, reference: VoiceReference) -> VoicePrompt:
-        if reference.mode == "icl" and not reference.transcript:
-            raise VoiceNotFound("Cloning in mode icl needs the transcript of the clip.")
-        if (refusal := self.health().reason) is not None:
-            raise TtsUnavailable(refusal)
+        check_reference(reference)
+        self._check_running()
         try:
             tensors = await self._in_worker(partial(self._model.encode, reference))
         except TtsError:
             raise
         except Exception as error:
-            _log.error("encoding_failed", engine=self._facts.name, error=type(error).__name__)
+            _log.error("encoding_failed", engine=self.facts.name, error=type(error).__name__)
             raise SynthesisError("The engine failed while it encoded this voice.") from error
-        return VoicePrompt(self._facts.fingerprint, tensors)
-
-    def open(self, request: UtteranceRequest) -> SpeechStream:
-        return self._utterances.open(request, partial(self._speak, request))
-
-    def health(self) -> EngineHealth:
-        return self._utterances.health()
+        return VoicePrompt(self.facts.fingerprint, tensors)
 
     async def close(self) -> None:
-        await self._utterances.close()
-        await asyncio.to_thread(self._worker.shutdown, cancel_futures=True)
+        await super().close()
         self._model.unload()
 
-    async def _in_worker(self, work: Callable[[], _Result]) -> _Result:
-        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
-
     async def _speak(self, request: UtteranceRequest, sink: SpeechSink) -> FinishReason:
-        """A truncated piece ends no other: the rest of the text is spoken."""
-        voice = None if request.voice is None else request.voice.tensors
         seed = secrets.randbits(63) if request.seed is None else request.seed
-        sizes = chunk_sizes(LARGEST_CHUNK_SAMPLES)
-        index = 0
-        reason: FinishReason = "stop"
-        while (piece := await sink.next_piece()) is not None and await sink.credit():
-            sound, truncated = await self._synthesize(
-                PieceRequest(piece, request.language, voice, seed, index)
-            )
-            await put_in_chunks(sink, sound, index, sizes)
-            reason = "length" if truncated else reason
-            index += 1
-        return reason
+        return await super()._speak(replace(request, seed=seed), sink)
 
-    async def _synthesize(self, request: PieceRequest) -> tuple[PieceSound, bool]:
+    async def _synthesize(self, request: UtteranceRequest, piece: str, index: int) -> PieceSound:
         """A cancel stops the worker, wherever it ends this task."""
         stopped = threading.Event()
         try:
-            return await self._in_worker(partial(self._model.synthesize, request, stopped.is_set))
+            work = partial(self._model.synthesize, request, piece, index, stopped=stopped.is_set)
+            return await self._in_worker(work)
         finally:
             stopped.set()
 
 
+@dataclass
 class OfficialModel:
-    """Everything blocks and belongs on one and the same worker: the random numbers are all the process's."""
+    """Everything blocks and belongs on one and the same worker: the random numbers are all the process's.
 
-    def __init__(
-        self, model_id: str, revision: str | None, device: str, *, offline: bool, max_frames: int | None
-    ) -> None:
-        self._model_id = model_id
-        self._revision = revision
-        self._device = device
-        self._offline = offline
-        self._max_frames = max_frames
-        self._torch: Any = None
-        self._package: Any = None
-        self._reference: Any = None
-        self._markup = re.compile("(?!)")
-        self._stopped: Callable[[], bool] = lambda: False
+    ``model_id``: a Hugging Face id or a folder; ``revision``: a commit, branch or tag of it. ``offline``: use
+    what is on disk, ask no network. ``max_frames``: no piece is longer; without it, its text says how long it
+    may be.
+    """
+
+    model_id: str
+    revision: str | None = None
+    device: str = "auto"
+    offline: bool = False
+    max_frames: int | None = None
+    _torch: Any = None
+    _package: Any = None
+    _reference: Any = None
+    _markup: re.Pattern[str] = re.compile("(?!)")
+    _stopped: Callable[[], bool] = lambda: False
 
     def import_package(self) -> None:
         """Raises TtsUnavailable where the package is not installed, or does not work."""
@@ -224,13 +164,13 @@ class OfficialModel:
         # Here, not above: torch is imported when the engine starts.
         from makima_tts.model.devices import device_of  # noqa: PLC0415
 
-        device = str(device_of(self._device))
+        device = str(device_of(self.device))
         try:
             self._reference = self._package.Qwen3TTSModel.from_pretrained(
                 self._source(), device_map=device, **self._precision(device)
             )
         except (OSError, ValueError) as error:
-            place = "on this machine's disk" if self._offline else "on this machine's disk or at Hugging Face"
+            place = "on this machine's disk" if self.offline else "on this machine's disk or at Hugging Face"
             raise TtsUnavailable(
                 f"TTS_MODEL_ID names no whole Qwen3-TTS checkpoint that could be read {place}."
             ) from error
@@ -262,19 +202,21 @@ class OfficialModel:
         return tensors
 
     def synthesize(
-        self, request: PieceRequest, stopped: Callable[[], bool] = lambda: False
-    ) -> tuple[PieceSound, bool]:
-        """The sound of a piece, and whether it was cut off because it did not end in time.
-
-        ``stopped`` is asked before each frame, from this thread; once it is true, this raises.
-        """
+        self,
+        request: UtteranceRequest,
+        piece: str,
+        index: int = 0,
+        *,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> PieceSound:
+        """``stopped`` is asked before each frame, from this thread; once it is true, this raises."""
         self._stopped = stopped
         began_s = time.perf_counter()
-        budget_frames = self._budget_frames(request)
-        pcm = self._with_memory(lambda: self._generate(request, budget_frames))
+        budget_frames = self._budget_frames(piece, request.language)
+        pcm = self._with_memory(lambda: self._generate(request, piece, index, budget_frames))
         most_samples = budget_frames * FRAME_SAMPLES
-        sound = PieceSound(np.clip(pcm[:most_samples], -1.0, 1.0), time.perf_counter() - began_s)
-        return sound, pcm.size > most_samples
+        within = np.clip(pcm[:most_samples], -1.0, 1.0)
+        return PieceSound(within, time.perf_counter() - began_s, truncated=pcm.size > most_samples)
 
     def unload(self) -> None:
         self._reference = None
@@ -289,11 +231,11 @@ class OfficialModel:
     def _source(self) -> str:
         """Where to load from; offline or pinned, a folder. Raises OSError when there is none."""
         hub = import_module("huggingface_hub")
-        offline = self._offline or hub.constants.HF_HUB_OFFLINE
-        if Path(self._model_id).is_dir() or not (offline or self._revision):
-            return self._model_id
+        offline = self.offline or hub.constants.HF_HUB_OFFLINE
+        if Path(self.model_id).is_dir() or not (offline or self.revision):
+            return self.model_id
         # Given an id, the package asks the hub even for what it has on disk, and for its newest codec.
-        return str(hub.snapshot_download(self._model_id, revision=self._revision, local_files_only=offline))
+        return str(hub.snapshot_download(self.model_id, revision=self.revision, local_files_only=offline))
 
     def _prepare(self) -> None:
         model, processor = self._reference.model, self._reference.processor
@@ -314,32 +256,36 @@ class OfficialModel:
         if self._stopped():
             raise SynthesisStopped
 
-    def _budget_frames(self, request: PieceRequest) -> int:
-        frames = math.ceil(longest_speech_s(request.text, request.language) * SAMPLE_RATE_HZ / FRAME_SAMPLES)
-        return frames if self._max_frames is None else min(frames, self._max_frames)
+    def _budget_frames(self, piece: str, language: str) -> int:
+        frames = math.ceil(longest_speech_s(piece, language) * SAMPLE_RATE_HZ / FRAME_SAMPLES)
+        return frames if self.max_frames is None else min(frames, self.max_frames)
 
-    def _generate(self, request: PieceRequest, budget_frames: int) -> npt.NDArray[np.float32]:
-        self._torch.manual_seed(_number_from(request.seed, request.index))
+    def _generate(
+        self, request: UtteranceRequest, piece: str, index: int, budget_frames: int
+    ) -> npt.NDArray[np.float32]:
+        # A seed for each piece of each utterance's seed.
+        digest = hashlib.sha256(f"{request.seed} {index}".encode()).digest()
+        self._torch.manual_seed(int.from_bytes(digest[:8]) >> 1)
         # One frame more than allowed tells what was cut off from what just ended; of the tokens that it is
         # given, the package makes the last into no frame.
         [pcm], _ = self._reference.generate_voice_clone(
-            self._plain(request.text),
+            self._plain(piece),
             language=request.language,
             voice_clone_prompt=[self._prompt_item(request.voice)],
             max_new_tokens=budget_frames + 2,
         )
         return np.asarray(pcm, np.float32)
 
-    def _prompt_item(self, voice: Tensors | None) -> Any:
+    def _prompt_item(self, voice: VoicePrompt | None) -> Any:
         """With neither mode set, the package puts no speaker into the prompt."""
         make = self._package.VoiceClonePromptItem
         if voice is None:
             return make(None, self._torch.zeros(1), x_vector_only_mode=False, icl_mode=False)
-        x_vector = self._torch.from_numpy(np.array(voice["x_vector"]))
-        if not voice["icl"][0]:
+        x_vector = self._torch.from_numpy(np.array(voice.tensors["x_vector"]))
+        if not voice.tensors["icl"][0]:
             return make(None, x_vector, x_vector_only_mode=True, icl_mode=False)
-        code = self._torch.from_numpy(np.array(voice["ref_code"])).to(self._reference.device)
-        transcript = self._plain(voice["transcript"].tobytes().decode())
+        code = self._torch.from_numpy(np.array(voice.tensors["ref_code"])).to(self._reference.device)
+        transcript = self._plain(voice.tensors["transcript"].tobytes().decode())
         return make(code, x_vector, x_vector_only_mode=False, icl_mode=True, ref_text=transcript)
 
     def _plain(self, text: str) -> str:
@@ -352,11 +298,6 @@ class OfficialModel:
         except self._torch.OutOfMemoryError:
             self._torch.cuda.empty_cache()
         raise GpuOutOfMemory("The device's memory was too small for this; it was freed.")
-
-
-def _number_from(seed: int, index: int) -> int:
-    """One of torch's seeds for each piece of each utterance's seed."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {index}".encode()).digest()[:8]) >> 1
 
 
 def _name_and_state(model_id: str, revision: str | None) -> tuple[str, str]:

@@ -3,39 +3,23 @@
 In: pieces of English text. Out: float32 sound at 24 kHz. Does not know: voices other than its own, other
 languages. It stands in until Qwen3-TTS is installed, and says so.
 
-All synthesis runs on one worker thread, a piece at a time (some 10 ms for a second of sound). Waiting for
-text and for credit happens on the event loop: a client that takes no audio never blocks the worker.
+A second of sound takes some 10 ms.
 """
 
-import asyncio
 import time
 import unicodedata
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from makima_tts.engines.utterance_tasks import PieceSound, UtteranceTasks, chunk_sizes, put_in_chunks
-from makima_tts.errors import InvalidText, TtsUnavailable, VoiceNotFound
-from makima_tts.speech import (
-    EngineFacts,
-    EngineHealth,
-    FinishReason,
-    LoadProgress,
-    ProgressReport,
-    SpeechSink,
-    SpeechStream,
-    UtteranceRequest,
-    VoicePrompt,
-    VoiceReference,
-)
+from makima_tts.engines.pieces import PieceEngine, PieceSound
+from makima_tts.errors import InvalidText, TtsUnavailable
+from makima_tts.speech import EngineFacts, ProgressReport, UtteranceRequest
 
 SAMPLE_RATE_HZ = 24_000
 BUFFER_SAMPLES = 4 * SAMPLE_RATE_HZ
-LARGEST_CHUNK_SAMPLES = SAMPLE_RATE_HZ
 # It comes with the package; all others would be downloaded.
 VOICE = "heart"
 
@@ -57,71 +41,41 @@ _SCRIPT_NAMES = {"CJK": "Han", "IDEOGRAPHIC": "Han"}
 
 _WARM_UP = "This is how I sound."
 
-_Result = TypeVar("_Result")
 
-
-class PreviewEngine:
+class PreviewEngine(PieceEngine):
     """A SpeechEngine with one English voice and no cloning."""
 
     def __init__(self) -> None:
-        self._facts = EngineFacts(
+        facts = EngineFacts(
             name="preview",
             model="hibari-tts",
             fingerprint=f"hibari-tts-{VOICE}",
             sample_rate_hz=SAMPLE_RATE_HZ,
             languages=("English",),
             cloning=False,
-            text_streaming=True,
             note="A stand-in for Qwen3-TTS: one voice, English only, no voice cloning.",
         )
-        self._utterances = UtteranceTasks(self._facts, buffer_samples=BUFFER_SAMPLES)
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="preview")
+        super().__init__(facts, buffer_samples=BUFFER_SAMPLES)
         self._model: Any = None  # used on the worker only
 
-    @property
-    def facts(self) -> EngineFacts:
-        return self._facts
-
     async def start(self, report: ProgressReport) -> None:
-        report(LoadProgress("loading the voice", 0.0))
+        report("loading the voice", 0.0)
         try:
             await self._in_worker(self._load)
-            report(LoadProgress("warming up", 0.5))
-            await self._in_worker(partial(self._synthesize, _WARM_UP))
+            report("warming up", 0.5)
+            await self._in_worker(partial(self._sound, _WARM_UP))
         except ImportError:
             raise TtsUnavailable(
                 "The preview engine is not installed: pip install 'makima-tts[preview]'"
             ) from None
         except Exception as error:
             raise TtsUnavailable(f"The preview engine cannot be loaded: {type(error).__name__}.") from error
-        self._utterances.admit()
-        report(LoadProgress("ready", 1.0))
+        self._admit()
+        report("ready", 1.0)
 
-    async def encode_voice(self, reference: VoiceReference) -> VoicePrompt:
-        raise VoiceNotFound("The preview engine cannot clone voices; Qwen3-TTS can.")
-
-    def open(self, request: UtteranceRequest) -> SpeechStream:
-        return self._utterances.open(request, partial(self._speak, seed=request.seed))
-
-    def health(self) -> EngineHealth:
-        return self._utterances.health()
-
-    async def close(self) -> None:
-        await self._utterances.close()
-        await asyncio.to_thread(self._worker.shutdown, cancel_futures=True)
-
-    async def _in_worker(self, work: Callable[[], _Result]) -> _Result:
-        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
-
-    async def _speak(self, sink: SpeechSink, seed: int | None) -> FinishReason:
-        sizes = chunk_sizes(LARGEST_CHUNK_SAMPLES)
-        index = 0
-        while (piece := await sink.next_piece()) is not None and await sink.credit():
-            piece_seed = None if seed is None else [seed, index]
-            sound = await self._in_worker(partial(self._synthesize, piece, piece_seed))
-            await put_in_chunks(sink, sound, index, sizes)
-            index += 1
-        return "stop"
+    async def _synthesize(self, request: UtteranceRequest, piece: str, index: int) -> PieceSound:
+        seed = None if request.seed is None else [request.seed, index]
+        return await self._in_worker(partial(self._sound, piece, seed))
 
     def _load(self) -> None:
         """Raises ImportError when the package is not installed."""
@@ -129,7 +83,7 @@ class PreviewEngine:
 
         self._model = Hibari(voice=VOICE)
 
-    def _synthesize(self, piece: str, seed: list[int] | None = None) -> PieceSound:
+    def _sound(self, piece: str, seed: list[int] | None = None) -> PieceSound:
         """The same ``seed`` gives the same samples. Raises InvalidText for text that it cannot read."""
         text = readable(piece)
         began_s = time.perf_counter()

@@ -22,34 +22,24 @@ import hashlib
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
 
-from makima_tts.engines.utterance_tasks import UtteranceTasks
-from makima_tts.errors import (
-    GpuOutOfMemory,
-    InvalidText,
-    RateLimited,
-    SynthesisError,
-    TtsError,
-    TtsUnavailable,
-    VoiceNotFound,
-)
+from makima_tts.engines.pieces import PieceEngine
+from makima_tts.errors import GpuOutOfMemory, InvalidText, SynthesisError, TtsError
 from makima_tts.protocol import LANGUAGES
 from makima_tts.speech import (
     AudioChunk,
     EngineFacts,
-    EngineHealth,
     FinishReason,
-    LoadProgress,
     ProgressReport,
     SpeechSink,
-    SpeechStream,
     UtteranceRequest,
     VoicePrompt,
     VoiceReference,
+    check_reference,
 )
 
 SAMPLE_RATE_HZ = 24_000
@@ -60,87 +50,44 @@ OWN_TONE_HZ = 220.0
 
 _FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
 _LEVEL = 0.25
+_LOAD_STEPS = 4
 _MARK = re.compile(r"\{(stall|endless|length|fail|oom|foreign|nan|slow \d+(?:\.\d+)?)\}")
 _FAILURES: dict[str, type[TtsError]] = {"fail": SynthesisError, "oom": GpuOutOfMemory, "foreign": InvalidText}
 
 
-class ScriptedEngine:
-    """A SpeechEngine for tests. ``encodes`` counts the voices it has encoded.
+class ScriptedEngine(PieceEngine):
+    """A SpeechEngine for clients that are tried out, and for tests."""
 
-    ``capacity``: utterances at once. Loading reports ``load_steps`` times and then waits for ``load_gate``;
-    encoding waits for ``encode_gate``. ``fail_to_load``: ``start`` raises TtsUnavailable.
-    """
-
-    def __init__(
-        self,
-        *,
-        cloning: bool = True,
-        capacity: int | None = None,
-        load_steps: int = 4,
-        load_gate: asyncio.Event | None = None,
-        encode_gate: asyncio.Event | None = None,
-        fail_to_load: bool = False,
-    ) -> None:
-        self.encodes = 0
-        self._facts = EngineFacts(
+    def __init__(self) -> None:
+        facts = EngineFacts(
             name="scripted",
             model="test tone",
             fingerprint="scripted-1",
             sample_rate_hz=SAMPLE_RATE_HZ,
             languages=LANGUAGES,
-            cloning=cloning,
-            text_streaming=True,
             note="A test tone for trying clients without a model; it does not speak.",
         )
-        self._utterances = UtteranceTasks(self._facts, buffer_samples=BUFFER_SAMPLES)
-        self._capacity = capacity
-        self._load_steps = load_steps
-        self._load_gate = load_gate
-        self._encode_gate = encode_gate
-        self._fail_to_load = fail_to_load
-
-    @property
-    def facts(self) -> EngineFacts:
-        return self._facts
+        super().__init__(facts, buffer_samples=BUFFER_SAMPLES)
 
     async def start(self, report: ProgressReport) -> None:
-        for step in range(self._load_steps):
-            report(LoadProgress("tuning", step / self._load_steps))
-        if self._load_gate is not None:
-            await self._load_gate.wait()
-        if self._fail_to_load:
-            raise TtsUnavailable("The script says that the engine cannot be loaded.")
-        _Tone(OWN_TONE_HZ).frame()
-        self._utterances.admit()
-        report(LoadProgress("tuned", 1.0))
+        for step in range(_LOAD_STEPS):
+            report("tuning", step / _LOAD_STEPS)
+        self._admit()
+        report("tuned", 1.0)
 
     async def encode_voice(self, reference: VoiceReference) -> VoicePrompt:
         """A tone of the reference's own, drawn from a digest of its sound and transcript."""
-        if not self._facts.cloning:
-            raise VoiceNotFound("This engine cannot clone voices.")
-        if reference.mode == "icl" and not reference.transcript:
-            raise VoiceNotFound("Cloning in mode icl needs the transcript of the clip.")
-        self.encodes += 1
-        if self._encode_gate is not None:
-            await self._encode_gate.wait()
+        check_reference(reference)
         digest = hashlib.sha256(reference.pcm.tobytes() + (reference.transcript or "").encode()).digest()
         tone_hz = 300 + int.from_bytes(digest[:2]) % 3000
         tensors: dict[str, npt.NDArray[np.generic]] = {
             "tone_hz": np.array([tone_hz], np.float32),
             "digest": np.frombuffer(digest, np.uint8),
         }
-        return VoicePrompt(self._facts.fingerprint, tensors)
+        return VoicePrompt(self.facts.fingerprint, tensors)
 
-    def open(self, request: UtteranceRequest) -> SpeechStream:
-        if self._capacity is not None and self._utterances.health().active >= self._capacity:
-            raise RateLimited("Every place is taken; try again shortly.", retry_after_s=1.0)
-        return self._utterances.open(request, lambda sink: _ScriptedUtterance(_tone_hz(request)).speak(sink))
-
-    def health(self) -> EngineHealth:
-        return self._utterances.health()
-
-    async def close(self) -> None:
-        await self._utterances.close()
+    async def _speak(self, request: UtteranceRequest, sink: SpeechSink) -> FinishReason:
+        return await _ScriptedUtterance(_tone_hz(request)).speak(sink)
 
 
 def _tone_hz(request: UtteranceRequest) -> float:
@@ -149,40 +96,26 @@ def _tone_hz(request: UtteranceRequest) -> float:
     return voice_hz + (request.seed or 0) % 97
 
 
-class _Tone:
-    """A sine whose phase is continuous over the whole utterance."""
-
-    def __init__(self, tone_hz: float) -> None:
-        self._step = 2 * math.pi * tone_hz / SAMPLE_RATE_HZ
-        self._position_samples = 0
-
-    def frame(self) -> npt.NDArray[np.float32]:
-        """The next float32 [FRAME_SAMPLES]."""
-        positions = np.arange(self._position_samples, self._position_samples + FRAME_SAMPLES)
-        self._position_samples += FRAME_SAMPLES
-        pcm: npt.NDArray[np.float32] = (_LEVEL * np.sin(self._step * positions)).astype(np.float32)
-        return pcm
+def _tone(tone_hz: float) -> Iterator[npt.NDArray[np.float32]]:
+    """Frames of a sine whose phase is continuous, float32 [FRAME_SAMPLES] each, without end."""
+    step = 2 * math.pi * tone_hz / SAMPLE_RATE_HZ
+    for start_samples in count(0, FRAME_SAMPLES):
+        positions = np.arange(start_samples, start_samples + FRAME_SAMPLES)
+        yield (_LEVEL * np.sin(step * positions)).astype(np.float32)
 
 
-@dataclass(frozen=True, slots=True)
-class _Section:
+def _sections(piece: str) -> Iterator[tuple[int, str]]:
     """Frames of tone, and the mark that follows them ("": none)."""
-
-    frames: int
-    mark: str
-
-
-def _sections(piece: str) -> Iterator[_Section]:
     parts = iter((*_MARK.split(piece), ""))
     for text, mark in zip(parts, parts, strict=True):
-        yield _Section(math.ceil(len(text.strip()) * CHARACTER_SAMPLES / FRAME_SAMPLES), mark)
+        yield math.ceil(len(text.strip()) * CHARACTER_SAMPLES / FRAME_SAMPLES), mark
 
 
 class _ScriptedUtterance:
     """``frame_s``: how long each frame takes to make."""
 
     def __init__(self, tone_hz: float) -> None:
-        self._tone = _Tone(tone_hz)
+        self._tone = _tone(tone_hz)
         self._frame_s = 0.0
 
     async def speak(self, sink: SpeechSink) -> FinishReason:
@@ -194,14 +127,14 @@ class _ScriptedUtterance:
         return "stop"
 
     async def _speak_piece(self, sink: SpeechSink, piece: str, index: int) -> FinishReason:
-        frames_left = sum(section.frames for section in _sections(piece))
-        for section in _sections(piece):
-            for _ in range(section.frames):
+        frames_left = sum(frames for frames, _mark in _sections(piece))
+        for frames, mark in _sections(piece):
+            for _ in range(frames):
                 frames_left -= 1
-                await self._put(sink, self._tone.frame(), index, ends_piece=frames_left == 0)
-            if section.mark == "length":
+                await self._put(sink, next(self._tone), index, ends_piece=frames_left == 0)
+            if mark == "length":
                 return "length"
-            await self._follow(sink, section.mark, index)
+            await self._follow(sink, mark, index)
         return "stop"
 
     async def _follow(self, sink: SpeechSink, mark: str, index: int) -> None:
@@ -210,7 +143,7 @@ class _ScriptedUtterance:
                 await asyncio.Event().wait()
             case ["endless"]:
                 while True:
-                    await self._put(sink, self._tone.frame(), index)
+                    await self._put(sink, next(self._tone), index)
             case ["nan"]:
                 await self._put(sink, np.full(FRAME_SAMPLES, np.nan, np.float32), index)
             case ["slow", rtf]:

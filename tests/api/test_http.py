@@ -15,10 +15,10 @@ import soundfile
 
 from makima_tts.api import app
 from makima_tts.audio import MEDIA_TYPES, rate_of
-from makima_tts.engines import ScriptedEngine
 from tests.api.conftest import Run
 from tests.api.service import RunningService
 from tests.audio.streams import decoded
+from tests.engines.directed import DirectedEngine
 
 
 async def test_speech_over_http_is_the_speech_of_the_websocket(service: RunningService) -> None:
@@ -149,7 +149,7 @@ async def test_an_engine_that_falls_silent_times_out(run: Run, text: str, status
 
 
 async def test_no_room_is_429_with_retry_after(run: Run) -> None:
-    async with run(ScriptedEngine(capacity=0)) as service, service.http() as http:
+    async with run(DirectedEngine(capacity=0)) as service, service.http() as http:
         await service.until_ready()
         answer = await http.post("/api/v1/tts", json={"text": "a"})
         assert answer.status_code == 429
@@ -158,7 +158,7 @@ async def test_no_room_is_429_with_retry_after(run: Run) -> None:
 
 async def test_a_loading_service_lives_but_is_not_ready(run: Run) -> None:
     gate = asyncio.Event()
-    async with run(ScriptedEngine(load_gate=gate)) as service, service.http() as http:
+    async with run(DirectedEngine(load_gate=gate)) as service, service.http() as http:
         assert (await http.get("/health")).json() == {"status": "ok"}
         for answer in (await http.get("/ready"), await http.post("/api/v1/tts", json={"text": "a"})):
             assert answer.status_code == 503
@@ -173,7 +173,7 @@ async def test_a_loading_service_lives_but_is_not_ready(run: Run) -> None:
 
 
 async def test_a_service_whose_model_failed_says_so(run: Run) -> None:
-    async with run(ScriptedEngine(fail_to_load=True)) as service, service.http() as http:
+    async with run(DirectedEngine(fail_to_load=True)) as service, service.http() as http:
         async with service.client() as client:
             await client.rest()
         answer = await http.get("/ready")

@@ -15,9 +15,9 @@ import pytest
 
 from makima_tts import speaking
 from makima_tts.audio import MEDIA_TYPES, OutputFormat, SpeechEncoder, open_encoder
-from makima_tts.engines import ScriptedEngine
 from tests.api.conftest import Run
 from tests.api.service import PATIENCE_S, RunningService
+from tests.engines.directed import DirectedEngine
 from tests.transport.processes import ServerProcess, eventually
 from tests.voices.conftest import make_voice
 
@@ -168,7 +168,7 @@ async def test_who_waits_for_events_is_told_that_the_connection_lives(run: Run, 
     body = {"input": "{fail}a", "voice": "anna", "stream_format": "sse"}
     encoded = asyncio.Event()
     encoded.set()
-    async with run(ScriptedEngine(encode_gate=encoded)) as service, service.http() as http:
+    async with run(DirectedEngine(encode_gate=encoded)) as service, service.http() as http:
         await service.until_ready()
         service.service.keep_alive_s = 0.01
         encoded.clear()
@@ -230,7 +230,7 @@ async def test_an_encoder_is_freed_when_its_client_disconnects(
 
 async def test_no_room_loading_and_draining_say_when_to_try_again(run: Run) -> None:
     gate = asyncio.Event()
-    engine = ScriptedEngine(capacity=0, load_gate=gate)
+    engine = DirectedEngine(capacity=0, load_gate=gate)
     async with run(engine) as service, service.http() as http:
 
         async def refusal() -> tuple[int, str, str | None, str]:

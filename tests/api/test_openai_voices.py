@@ -7,11 +7,11 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from makima_tts.engines import ScriptedEngine
 from makima_tts.settings import Settings
 from tests.api.conftest import Run
 from tests.api.service import RunningService
 from tests.api.test_openai_speech import failure
+from tests.engines.directed import DirectedEngine
 from tests.voices.clips import TRANSCRIPT, good_clip
 
 URL = "/v1/audio/voices"
@@ -128,7 +128,7 @@ async def test_uploads_are_guarded_as_on_the_other_path(run: Run) -> None:
 
 
 async def test_an_engine_that_cannot_clone_speaks_for_all_of_openais_names(run: Run) -> None:
-    async with run(ScriptedEngine(cloning=False)) as service, service.http() as http:
+    async with run(DirectedEngine(cloning=False)) as service, service.http() as http:
         await service.until_ready()
         assert (await spoken(http, "alloy")).content == (await spoken(http, "narrator")).content
         listed = (await http.get(URL)).json()

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from makima_tts.engines import ScriptedEngine
 from tests.api.conftest import Run
 from tests.api.service import RunningService
+from tests.engines.directed import DirectedEngine
 
 LONG = "A sentence that goes on {endless} without end."
 
@@ -60,7 +60,7 @@ async def test_connecting_too_often_is_turned_away_with_4429(run: Run) -> None:
 
 
 async def test_no_room_with_the_engine_is_rate_limited(run: Run) -> None:
-    async with run(ScriptedEngine(capacity=1)) as service:
+    async with run(DirectedEngine(capacity=1)) as service:
         async with service.started() as first, service.started() as second:
             await first.send("speak", text=LONG)
             while not isinstance(await first.next(), bytes):
@@ -76,7 +76,7 @@ async def test_no_room_with_the_engine_is_rate_limited(run: Run) -> None:
 
 async def test_a_page_that_speaks_while_the_model_loads_is_heard(run: Run) -> None:
     gate = asyncio.Event()
-    async with run(ScriptedEngine(load_gate=gate)) as service:
+    async with run(DirectedEngine(load_gate=gate)) as service:
         async with service.client(subprotocols=["makima.tts.v1"]) as page:
             await page.send("speak", text="Said too early.")
             loading, _ = await page.until("loading")
@@ -89,7 +89,7 @@ async def test_a_page_that_speaks_while_the_model_loads_is_heard(run: Run) -> No
 
 async def test_a_model_that_cannot_be_loaded_is_told(run: Run) -> None:
     gate = asyncio.Event()
-    async with run(ScriptedEngine(load_gate=gate, fail_to_load=True)) as service:
+    async with run(DirectedEngine(load_gate=gate, fail_to_load=True)) as service:
         async with service.client() as client:
             gate.set()
             assert (await client.until("error"))[0]["code"] == "TTS_UNAVAILABLE"
@@ -97,7 +97,7 @@ async def test_a_model_that_cannot_be_loaded_is_told(run: Run) -> None:
 
 
 async def test_loading_longer_than_the_limit_is_told(run: Run) -> None:
-    async with run(ScriptedEngine(load_gate=asyncio.Event()), load_timeout_s=0.05) as service:
+    async with run(DirectedEngine(load_gate=asyncio.Event()), load_timeout_s=0.05) as service:
         async with service.client() as client:
             assert (await client.until("error"))[0]["code"] == "MODEL_LOADING"
             assert await client.close_code() == 1013
@@ -129,7 +129,7 @@ async def test_an_interrupt_reaches_a_session_that_waits_for_the_model_and_not_o
     run: Run,
 ) -> None:
     gate = asyncio.Event()
-    async with run(ScriptedEngine(load_gate=gate)) as service, service.client() as early:
+    async with run(DirectedEngine(load_gate=gate)) as service, service.client() as early:
         await early.send("start", contractId="a/b")
         await early.send("speak", text="Queued before ready.")
         async with service.http() as http:

@@ -17,7 +17,7 @@ SPOKEN = (SENTENCES[0], SENTENCES[3])
 
 async def _spoken() -> list[Samples]:
     engine = PreviewEngine()
-    await engine.start(lambda _progress: None)
+    await engine.start(lambda *_: None)
     sentences = []
     for sentence in SPOKEN:
         stream = engine.open(UtteranceRequest("utterance", seed=1))

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from makima_tts.engines import availability
+from makima_tts import factory
 from tests.cli.conftest import Run
 from tests.sentences import SENTENCES
 from tests.transcribe import transcribe, word_error_rate
 from tests.transport.processes import ServerProcess
 
 # What it says where there is no checkpoint, and none may be downloaded.
-NO_QWEN3 = "it lacks" if availability.missing_packages(availability.QWEN3_PACKAGES) else "TTS_OFFLINE forbids"
+NO_QWEN3 = "it lacks" if factory.missing_packages(factory.QWEN3_PACKAGES) else "TTS_OFFLINE forbids"
 NARRATOR = Path(__file__).parents[2] / "voices" / "narrator"
 
 
@@ -129,5 +129,5 @@ def test_what_a_manifest_holds_is_shown_as_it_stands(
     manifest = {"id": "odd", "name": "Bob [/red] x", "reference_audio": "reference.wav"}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     assert "Bob [/red] x" in run("voices", "list", engine="scripted").stdout
-    monkeypatch.setattr(availability, "QWEN3_PACKAGES", ("no_such_package",))
+    monkeypatch.setattr(factory, "QWEN3_PACKAGES", ("no_such_package",))
     assert "makima-tts[qwen3]" in run("doctor", port=_free_port()).stdout

@@ -15,7 +15,6 @@ from makima_tts.errors import Cancelled, InvalidText, TtsUnavailable, VoiceNotFo
 from makima_tts.protocol import LANGUAGES, SAMPLE_RATES_HZ
 from makima_tts.speech import (
     AudioChunk,
-    LoadProgress,
     SpeechEngine,
     SpeechStream,
     UtteranceRequest,
@@ -23,6 +22,7 @@ from makima_tts.speech import (
     VoiceReference,
 )
 from tests.checkpoints.models import ENDING, checkpoint_folder
+from tests.engines.directed import DirectedEngine
 
 
 def qwen3() -> SpeechEngine:
@@ -32,7 +32,7 @@ def qwen3() -> SpeechEngine:
 ENGINES: dict[str, Callable[[], SpeechEngine]] = {
     "preview": PreviewEngine,
     "scripted": ScriptedEngine,
-    "scripted, without cloning": lambda: ScriptedEngine(cloning=False),
+    "scripted, without cloning": lambda: DirectedEngine(cloning=False),
     "qwen3": qwen3,
 }
 
@@ -59,7 +59,7 @@ async def engine(make_engine: Callable[[], SpeechEngine]) -> AsyncIterator[Speec
 
 async def started(make_engine: Callable[[], SpeechEngine]) -> SpeechEngine:
     engine = make_engine()
-    await engine.start(lambda _progress: None)
+    await engine.start(lambda *_: None)
     return engine
 
 
@@ -111,14 +111,15 @@ async def test_the_facts_are_valid_before_the_model_is_loaded(
 
 
 async def test_start_reports_rising_progress_up_to_one(make_engine: Callable[[], SpeechEngine]) -> None:
-    reports: list[LoadProgress] = []
+    reports: list[tuple[str, float]] = []
     engine = make_engine()
     assert not engine.health().alive
-    await engine.start(reports.append)
+    await engine.start(lambda stage, progress: reports.append((stage, progress)))
     assert engine.health().alive
-    assert all(earlier.progress <= later.progress for earlier, later in pairwise(reports))
-    assert 0 <= reports[0].progress < reports[-1].progress == 1
-    assert all(report.stage for report in reports)
+    stages, progress = zip(*reports, strict=True)
+    assert all(earlier <= later for earlier, later in pairwise(progress))
+    assert 0 <= progress[0] < progress[-1] == 1
+    assert all(stages)
     await engine.close()
 
 
@@ -341,4 +342,4 @@ async def test_a_closed_engine_does_not_start_again(make_engine: Callable[[], Sp
     engine = make_engine()
     await engine.close()
     with pytest.raises(TtsUnavailable):
-        await engine.start(lambda _progress: None)
+        await engine.start(lambda *_: None)

@@ -8,8 +8,8 @@ import pytest
 import pytest_asyncio
 
 from makima_tts.engines import PreviewEngine
-from makima_tts.engines.preview import LARGEST_CHUNK_SAMPLES, SAMPLE_RATE_HZ
-from makima_tts.engines.utterance_tasks import FIRST_CHUNK_SAMPLES
+from makima_tts.engines.pieces import FIRST_CHUNK_SAMPLES, LARGEST_CHUNK_SAMPLES
+from makima_tts.engines.preview import SAMPLE_RATE_HZ
 from makima_tts.errors import InvalidText, TtsUnavailable
 from makima_tts.speech import AudioChunk, UtteranceRequest
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine() -> AsyncIterator[PreviewEngine]:
     engine = PreviewEngine()
-    await engine.start(lambda _progress: None)
+    await engine.start(lambda *_: None)
     yield engine
     await engine.close()
 
@@ -82,7 +82,7 @@ async def test_without_its_package_it_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "hibari", None)
     engine = PreviewEngine()
     with pytest.raises(TtsUnavailable, match=r"pip install 'makima-tts\[preview\]'"):
-        await engine.start(lambda _progress: None)
+        await engine.start(lambda *_: None)
     await engine.close()
 
 
@@ -94,7 +94,7 @@ async def test_a_broken_package_has_another_error_than_a_missing_one(monkeypatch
     monkeypatch.setattr("hibari.Hibari", BrokenHibari)
     engine = PreviewEngine()
     with pytest.raises(TtsUnavailable, match="cannot be loaded: OSError") as refusal:
-        await engine.start(lambda _progress: None)
+        await engine.start(lambda *_: None)
     assert "private" not in refusal.value.message
     assert not engine.health().alive
     await engine.close()

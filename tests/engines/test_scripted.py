@@ -6,7 +6,6 @@ import time
 import numpy as np
 import pytest
 
-from makima_tts.engines import ScriptedEngine
 from makima_tts.engines.scripted import BUFFER_SAMPLES, FRAME_SAMPLES, OWN_TONE_HZ, SAMPLE_RATE_HZ
 from makima_tts.errors import (
     Cancelled,
@@ -17,16 +16,17 @@ from makima_tts.errors import (
     TtsError,
     TtsUnavailable,
 )
-from makima_tts.speech import LoadProgress, SpeechStream, UtteranceRequest, VoicePrompt, VoiceReference
+from makima_tts.speech import SpeechStream, UtteranceRequest, VoicePrompt, VoiceReference
+from tests.engines.directed import DirectedEngine
 
 
-async def started(engine: ScriptedEngine | None = None) -> ScriptedEngine:
-    engine = engine or ScriptedEngine()
-    await engine.start(lambda _progress: None)
+async def started(engine: DirectedEngine | None = None) -> DirectedEngine:
+    engine = engine or DirectedEngine()
+    await engine.start(lambda *_: None)
     return engine
 
 
-def begin(engine: ScriptedEngine, *pieces: str, voice: VoicePrompt | None = None) -> SpeechStream:
+def begin(engine: DirectedEngine, *pieces: str, voice: VoicePrompt | None = None) -> SpeechStream:
     stream = engine.open(UtteranceRequest("utterance", voice=voice))
     for piece in pieces:
         stream.feed(piece)
@@ -94,7 +94,7 @@ async def test_a_stalled_utterance_keeps_its_slot_until_a_cancel() -> None:
     assert engine.health().active == 0
 
 
-async def begin_and_drain(engine: ScriptedEngine) -> None:
+async def begin_and_drain(engine: DirectedEngine) -> None:
     async for _ in begin(engine, "Another one speaks meanwhile."):
         pass
 
@@ -107,7 +107,7 @@ async def test_slow_speech_has_the_given_real_time_factor() -> None:
 
 
 async def test_no_more_utterances_are_admitted_than_there_are_slots() -> None:
-    engine = await started(ScriptedEngine(capacity=1))
+    engine = await started(DirectedEngine(capacity=1))
     first = begin(engine, "{stall}")
     with pytest.raises(RateLimited) as refusal:
         begin(engine, "Hello.")
@@ -117,9 +117,9 @@ async def test_no_more_utterances_are_admitted_than_there_are_slots() -> None:
 
 
 async def test_loading_waits_for_its_gate() -> None:
-    gate, reports = asyncio.Event(), list[LoadProgress]()
-    engine = ScriptedEngine(load_gate=gate, load_steps=7)
-    loading = asyncio.create_task(engine.start(reports.append))
+    gate, reports = asyncio.Event(), list[str]()
+    engine = DirectedEngine(load_gate=gate, load_steps=7)
+    loading = asyncio.create_task(engine.start(lambda stage, _progress: reports.append(stage)))
     await asyncio.sleep(0)
     assert len(reports) == 7
     assert not engine.health().alive
@@ -129,7 +129,7 @@ async def test_loading_waits_for_its_gate() -> None:
 
 
 async def test_loading_fails_on_request() -> None:
-    engine = ScriptedEngine(fail_to_load=True)
+    engine = DirectedEngine(fail_to_load=True)
     with pytest.raises(TtsUnavailable):
         await started(engine)
     assert not engine.health().alive
@@ -137,7 +137,7 @@ async def test_loading_fails_on_request() -> None:
 
 async def test_an_engine_that_is_closed_during_loading_stays_closed() -> None:
     gate = asyncio.Event()
-    engine = ScriptedEngine(load_gate=gate)
+    engine = DirectedEngine(load_gate=gate)
     loading = asyncio.create_task(started(engine))
     await asyncio.sleep(0)
     await engine.close()
@@ -161,7 +161,7 @@ async def test_voices_differ_by_audio_and_by_transcript() -> None:
 
 async def test_encoding_waits_for_its_gate_and_is_repeatable() -> None:
     gate = asyncio.Event()
-    engine = await started(ScriptedEngine(encode_gate=gate))
+    engine = await started(DirectedEngine(encode_gate=gate))
     encoding = asyncio.create_task(engine.encode_voice(reference()))
     await asyncio.sleep(0)
     assert engine.encodes == 1

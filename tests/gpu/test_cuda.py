@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from makima_tts.audio import as_float
-from makima_tts.engines.qwen3 import ModelChoice, Qwen3Engine, runner as runners
+from makima_tts.engines.qwen3 import ModelChoice, Qwen3Engine, cuda_graphs
 from makima_tts.engines.qwen3.cuda_graphs import CudaGraphExecutor
 from makima_tts.engines.qwen3.runner import Runner
 from makima_tts.model.checkpoint.folder import Checkpoint
@@ -59,7 +59,7 @@ def on_gpu(shape: str, dtype: torch.dtype = torch.float32) -> SpeechModel:
 
 
 def new_runner(model: SpeechModel) -> Runner:
-    return Runner(model, slots=SLOTS, positions=POSITIONS, text_rows=POSITIONS)
+    return Runner(model, slots=SLOTS, positions=POSITIONS)
 
 
 def spoken(
@@ -99,7 +99,7 @@ def test_fp32_codes_are_the_cpus_and_the_sound_is_the_same(shape: str, greedy: b
 @pytest.mark.parametrize("dtype", NUMBERS, ids=str)
 def test_replayed_graphs_make_what_their_launches_make_to_the_last_bit(dtype: torch.dtype) -> None:
     model = on_gpu("odd", dtype)
-    with mock.patch.object(runners, "CudaCapture", return_value=not_captured):
+    with mock.patch.object(cuda_graphs, "CudaCapture", return_value=not_captured):
         direct = new_runner(model)
     assert isinstance(direct._executor, CudaGraphExecutor)
     replayed = new_runner(model)
@@ -115,7 +115,7 @@ def test_a_bucket_that_is_filled_up_and_one_of_many_rows_change_nobody(dtype: to
     model = on_gpu("odd", dtype)
     alone, _sound = spoken(new_runner(model), model, [2], frames=12)
     for slots, speaking in ((5, 3), (96, 70)):
-        runner = Runner(model, slots=slots, positions=128, text_rows=128)
+        runner = Runner(model, slots=slots, positions=128)
         together, _sound = spoken(runner, model, range(speaking), frames=12)
         assert np.array_equal(together[2], alone[0])
 
@@ -181,7 +181,7 @@ def test_bf16_makes_finite_sound(shape: str) -> None:
 async def test_an_engine_speaks_cancels_and_ends_on_a_gpu() -> None:
     choice = ModelChoice(str(checkpoint_folder(ENDING)), device="cuda", precision="fp32")
     engine = Qwen3Engine(choice, streams=3, admission="slots")
-    await engine.start(lambda _progress: None)
+    await engine.start(lambda *_: None)
     try:
         alone = sound_of(await chunks_of(begin(engine, *TEXTS[:2], seed=3)))
         company = [begin(engine, *TEXTS[1:], seed=seed) for seed in (1, 2)]

@@ -49,7 +49,7 @@ def in_buckets(model: SpeechModel) -> Runner:
             model, buffers, not_captured, prefill_rows=(32, 64)
         ),
     ):
-        return Runner(model, slots=5, positions=128, text_rows=128)
+        return Runner(model, slots=5, positions=128)
 
 
 def spoken(runner: Runner, model: SpeechModel, slots: Sequence[int], frames: int) -> np.ndarray:
@@ -78,6 +78,6 @@ def test_steps_of_kernels_come_to_the_codes_of_torchs_modules_in_company_and_alo
         kernels, torchs = with_kernels(), small_model(ENDING)
         runner = in_buckets(kernels)
         together = spoken(runner, kernels, [0, 1, 2], 2)  # and a spare one
-        expected = spoken(Runner(torchs, slots=3, positions=128, text_rows=128), torchs, [0, 1, 2], 2)
+        expected = spoken(Runner(torchs, slots=3, positions=128), torchs, [0, 1, 2], 2)
         assert np.array_equal(together, expected)
         assert np.array_equal(spoken(runner, kernels, [1], 1)[0], together[1, :1])

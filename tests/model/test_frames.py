@@ -36,7 +36,7 @@ def prompt(model: SpeechModel, text: str) -> Prompt:
 
 
 def new_runner(model: SpeechModel, slots: int = 8) -> Runner:
-    return Runner(model, slots=slots, positions=POSITIONS, text_rows=POSITIONS)
+    return Runner(model, slots=slots, positions=POSITIONS)
 
 
 def begin(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from makima_tts.engines.official import OfficialEngine
+from makima_tts.engines.official import OfficialEngine, OfficialModel
 from makima_tts.speech import SpeechEngine
 from tests.engines.test_conformance import *  # noqa: F403
 
@@ -17,4 +17,4 @@ from tests.engines.test_conformance import *  # noqa: F403
 def make_engine() -> Callable[[], SpeechEngine]:
     """Replaces the fixture of the suite, which creates the engines of the main environment."""
     checkpoint = os.environ["MAKIMA_TTS_TEST_CHECKPOINT"]
-    return lambda: OfficialEngine(model_id=checkpoint, device="cpu", offline=True)
+    return lambda: OfficialEngine(OfficialModel(checkpoint, device="cpu", offline=True))

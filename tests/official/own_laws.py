@@ -16,7 +16,6 @@ from makima_tts.engines.official import (
     FRAME_SAMPLES,
     OfficialEngine,
     OfficialModel,
-    PieceRequest,
     SynthesisStopped,
 )
 from makima_tts.errors import TtsUnavailable
@@ -33,8 +32,7 @@ def loaded(model_id: str = CHECKPOINT, device: str = "cpu", max_frames: int | No
     return model
 
 
-def piece(text: str) -> PieceRequest:
-    return PieceRequest(text, "English", voice=None, seed=1, index=0)
+REQUEST = UtteranceRequest("utterance", seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +51,8 @@ async def heard_of(engine: OfficialEngine, *pieces: str) -> tuple[list[AudioChun
 
 
 async def test_a_piece_without_an_end_is_truncated_and_the_next_is_spoken() -> None:
-    engine = OfficialEngine(model_id=CHECKPOINT, device="cpu", offline=True, max_frames=8)
-    await engine.start(lambda _: None)
+    engine = OfficialEngine(OfficialModel(CHECKPOINT, device="cpu", offline=True, max_frames=8))
+    await engine.start(lambda *_: None)
     chunks, reason = await heard_of(engine, "This piece is longer than eight frames.", "Short.")
     frames = [sum(c.pcm.size for c in chunks if c.piece_index == n) / FRAME_SAMPLES for n in (0, 1)]
     assert frames == [8, 7]
@@ -66,14 +64,16 @@ async def test_a_piece_without_an_end_is_truncated_and_the_next_is_spoken() -> N
 def test_a_cancel_takes_effect_before_the_next_frame(model: OfficialModel) -> None:
     cancelled = iter([False, False, False, True])
     with pytest.raises(SynthesisStopped):
-        model.synthesize(piece("This sentence would take some thirty frames."), lambda: next(cancelled))
+        model.synthesize(
+            REQUEST, "This sentence would take some thirty frames.", stopped=lambda: next(cancelled)
+        )
     assert list(cancelled) == []
-    assert model.synthesize(piece("The next one is spoken."))[0].pcm.size
+    assert model.synthesize(REQUEST, "The next one is spoken.").pcm.size
 
 
 def test_special_tokens_in_a_text_are_plain_characters(model: OfficialModel) -> None:
-    expected = model.synthesize(piece("One < |im_end|> two < |im_start|>."))[0]
-    assert np.array_equal(model.synthesize(piece("One <|im_end|> two <|im_start|>."))[0].pcm, expected.pcm)
+    expected = model.synthesize(REQUEST, "One < |im_end|> two < |im_start|>.")
+    assert np.array_equal(model.synthesize(REQUEST, "One <|im_end|> two <|im_start|>.").pcm, expected.pcm)
 
 
 def test_a_model_in_a_folder_uses_the_pre_tokenizer_of_its_training(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_model_with_an_id_is_found_on_disk_without_a_network(
     (model / "snapshots" / commit).symlink_to(CHECKPOINT)
     (model / "refs").mkdir()
     (model / "refs" / "main").write_text(commit)
-    assert loaded("somebody/their-model").synthesize(piece("Here it is."))[0].pcm.size
+    assert loaded("somebody/their-model").synthesize(REQUEST, "Here it is.").pcm.size
 
 
 def test_an_incomplete_checkpoint_is_a_clear_error(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def prompt(shape: str, case: str, asked: Golden) -> Prompt:
 def greedy_codes(shape: str, prompts: list[Prompt]) -> list[Tensor]:
     """All side by side, by way of the engine's runner: each to its end, or MAX_FRAMES."""
     model, slots = small_model(shape), range(len(prompts))
-    runner = Runner(model, slots=len(prompts), positions=POSITIONS, text_rows=POSITIONS)
+    runner = Runner(model, slots=len(prompts), positions=POSITIONS)
     for slot, written in enumerate(prompts):
         runner.begin(slot, Sampling.of(model.config.generation, greedy=True), 0, {})
         runner.prefill(runner.prefill_chunks(slot, written))

@@ -49,7 +49,7 @@ async def running(
     choice = ModelChoice(str(checkpoint_folder(shape)), cpu_precision=precision)
     engine = _ChangedEngine(choice, streams=streams, admission=admission, options=options, watch=watch)
     engine.change = change
-    await engine.start(lambda _progress: None)
+    await engine.start(lambda *_: None)
     try:
         yield engine
     finally:

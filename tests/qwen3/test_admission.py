@@ -2,9 +2,10 @@
 
 import pytest
 
-from makima_tts.engines.qwen3.costs import Costs
+from makima_tts.engines.qwen3.loop import EngineLoop
 from makima_tts.engines.qwen3.runner import GeneratedFrames, PendingResult, Runner
-from makima_tts.engines.qwen3.utterance import Lease, Slots
+from makima_tts.engines.qwen3.scheduler import Costs
+from makima_tts.engines.qwen3.utterance import EngineUtterance
 from makima_tts.errors import RateLimited
 from tests.checkpoints.models import ENDING
 from tests.qwen3.engines import begin, chunks_of, running, sound
@@ -40,19 +41,19 @@ async def test_a_cancel_frees_its_slot_within_one_step(monkeypatch: pytest.Monke
     """The step that is under way when it comes is the last."""
     steps_begun: list[bool] = []
     at_release: list[int] = []
-    generate, release = Runner.generate_frames, Slots.release
+    generate, release = Runner.generate_frames, EngineLoop._leave
 
     def generated(*given: object) -> PendingResult[GeneratedFrames]:
         steps_begun.append(True)
         return generate(*given)  # type: ignore[arg-type]
 
-    def released(slots: Slots, lease: Lease) -> None:
+    def released(loop: EngineLoop, utterance: EngineUtterance) -> None:
         at_release.append(len(steps_begun))
-        release(slots, lease)
+        release(loop, utterance)
 
     async with running(ENDING, streams=2) as engine:
         monkeypatch.setattr(Runner, "generate_frames", generated)
-        monkeypatch.setattr(Slots, "release", released)
+        monkeypatch.setattr(EngineLoop, "_leave", released)
         for _ in range(3):
             at_release.clear()
             stays, goes = begin(engine, *[TEXT] * 2), begin(engine, *[TEXT] * 2)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from makima_tts.engines.qwen3.executors import (
+from makima_tts.engines.qwen3.runner import (
     MAX_STREAMS,
     STREAMS_WITHOUT_GPU,
     SlotBuffers,
@@ -33,12 +33,12 @@ def test_a_full_card_still_holds_one_stream() -> None:
 def test_each_further_slot_takes_the_estimated_memory() -> None:
     model = small_model(ENDING)
     with torch.inference_mode():
-        sizes = [bytes_in(SlotBuffers.allocate(model, slots, 64, 64)) for slots in (1, 2, 3)]
+        sizes = [bytes_in(SlotBuffers.allocate(model, slots, 64)) for slots in (1, 2, 3)]
     assert sizes[2] - sizes[1] == sizes[1] - sizes[0] == sizes[0] // 2
 
 
 async def test_without_a_gpu_there_are_eight_slots() -> None:
-    assert streams_that_fit(small_model(ENDING), 64, 64) == STREAMS_WITHOUT_GPU
+    assert streams_that_fit(small_model(ENDING), 64) == STREAMS_WITHOUT_GPU
     async with running(ENDING, streams=0) as engine:
         streams = [engine.open(UtteranceRequest("one of them")) for _ in range(STREAMS_WITHOUT_GPU)]
         with pytest.raises(RateLimited):

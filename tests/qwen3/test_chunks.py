@@ -8,9 +8,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from makima_tts.engines.qwen3.costs import CHUNK_FRAMES
 from makima_tts.engines.qwen3.runner import Runner
-from makima_tts.engines.qwen3.scheduler import next_chunk_frames
+from makima_tts.engines.qwen3.scheduler import CHUNK_FRAMES, next_chunk_frames
 from makima_tts.model.language_model import FrameGenerator, FrameState, Talker
 from makima_tts.model.voice_encoding import voice_from
 from makima_tts.speech import SpeechStream, UtteranceRequest, VoiceReference
@@ -51,7 +50,7 @@ async def test_the_first_chunk_needs_no_step_of_the_talker(monkeypatch: pytest.M
     monkeypatch.setattr(Talker, "step", counted)
     stream, sink = SpeechStream.create(buffer_samples=24_000)
     with torch.inference_mode():
-        loop = new_loop(Runner(model, slots=4, positions=256, text_rows=256), model)
+        loop = new_loop(Runner(model, slots=4, positions=256), model)
         loop.arrivals.append((UtteranceRequest("utterance", seed=1), sink))
         stream.feed(PIECES[0])
         assert loop.iterate()
@@ -76,7 +75,7 @@ async def test_every_step_attends_to_all_positions_of_its_streams(monkeypatch: p
     stream, sink = SpeechStream.create(buffer_samples=10**7)
     stream.feed(5 * PIECES[0])
     with torch.inference_mode():
-        loop = new_loop(Runner(model, slots=4, positions=256, text_rows=256), model)
+        loop = new_loop(Runner(model, slots=4, positions=256), model)
         loop.arrivals.append((UtteranceRequest("utterance", seed=1), sink))
         while loop.iterate() and (not furthest or furthest[-1] < 70):
             pass

@@ -9,7 +9,6 @@ import torch
 
 from makima_tts.audio import as_float
 from makima_tts.engines.qwen3 import cuda_graphs
-from makima_tts.engines.qwen3.costs import CHUNK_FRAMES
 from makima_tts.engines.qwen3.cuda_graphs import (
     CALL_FRAMES,
     CudaGraphExecutor,
@@ -18,8 +17,8 @@ from makima_tts.engines.qwen3.cuda_graphs import (
     call_sizes,
     split_frames,
 )
-from makima_tts.engines.qwen3.executors import SlotBuffers
-from makima_tts.engines.qwen3.runner import Runner
+from makima_tts.engines.qwen3.runner import Runner, SlotBuffers
+from makima_tts.engines.qwen3.scheduler import CHUNK_FRAMES
 from makima_tts.model.checkpoint.folder import Checkpoint
 from makima_tts.model.codec_ops import MAX_FRAMES
 from makima_tts.model.prompt import VoiceRows, split_into_chunks
@@ -48,7 +47,7 @@ def captured() -> Runner:
 
 
 def new_runner() -> Runner:
-    return Runner(small_model("windowed"), slots=SLOTS, positions=POSITIONS, text_rows=POSITIONS)
+    return Runner(small_model("windowed"), slots=SLOTS, positions=POSITIONS)
 
 
 def begin(runner: Runner, slots: Sequence[int]) -> dict[int, int]:
@@ -133,7 +132,7 @@ def test_streams_that_do_not_fit_into_one_call_are_decoded_in_several(
 
 def test_capturing_reports_progress_and_leaves_no_trace_in_a_slot() -> None:
     model, told = small_model("windowed"), list[float]()
-    buffers = SlotBuffers.allocate(model, SLOTS, POSITIONS, POSITIONS)
+    buffers = SlotBuffers.allocate(model, SLOTS, POSITIONS)
     with no_glances():
         CudaGraphExecutor(model, buffers, recorded, progress=told.append)
     assert told == sorted(told)
@@ -150,7 +149,7 @@ def test_captured_work_reads_no_value_on_the_host_and_mixes_no_devices() -> None
     """Tensors of the meta device have no values, and no other device can be mixed with it."""
     checkpoint = Checkpoint.open(checkpoint_folder("windowed"))
     model = SpeechModel.load(checkpoint, torch.device("meta"), torch.bfloat16, positions=POSITIONS)
-    buffers = SlotBuffers.allocate(model, 2, 200, 200)
+    buffers = SlotBuffers.allocate(model, 2, 200)
     graphs = CudaGraphExecutor(model, buffers, lambda work: (work(), work)[1], prefill_rows=(16, 64))
     prompt = model.prompts.write(model.tokenizer.encode(TEXTS[0]), "English", VoiceRows())
     model.frames.begin_utterance(buffers.frames, 1, Sampling.of(model.config.generation), 5)
@@ -173,7 +172,7 @@ def test_every_shape_that_can_come_has_a_graph() -> None:
         return not_captured(work)
 
     model = small_model("windowed")
-    buffers = SlotBuffers.allocate(model, SLOTS, POSITIONS, POSITIONS)
+    buffers = SlotBuffers.allocate(model, SLOTS, POSITIONS)
     graphs = CudaGraphExecutor(model, buffers, counted)
     for frames in range(1, CHUNK_FRAMES[-1] + 1):
         for count in range(1, SLOTS + 1):

@@ -14,7 +14,7 @@ from makima_tts.engines.qwen3 import ModelChoice, Qwen3Engine, SynthesisOptions
 from makima_tts.engines.qwen3.engine import _noise
 from makima_tts.engines.qwen3.loop import EngineLoop
 from makima_tts.engines.qwen3.runner import Runner
-from makima_tts.engines.qwen3.utterance import Slots
+from makima_tts.engines.qwen3.utterance import EngineUtterance
 from makima_tts.errors import (
     Cancelled,
     GpuOutOfMemory,
@@ -33,24 +33,35 @@ from tests.qwen3.test_chunks import reference
 TEXT = "The lamps are lit."
 
 
-def test_the_lowest_free_slot_is_leased_and_an_old_lease_frees_nothing() -> None:
-    slots = Slots(2)
-    first, second = slots.lease(), slots.lease()
-    assert first is not None
-    assert second is not None
-    assert (first.slot, second.slot, slots.lease()) == (0, 1, None)
-    slots.release(first)
-    again = slots.lease()
-    assert again is not None
-    assert again.slot == 0
-    slots.release(first)
-    assert slots.lease() is None
+async def test_the_lowest_free_slot_is_used_and_an_utterance_that_has_left_frees_nothing() -> None:
+    model = small_model(ENDING)
+    loop = new_loop(Runner(model, slots=4, positions=64), model)
+
+    def admit(name: str) -> EngineUtterance:
+        _stream, sink = SpeechStream.create(buffer_samples=1)
+        loop.arrivals.append((UtteranceRequest(name, seed=0), sink))
+        loop.iterate()
+        return next(each for each in loop._utterances.values() if each.sink is sink)
+
+    with torch.inference_mode():
+        first, second = admit("first"), admit("second")
+        assert (first.slot, second.slot) == (0, 1)
+        loop._fail(first, SynthesisError("It fails."))
+        again = admit("again")
+        assert again.slot == 0
+        loop._fail(first, SynthesisError("It fails again."))
+        assert loop._utterances[0] is again
+        assert [admit(name).slot for name in "ab"] == [2, 3]
+        _stream, sink = SpeechStream.create(buffer_samples=1)
+        loop.arrivals.append((UtteranceRequest("one too many"), sink))
+        assert not loop.iterate()
+        assert len(loop.arrivals) == 1
 
 
 async def test_more_utterances_than_slots_are_spoken_one_after_another() -> None:
     model, streams = small_model(ENDING), []
     with torch.inference_mode():
-        loop = new_loop(Runner(model, slots=4, positions=256, text_rows=256), model)
+        loop = new_loop(Runner(model, slots=4, positions=256), model)
         for _ in range(6):
             stream, sink = SpeechStream.create(buffer_samples=10**7)
             stream.feed(TEXT)
@@ -166,7 +177,7 @@ async def test_a_slow_listener_delays_no_other_stream() -> None:
 async def test_a_failed_load_says_why(choice: ModelChoice, words: str, tmp_path: Path) -> None:
     engine = Qwen3Engine(choice)
     with pytest.raises(TtsUnavailable, match=words):
-        await engine.start(lambda _progress: None)
+        await engine.start(lambda *_: None)
     with pytest.raises(TtsUnavailable):
         engine.open(UtteranceRequest("utterance"))
     await engine.close()
@@ -244,7 +255,7 @@ async def test_a_language_that_the_checkpoint_lacks_is_refused_at_once(tmp_path:
     del config["talker_config"]["codec_language_id"]["german"]
     (folder / "config.json").write_text(json.dumps(config))
     engine = Qwen3Engine(ModelChoice(str(folder)))
-    await engine.start(lambda _progress: None)
+    await engine.start(lambda *_: None)
     assert "German" not in engine.facts.languages
     with pytest.raises(InvalidText):
         engine.open(UtteranceRequest("utterance", "German"))
@@ -254,7 +265,7 @@ async def test_a_language_that_the_checkpoint_lacks_is_refused_at_once(tmp_path:
 async def test_a_cancelled_start_ends_without_a_traceback(capfd: pytest.CaptureFixture[str]) -> None:
     engine = Qwen3Engine(ModelChoice(str(checkpoint_folder(ENDING)), cpu_precision="fp32"))
     begun = asyncio.Event()
-    starting = asyncio.create_task(engine.start(lambda _progress: begun.set()))
+    starting = asyncio.create_task(engine.start(lambda *_: begun.set()))
     await begun.wait()
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -9,7 +9,7 @@ import torch
 
 from makima_tts.audio import PcmEncoder
 from makima_tts.engines.qwen3 import Qwen3Engine, SynthesisOptions
-from makima_tts.engines.qwen3.costs import CHUNK_FRAMES
+from makima_tts.engines.qwen3.scheduler import CHUNK_FRAMES
 from makima_tts.engines.qwen3.utterance import END_AFTER_FRAMES, MAX_SKIPPED_FRAMES, SilenceGuard
 from makima_tts.errors import SynthesisError
 from makima_tts.model.codec_ops import SILENT_RMS, finish, loud_and_finite

@@ -49,7 +49,7 @@ async def test_of_several_newcomers_one_fails_and_the_others_are_prefilled(
 ) -> None:
     """Without memory for all it is the newest."""
     model = small_model(ENDING)
-    loop = new_loop(runner(model, slots=4, positions=256, text_rows=256), model)
+    loop = new_loop(runner(model, slots=4, positions=256), model)
     streams = []
     for _ in range(3):
         stream, sink = SpeechStream.create(buffer_samples=24_000)

@@ -103,12 +103,9 @@ class AheadRunner(Runner):
     """Its sound is delivered one iteration later, as that of a GPU."""
 
     def __init__(self, model: SpeechModel) -> None:
-        super().__init__(model, slots=4, positions=256, text_rows=256)
+        super().__init__(model, slots=4, positions=256)
         self.ended_pieces = 0
-
-    @property
-    def runs_ahead(self) -> bool:
-        return True
+        self.runs_ahead = True
 
 
 class LateEndRunner(AheadRunner):

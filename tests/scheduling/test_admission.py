@@ -3,8 +3,7 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from makima_tts.engines.qwen3.admission import HEADROOM, Admission, EngineLoad
-from makima_tts.engines.qwen3.costs import CostMeter, Costs
+from makima_tts.engines.qwen3.scheduler import HEADROOM, Admission, CostMeter, Costs, EngineLoad
 
 FRAME_S = 0.08
 # 20 ms and 10 more for each stream, and 5 for its sound.

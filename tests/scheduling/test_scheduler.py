@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from hypothesis import given, settings, strategies as st
 
-from makima_tts.engines.qwen3.costs import Costs
 from makima_tts.engines.qwen3.scheduler import (
+    Costs,
     SchedulerConfig,
     UtteranceSnapshot,
     plan_iteration,

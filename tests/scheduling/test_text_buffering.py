@@ -11,7 +11,6 @@ from makima_tts.engines.qwen3.utterance import (
     CurrentPiece,
     EngineUtterance,
     Generating,
-    Lease,
     Prefilling,
 )
 from makima_tts.speech import SpeechStream, UtteranceRequest
@@ -99,7 +98,7 @@ def starved() -> tuple[SpeechStream, EngineUtterance]:
     """Its listener has a second to play from time 10 on; the rows of its open text are used up."""
     stream, sink = SpeechStream.create(buffer_samples=48_000)
     request = UtteranceRequest("utterance")
-    utterance = EngineUtterance(request, sink, Lease(0, 1), since_s=0.0, streams_text=True, chunk_frames=12)
+    utterance = EngineUtterance(request, sink, 0, since_s=0.0, streams_text=True, chunk_frames=12)
     stream.feed("some", ends_piece=False)
     utterance.take_text(10.0)
     utterance.state = Generating()

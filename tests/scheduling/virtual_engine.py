@@ -16,12 +16,20 @@ import numpy as np
 import torch
 
 from makima_tts.engines.qwen3 import SynthesisOptions
-from makima_tts.engines.qwen3.admission import HEADROOM, Admission, AdmissionRule, EngineLoad
-from makima_tts.engines.qwen3.costs import Costs
 from makima_tts.engines.qwen3.loop import EngineLoop, SideWork
 from makima_tts.engines.qwen3.prompts import Prompts
 from makima_tts.engines.qwen3.runner import GeneratedFrames, PendingResult, Runner, Sound
-from makima_tts.engines.qwen3.scheduler import IterationPlan, Planner, UtteranceSnapshot, plan_iteration
+from makima_tts.engines.qwen3.scheduler import (
+    HEADROOM,
+    Admission,
+    AdmissionRule,
+    Costs,
+    EngineLoad,
+    IterationPlan,
+    Planner,
+    UtteranceSnapshot,
+    plan_iteration,
+)
 from makima_tts.engines.qwen3.utterance import EngineUtterance, Prefilling
 from makima_tts.errors import TtsError
 from makima_tts.model.language_model import PrefillChunk
@@ -146,7 +154,7 @@ class _Prompts(Prompts):
 
     def write(self, utterance: EngineUtterance, now_s: float) -> None:
         """The piece ends with its budget: the step that only finds its end is not simulated."""
-        piece, sink, slot = utterance.piece, utterance.sink, utterance.lease.slot
+        piece, sink, slot = utterance.piece, utterance.sink, utterance.slot
         assert isinstance(sink, _Sink)
         piece.unwritten.clear()
         piece.prompt_rows, piece.budget_frames = _PROMPT_ROWS, sink.pieces.popleft()[1]
@@ -156,7 +164,7 @@ class _Prompts(Prompts):
 class _Runner(Runner):
     """``spend``: lets time pass, about as much as it is told, and returns how much it was."""
 
-    positions = text_rows = 0
+    positions = 0
     sample_rate_hz = _SAMPLE_RATE_HZ
     frame_s = FRAME_S
     runs_ahead = False

@@ -21,7 +21,7 @@ TEXT, SAMPLES = "Ten chars.", 8 * 1920
 @pytest.fixture
 async def engine() -> AsyncIterator[ScriptedEngine]:
     scripted = ScriptedEngine()
-    await scripted.start(lambda _progress: None)
+    await scripted.start(lambda *_: None)
     yield scripted
     await scripted.close()
 
@@ -69,6 +69,7 @@ async def test_a_cancel_before_the_voice_is_loaded_ends_the_utterance_without_au
 
     stream = stream_of(engine, find_voice=find_voice, metrics=metrics)
     stream.feed(TEXT)
+    stream.finish()
     with pytest.raises(Cancelled):
         await all_of(stream)
     assert engine.health().active == 0

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from makima_tts.engines import ScriptedEngine
 from makima_tts.metrics import Metrics
 from makima_tts.speech import SpeechEngine, VoicePrompt, VoiceReference
 from makima_tts.voices import ResolvedVoice, VoiceLibrary, VoiceManager, VoiceUpload
+from tests.engines.directed import DirectedEngine
 from tests.voices.clips import TRANSCRIPT, good_clip
 
 NOBODY = 65534
 
 
-class WatchedEngine(ScriptedEngine):
+class WatchedEngine(DirectedEngine):
     """Sets ``encoding`` when it begins to encode, and can fail once."""
 
     def __init__(self, *, cloning: bool = True, encode_gate: asyncio.Event | None = None) -> None:
@@ -149,7 +149,7 @@ def tone_hz(voice: ResolvedVoice) -> float:
 
 
 async def running(engine: WatchedEngine) -> WatchedEngine:
-    await engine.start(lambda progress: None)
+    await engine.start(lambda *_: None)
     return engine
 
 

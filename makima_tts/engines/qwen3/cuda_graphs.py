@@ -19,7 +19,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from makima_tts.engines.qwen3.executors import DecodeCall, SlotBuffers, packed_frames, packed_sound
+from makima_tts.engines.qwen3.runner import DecodeCall, SlotBuffers, StepExecutor, packed_frames, packed_sound
 from makima_tts.model.devices import copy_to_device, to_device
 from makima_tts.model.language_model import PrefillChunk
 from makima_tts.model.speech_model import SpeechModel
@@ -69,8 +69,8 @@ class CudaCapture:
         return graph.replay
 
 
-class CudaGraphExecutor:
-    """A StepExecutor; engine thread only. Capturing takes seconds, which ``progress`` reports from 0 to 1.
+class CudaGraphExecutor(StepExecutor):
+    """Engine thread only. Capturing takes seconds, which ``progress`` reports from 0 to 1.
 
     ``prefill_rows``: how many prompt rows a call may have.
     """
@@ -86,27 +86,26 @@ class CudaGraphExecutor:
         prefill_rows: tuple[int, ...] = PREFILL_ROWS,
         progress: Callable[[float], None] = lambda _share: None,
     ) -> None:
-        self._model = model
-        self._buffers = buffers
+        super().__init__(model, buffers, prefill_rows[-1])
         self._limits = _limits(buffers.frames.cache.positions, grow=model.talker.transformer.looks_to_limit)
         self._batches = bucket_sizes(buffers.spare)
         self._prefill_rows = prefill_rows
-        self._allocate(prefill_rows[-1])
+        self._allocate()
         self._graphs: dict[tuple[object, ...], Replay] = {}
         works = dict(self._works())
         for number, (key, work) in enumerate(works.items(), start=1):
             self._graphs[key] = capture(work)
             progress(number / len(works))
 
-    def _allocate(self, most_rows: int) -> None:
+    def _allocate(self) -> None:
         """What graphs read from and write to, besides the slots' buffers."""
         spare, device, hidden = self._buffers.spare, self._model.device, self._buffers.frames.hidden
         codebooks, samples = self._buffers.codes.shape[2], self._model.frame_samples
-        self._prefilled = SlotIndex(most_rows, spare, device)
+        self._prefilled = SlotIndex(self.most_rows, spare, device)
         self._stepped = SlotIndex(spare, spare, device)
         self._generated = SlotIndex(spare, spare, device)
         self._decoded = SlotIndex(spare, spare, device)
-        self._rows = hidden.new_zeros(most_rows, hidden.shape[1])  # [M, E], before the prefill
+        self._rows = hidden.new_zeros(self.most_rows, hidden.shape[1])  # [M, E], before the prefill
         self._hidden = self._rows.clone()  # [M, E], after it
         self._frames = torch.zeros(spare, codebooks + 2, dtype=torch.int32, device=device)
         # By frames of a call: as ``packed_sound`` has it, [B, F * (samples + 2)].
@@ -116,10 +115,6 @@ class CudaGraphExecutor:
             )
             for frames in STREAM_FRAMES
         }
-
-    @property
-    def most_rows(self) -> int:
-        return self._prefill_rows[-1]
 
     def prefill(self, chunks: Sequence[PrefillChunk]) -> None:
         """As many chunks as fit into a call are prefilled together; the others after them."""

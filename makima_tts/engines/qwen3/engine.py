@@ -17,27 +17,27 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from makima_tts.engines.qwen3.admission import Admission, AdmissionRule
+from makima_tts.engines.qwen3.scheduler import Admission, AdmissionRule
 from makima_tts.engines.qwen3.utterance import FrameWatcher, SynthesisOptions
-from makima_tts.errors import RateLimited, TtsUnavailable, VoiceNotFound
+from makima_tts.errors import RateLimited, TtsUnavailable
 from makima_tts.hub.cache import is_folder
 from makima_tts.model import CpuPrecision, Precision
 from makima_tts.protocol import LANGUAGES
 from makima_tts.speech import (
     EngineFacts,
     EngineHealth,
-    LoadProgress,
     ProgressReport,
     SpeechSink,
     SpeechStream,
     UtteranceRequest,
     VoicePrompt,
     VoiceReference,
+    check_reference,
     check_request,
 )
 
 if TYPE_CHECKING:
-    from makima_tts.engines.qwen3.thread import EngineThread
+    from makima_tts.engines.qwen3.loop import EngineThread
     from makima_tts.model.speech_model import SpeechModel
 
 _log = structlog.get_logger(__name__)
@@ -90,23 +90,17 @@ class Qwen3Engine:
         self._open: set[SpeechSink] = set()
         self._refusal: str | None = "The engine has not been started."
         self._closed = False
-        self._facts = EngineFacts(
+        self.facts = EngineFacts(
             name="qwen3",
             model=Path(choice.model_id).name if is_folder(choice.model_id) else choice.model_id,
             fingerprint=f"qwen3-{choice.model_id}-{choice.revision}",
             sample_rate_hz=SAMPLE_RATE_HZ,
             languages=LANGUAGES,
-            cloning=True,
-            text_streaming=True,
             note="Qwen3-TTS: cloned voices in ten languages; it does not follow instructions about style.",
         )
 
-    @property
-    def facts(self) -> EngineFacts:
-        return self._facts
-
     async def start(self, report: ProgressReport) -> None:
-        report(LoadProgress("importing torch", 0.0))
+        report("importing torch", 0.0)
         new_thread = await asyncio.to_thread(_engine_thread)
         if self._closed:
             raise TtsUnavailable("The engine was closed.")
@@ -115,7 +109,7 @@ class Qwen3Engine:
         def tell(stage: str, share: float) -> None:
             if self._closed:  # a download would go on for minutes
                 raise TtsUnavailable("The engine was closed.")
-            loop.call_soon_threadsafe(report, LoadProgress(stage, share))
+            loop.call_soon_threadsafe(report, stage, share)
 
         self._thread = new_thread(
             lambda: self._load(tell),
@@ -126,26 +120,25 @@ class Qwen3Engine:
             watch=self._watch,
         )
         model = await asyncio.wrap_future(self._thread.start())
-        self._facts = replace(self._facts, kernels=model.ops.implementations)
+        self.facts = replace(self.facts, kernels=model.ops.implementations)
         self._streams = self._thread.slots
         self._admission = Admission(self._rule, self._streams)
         self._refusal = None
-        report(LoadProgress("warming up", _PREPARED))
+        report("warming up", _PREPARED)
         if model.device.type != "cpu":  # a CPU loads nothing for it
             await self.encode_voice(_noise())
         await self._warm_up()
-        report(LoadProgress("ready", 1.0))
+        report("ready", 1.0)
 
     async def encode_voice(self, reference: VoiceReference) -> VoicePrompt:
-        if reference.mode == "icl" and not reference.transcript:
-            raise VoiceNotFound("Cloning in mode icl needs the transcript of the clip.")
+        check_reference(reference)
         from makima_tts.model.reference_audio import APPENDED_SILENCE_S  # noqa: PLC0415
         from makima_tts.model.voice_encoding import encode_voice  # noqa: PLC0415
 
         silence_s = 0.0 if self._options.raw else APPENDED_SILENCE_S
         work = self._running().run(lambda model: encode_voice(model, reference, appended_silence_s=silence_s))
         tensors = await asyncio.wrap_future(work)
-        return VoicePrompt(self._facts.fingerprint, tensors)
+        return VoicePrompt(self.facts.fingerprint, tensors)
 
     async def similarity(self, voice: VoicePrompt, pcm: npt.NDArray[np.float32]) -> float:
         """How much ``pcm`` (float32 [samples] at 24 kHz) sounds like the voice: cosine of x-vectors."""
@@ -156,7 +149,7 @@ class Qwen3Engine:
 
     def open(self, request: UtteranceRequest) -> SpeechStream:
         thread = self._running()
-        check_request(self._facts, request)
+        check_request(self.facts, request)
         wait_s = self._admission.wait_s(thread.load, len(self._open), time.monotonic())
         if wait_s is not None:
             raise RateLimited(
@@ -216,7 +209,7 @@ class Qwen3Engine:
         kept_as = f"qwen3-1-{checkpoint.fingerprint}-{precision.name}"
         known = checkpoint.config.talker_config.codec_language_id
         languages = tuple(name for name in LANGUAGES if name.lower() in known)
-        self._facts = replace(self._facts, fingerprint=kept_as, languages=languages)
+        self.facts = replace(self.facts, fingerprint=kept_as, languages=languages)
         return SpeechModel.load(
             checkpoint,
             device,
@@ -264,7 +257,7 @@ async def _receive(stream: SpeechStream, samples: int) -> None:
 def _engine_thread() -> type["EngineThread"]:
     """Takes seconds the first time: torch is large, and optional. Raises TtsUnavailable without it."""
     try:
-        from makima_tts.engines.qwen3.thread import EngineThread  # noqa: PLC0415
+        from makima_tts.engines.qwen3.loop import EngineThread  # noqa: PLC0415
     except ImportError as error:
         raise TtsUnavailable(
             f"Qwen3-TTS needs the package {error.name}: pip install 'makima-tts[qwen3]'."

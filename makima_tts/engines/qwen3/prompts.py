@@ -100,7 +100,7 @@ class Prompts:
         """Its slot forgets the utterance before."""
         request, voice = utterance.request, self._voice_of(utterance).encoded
         seed = secrets.randbits(63) if request.seed is None else request.seed
-        self._runner.begin(utterance.lease.slot, self._sampling, _signed(seed), voice.codec)
+        self._runner.begin(utterance.slot, self._sampling, _signed(seed), voice.codec)
         # A transcript is read beside its frames, and the text right after it: all of the text must be there.
         utterance.streams_text = self._options.text_streams and voice.rows.reference_frames is None
 
@@ -120,7 +120,7 @@ class Prompts:
 
     def _begin_prompt(self, utterance: EngineUtterance, ids: list[int]) -> int:
         """Returns its text rows."""
-        prompt, piece, slot = self._prompt(utterance, ids), utterance.piece, utterance.lease.slot
+        prompt, piece, slot = self._prompt(utterance, ids), utterance.piece, utterance.slot
         prefix = self._voice_of(utterance).prefix(self._prefix_key(utterance))
         if prefix is not None:
             self._runner.restore_prefix(slot, prefix)
@@ -140,7 +140,7 @@ class Prompts:
         else:
             prompt = prompts.write(ids, language, voice, text_streams=text_streams)
         rows = len(prompt.voice_prefix) + len(prompt.remainder)
-        if rows + 1 >= self._runner.positions or len(prompt.trailing) > self._runner.text_rows:
+        if rows + 1 >= self._runner.positions or len(prompt.trailing) > self._runner.positions:
             raise InvalidText(_TOO_LONG)
         return prompt
 
@@ -148,12 +148,12 @@ class Prompts:
         """Returns the text rows that it has added."""
         piece, chunks = utterance.piece, utterance.chunks
         rows = self._model.prompts.trailing_rows(ids, ended=not piece.is_open)
-        if piece.text_rows + len(rows) > self._runner.text_rows:
+        if piece.text_rows + len(rows) > self._runner.positions:
             raise InvalidText(_TOO_LONG)
         if chunks:
             chunks[-1] = replace(chunks[-1], trailing=_joined(chunks[-1].trailing, rows))
         else:
-            self._runner.append_text(utterance.lease.slot, piece.text_rows, rows)
+            self._runner.append_text(utterance.slot, piece.text_rows, rows)
         piece.text_rows += len(rows)
         return len(rows)
 
@@ -175,7 +175,7 @@ class Prompts:
         """The voice prefix is prefilled: the next prompt of this voice is spared that."""
         voice, key = self._voice_of(utterance), self._prefix_key(utterance)
         if voice.prefix(key) is None:
-            voice.keep_prefix(key, self._runner.prefix(utterance.lease.slot, rows))
+            voice.keep_prefix(key, self._runner.prefix(utterance.slot, rows))
 
     def _prefix_key(self, utterance: EngineUtterance) -> PrefixKey:
         return utterance.request.language, self._options.text_streams
@@ -194,5 +194,4 @@ def _joined(rows: Tensor | None, more: Tensor) -> Tensor:
 
 def _signed(seed: int) -> int:
     """The same 64 bits as a signed number, which is what tensors hold."""
-    low = seed & (2**64 - 1)
-    return low - 2**64 if low >= 2**63 else low
+    return (seed + 2**63) % 2**64 - 2**63

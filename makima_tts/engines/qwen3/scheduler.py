@@ -1,19 +1,153 @@
-"""What an iteration does: which prompts are prefilled, which streams generate, how large chunks are.
+"""The engine's decisions: what work takes, what an iteration does, whether one more utterance is admitted.
 
-In: a snapshot of every utterance, the time, what work takes. Out: an IterationPlan. Does not know: the model,
-threads, where the time comes from.
+In: measured times, a snapshot of every utterance, who speaks for how much longer, who was refused. Out:
+Costs, an IterationPlan, admitted or seconds to wait. Does not know: the model, threads, texts, clocks.
+
+Costs are medians, since a machine that is shared stalls now and then, and the first call of anything takes
+longer than later ones.
 
 Utterances whose listener is about to run dry come first, then those of which nothing was played yet, then the
 rest; while one of the first two waits, well-buffered ones yield. A prompt is prefilled in chunks, as many in
 an iteration as make no listener run dry. No wait is without a bound: an utterance that has waited for
 ``max_wait_s`` gets a chunk per iteration, whatever that does to others.
+
+To refuse is better than to let every stream stutter. A refused client is told when a stream is expected to be
+complete; the next one that is refused, when the next stream is.
 """
 
+from bisect import bisect_left, bisect_right
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
 from math import inf
+from statistics import median_low
+from typing import Literal
 
-from makima_tts.engines.qwen3.costs import CHUNK_FRAMES, Costs
+# Frames of a stream's chunks, as they grow (scheduler.next_chunk_frames).
+CHUNK_FRAMES = (1, 2, 4, 8, 12)
+# Of a slice of other work, before one was measured.
+_UNKNOWN_SLICE_S = 0.25
+_SAMPLES = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Measured (count, seconds), rising in both. ``steps``: by streams. ``decodes``: by frames that are
+    decoded together. ``prefills``: by prompt rows that are prefilled together.
+
+    ``slice_s``: the longest of the last slices of other work.
+    """
+
+    steps: tuple[tuple[int, float], ...] = ()
+    decodes: tuple[tuple[int, float], ...] = ()
+    prefills: tuple[tuple[int, float], ...] = ()
+    slice_s: float = _UNKNOWN_SLICE_S
+
+    def step_s(self, streams: int) -> float:
+        return _interpolated(self.steps, streams)
+
+    def decode_s(self, frames: int) -> float:
+        """Of all streams together."""
+        return _interpolated(self.decodes, frames)
+
+    def prefill_s(self, rows: int) -> float:
+        """Of all prompts together."""
+        return _interpolated(self.prefills, rows)
+
+    def iteration_s(self, streams: int) -> float:
+        """A frame for so many streams, and its decoding: with few streams, of a chunk at a time."""
+        together = max(streams, CHUNK_FRAMES[-1])
+        return self.step_s(streams) + self.decode_s(together) * streams / together
+
+
+def _interpolated(measured: Sequence[tuple[int, float]], count: int) -> float:
+    """Linear between two measured counts, proportional beyond all."""
+    if not measured or count <= 0:
+        return 0.0
+    index = bisect_right(measured, count, key=lambda each: each[0])
+    if index == 0:
+        return measured[0][1]
+    fewer, fewer_s = measured[index - 1]
+    if index == len(measured):
+        return fewer_s * count / fewer
+    more, more_s = measured[index]
+    return fewer_s + (more_s - fewer_s) * (count - fewer) / (more - fewer)
+
+
+class _RunningMedian:
+    """Of the last samples: computed when one is added, since it is asked for more often."""
+
+    def __init__(self) -> None:
+        self._samples: deque[float] = deque(maxlen=_SAMPLES)
+        self.median = 0.0
+
+    def add(self, sample: float) -> None:
+        self._samples.append(sample)
+        self.median = median_low(self._samples)
+
+
+_Medians = defaultdict[int, _RunningMedian]
+
+
+class CostMeter:
+    """``costs`` is an immutable value, which other threads may keep."""
+
+    def __init__(self) -> None:
+        self._steps: _Medians = defaultdict(_RunningMedian)
+        self._decodes: _Medians = defaultdict(_RunningMedian)
+        self._prefills: _Medians = defaultdict(_RunningMedian)
+        self._slices_s: deque[float] = deque(maxlen=_SAMPLES)
+        self._costs: Costs | None = Costs()
+
+    def stepped(self, streams: int, seconds: float) -> None:
+        """A step of so many streams, without prefilling and decoding."""
+        self._steps[streams].add(seconds)
+        self._costs = None
+
+    def decoded(self, frames: int, seconds: float) -> None:
+        """So many frames, of all streams together."""
+        self._add_rounded(self._decodes, frames, seconds)
+
+    def prefilled(self, rows: int, seconds: float) -> None:
+        """So many prompt rows, of all prompts together."""
+        self._add_rounded(self._prefills, rows, seconds)
+
+    def _add_rounded(self, measured: _Medians, count: int, seconds: float) -> None:
+        """Any count may occur: they are rounded down to powers of two."""
+        rounded = 1 << (count.bit_length() - 1)
+        measured[rounded].add(seconds / count * rounded)
+        self._costs = None
+
+    def sliced(self, seconds: float) -> None:
+        """A slice of other work."""
+        self._slices_s.append(seconds)
+        self._costs = None
+
+    @property
+    def costs(self) -> Costs:
+        if self._costs is None:
+            self._costs = Costs(
+                steps=_plausible(self._steps),
+                decodes=_plausible(self._decodes),
+                prefills=_plausible(self._prefills),
+                slice_s=max(self._slices_s, default=_UNKNOWN_SLICE_S),
+            )
+        return self._costs
+
+
+def _plausible(measured: Mapping[int, _RunningMedian]) -> tuple[tuple[int, float], ...]:
+    """More never cost less, and never more than in proportion, whatever was measured.
+
+    A large count that was measured in a bad moment would else keep streams out, and so never be measured
+    again.
+    """
+    return tuple(accumulate(sorted((count, each.median) for count, each in measured.items()), _bounded_by))
+
+
+def _bounded_by(fewer: tuple[int, float], more: tuple[int, float]) -> tuple[int, float]:
+    (count, seconds), (larger, measured) = fewer, more
+    return larger, min(max(seconds, measured), seconds * larger / count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,3 +369,80 @@ class _Planning:
             return True
         all_started = len(self._slack_s) == len(self._runnable)
         return all_started and self._spent_s + self._costs.slice_s <= min(self._slack_s.values())
+
+
+# realtime: as many as the measured step leaves time for. slots: as many as there are batch rows.
+AdmissionRule = Literal["realtime", "slots"]
+
+# Share of the time that streams may take: the rest is for prompts, voices, and what cannot be foreseen
+# (docs/scheduling.md says how it was chosen).
+HEADROOM = 0.85
+
+_MIN_WAIT_S, _MAX_WAIT_S = 0.2, 30.0
+# Prompts and voices take time too.
+_SAFETY_FACTOR = 1.1
+# A refused client that has not come so long after its time is no longer expected.
+_GRACE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """``complete_at_s``: when each open utterance will be generated, on the engine's clock.
+
+    ``frame_s``: the sound of one frame; 0 while it is unknown.
+    """
+
+    costs: Costs = field(default_factory=Costs)
+    frame_s: float = 0.0
+    complete_at_s: tuple[float, ...] = ()
+
+
+class Admission:
+    """One for an engine. ``max_streams``: that there is memory for."""
+
+    def __init__(self, rule: AdmissionRule, max_streams: int, *, headroom: float = HEADROOM) -> None:
+        self._rule = rule
+        self._max_streams = max_streams
+        self._headroom = headroom
+        self._promised_s: deque[float] = deque()
+
+    def depends_on_batch_costs(self, load: EngineLoad) -> bool:
+        """Whether the costs of several streams matter: if one is not in real time, no second is admitted."""
+        return self._rule == "realtime" and self._max_streams > 1 and self._in_time(load, 1)
+
+    def limit(self, load: EngineLoad) -> int:
+        """Streams at once: at least one, however slow this machine is."""
+        if self._rule == "slots":
+            return self._max_streams
+        # More streams never cost less, so the first count that is too large is found by bisection.
+        counts = range(1, self._max_streams + 1)
+        return max(1, bisect_left(counts, True, key=lambda count: not self._in_time(load, count)))
+
+    def _in_time(self, load: EngineLoad, streams: int) -> bool:
+        return load.costs.iteration_s(streams) <= self._headroom * load.frame_s
+
+    def wait_s(self, load: EngineLoad, streams: int, now_s: float) -> float | None:
+        """None admits one more beside ``streams``; else when to ask again."""
+        self._forget_promises(now_s)
+        limit = self.limit(load)
+        if streams < limit:
+            return None
+        before = streams - limit + len(self._promised_s)
+        free_s = _nth(sorted(max(each_s, now_s) for each_s in load.complete_at_s), before, now_s)
+        wait_s = min(max(_SAFETY_FACTOR * (free_s - now_s), _MIN_WAIT_S), _MAX_WAIT_S)
+        self._promised_s.append(now_s + wait_s)
+        return wait_s
+
+    def _forget_promises(self, now_s: float) -> None:
+        while self._promised_s and self._promised_s[0] < now_s - _GRACE_S:
+            self._promised_s.popleft()
+        if self._promised_s and self._promised_s[0] <= now_s:
+            self._promised_s.popleft()  # the client that asks now is assumed to be the one whose time it is
+
+
+def _nth(complete_at_s: Sequence[float], number: int, now_s: float) -> float:
+    """When the stream with this number is complete; later ones are assumed to take as long as the last."""
+    if not complete_at_s:
+        return now_s
+    rounds, index = divmod(number, len(complete_at_s))
+    return complete_at_s[index] + rounds * (complete_at_s[-1] - now_s)

@@ -68,49 +68,14 @@ class SynthesisOptions:
     positions: int = 1280
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A batch row in use. ``generation`` distinguishes successive uses of a slot."""
-
-    slot: int
-    generation: int
-
-
-class Slots:
-    """Batch rows, leased. The lowest free one comes first, so that memory is touched late. Engine thread
-    only."""
-
-    def __init__(self, count: int) -> None:
-        self._free = set(range(count))
-        self._generations = [0] * count
-
-    def lease(self) -> Lease | None:
-        """None when all are in use."""
-        if not self._free:
-            return None
-        slot = min(self._free)
-        self._free.remove(slot)
-        self._generations[slot] += 1
-        return Lease(slot, self._generations[slot])
-
-    @property
-    def any_free(self) -> bool:
-        return bool(self._free)
-
-    def release(self, lease: Lease) -> None:
-        """Idempotent: an outdated lease changes nothing."""
-        if self._generations[lease.slot] == lease.generation:
-            self._generations[lease.slot] += 1
-            self._free.add(lease.slot)
-
-
 @dataclass(slots=True)
 class CurrentPiece:
     """A piece of text. ``is_open``: more of its text may come. ``unwritten``: its text that is not among the
     rows yet. ``usual_s``: how long such a text usually takes to say.
 
     ``prompt_rows``: 0 before the prompt is written. ``text_rows``: those that go into frames after the first.
-    ``budget_frames``: the piece is truncated there.
+    ``budget_frames``: the piece is truncated there. Of its ``frames``, ``pending`` are not decoded yet, and
+    ``decoding`` are being decoded, so they are not delivered.
     """
 
     index: int
@@ -122,6 +87,8 @@ class CurrentPiece:
     text_rows: int = 0
     budget_frames: int = 0
     frames: int = 0
+    pending: int = 0
+    decoding: int = 0
 
     @property
     def starved(self) -> bool:
@@ -152,10 +119,7 @@ class Prefilling:
 
 @dataclass(slots=True)
 class Generating:
-    """``pending``: frames that are not decoded yet; ``decoding``: those that are being decoded."""
-
-    pending: int = 0
-    decoding: int = 0
+    """Its prompt is prefilled, its end not found."""
 
 
 @dataclass(slots=True)
@@ -191,9 +155,6 @@ class BufferingText:
 @dataclass(slots=True)
 class Finishing:
     """The last frame was generated. What is left is to decode it, and to take the rest of an open text."""
-
-    pending: int = 0
-    decoding: int = 0
 
 
 State = WaitingForText | BufferingText | Prefilling | Generating | Finishing
@@ -246,7 +207,7 @@ class EngineUtterance:
 
     request: UtteranceRequest
     sink: SpeechSink
-    lease: Lease
+    slot: int
     since_s: float
     max_frames: int | None = None
     streams_text: bool = False
@@ -272,7 +233,7 @@ class EngineUtterance:
         closed = self.sink.text_closed
         if not isinstance(self.state, WaitingForText):
             self._take_more()
-        if isinstance(self.state, Finishing) and not self.state.decoding:
+        if isinstance(self.state, Finishing) and not self.piece.decoding:
             self.deliver(NO_SOUND, 0.0, now_s)  # the model found the end before the text was complete
         if not isinstance(self.state, WaitingForText):
             return True
@@ -331,7 +292,7 @@ class EngineUtterance:
     def resume(self, rows: int, now_s: float, frame_s: float) -> None:
         """So many text rows were written: go on, if they suffice."""
         piece, ahead_s = self.piece, self.clock.ahead_s(now_s)
-        ran_dry = ahead_s == 0 and not self.decoding
+        ran_dry = ahead_s == 0 and not piece.decoding
         if isinstance(self.state, Generating) and ran_dry and 0 < piece.frames >= piece.text_rows - rows:
             self.state = BufferingText(self.state, piece.index)
         if not isinstance(self.state, BufferingText):
@@ -370,9 +331,9 @@ class EngineUtterance:
     def add_frame(self, *, is_end: bool) -> None:
         """The model has generated one, or that the piece ends before it."""
         if is_end:
-            self.state = Finishing(self.pending, self.decoding)
+            self.state = Finishing()
         elif isinstance(self.state, Generating):
-            self.state.pending += 1
+            self.piece.pending += 1
             self.piece.frames += 1
             self.frames += 1
             if self.piece.frames >= self.piece.budget_frames:
@@ -380,28 +341,13 @@ class EngineUtterance:
 
     def truncate(self) -> None:
         """End the piece before the model has found its end."""
-        self.state = Finishing(self.pending, self.decoding)
+        self.state = Finishing()
         self.finish_reason = "length"
 
     def start_decoding(self) -> CurrentPiece:
         """All pending frames. Returns the piece that they belong to."""
-        if isinstance(self.state, Generating | Finishing):
-            self.state.pending, self.state.decoding = 0, self.state.pending
+        self.piece.pending, self.piece.decoding = 0, self.piece.pending
         return self.piece
-
-    def finish_decoding(self) -> None:
-        if isinstance(self.state, Generating | Finishing):
-            self.state.decoding = 0
-
-    @property
-    def pending(self) -> int:
-        """Frames that are not decoded yet."""
-        return self.state.pending if isinstance(self.state, Generating | Finishing) else 0
-
-    @property
-    def decoding(self) -> int:
-        """Frames that are being decoded, and so not delivered."""
-        return self.state.decoding if isinstance(self.state, Generating | Finishing) else 0
 
     def snapshot(self, frame_s: float) -> UtteranceSnapshot:
         """For the scheduler."""
@@ -410,14 +356,14 @@ class EngineUtterance:
             isinstance(self.state, Prefilling) and bool(self.state.chunks)
         )
         return UtteranceSnapshot(
-            slot=self.lease.slot,
+            slot=self.slot,
             runnable=can_run and not self.piece.starved and self.sink.has_credit,
             playback_started=plays_until_s is not None,
             underrun_at_s=(
-                self.since_s if plays_until_s is None else plays_until_s + self.decoding * frame_s
+                self.since_s if plays_until_s is None else plays_until_s + self.piece.decoding * frame_s
             ),
             prefill_rows=tuple(len(chunk.rows) for chunk in self.chunks),
-            pending=self.pending,
+            pending=self.piece.pending,
             chunk_frames=self.chunk_frames,
         )
 

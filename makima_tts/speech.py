@@ -1,7 +1,7 @@
-"""An utterance's bridge between the event loop and an engine, in both directions.
+"""The SpeechEngine protocol, and the bridge between an engine and the event loop.
 
-In: text and cancels from the loop; chunks from the engine, from any thread. Out: the same on the other side,
-bounded by credit. Does not know: what either side does with them.
+In: voices, pieces of text and cancels from the loop; chunks from an engine, on any thread. Out: the same on
+the other side, bounded by credit. Does not know: how any engine speaks, who listens, any wire.
 
 The engine holds the :class:`SpeechSink`, the caller the :class:`SpeechStream`. Text is bounded by the session
 (an utterance's limit), audio by credit: once ``buffer_samples`` are not taken yet, the sink has no credit,
@@ -12,14 +12,15 @@ so neither side waits for a lock.
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from makima_tts.audio import Pcm
-from makima_tts.errors import Cancelled, SynthesisError, TtsError
+from makima_tts.errors import Cancelled, InvalidText, SynthesisError, TtsError, VoiceNotFound
 
 FinishReason = Literal["stop", "length"]
 
@@ -240,3 +241,180 @@ class SpeechStream:
             self.cancel()
             raise SynthesisError("The engine made audio that is not a number; nothing of it was sent.")
         return chunk
+
+
+@dataclass(slots=True)
+class ListenerClock:
+    """All times in seconds on one monotonic clock, whose time is an argument.
+
+    The model: playback starts with the first sample and goes on without a pause until it runs dry; then it
+    waits for the next delivery. Gaps are judged against this clock rather than by the time between chunks:
+    that distinguishes a stutter from a long chunk.
+    """
+
+    plays_until_s: float | None = None
+    underruns: int = 0
+
+    def deliver(self, duration_s: float, now_s: float) -> float:
+        """Audio arrives. Returns its lateness: for how long playback had run dry (0 for the first)."""
+        lateness_s = 0.0
+        if self.plays_until_s is None:
+            self.plays_until_s = now_s
+        elif now_s > self.plays_until_s:
+            lateness_s = now_s - self.plays_until_s
+            self.underruns += 1
+            self.plays_until_s = now_s
+        self.plays_until_s += duration_s
+        return lateness_s
+
+    def ahead_s(self, now_s: float) -> float:
+        """Seconds of delivered audio that were not played yet."""
+        return 0.0 if self.plays_until_s is None else max(0.0, self.plays_until_s - now_s)
+
+    def reset(self) -> None:
+        """Buffered audio was dropped (a cancel), or playback starts again."""
+        self.plays_until_s = None
+
+
+# The model chooses the language by the text. Clients use the same word.
+ANY_LANGUAGE = "Auto"
+# icl: cloning with the transcript, closest to the speaker; xvector: from the speaker embedding alone.
+CloneMode = Literal["icl", "xvector"]
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceReference:
+    """A clip to encode. ``pcm``: float32 [samples], mono, in -1…1, at ``sample_rate_hz``."""
+
+    pcm: npt.NDArray[np.float32] = field(repr=False)
+    sample_rate_hz: int
+    transcript: str | None = field(repr=False)
+    language: str
+    mode: CloneMode
+
+
+@dataclass(slots=True)
+class EngineShare:
+    """Memory that the engine uses for a voice, besides its prompt. Only the engine writes it."""
+
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class VoicePrompt:
+    """An encoded voice. ``tensors``, as numpy arrays: they can be stored without torch. They belong to the
+    engine that has this ``fingerprint``.
+
+    Utterances and the voice cache hold it; an engine keeps its own copy of the voice for as long as they do.
+    """
+
+    fingerprint: str
+    tensors: Mapping[str, npt.NDArray[np.generic]] = field(repr=False)
+    engine_share: EngineShare = field(default_factory=EngineShare, init=False, repr=False)
+
+    @property
+    def size_bytes(self) -> int:
+        """All memory that it uses; grows when an engine speaks with it."""
+        return sum(tensor.nbytes for tensor in self.tensors.values()) + self.engine_share.size_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What an engine is and can do; before it is loaded, as far as that does not depend on its model.
+
+    ``languages`` are English names. ``text_streaming``: it speaks while the text is incomplete.
+    ``fingerprint`` names what a VoicePrompt depends on (model and revision). ``note`` is one sentence for
+    people: what this engine is, and what it cannot do. ``kernels``: the implementation of each family of leaf
+    operations, for an engine that has several.
+    """
+
+    name: str
+    model: str
+    fingerprint: str
+    sample_rate_hz: int
+    languages: tuple[str, ...]
+    note: str
+    cloning: bool = True
+    text_streaming: bool = True
+    kernels: Mapping[str, str] = field(default_factory=dict)
+
+
+# A few words for people about the stage, and progress in 0…1, never falling.
+ProgressReport = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineHealth:
+    """``active``: utterances that are open now. ``reason`` says why it is not ``alive``."""
+
+    alive: bool
+    active: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UtteranceRequest:
+    """``voice`` is None for the engine's own voice (the only one of an engine that cannot clone).
+
+    ``language`` is an English name or "Auto". The same ``seed`` gives the same audio.
+    """
+
+    utterance_id: str
+    language: str = "English"
+    voice: VoicePrompt | None = None
+    seed: int | None = None
+
+
+def check_request(facts: EngineFacts, request: UtteranceRequest) -> None:
+    """Raises InvalidText and VoiceNotFound as ``SpeechEngine.open`` promises."""
+    if request.language not in (*facts.languages, ANY_LANGUAGE):
+        raise InvalidText(f"This engine speaks {', '.join(facts.languages)} only.")
+    if request.voice is not None and request.voice.fingerprint != facts.fingerprint:
+        raise VoiceNotFound("This engine cannot use that voice: it was not encoded by it.")
+
+
+def check_reference(reference: VoiceReference) -> None:
+    """Raises VoiceNotFound if it cannot be cloned."""
+    if reference.mode == "icl" and not reference.transcript:
+        raise VoiceNotFound("Cloning in mode icl needs the transcript of the clip.")
+
+
+class SpeechEngine(Protocol):
+    """All methods are called on the event loop; none of them blocks it.
+
+    Laws: a stream's audio depends only on its request and its pieces, not on its neighbours or on when the
+    pieces came; ``cancel`` works at any moment, is idempotent and frees the engine's resources within one
+    iteration; a failing utterance fails no other.
+    """
+
+    @property
+    def facts(self) -> EngineFacts:
+        """Constant from ``start`` on; before, what depends on the model is a guess."""
+        ...
+
+    async def start(self, report: ProgressReport) -> None:
+        """Load and warm up: returns once one real utterance was synthesized.
+
+        Raises TtsUnavailable when it cannot be loaded.
+        """
+        ...
+
+    async def encode_voice(self, reference: VoiceReference) -> VoicePrompt:
+        """Raises VoiceNotFound when the reference cannot be used, or the engine cannot clone."""
+        ...
+
+    def open(self, request: UtteranceRequest) -> SpeechStream:
+        """Begin an utterance. Raises RateLimited when there is no room, TtsUnavailable when not running.
+
+        Raises InvalidText for a language that is not among ``facts.languages`` (or "Auto"), and VoiceNotFound
+        for a voice that was encoded for another engine.
+        """
+        ...
+
+    def health(self) -> EngineHealth:
+        """Cheap; never raises."""
+        ...
+
+    async def close(self) -> None:
+        """End all utterances (with Cancelled) and free everything. Idempotent."""
+        ...

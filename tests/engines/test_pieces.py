@@ -1,42 +1,46 @@
-"""The tasks behind an engine's open utterances."""
+"""What engines that speak whole pieces share."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 from structlog.testing import capture_logs
 
 from makima_tts.engines import ScriptedEngine
-from makima_tts.engines.utterance_tasks import UtteranceTasks
 from makima_tts.errors import Cancelled, SynthesisError
 from makima_tts.speech import FinishReason, SpeechSink, UtteranceRequest
 
 REQUEST = UtteranceRequest("utterance")
 
 
-@pytest.fixture
-def utterances() -> UtteranceTasks:
-    utterances = UtteranceTasks(ScriptedEngine().facts, buffer_samples=100)
-    utterances.admit()
-    return utterances
+class _Engine(ScriptedEngine):
+    """Speaks as it is told."""
+
+    def __init__(self, speak: Callable[[SpeechSink], Awaitable[FinishReason]]) -> None:
+        super().__init__()
+        self._given = speak
+        self._admit()
+
+    async def _speak(self, request: UtteranceRequest, sink: SpeechSink) -> FinishReason:
+        return await self._given(sink)
 
 
-async def test_a_bug_in_an_engine_fails_one_utterance_and_does_not_leak_its_text(
-    utterances: UtteranceTasks,
-) -> None:
+async def test_a_bug_in_an_engine_fails_one_utterance_and_does_not_leak_its_text() -> None:
     async def stumble(sink: SpeechSink) -> FinishReason:
         raise KeyError(await sink.next_piece())
 
     with capture_logs() as logs:
-        stream = utterances.open(REQUEST, stumble)
+        engine = _Engine(stumble)
+        stream = engine.open(REQUEST)
         stream.feed("a secret")
         with pytest.raises(SynthesisError) as failure:
             await anext(stream)
     assert [(log["event"], log["error"]) for log in logs] == [("synthesis_failed", "KeyError")]
     assert "secret" not in f"{logs}{failure.value}"
-    assert utterances.health().active == 0
+    assert engine.health().active == 0
 
 
-async def test_a_cancel_ends_the_task_wherever_it_waits(utterances: UtteranceTasks) -> None:
+async def test_a_cancel_ends_the_task_wherever_it_waits() -> None:
     ended = asyncio.Event()
 
     async def wait_for_ever(_sink: SpeechSink) -> FinishReason:
@@ -46,13 +50,13 @@ async def test_a_cancel_ends_the_task_wherever_it_waits(utterances: UtteranceTas
             ended.set()
         return "stop"
 
-    stream = utterances.open(REQUEST, wait_for_ever)
+    stream = _Engine(wait_for_ever).open(REQUEST)
     await asyncio.sleep(0)
     stream.cancel()
     await asyncio.wait_for(ended.wait(), 1)
 
 
-async def test_closing_waits_until_every_task_has_ended(utterances: UtteranceTasks) -> None:
+async def test_closing_waits_until_every_task_has_ended() -> None:
     tidied = []
 
     async def tidy_up(_sink: SpeechSink) -> FinishReason:
@@ -63,9 +67,10 @@ async def test_closing_waits_until_every_task_has_ended(utterances: UtteranceTas
             tidied.append(True)
         return "stop"
 
-    stream = utterances.open(REQUEST, tidy_up)
+    engine = _Engine(tidy_up)
+    stream = engine.open(REQUEST)
     await asyncio.sleep(0)
-    await utterances.close()
+    await engine.close()
     assert tidied == [True]
     with pytest.raises(Cancelled):
         await anext(stream)
