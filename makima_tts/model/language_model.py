@@ -162,9 +162,8 @@ class CodePredictor:
         codes, embedded = [first_codes], [first_embedded]
         rows = torch.stack((talker_rows, first_embedded), dim=1)  # [B, 2, E]
         start, columns = 0, torch.arange(self.config.num_code_groups, device=rows.device)
-        positions = columns.unsqueeze(1).repeat(
-            1, len(rows)
-        )  # [Q, B], so that those of a pass are contiguous
+        # [Q, B], so that those of a pass are contiguous
+        positions = columns.unsqueeze(1).repeat(1, len(rows))
         for index in range(self.config.num_code_groups - 1):
             end = start + rows.shape[1]
             hidden = self._run(rows, positions[start:end].T, end, cache)  # [B, P]

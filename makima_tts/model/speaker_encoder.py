@@ -39,7 +39,6 @@ _POOLED_AT_ONCE = 64
 
 WINDOW_SAMPLES = 1024
 HOP_SAMPLES = 256
-_HIGHEST_HZ = 12_000.0
 _EDGE_SAMPLES = (WINDOW_SAMPLES - HOP_SAMPLES) // 2
 _MIN_POWER = 1e-9
 _MIN_ENERGY = 1e-5
@@ -49,6 +48,7 @@ _HZ_PER_MEL = 200.0 / 3
 _BEND_HZ = 1000.0
 _BEND_MEL = _BEND_HZ / _HZ_PER_MEL
 _LOG_PER_MEL = log(6.4) / 27
+_HIGHEST_MEL = _BEND_MEL + log(12_000.0 / _BEND_HZ) / _LOG_PER_MEL
 
 # Multiply-adds that a spectrogram frame takes, the transform's among them.
 _WORK_PER_FRAME = 200_000
@@ -102,18 +102,13 @@ def mel_filters(bands: int) -> npt.NDArray[np.float32]:
 
     Those of ``librosa.filters.mel`` with its defaults (Slaney's scale, Slaney's norm), to the last bit.
     """
-    edges = _hz_of(np.linspace(0.0, _mel_of(_HIGHEST_HZ), bands + 2))
+    edges = _hz_of(np.linspace(0.0, _HIGHEST_MEL, bands + 2))
     distances = edges[:, None] - np.fft.rfftfreq(WINDOW_SAMPLES, 1 / RATE_HZ)  # [B + 2, N / 2 + 1]
     widths = np.diff(edges)[:, None]
     rising, falling = -distances[:-2] / widths[:-1], distances[2:] / widths[1:]
     triangles = np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
     areas = 2.0 / (edges[2:] - edges[:-2])
     return (triangles * areas[:, None]).astype(np.float32)
-
-
-def _mel_of(hz: float) -> float:
-    """Of a frequency above the bend."""
-    return _BEND_MEL + log(hz / _BEND_HZ) / _LOG_PER_MEL
 
 
 def _hz_of(mels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

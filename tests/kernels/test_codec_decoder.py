@@ -11,7 +11,7 @@ from torch import Tensor
 
 from makima_tts.model.codec import CodecDecoder
 from makima_tts.model.codec_ops import CodecCall, CodecState, CodecTransformer, torch_codec_ops
-from makima_tts.model.triton.codec_transformer import TritonCodecTransformer
+from makima_tts.model.triton.codec import TritonCodecTransformer
 from makima_tts.model.triton.convolutions import PaddedFeatures
 from tests.kernels.codecs import (
     codes,

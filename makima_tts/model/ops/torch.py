@@ -159,9 +159,8 @@ class TorchLayer:
 
     def gate_up(self, x: Tensor) -> Tensor:
         normed = self.functions.rms_norm(x, self.weights.mlp_norm, self.config.rms_norm_eps)
-        gate, up = self.functions.linear(normed, self.weights.gate_up, None).chunk(
-            2, dim=-1
-        )  # [B, N, …] each
+        gate_up = self.functions.linear(normed, self.weights.gate_up, None)
+        gate, up = gate_up.chunk(2, dim=-1)  # [B, N, …] each
         return ACTIVATIONS[self.config.hidden_act](gate) * up
 
     def down(self, gated: Tensor, x: Tensor) -> Tensor:

@@ -32,8 +32,6 @@ from makima_tts.model.triton.linear import gated_linear, linear, linear_parts, s
 
 # Rows of a cache, at most.
 _MOST_ROWS = 4096
-# The example that attentions are timed with: a busy server, half a minute into its utterances.
-_EXAMPLE_STREAMS, _EXAMPLE_POSITIONS = 32, 384
 
 
 @dataclass(frozen=True, slots=True)
