@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from makima_tts.engines.qwen3 import AdmissionRule
 from makima_tts.model import CpuPrecision, Precision
 from makima_tts.protocol.messages import TextCleaning
-from makima_tts.voices.folders import VoiceName
+from makima_tts.voices.library import VoiceName
 
 PREFIX = "TTS_"
 ENV_FILE = Path(".env")

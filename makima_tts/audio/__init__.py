@@ -12,16 +12,14 @@ from makima_tts.audio.clips import (
     read_clip_as_it_is as read_clip_as_it_is,
     write_clip as write_clip,
 )
-from makima_tts.audio.encoders import (
+from makima_tts.audio.pcm import (
     MEDIA_TYPES as MEDIA_TYPES,
     OutputFormat as OutputFormat,
-    SpeechEncoder as SpeechEncoder,
-    open_encoder as open_encoder,
-    rate_of as rate_of,
-)
-from makima_tts.audio.pcm import (
     Pcm as Pcm,
     PcmEncoder as PcmEncoder,
     PcmEncoding as PcmEncoding,
+    SpeechEncoder as SpeechEncoder,
     as_float as as_float,
+    open_encoder as open_encoder,
+    rate_of as rate_of,
 )

@@ -20,8 +20,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from makima_tts.text.cleaning import SpokenText, TextCleaning, clean, is_speakable, without_controls
-from makima_tts.text.markdown import LINE_ENDS, MarkdownCleaner
+from makima_tts.text.cleaning import (
+    LINE_ENDS,
+    MarkdownCleaner,
+    SpokenText,
+    TextCleaning,
+    clean,
+    is_speakable,
+    without_controls,
+)
 
 # Past closing quotes and white space to the first letter of the next word.
 LOOK_AHEAD_CHARS = 8

@@ -3,8 +3,7 @@
 In: ids that clients ask for, uploaded clips. Out: prompts for an engine. Does not know: sessions, HTTP.
 """
 
-from makima_tts.voices.folders import VoiceUpload as VoiceUpload
-from makima_tts.voices.library import VoiceLibrary as VoiceLibrary
+from makima_tts.voices.library import VoiceLibrary as VoiceLibrary, VoiceUpload as VoiceUpload
 from makima_tts.voices.manager import (
     NARRATOR as NARRATOR,
     ResolvedVoice as ResolvedVoice,

@@ -5,32 +5,336 @@ know: engines, prompts, clients.
 
 Lookups go through an index; no path is built from an id that a client sent. A new voice is written to a
 hidden folder, synced and renamed; a deleted one is renamed, then removed. So a voice is complete or absent.
+Manifests are not trusted: the clip that one names must be a plain file inside its folder, and it is read
+within the bounds of :mod:`makima_tts.audio`.
 Everything here blocks and may be called from any thread.
 """
 
 import os
+import re
 import secrets
 import shutil
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from io import BufferedReader
 from itertools import chain, count
 from pathlib import Path
+from typing import Annotated, Any, BinaryIO
 
-from makima_tts.audio import Clip, write_clip
-from makima_tts.errors import Conflict, Forbidden, TtsUnavailable, VoiceNotFound
-from makima_tts.voices.folders import (
-    MANIFEST,
-    TRANSCRIPT,
-    Manifest,
-    Revision,
-    VoiceFolder,
-    is_voice_id,
-    read_folder,
-    revision_of,
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
 )
+
+from makima_tts.audio import Clip, check_header, read_clip, read_clip_as_it_is, write_clip
+from makima_tts.errors import Conflict, Forbidden, InvalidClip, InvalidMessage, TtsUnavailable, VoiceNotFound
+from makima_tts.protocol import AUTO, LANGUAGES, language_name
+from makima_tts.speech import CloneMode, VoiceReference
+from makima_tts.text import clean
+
+MAX_ID_CHARS = 64
+MAX_NAME_CHARS = 64
+MAX_TRANSCRIPT_CHARS = 2000
+MAX_NOTE_CHARS = 500
+CLIP = "reference.wav"  # the name that an uploaded clip gets
+
+# What stays of the description of a shipped voice without a clip when an upload adds one.
+_DESCRIBED = ("name", "description", "language", "accent")
+
+_ID = re.compile(rf"[a-z0-9][a-z0-9_-]{{0,{MAX_ID_CHARS - 1}}}")
+
+
+def is_voice_id(text: str) -> bool:
+    """Whether ``text`` has the form of a voice's id."""
+    return _ID.fullmatch(text) is not None
+
+
+def voice_id_of(name: str) -> str:
+    """``"Anna (2nd take)"`` → ``"anna-2nd-take"``; empty when there is no Latin letter or digit in it."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9_]+", "-", plain).strip("-_")[:MAX_ID_CHARS].rstrip("-_")
+
+
+def _known_id(text: str) -> str:
+    if not is_voice_id(text):
+        raise ValueError("a voice's id is 1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit")
+    return text
+
+
+def _plain_file_name(text: str) -> str:
+    if text in (".", "..") or any(char in text for char in "/\\\0"):
+        raise ValueError("the name of a file in the voice's own folder")
+    return text
+
+
+def _known_language(text: str) -> str:
+    if (name := language_name(text)) is None:
+        raise ValueError(f"one of {', '.join(LANGUAGES)} or {AUTO}")
+    return name
+
+
+VoiceName = Annotated[str, AfterValidator(_known_id)]
+Note = Annotated[str, Field(max_length=MAX_NOTE_CHARS), AfterValidator(clean)]
+
+
+class Manifest(BaseModel):
+    """``manifest.json``. Only ``id`` and ``reference_audio`` are required; null and "" mean absent.
+
+    ``accent``, ``sample_rate``, ``format``, ``model_backend``, ``notes`` and ``consent`` are kept for people.
+    """
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    id: VoiceName
+    reference_audio: Annotated[str, Field(max_length=255), AfterValidator(_plain_file_name)]
+    name: Annotated[str, Field(max_length=MAX_NAME_CHARS), AfterValidator(clean)] = ""
+    description: Note = ""
+    language: Annotated[str, Field(max_length=35), AfterValidator(_known_language)] | None = None
+    transcript: Annotated[str, Field(max_length=MAX_TRANSCRIPT_CHARS), AfterValidator(clean)] | None = Field(
+        None, repr=False
+    )
+    mode: CloneMode = "icl"
+    consent: Note | None = None
+    accent: Note | None = None
+    sample_rate: int | None = None
+    format: Note | None = None
+    model_backend: Note | None = None
+    notes: Note | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_absent(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict):
+            return fields
+        return {name: value for name, value in fields.items() if value not in (None, "")}
+
+
+def first_fault(error: ValidationError) -> str:
+    """pydantic's first error without the input: ``language: one of Chinese, English …``."""
+    fault = error.errors(include_input=False, include_url=False)[0]
+    name = ".".join(map(str, fault["loc"])) or "all of it"
+    if fault["type"] == "missing":
+        return f"{name} is missing."
+    return f"{name}: {fault['msg'].removeprefix('Value error, must be ').removeprefix('Value error, ')}."
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceUpload:
+    """``audio`` is open, seekable and unchecked. A field that is None or "" was not sent.
+
+    ``mode`` is "icl", which needs the transcript, or "xvector".
+    """
+
+    audio: BinaryIO = field(repr=False)
+    name: str
+    transcript: str | None = field(default=None, repr=False)
+    language: str | None = None
+    description: str | None = None
+    mode: str | None = None
+    consent: str | None = field(default=None, repr=False)
+
+    def voice_id(self) -> str:
+        """The name in small Latin letters, digits and hyphens. Raises InvalidMessage if nothing is left."""
+        if voice_id := voice_id_of(self.name):
+            return voice_id
+        raise InvalidMessage("name: must hold a Latin letter or a digit, of which the voice's id is made.")
+
+    def manifest(self, described: Manifest | None) -> Manifest:
+        """``described``: the shipped voice to which this adds a clip. Raises InvalidMessage."""
+        described_fields = described.model_dump(include=set(_DESCRIBED)) if described else {}
+        names = ("name", "description", "language", "transcript", "mode", "consent")
+        sent_fields = {name: value for name in names if (value := getattr(self, name))}
+        own_fields = {"id": self.voice_id(), "reference_audio": CLIP, "format": "wav"}
+        try:
+            manifest = Manifest.model_validate({**described_fields, **sent_fields, **own_fields})
+        except ValidationError as error:
+            raise InvalidMessage(first_fault(error)) from None
+        if manifest.mode == "icl" and not manifest.transcript:
+            raise InvalidMessage(
+                "transcript: is needed in mode icl. Send what is said in the clip, or the mode xvector."
+            )
+        return manifest
+
+
+MANIFEST = "manifest.json"
+TRANSCRIPT = "transcript.txt"
+_MANIFESTS = (MANIFEST, "metadata.json")
+_TRANSCRIPTS = (TRANSCRIPT, "transcript.json")
+_MAX_TEXT_BYTES = 64 * 1024
+_NO_CLIP = (
+    "It has no clip yet: upload one under this name, or put {clip} and {transcript} into the voice's folder; "
+    "a README.md there may say more."
+)
+_NO_TRANSCRIPT = (
+    "Cloning in mode icl needs a transcript: put what is said in the clip into {transcript}, or set mode to "
+    "xvector in {manifest}."
+)
+_TRANSCRIPT_JSON: TypeAdapter[str | dict[str, Any]] = TypeAdapter(str | dict[str, Any])
+
+# Modification time, size and inode of every file that was read; None for a missing file.
+Revision = tuple[tuple[int, int, int] | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceFolder:
+    """``reason`` is None when the voice is usable. ``manifest`` is None when it could not be read."""
+
+    path: Path
+    id: str
+    shipped: bool
+    manifest: Manifest | None
+    transcript: str | None = field(repr=False)
+    reason: str | None
+    watched: tuple[Path, ...] = field(repr=False)
+    revision: Revision = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return (self.manifest.name if self.manifest else "") or self.id
+
+    def is_current(self) -> bool:
+        """Whether none of its files has changed on disk since it was read."""
+        return revision_of(self.watched) == self.revision
+
+
+def revision_of(paths: tuple[Path, ...]) -> Revision:
+    """Differs whenever one of these files has changed; does not read them."""
+    return tuple(_stat(path) for path in paths)
+
+
+def _stat(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def read_folder(path: Path, *, shipped: bool, described_by: Manifest | None = None) -> VoiceFolder:
+    """Never raises: ``reason`` says what is wrong with a folder.
+
+    ``described_by`` stands in for a manifest of its own.
+    """
+    watched = (path, *(path / name for name in (*_MANIFESTS, *_TRANSCRIPTS)))
+    # Taken before the files are read, so that a change in between is noticed.
+    revision = revision_of(watched)
+    folder_id = voice_id_of(path.name) or "voice"
+    folder = VoiceFolder(path, folder_id, shipped, None, None, None, watched, revision)
+    try:
+        manifest = _read_manifest(path) or described_by
+        if manifest is None:
+            raise VoiceNotFound(f"{MANIFEST} is missing.")
+        clip = path / manifest.reference_audio
+        watched, revision = (*watched, clip), (*revision, _stat(clip))
+        folder = replace(folder, id=manifest.id, manifest=manifest, watched=watched, revision=revision)
+        folder = replace(folder, transcript=_read_transcript(path, manifest))
+        with open_clip(folder) as file:
+            check_header(file)
+        if manifest.mode == "icl" and not folder.transcript:
+            raise VoiceNotFound(_NO_TRANSCRIPT.format(transcript=TRANSCRIPT, manifest=MANIFEST))
+    except (VoiceNotFound, InvalidClip) as fault:
+        return replace(folder, reason=fault.message)
+    return folder
+
+
+def open_clip(folder: VoiceFolder) -> BufferedReader:
+    """Raises VoiceNotFound when the clip is missing, not a plain file, or outside the folder."""
+    manifest = manifest_of(folder)
+    try:
+        clip = (folder.path / manifest.reference_audio).resolve(strict=True)
+        if not clip.is_relative_to(folder.path.resolve()):
+            raise VoiceNotFound("reference_audio leads out of the voice's folder; put the clip itself there.")
+        # Opening a pipe would block until a process writes to it.
+        if not clip.is_file():
+            raise VoiceNotFound("reference_audio is not a file.")
+        return clip.open("rb")
+    except FileNotFoundError:
+        message = _NO_CLIP.format(clip=manifest.reference_audio, transcript=TRANSCRIPT)
+        raise VoiceNotFound(message) from None
+    except (OSError, RuntimeError) as error:
+        raise VoiceNotFound("The clip cannot be read; look at its permissions.") from error
+
+
+def read_reference(folder: VoiceFolder, file: BinaryIO, *, as_it_is: bool = False) -> VoiceReference:
+    """What an engine encodes, from the folder's open clip. Raises InvalidClip. Blocks.
+
+    ``as_it_is``: the clip is not mended.
+    """
+    manifest = manifest_of(folder)
+    clip = read_clip_as_it_is(file) if as_it_is else read_clip(file)[0]
+    return VoiceReference(
+        pcm=clip.pcm,
+        sample_rate_hz=clip.sample_rate_hz,
+        transcript=folder.transcript,
+        language=manifest.language or AUTO,
+        mode=manifest.mode,
+    )
+
+
+def manifest_of(folder: VoiceFolder) -> Manifest:
+    """Raises VoiceNotFound for a folder without one."""
+    if folder.manifest is None:
+        raise VoiceNotFound(folder.reason or "It has no manifest.")
+    return folder.manifest
+
+
+def _read_manifest(path: Path) -> Manifest | None:
+    for name in _MANIFESTS:
+        if (text := _read_text(path / name)) is None:
+            continue
+        try:
+            return Manifest.model_validate_json(text)
+        except ValidationError as error:
+            raise VoiceNotFound(f"{name}: {first_fault(error)}") from None
+    return None
+
+
+def _read_transcript(path: Path, manifest: Manifest) -> str | None:
+    """Its own file wins over the manifest, since an operator adds that file by hand."""
+    text = manifest.transcript
+    for name in reversed(_TRANSCRIPTS):
+        if (found := _read_text(path / name)) is not None:
+            text = clean(_transcript_in_json(found) if name.endswith(".json") else found)
+    if text and len(text) > MAX_TRANSCRIPT_CHARS:
+        raise VoiceNotFound(f"The transcript is longer than {MAX_TRANSCRIPT_CHARS} characters.")
+    return text or None
+
+
+def _transcript_in_json(content: str) -> str:
+    try:
+        found = _TRANSCRIPT_JSON.validate_json(content)
+    except ValidationError:
+        found = {}
+    text = found.get("text", found.get("transcript")) if isinstance(found, dict) else found
+    if not isinstance(text, str):
+        raise VoiceNotFound('transcript.json holds neither a text nor {"text": …}.')
+    return text
+
+
+def _read_text(path: Path) -> str | None:
+    """None when there is no such file. A byte order mark is dropped."""
+    try:
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            content = file.read(_MAX_TEXT_BYTES + 1)
+        if len(content) > _MAX_TEXT_BYTES:
+            raise VoiceNotFound(f"{path.name} is larger than {_MAX_TEXT_BYTES // 1024} KiB.")
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise VoiceNotFound(f"{path.name} cannot be read; look at its permissions.") from error
+    except UnicodeDecodeError:
+        raise VoiceNotFound(f"{path.name} is not UTF-8 text.") from None
+
 
 SHIPPED = Path(__file__).parent / "shipped"
 MAX_VOICES = 1000

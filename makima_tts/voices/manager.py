@@ -25,16 +25,16 @@ from makima_tts.errors import InvalidClip, TtsError, TtsUnavailable, VoiceNotFou
 from makima_tts.metrics import Metrics
 from makima_tts.protocol import AUTO
 from makima_tts.speech import SpeechEngine, VoicePrompt, VoiceReference
-from makima_tts.voices.folders import (
+from makima_tts.voices.library import (
     Revision,
     VoiceFolder,
+    VoiceLibrary,
     VoiceUpload,
     is_voice_id,
     manifest_of,
     open_clip,
     read_reference,
 )
-from makima_tts.voices.library import VoiceLibrary
 from makima_tts.voices.prompts import PromptCache, PromptStore, prompt_key
 
 NARRATOR = "narrator"

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from makima_tts.cli.say import SayRequest
 from makima_tts.cli.say_locally import speak
 from makima_tts.engines.qwen3 import SynthesisOptions
-from makima_tts.voices.folders import read_folder
+from makima_tts.voices.library import read_folder
 from tests.checkpoints.models import checkpoint_folder
 from tests.official.conftest import EnvironmentWith
 from tests.transport.processes import ROOT

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from makima_tts.text import Piece, Segmenter, is_speakable, pieces_of
-from makima_tts.text.markdown import MarkdownCleaner
+from makima_tts.text.cleaning import MarkdownCleaner
 
 FRAGMENTS = [
     *(

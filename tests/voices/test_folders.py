@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 
 from makima_tts.audio import Clip
 from makima_tts.errors import VoiceNotFound
-from makima_tts.voices.folders import (
+from makima_tts.voices.library import (
     VoiceFolder,
     is_voice_id,
     open_clip,

@@ -12,8 +12,7 @@ import pytest
 from makima_tts.audio import Clip, read_clip
 from makima_tts.errors import Conflict, Forbidden, TtsError, TtsUnavailable, VoiceNotFound
 from makima_tts.voices import VoiceLibrary, library as library_module
-from makima_tts.voices.folders import Manifest, VoiceFolder
-from makima_tts.voices.library import RESCAN_S, SHIPPED
+from makima_tts.voices.library import RESCAN_S, SHIPPED, Manifest, VoiceFolder
 from tests.voices.clips import TRANSCRIPT, good_clip, silence
 from tests.voices.conftest import Place, make_voice
 

@@ -28,7 +28,7 @@ from makima_tts.session.inputs import Malformed, SessionInput
 from makima_tts.speaking import AudioOutput
 from makima_tts.speech import CloneMode
 from makima_tts.voices import VoiceListing, VoiceManager, VoiceUpload
-from makima_tts.voices.folders import MAX_NAME_CHARS, MAX_NOTE_CHARS, MAX_TRANSCRIPT_CHARS
+from makima_tts.voices.library import MAX_NAME_CHARS, MAX_NOTE_CHARS, MAX_TRANSCRIPT_CHARS
 
 STATIC = FilePath(__file__).parents[1] / "static"
 ClipFile = Annotated[UploadFile, File(description="WAV, FLAC, OGG or MP3 of 3 to 60 s; 5 to 15 s are best")]

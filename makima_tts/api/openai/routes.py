@@ -27,7 +27,7 @@ from makima_tts.protocol import AUTO
 from makima_tts.protocol.messages import ClientFields, Language, SampleRate, Seed, Speed
 from makima_tts.speaking import AudioOutput
 from makima_tts.voices import VoiceListing, VoiceManager, VoiceUpload
-from makima_tts.voices.folders import MAX_NOTE_CHARS, MAX_TRANSCRIPT_CHARS
+from makima_tts.voices.library import MAX_NOTE_CHARS, MAX_TRANSCRIPT_CHARS
 
 # Clients look for one of these before they speak. The model that is named when speaking may be any.
 _OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
