@@ -55,7 +55,7 @@ def wyoming(
 ) -> None:
     """Let Home Assistant speak through a running server: bridge its Wyoming protocol until Ctrl-C.
 
-    A server that is away is told to who asks, and tried again for the next. Whoever reaches the address may
+    While the server is away, requests get an error; the next one tries again. Any client of the address may
     speak; Home Assistant on another machine needs one that it can reach, such as tcp://0.0.0.0:10200.
     """
     if find_spec("wyoming") is None:

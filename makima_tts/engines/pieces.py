@@ -126,6 +126,7 @@ class PieceEngine:
         return reason
 
     async def _synthesize(self, request: UtteranceRequest, piece: str, index: int) -> PieceSound:
+        """Each engine overrides it. Raises TtsError; other exceptions become SynthesisError."""
         raise NotImplementedError
 
 
