@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from makima_tts import speaking
-from makima_tts.audio import Pcm, PcmEncoder, encoders
+from makima_tts.audio import Pcm, PcmEncoder, pcm
 from tests.api.conftest import Run
 from tests.api.service import RunningService
 from tests.audio.streams import decoded
@@ -91,11 +91,11 @@ async def test_others_are_not_kept_waiting_while_ffmpeg_is_loaded_and_stretches(
             on_the_loop.append(threading.current_thread() is threading.main_thread())
             super().__init__(*args, **options)
 
-        def encode(self, pcm: Pcm) -> bytes:
+        def encode(self, samples: Pcm) -> bytes:
             on_the_loop.append(threading.current_thread() is threading.main_thread())
-            return super().encode(pcm)
+            return super().encode(samples)
 
-    monkeypatch.setattr(encoders, "PcmEncoder", Noted)
+    monkeypatch.setattr(pcm, "PcmEncoder", Noted)
     async with service.started(speed=speed) as client:
         await client.send("speak", text="A sentence.")
         await client.until("complete")
