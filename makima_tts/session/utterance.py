@@ -37,8 +37,9 @@ from makima_tts.session.effects import (
 from makima_tts.session.inputs import AudioReady, SpeechEnded, SpeechFailed, Tick
 from makima_tts.session.tables import Cell, Step, on
 from makima_tts.text import NOTHING_SPOKEN, clean, why_silent
+from makima_tts.text.cleaning import spoken_text
 from makima_tts.text.durations import played_position
-from makima_tts.text.segmenter import Piece, Segmenter, spoken_text
+from makima_tts.text.segmenter import Piece, Segmenter
 
 
 class UtteranceState(StrEnum):

@@ -20,15 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from makima_tts.text.cleaning import (
-    LINE_ENDS,
-    MarkdownCleaner,
-    SpokenText,
-    TextCleaning,
-    clean,
-    is_speakable,
-    without_controls,
-)
+from makima_tts.text.cleaning import LINE_ENDS, SpokenText, TextCleaner, TextCleaning, clean, is_speakable
 
 # Past closing quotes and white space to the first letter of the next word.
 LOOK_AHEAD_CHARS = 8
@@ -88,7 +80,7 @@ class Segmenter:
     """Segments one utterance. ``feed`` and ``flush`` return the pieces that became certain."""
 
     def __init__(self, cleaning: TextCleaning = "markdown") -> None:
-        self._cleaner = MarkdownCleaner() if cleaning == "markdown" else None
+        self._cleaner = TextCleaner(cleaning)
         self._received = 0
         self._index = 0
         self._piece_start = 0
@@ -106,18 +98,28 @@ class Segmenter:
 
     def feed(self, text: str) -> list[Piece]:
         """Append text, in any split."""
-        if self._cleaner is None:
-            self._buffered.extend(without_controls(text, self._received))
-        else:
-            self._buffered.extend(self._cleaner.feed(text))
+        self._buffered.extend(self._cleaner.feed(text))
         self._received += len(text)
         return list(self._certain_pieces(look_ahead=LOOK_AHEAD_CHARS))
 
     def flush(self) -> list[Piece]:
         """The rest of the text, cut at its end; more may follow."""
-        if self._cleaner is not None:
-            self._buffered.extend(self._cleaner.flush())
+        self._buffered.extend(self._cleaner.flush())
         return [*self._certain_pieces(look_ahead=1), *self._cut(len(self._buffered.text))]
+
+    @property
+    def left_out(self) -> list[tuple[int, int]]:
+        """Where reasoning, tool calls and the like begin and end in the text as received."""
+        return self._cleaner.left_out
+
+    @property
+    def left_out_chars(self) -> int:
+        return self._cleaner.left_out_chars
+
+    @property
+    def spoken_chars(self) -> int:
+        """How long the text as spoken is so far."""
+        return self._spoken_before + len(self._buffered.text)
 
     @property
     def partial_text(self) -> str:
@@ -183,16 +185,6 @@ class Segmenter:
             yield Piece(self._index, clean(text[:position]), self._piece_start, end)
             self._index += 1
             self._piece_start = end
-
-
-def spoken_text(text: str, cleaning: TextCleaning) -> SpokenText:
-    """A whole text as spoken, not cut."""
-    if cleaning == "plain":
-        return without_controls(text, 0)
-    cleaner = MarkdownCleaner()
-    spoken = cleaner.feed(text)
-    spoken.extend(cleaner.flush())
-    return spoken
 
 
 def pieces_of(text: str, cleaning: TextCleaning = "markdown") -> list[Piece]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from makima_tts.text import Piece, Segmenter, is_speakable, pieces_of
-from makima_tts.text.cleaning import MarkdownCleaner
+from makima_tts.text.cleaning import TextCleaner
 
 FRAGMENTS = [
     *(
@@ -96,7 +96,7 @@ law = settings(derandomize=True, max_examples=100, deadline=None)
 
 
 def spoken_in_parts(*parts: str) -> tuple[str, list[int]]:
-    cleaner, text, starts = MarkdownCleaner(), "", list[int]()
+    cleaner, text, starts = TextCleaner(), "", list[int]()
     for spoken in (*map(cleaner.feed, parts), cleaner.flush()):
         text += spoken.text
         starts += spoken.starts
