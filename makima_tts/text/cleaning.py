@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from makima_tts.errors import NothingToSay
+
 TextCleaning = Literal["markdown", "plain"]
 
 # C0 and C1, without their white space, which separates words.
@@ -64,11 +66,11 @@ def is_speakable(text: str) -> bool:
 NOTHING_SPOKEN = "This engine found nothing to speak in this text; send words."
 
 
-def why_silent(text: str) -> str:
-    """A message to people: why nothing of a text is spoken."""
+def nothing_to_say(text: str) -> NothingToSay:
+    """The error for a text without pieces: why nothing of it is spoken."""
     if is_speakable(text):
-        return "Nothing in this text is spoken, such as a block of code; send words."
-    return "There is nothing to speak in this text; send words or numbers."
+        return NothingToSay("Nothing in this text is spoken, such as a block of code; send words.")
+    return NothingToSay("There is nothing to speak in this text; send words or numbers.")
 
 
 MAX_RUN_CHARS = 32
