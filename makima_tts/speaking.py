@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
+import numpy as np
+
 from makima_tts.audio import OutputFormat, PcmEncoding, open_encoder
 from makima_tts.errors import UtteranceTimeout
 from makima_tts.metrics import Metrics
@@ -156,6 +158,17 @@ class UtteranceStream:
                 yield EncodedChunk(rest, 0.0, self._last_piece)
         finally:
             self._close()
+
+    async def silence(self, duration_s: float) -> bytes:
+        """All of an utterance that has no words, without the engine."""
+        output, pcm = self._output, np.zeros(round(duration_s * self._output.sample_rate_hz), np.float32)
+        self.audio_s += duration_s
+
+        def encode() -> bytes:
+            encoder = open_encoder(output.format, output.sample_rate_hz, output.sample_rate_hz)
+            return encoder.encode(pcm) + encoder.flush()
+
+        return await self._run(encode)
 
     async def _open(self) -> SpeechStream:
         request = self._request

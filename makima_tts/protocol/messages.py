@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     TypeAdapter,
@@ -64,11 +65,15 @@ _ONLY_RATE_HZ: dict[Encoding, int] = {"mulaw": 8000, "alaw": 8000}
 _DEFAULT_RATE_HZ = 24000
 
 Transport = Literal["binary", "json"]
-# Whether cleaning removes marks of markdown.
-TextCleaning = Literal["markdown", "plain"]
+# Whether cleaning removes what is not spoken, such as marks of markdown. "off" is another name of "plain".
+TextCleaning = Annotated[
+    Literal["markdown", "plain"], BeforeValidator(lambda mode: "plain" if mode == "off" else mode)
+]
 PriorityName = Literal["low", "normal", "high"]
 # The earlier one speaks first.
 PRIORITIES: tuple[PriorityName, ...] = ("high", "normal", "low")
+# The audio of a turn without words (NothingToSay), in protocols where an error counts against the service.
+SILENT_TURN_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,12 +379,16 @@ class AudioEnd(_Message):
 
 
 class ErrorMessage(_Message):
-    """With ``utteranceId``: that utterance's terminal message."""
+    """With ``utteranceId``: that utterance's terminal message.
+
+    ``reason`` is for programs, where one code has several causes: "nothing_to_say".
+    """
 
     type: Literal["error"] = "error"
     code: str
     message: str
     recoverable: bool
+    reason: str | None = None
     utterance_id: str | None = None
     retry_after_ms: int | None = None
     audio_ms: int | None = None
@@ -395,6 +404,7 @@ class ErrorMessage(_Message):
             code=error.code,
             message=error.message,
             recoverable=error.recoverable,
+            reason=error.reason,
             utterance_id=utterance_id,
             retry_after_ms=retry_ms,
         )

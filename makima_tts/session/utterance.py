@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
-from makima_tts.errors import Cancelled, InvalidText, TtsError, UtteranceTimeout
+from makima_tts.errors import Cancelled, InvalidText, NothingToSay, TtsError, UtteranceTimeout
 from makima_tts.protocol import (
     AudioChunkMessage,
     AudioEnd,
@@ -36,7 +36,7 @@ from makima_tts.session.effects import (
 )
 from makima_tts.session.inputs import AudioReady, SpeechEnded, SpeechFailed, Tick
 from makima_tts.session.tables import Cell, Step, on
-from makima_tts.text import NOTHING_SPOKEN, clean, why_silent
+from makima_tts.text import NOTHING_SPOKEN, clean, exceeds, nothing_to_say
 from makima_tts.text.cleaning import spoken_text
 from makima_tts.text.durations import played_position
 from makima_tts.text.segmenter import Piece, Segmenter
@@ -165,14 +165,15 @@ class Utterance:
 
     def append(self, event: Speak, now_ms: int) -> UtteranceStep:
         self._last_text_ms = now_ms
-        if self._is_too_long(event.text):
+        spoken_before = self._segmenter.spoken_chars
+        self._text += event.text
+        self._pieces += self._segmenter.feed(event.text)
+        if self._is_too_long(event.text, self._segmenter.spoken_chars - spoken_before):
             return self._reject(f"A message may hold {self.limits.max_text_chars} characters; send less.")
-        if len(self._text) + len(event.text) > self.limits.max_utterance_chars:
+        if exceeds(self.limits.max_utterance_chars, self.text_length, self._segmenter.left_out_chars):
             return self._reject(
                 f"An utterance may hold {self.limits.max_utterance_chars} characters; begin a new one."
             )
-        self._text += event.text
-        self._pieces += self._segmenter.feed(event.text)
         return self._close(now_ms) if event.final else (self._feed_if_speaking(now_ms), self.state)
 
     def flush(self, event: Flush, now_ms: int) -> UtteranceStep:
@@ -207,7 +208,7 @@ class Utterance:
 
     def complete(self, event: SpeechEnded, now_ms: int) -> UtteranceStep:
         if self._sent.first_ms is None:
-            return self._reject(NOTHING_SPOKEN)
+            return self._fail(NothingToSay(NOTHING_SPOKEN))
         effects: list[Effect] = []
         if self.options.transport == "json":
             effects.append(self._audio(b"", is_final=True))
@@ -231,17 +232,15 @@ class Utterance:
 
     # Steps that several cells share
 
-    def _is_too_long(self, message: str) -> bool:
-        """Marks that are not spoken do not count, if the message alone shows that they are marks."""
+    def _is_too_long(self, message: str, spoken_chars: int) -> bool:
+        """Marks, reasoning and what else is not spoken do not count."""
         limit = self.limits.max_text_chars
-        if len(clean(message)) <= limit:
-            return False
-        return len(clean(spoken_text(message, self.options.text_cleaning).text)) > limit
+        return spoken_chars > limit and len(clean(message)) > limit
 
     def _close(self, now_ms: int) -> UtteranceStep:
         self._pieces += self._segmenter.flush()
         if not self._pieces:
-            return self._reject(why_silent(self._text))
+            return self._fail(nothing_to_say(self._text))
         if self.speaking:
             return [*self._feed(now_ms), FinishText(self.id)], U.SPEAKING_CLOSED
         return [], U.CLOSED
@@ -319,7 +318,7 @@ class Utterance:
         sentence = Sentence(
             utterance_id=self.id,
             index=index,
-            text=self._text[piece.start : piece.end].strip(),
+            text=self._segmenter.without_left_out(self._text, piece),
             start_ms=round(start_ms),
             end_ms=round(ends_ms[-1]),
         )

@@ -7,8 +7,9 @@ know: pieces, time.
 import unicodedata
 from typing import Literal
 
+from makima_tts.errors import NothingToSay
 from makima_tts.text.markdown import MarkdownCleaner
-from makima_tts.text.scanner import LINE_ENDS as LINE_ENDS, SpokenText as SpokenText
+from makima_tts.text.scanner import SpokenText
 from makima_tts.text.visible import VisibleText, visible
 
 TextCleaning = Literal["markdown", "plain"]
@@ -47,7 +48,7 @@ class TextCleaner:
 
     @property
     def left_out_chars(self) -> int:
-        """The length of all of them."""
+        """The length of all of them, and of what is held because it may be one."""
         return 0 if self._markdown is None else self._markdown.left_out_chars
 
 
@@ -64,6 +65,15 @@ def clean(text: str) -> str:
     return unicodedata.normalize("NFC", visible(text)).strip()
 
 
+# Text that is not spoken is kept too, for positions: so many times the limit of an utterance in all.
+_LEFT_OUT_SHARE = 10
+
+
+def exceeds(max_chars: int, text_chars: int, left_out_chars: int) -> bool:
+    """Whether an utterance is too long. Reasoning and tool calls count only against a wider bound."""
+    return text_chars - left_out_chars > max_chars or text_chars > _LEFT_OUT_SHARE * max_chars
+
+
 def is_speakable(text: str) -> bool:
     """Whether it holds a letter or a number. Punctuation and emoji alone are not speech."""
     return any(map(str.isalnum, text))
@@ -73,8 +83,10 @@ def is_speakable(text: str) -> bool:
 NOTHING_SPOKEN = "This engine found nothing to speak in this text; send words."
 
 
-def why_silent(text: str) -> str:
-    """A message to people: why nothing of a text is spoken."""
+def nothing_to_say(text: str) -> NothingToSay:
+    """The error for a text without pieces: why nothing of it is spoken."""
     if is_speakable(text):
-        return "Nothing in this text is spoken, such as code, reasoning or a tool call; send words."
-    return "There is nothing to speak in this text; send words or numbers."
+        return NothingToSay(
+            "Nothing in this text is spoken, such as code, reasoning or a tool call; send words."
+        )
+    return NothingToSay("There is nothing to speak in this text; send words or numbers.")

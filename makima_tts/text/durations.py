@@ -14,7 +14,7 @@ import unicodedata
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from makima_tts.text.cleaning import SpokenText
+from makima_tts.text.scanner import SpokenText
 from makima_tts.text.segmenter import Piece
 
 _SYLLABLES_PER_S = {

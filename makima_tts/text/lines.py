@@ -15,12 +15,14 @@ from makima_tts.text.tags import TagScanner
 MAX_LINE_MARK_CHARS = 200
 
 TO_LINE_END = rf"(?=[{LINE_ENDS}]|\Z)"
-_BULLETS = "-*•‣◦▪·⁃"
+_BULLETS = "-*•‣◦▪·\u2043"
+_DASHES = "+\u2013\u2014"
 # What shows a state or a direction at the beginning of a line: arrows, boxes, stars, ticks, emoji among them.
 _GLYPHS = "\u2139\u2190-\u21ff\u25a0-\u25b6\u25b8-\u25c0\u25c2-\u27bf\u27f0-\u27ff\u2900-\u297f\u2b00-\u2bff"
 _GLYPH = rf"(?:[{_GLYPHS}][\ufe0e\ufe0f]?)+[ \t]*"
 _MARK_BEGUN = (
-    rf"[-`~#*_=|:+–—•‣◦▪·⁃ \t]*(?:\[[ xX]?\]?)?[ \t]*(?:[{_GLYPHS}][\ufe0e\ufe0f]?)*[ \t]*\d{{0,3}}[.)]?"
+    rf"[{_BULLETS}{_DASHES}`~#_=|: \t]*(?:\[[ xX]?\]?)?[ \t]*(?:[{_GLYPHS}][\ufe0e\ufe0f]?)*[ \t]*"
+    r"\d{0,3}[.)]?"
 )
 _LINE_BEGUN = re.compile(rf"[ \t>]*{_MARK_BEGUN}\Z")
 # Rules, underlined headings, and the line below a table's head.
@@ -29,15 +31,15 @@ _RULE_LINE = re.compile(rf"[ \t]*{_RULE}")
 _QUOTE = re.compile(r"[ \t]*>(?![ \t]*\d)[ \t]*")
 _ROW = re.compile(r"[ \t]*\|[ \t]*")
 _HEADING = re.compile(rf"[ \t]*#{{1,6}}(?:[ \t]+|{TO_LINE_END})")
-_ITEM = re.compile(rf"[ \t]*(?:[{_BULLETS}][ \t]+(?:\[[ xX]\][ \t]+)?(?:{_GLYPH})?|{_GLYPH})")
+_ITEM = re.compile(rf"[ \t]*(?:(?:[{_BULLETS}][ \t]+)+(?:\[[ xX]\][ \t]+)?(?:{_GLYPH})?|{_GLYPH})")
 _NUMBERED = re.compile(r"(?=[ \t]*\d{1,3}[.)][ \t])")
 # A line that is bold as a whole is a heading.
 _BOLD = re.compile(r"(?=\*\*|__)")
 _TILDES = re.compile(r"[ \t]*(~{3,})")
 # The line break, what it leads over, and the first character of the next line if that is plain text.
 _WRAP = re.compile(
-    rf"[{LINE_ENDS}](?P<indent>[ \t>]*)(?!{_RULE}|#{{1,6}}(?:[ \t]|{TO_LINE_END})|```|~~~|[{_BULLETS}+–—][ \t]|"
-    rf"[{_GLYPHS}]|\d{{1,3}}[.)](?:[ \t]|{TO_LINE_END})|\[\^|\|)(?P<first>\S)"
+    rf"[{LINE_ENDS}](?P<indent>[ \t>]*)(?!{_RULE}|#{{1,6}}(?:[ \t]|{TO_LINE_END})|```|~~~|"
+    rf"[{_BULLETS}{_DASHES}][ \t]|[{_GLYPHS}]|\d{{1,3}}[.)](?:[ \t]|{TO_LINE_END})|\[\^|\|)(?P<first>\S)"
 )
 _WRAP_BEGUN = re.compile(rf"[{LINE_ENDS}][ \t>]*(?:{_MARK_BEGUN}|\[\^?)\Z")
 _HYPHEN = re.compile(rf"[-\u2010][{LINE_ENDS}][ \t>]*(?P<word>\w{{1,5}})")
@@ -112,12 +114,7 @@ class LineScanner(TagScanner):
         if self._must_wait(_HYPHEN_BEGUN, MAX_LINE_MARK_CHARS):
             return False
         found = self._match(_HYPHEN, MAX_LINE_MARK_CHARS)
-        if (
-            found is None
-            or not self._last.isalnum()
-            or self._line == FIXED
-            or found["word"] in _CONJUNCTIONS
-        ):
+        if found is None or not self._last.isalnum() or self._line == FIXED or found["word"] in _CONJUNCTIONS:
             return self._emit_char()
         kept = "" if self._last.isalpha() and found["word"][0].islower() else self._char
         return self._emit(kept, found.start("word") - self._at)

@@ -20,7 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from makima_tts.text.cleaning import LINE_ENDS, SpokenText, TextCleaner, TextCleaning, clean, is_speakable
+from makima_tts.text.cleaning import TextCleaner, TextCleaning, clean, exceeds, is_speakable
+from makima_tts.text.scanner import LINE_ENDS, SpokenText
 
 # Past closing quotes and white space to the first letter of the next word.
 LOOK_AHEAD_CHARS = 8
@@ -82,6 +83,8 @@ class Segmenter:
     def __init__(self, cleaning: TextCleaning = "markdown") -> None:
         self._cleaner = TextCleaner(cleaning)
         self._received = 0
+        # How long the text as spoken was, without what a flush decided.
+        self.spoken_chars = 0
         self._index = 0
         self._piece_start = 0
         self._restart(SpokenText())
@@ -98,7 +101,9 @@ class Segmenter:
 
     def feed(self, text: str) -> list[Piece]:
         """Append text, in any split."""
-        self._buffered.extend(self._cleaner.feed(text))
+        spoken = self._cleaner.feed(text)
+        self.spoken_chars += len(spoken.text)
+        self._buffered.extend(spoken)
         self._received += len(text)
         return list(self._certain_pieces(look_ahead=LOOK_AHEAD_CHARS))
 
@@ -108,18 +113,17 @@ class Segmenter:
         return [*self._certain_pieces(look_ahead=1), *self._cut(len(self._buffered.text))]
 
     @property
-    def left_out(self) -> list[tuple[int, int]]:
-        """Where reasoning, tool calls and the like begin and end in the text as received."""
-        return self._cleaner.left_out
-
-    @property
     def left_out_chars(self) -> int:
+        """How much of the text as received is reasoning, tool calls and the like."""
         return self._cleaner.left_out_chars
 
-    @property
-    def spoken_chars(self) -> int:
-        """How long the text as spoken is so far."""
-        return self._spoken_before + len(self._buffered.text)
+    def without_left_out(self, text: str, piece: Piece) -> str:
+        """What a piece is of the text as received, without such blocks."""
+        parts, start = "", piece.start
+        for begin, end in self._cleaner.left_out:
+            if start < end and begin < piece.end:
+                parts, start = parts + text[start:begin], end
+        return (parts + text[start : piece.end]).strip()
 
     @property
     def partial_text(self) -> str:
@@ -190,6 +194,16 @@ class Segmenter:
 def pieces_of(text: str, cleaning: TextCleaning = "markdown") -> list[Piece]:
     segmenter = Segmenter(cleaning)
     return [*segmenter.feed(text), *segmenter.flush()]
+
+
+def pieces_within(max_chars: int, text: str, cleaning: TextCleaning) -> list[Piece] | None:
+    """None: the text is too long, which is found before all of it is cleaned."""
+    segmenter, pieces = Segmenter(cleaning), list[Piece]()
+    for end in range(max_chars, len(text) + max_chars, max_chars):
+        pieces += segmenter.feed(text[end - max_chars : end])
+        if exceeds(max_chars, min(end, len(text)), segmenter.left_out_chars):
+            return None
+    return pieces + segmenter.flush()
 
 
 def boundary(text: str, end: int) -> Boundary | None:

@@ -46,11 +46,12 @@ TAGS = {
     **_in_place(" ", "s td th option"),
     **_in_place(
         "",
-        "a abbr b center cite code dd del details dl dt em font i img ins kbd mark q small span strike strong sub "
-        "summary sup tbody thead u html body head section article main header footer nav figure figcaption "
-        "speak prosody emphasis say-as phoneme voice lang audio w token desc metadata meta lexicon lookup "
-        "bookmark viseme express-as effect domain volume speed pitch emotion "
-        "answer response output final final_answer result reply message solution",
+        "a abbr b center cite code dd del details dl dt em font i img ins kbd mark q small span strike "
+        "strong sub summary sup tbody thead u html body head section article main header footer nav figure "
+        "figcaption speak prosody emphasis say-as phoneme voice lang audio w token desc metadata meta "
+        "lexicon lookup bookmark viseme express-as effect domain volume speed pitch emotion "
+        "answer response output final final_answer result reply message solution "
+        "bos eos unk pad end_of_turn end_of_utterance",
     ),
 }
 # Elements that are not speech. Prefixed names count too: "seed:think", "minimax:tool_call".
@@ -65,9 +66,10 @@ _TOKEN = "[^\\s<>|｜]"  # noqa: RUF001, S105 - a character of a special token's
 # A channel's name, its recipient, and the format of its message.
 _HARMONY = (r"<\|channel\|>", "[^<]{0,100}+", r"(?:<\|c[^<]{0,80}+)?", *map(re.escape, "<|message|>"))
 _SOUND = (
-    r"(?:[a-z]+ly )?(?:laugh|chuckl|giggl|snicker|sigh|gasp|cough|whisper|sniff|sob|groan|gulp|yawn|snort|exhal|"
-    r"inhal|breath|scoff|shout|smil|grin|wink|nod|shrug|clap)(?:s|es?|ed|ing|ter)?(?: [a-z]+ly)?|cr(?:ies|ying)|"
-    r"clear(?:s|ing) (?:[a-z]+ )?throat|(?:takes )?(?:a )?deep breath|hums?|humming|sings?|singing"
+    r"(?:[a-z]+ly )?(?:laugh|chuckl|giggl|snicker|sigh|gasp|cough|whisper|sniff|sob|groan|gulp|yawn|snort|"
+    r"exhal|inhal|breath|scoff|shout|smil|grin|wink|nod|shrug|clap)(?:s|es?|ed|ing|ter)?(?: [a-z]+ly)?|"
+    r"cr(?:ies|ying)|clear(?:s|ing) (?:[a-z]+ )?throat|(?:takes )?(?:a )?deep breath|hums?|humming|"
+    r"sings?|singing"
 )
 _MOOD = (
     r"applause|music|silence|noise|background [a-z]+|inaudible|excited|sad|happy|angry|surprised|sarcastic|"
@@ -175,12 +177,10 @@ _SENTENCE_ENDS = frozenset(".!?…。！？:\n")  # noqa: RUF001
 
 
 class TagScanner(TextScanner):
-    """Also counts the characters as received of blocks that are not speech."""
-
     def __init__(self) -> None:
         super().__init__()
         self._left_out: list[tuple[int, int]] = []
-        self.left_out_chars = 0
+        self._left_out_chars = 0
         # What ends the block that is being dropped.
         self._hidden: re.Pattern[str] | None = None
         # The end of a held block is not before this position of the whole text.
@@ -192,6 +192,13 @@ class TagScanner(TextScanner):
         if self._hidden is None or not self._starts:
             return self._left_out
         return [*self._left_out[:-1], (self._left_out[-1][0], self._starts[-1] + 1)]
+
+    @property
+    def left_out_chars(self) -> int:
+        """Their length, and the length of what is held because it may be one."""
+        return self._left_out_chars + (
+            len(self._text) - self._at if self._searched > self._base + self._at else 0
+        )
 
     def _apply_rows(self) -> bool | None:
         """None: no row matches here."""
@@ -214,7 +221,11 @@ class TagScanner(TextScanner):
         if "said" in found.groupdict():
             return self._emit_within(found, "said")
         length = len(found.group())
-        return self._emit(row.spoken, length) if row.spoken else self._drop(length)
+        if row.spoken:
+            return self._emit(row.spoken, length)
+        if self._char == "<":  # a special token is not a part of a sentence, as "(laughs)" is
+            self._leave_out(found.end())
+        return self._drop(length)
 
     def _starts_sentence(self) -> bool:
         spoken = self._tail.rstrip(" \t")
@@ -240,7 +251,7 @@ class TagScanner(TextScanner):
     def _leave_out(self, end: int, *, extends: bool = False) -> None:
         """The text from here to ``end`` is not speech. ``extends``: nor is what was left out before it."""
         start, end = self._starts[self._at], self._starts[end - 1] + 1
-        self.left_out_chars += end - start
+        self._left_out_chars += end - start
         if extends:
             start, _ = self._left_out.pop()
         self._left_out.append((start, end))

@@ -41,7 +41,7 @@ MAX_LINES = {
     "settings": 210,
     "speaking": 260,
     "speech": 470,
-    "text": 1090,
+    "text": 1650,
     "voices": 1290,
     "wyoming": 310,
 }
