@@ -172,6 +172,17 @@ class UtteranceStream:
         finally:
             self._close()
 
+    async def silence(self, duration_s: float) -> bytes:
+        """All of an utterance that has no words, without the engine."""
+        output, pcm = self._output, np.zeros(round(duration_s * self._output.sample_rate_hz), np.float32)
+        self.audio_s += duration_s
+
+        def encode() -> bytes:
+            encoder = open_encoder(output.format, output.sample_rate_hz, output.sample_rate_hz)
+            return encoder.encode(pcm) + encoder.flush()
+
+        return await self._run(encode)
+
     async def _open(self) -> SpeechStream:
         request = self._request
         if self._find_voice is not None:

@@ -19,10 +19,11 @@ from starlette.types import Receive, Scope, Send
 
 from makima_tts.api.failures import error_response
 from makima_tts.api.service import Service
-from makima_tts.errors import Cancelled, InvalidText, TtsError, TtsUnavailable
+from makima_tts.errors import Cancelled, InvalidText, NothingToSay, TtsError, TtsUnavailable
+from makima_tts.protocol.messages import SILENT_TURN_S
 from makima_tts.speaking import AudioOutput, UtteranceStream
 from makima_tts.speech import UtteranceRequest
-from makima_tts.text import NOTHING_SPOKEN, clean, pieces_of, why_silent
+from makima_tts.text import NOTHING_SPOKEN, clean, nothing_to_say, pieces_of
 
 # A proxy that buffers a whole body before it passes it on would delay the first audio to the end.
 _UNBUFFERED = {"X-Accel-Buffering": "no"}
@@ -68,7 +69,8 @@ class AudioBody:
 class SpeechResponse(Response):
     """Before the first byte, an error has its status; after it, the form of the body says how it ends.
 
-    ``voice`` None is the default voice. The engine is freed when the body ends, fails, or the client
+    ``voice`` None is the default voice. ``silent_turns``: a text without words is a short silence, not a
+    failure. The engine is freed when the body ends, fails, or the client
     disconnects, even before the first byte.
     """
 
@@ -82,12 +84,14 @@ class SpeechResponse(Response):
         voice: str | None,
         language: str,
         seed: int | None,
+        silent_turns: bool = False,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self._service = service
         self._text = text
         self._speed = output.speed
         self._form = form
+        self._silent_turns = silent_turns
         self._id = f"http-{uuid.uuid4().hex}"
         self._stream = UtteranceStream(
             service.engine,
@@ -137,16 +141,24 @@ class SpeechResponse(Response):
     async def _speak(self, send: Send) -> TtsError | None:
         stream, outcome = self._stream, Cancelled.code
         try:
-            self._feed()
-            await self._write_audio(send)
+            await self._write_speech(send)
             outcome = "complete"
         except TtsError as error:
             outcome = error.code
             return error
         finally:
-            rtf = stream.synthesis_s / stream.audio_s if outcome == "complete" and stream.audio_s else None
+            rtf = stream.synthesis_s / stream.audio_s if outcome == "complete" and stream.ttfa_s else None
             self._service.metrics.count_utterance(outcome, ttfa_s=stream.ttfa_s, rtf=rtf)
         return None
+
+    async def _write_speech(self, send: Send) -> None:
+        try:
+            self._feed()
+            await self._write_audio(send)
+        except NothingToSay:
+            if not self._silent_turns or self._stream.ttfa_s is not None:
+                raise
+            await self._write(send, self._form.part(await self._stream.silence(SILENT_TURN_S)))
 
     def _feed(self) -> None:
         """Raises what refuses the utterance before any voice is loaded for it."""
@@ -158,7 +170,7 @@ class SpeechResponse(Response):
             raise InvalidText(f"The text is too long; send at most {limits.max_utterance_chars} characters.")
         pieces = pieces_of(self._text, limits.text_cleaning)
         if not pieces:
-            raise InvalidText(why_silent(self._text))
+            raise nothing_to_say(self._text)
         for piece in pieces:
             self._stream.feed(piece.text)
         self._stream.finish()
@@ -170,7 +182,7 @@ class SpeechResponse(Response):
                     if chunk.data:
                         await self._write(send, self._form.part(chunk.data))
         if self._stream.ttfa_s is None:
-            raise InvalidText(NOTHING_SPOKEN)
+            raise NothingToSay(NOTHING_SPOKEN)
 
     async def _write(self, send: Send, data: bytes, *, more: bool = True) -> None:
         """The answer begins with its first bytes."""

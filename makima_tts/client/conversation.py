@@ -283,10 +283,8 @@ class SpeechClient:
                 await self._speaking.deliver(message)
             case Speaking(utterance_id=utterance_id):
                 self._begin(utterance_id)
-            case Sentence(utterance_id=utterance_id) if utterance_id in self._pending:
-                self._pending[utterance_id].sentences.append(message)
-            case Words(utterance_id=utterance_id) if utterance_id in self._pending:
-                self._pending[utterance_id].words += message.words
+            case Sentence(utterance_id=name) | Words(utterance_id=name) if name in self._pending:
+                self._pending[name].describe(message)
             case AudioChunkMessage(utterance_id=utterance_id) if (
                 utterance_id in self._pending and message.data
             ):

@@ -71,6 +71,8 @@ Timings = Literal["none", "word"]
 PriorityName = Literal["low", "normal", "high"]
 # The earlier one speaks first.
 PRIORITIES: tuple[PriorityName, ...] = ("high", "normal", "low")
+# The audio of a turn without words (NothingToSay), in protocols where an error counts against the service.
+SILENT_TURN_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,12 +380,16 @@ class AudioEnd(_Message):
 
 
 class ErrorMessage(_Message):
-    """With ``utteranceId``: that utterance's terminal message."""
+    """With ``utteranceId``: that utterance's terminal message.
+
+    ``reason`` is for programs, where one code has several causes: "nothing_to_say".
+    """
 
     type: Literal["error"] = "error"
     code: str
     message: str
     recoverable: bool
+    reason: str | None = None
     utterance_id: str | None = None
     retry_after_ms: int | None = None
     audio_ms: int | None = None
@@ -399,6 +405,7 @@ class ErrorMessage(_Message):
             code=error.code,
             message=error.message,
             recoverable=error.recoverable,
+            reason=error.reason,
             utterance_id=utterance_id,
             retry_after_ms=retry_ms,
         )

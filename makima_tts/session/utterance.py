@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
-from makima_tts.errors import Cancelled, InvalidText, TtsError, UtteranceTimeout
+from makima_tts.errors import Cancelled, InvalidText, NothingToSay, TtsError, UtteranceTimeout
 from makima_tts.protocol import (
     AudioChunkMessage,
     AudioEnd,
@@ -40,7 +40,7 @@ from makima_tts.session.effects import (
 )
 from makima_tts.session.inputs import AudioReady, SpeechEnded, SpeechFailed, Tick
 from makima_tts.session.tables import Cell, Step, on
-from makima_tts.text import NOTHING_SPOKEN, clean, why_silent
+from makima_tts.text import NOTHING_SPOKEN, clean, nothing_to_say
 from makima_tts.text.durations import played_position
 from makima_tts.text.segmenter import Piece, Segmenter, spoken_text
 from makima_tts.text.words import WordTime
@@ -222,7 +222,7 @@ class Utterance:
 
     def complete(self, event: SpeechEnded, now_ms: int) -> UtteranceStep:
         if self._sent.first_ms is None:
-            return self._reject(NOTHING_SPOKEN)
+            return self._fail(NothingToSay(NOTHING_SPOKEN))
         effects: list[Effect] = []
         if self.options.transport == "json":
             effects.append(self._audio(b"", is_final=True))
@@ -256,7 +256,7 @@ class Utterance:
     def _close(self, now_ms: int) -> UtteranceStep:
         self._pieces += self._segmenter.flush()
         if not self._pieces:
-            return self._reject(why_silent(self._text))
+            return self._fail(nothing_to_say(self._text))
         if self.speaking:
             return [*self._feed(now_ms), FinishText(self.id)], U.SPEAKING_CLOSED
         return [], U.CLOSED

@@ -14,10 +14,10 @@ import html
 import re
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Literal
 
-from makima_tts.text.words import TextSpan, words_in
+from makima_tts.errors import NothingToSay
+from makima_tts.text.words import SpokenText
 
 TextCleaning = Literal["markdown", "plain"]
 
@@ -26,40 +26,6 @@ _WHITE_SPACE = "\t\n\v\f\r\x85"
 CONTROLS = "".join(chr(code) for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in _WHITE_SPACE)
 _CONTROLS = str.maketrans("", "", CONTROLS)
 _WITHOUT_CONTROLS = re.compile(f"[^{re.escape(CONTROLS)}]+")
-
-
-@dataclass(slots=True)
-class SpokenText:
-    """A text as spoken. ``starts``: where each character of ``text`` begins in the text as received.
-
-    Removed characters belong to the spoken character before or after them, so every position between spoken
-    characters is also a position in the text as received. ``begins``, ``ends``: the positions without them.
-    """
-
-    text: str = field(default="", repr=False)
-    starts: list[int] = field(default_factory=list, repr=False)
-    begins: list[int] = field(default_factory=list, repr=False)
-    ends: list[int] = field(default_factory=list, repr=False)
-
-    def extend(self, following: "SpokenText") -> None:
-        self.text += following.text
-        self.starts += following.starts
-        self.begins += following.begins
-        self.ends += following.ends
-
-    def first(self, count: int) -> "SpokenText":
-        return SpokenText(self.text[:count], self.starts[:count], self.begins[:count], self.ends[:count])
-
-    def take(self, count: int) -> "SpokenText":
-        """Remove and return its first characters."""
-        taken = self.first(count)
-        self.text = self.text[count:]
-        del self.starts[:count], self.begins[:count], self.ends[:count]
-        return taken
-
-    def words(self) -> list[TextSpan]:
-        """Its words, as they stand in the text as received."""
-        return [TextSpan(self.begins[word.start], self.ends[word.end - 1]) for word in words_in(self.text)]
 
 
 def clean(text: str) -> str:
@@ -85,11 +51,11 @@ def is_speakable(text: str) -> bool:
 NOTHING_SPOKEN = "This engine found nothing to speak in this text; send words."
 
 
-def why_silent(text: str) -> str:
-    """A message to people: why nothing of a text is spoken."""
+def nothing_to_say(text: str) -> NothingToSay:
+    """The error for a text without pieces: why nothing of it is spoken."""
     if is_speakable(text):
-        return "Nothing in this text is spoken, such as a block of code; send words."
-    return "There is nothing to speak in this text; send words or numbers."
+        return NothingToSay("Nothing in this text is spoken, such as a block of code; send words.")
+    return NothingToSay("There is nothing to speak in this text; send words or numbers.")
 
 
 MAX_RUN_CHARS = 32

@@ -23,13 +23,12 @@ from typing import Literal
 from makima_tts.text.cleaning import (
     LINE_ENDS,
     MarkdownCleaner,
-    SpokenText,
     TextCleaning,
     clean,
     is_speakable,
     without_controls,
 )
-from makima_tts.text.words import TextSpan
+from makima_tts.text.words import SpokenText, TextSpan
 
 # Past closing quotes and white space to the first letter of the next word.
 LOOK_AHEAD_CHARS = 8

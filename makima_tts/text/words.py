@@ -1,6 +1,6 @@
-"""Words of a text, and when they are spoken.
+"""A text as spoken, and its words: where they stand in the text as received, and when they are spoken.
 
-In: a text. Out: where its words stand. Does not know: audio, how the times are found.
+In: a text. Out: positions. Does not know: how a text is cleaned, audio, how times are found.
 
 A word is a run of letters and digits with the marks between them ("don't", "3.14", "well-known", "a@b.org").
 In Chinese and Japanese, which have no spaces, it is one character with what is joined to it: small kana, the
@@ -9,6 +9,7 @@ long vowel mark, combining marks. Marks and symbols that stand alone are no word
 
 import re
 import unicodedata
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 # Ideographs and kana, and what is joined to the one before.
@@ -33,6 +34,40 @@ class TextSpan(NamedTuple):
 
     start: int
     end: int
+
+
+@dataclass(slots=True)
+class SpokenText:
+    """A text as spoken. ``starts``: where each character of ``text`` begins in the text as received.
+
+    Removed characters belong to the spoken character before or after them, so every position between spoken
+    characters is also a position in the text as received. ``begins``, ``ends``: the positions without them.
+    """
+
+    text: str = field(default="", repr=False)
+    starts: list[int] = field(default_factory=list, repr=False)
+    begins: list[int] = field(default_factory=list, repr=False)
+    ends: list[int] = field(default_factory=list, repr=False)
+
+    def extend(self, following: "SpokenText") -> None:
+        self.text += following.text
+        self.starts += following.starts
+        self.begins += following.begins
+        self.ends += following.ends
+
+    def first(self, count: int) -> "SpokenText":
+        return SpokenText(self.text[:count], self.starts[:count], self.begins[:count], self.ends[:count])
+
+    def take(self, count: int) -> "SpokenText":
+        """Remove and return its first characters."""
+        taken = self.first(count)
+        self.text = self.text[count:]
+        del self.starts[:count], self.begins[:count], self.ends[:count]
+        return taken
+
+    def words(self) -> list[TextSpan]:
+        """Its words, as they stand in the text as received."""
+        return [TextSpan(self.begins[word.start], self.ends[word.end - 1]) for word in words_in(self.text)]
 
 
 class WordTime(NamedTuple):

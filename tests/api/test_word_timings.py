@@ -8,7 +8,8 @@ import pytest
 from tests.api.service import RunningService, running
 
 TEXT = "The **lamps** are lit now, all of them. We go [home](https://a.org) to sleep. And that is all."
-WORDS = "The|lamps|are|lit|now|all|of|them|We|go|home|to|sleep|And|that|is|all".split("|")
+SPOKEN = "The lamps are lit now all of them We go home to sleep And that is all"
+WORDS = SPOKEN.split()
 
 
 async def heard(

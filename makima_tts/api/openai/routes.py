@@ -179,6 +179,7 @@ def _add_speech(router: APIRouter, service: Service, look_up_voice: VoiceLookup)
             voice=await look_up_voice(voice.id if isinstance(voice, VoiceById) else voice),
             language=request.language,
             seed=request.seed,
+            silent_turns=True,
             headers={"X-Ignored-Parameters": "instructions"} if request.instructions else None,
         )
 
