@@ -9,8 +9,8 @@ from typing import Literal
 
 from makima_tts.errors import NothingToSay
 from makima_tts.text.markdown import MarkdownCleaner
-from makima_tts.text.scanner import SpokenText
 from makima_tts.text.visible import VisibleText, visible
+from makima_tts.text.words import SpokenText
 
 TextCleaning = Literal["markdown", "plain"]
 

@@ -9,29 +9,14 @@ pattern matches up to the end (``\\Z``). Each wait is bounded by a number of cha
 """
 
 import re
-from dataclasses import dataclass, field
+
+from makima_tts.text.words import SpokenText
 
 LINE_ENDS = "\n\u2029"
 # The last spoken characters that rules look at.
 _TAIL_CHARS = 8
 # What is held beyond an emitted character when a stream settles: these decide nothing but themselves.
 _SETTLING = re.compile(r"[!\s]+")
-
-
-@dataclass(slots=True)
-class SpokenText:
-    """A text as spoken. ``starts``: where each character of ``text`` begins in the text as received.
-
-    Removed characters belong to the spoken character before or after them, so every position between spoken
-    characters is also a position in the text as received.
-    """
-
-    text: str = field(default="", repr=False)
-    starts: list[int] = field(default_factory=list, repr=False)
-
-    def extend(self, following: "SpokenText") -> None:
-        self.text += following.text
-        self.starts += following.starts
 
 
 def begun(*parts: str, name: str = "") -> re.Pattern[str]:
@@ -54,10 +39,11 @@ class TextScanner:
     """
 
     def __init__(self) -> None:
-        # The text from one character before the current position, for its context; its positions as
-        # received; where it begins in the whole text; and the current position in it.
+        # The text from one character before the current position, for its context; where its characters
+        # begin and end in the text as received; where it begins in the whole text; and the current position.
         self._text = ""
-        self._starts: list[int] = []
+        self._begins: list[int] = []
+        self._ends: list[int] = []
         self._base = 0
         self._at = 0
         self._ended = False
@@ -73,7 +59,8 @@ class TextScanner:
 
     def feed(self, received: SpokenText) -> SpokenText:
         self._text += received.text
-        self._starts += received.starts
+        self._begins += received.begins
+        self._ends += received.ends
         return self._consume(ended=False)
 
     def flush(self) -> SpokenText:
@@ -88,7 +75,7 @@ class TextScanner:
             pass
         passed = max(self._at - 1, 0)
         self._text, self._base, self._at = self._text[passed:], self._base + passed, self._at - passed
-        del self._starts[:passed]
+        del self._begins[:passed], self._ends[:passed]
         return self._spoken
 
     def _consume_next(self) -> bool:
@@ -126,29 +113,30 @@ class TextScanner:
 
     def _emit(self, text: str, length: int) -> bool:
         """Speak ``text`` for the next ``length`` characters."""
-        starts = self._starts[self._at : self._at + length]
+        here = slice(self._at, self._at + length)
+        begins, ends = self._begins[here], self._ends[here]
         if len(text) != length:
-            starts = starts[:1] * len(text)
+            begins, ends = begins[:1] * len(text), ends[-1:] * len(text)
         self._at += length
         if self._gap:
-            text, starts = self._closing_gap(text, starts)
+            text, begins, ends = self._closing_gap(text, begins, ends)
         if text:
-            if self._opening is not None:
-                starts[0], self._opening = self._opening, None
-            self._spoken.extend(SpokenText(text, starts))
+            start = begins[0] if self._opening is None else self._opening
+            self._spoken.extend(SpokenText(text, [start, *begins[1:]], begins, ends))
             self._tail = (self._tail + text)[-_TAIL_CHARS:]
             self._has_words = self._has_words or any(map(str.isalnum, text))
-            self._gap = self._spaced = False
+            self._gap, self._spaced, self._opening = False, False, None
         return True
 
-    def _closing_gap(self, text: str, starts: list[int]) -> tuple[str, list[int]]:
+    def _closing_gap(self, text: str, begins: list[int], ends: list[int]) -> tuple[str, list[int], list[int]]:
         """One space where something stood between two; and one where it separated words."""
         if self._last.isspace():
             kept = text.lstrip(" \t")
-            return kept, starts[len(text) - len(kept) :]
+            dropped = len(text) - len(kept)
+            return kept, begins[dropped:], ends[dropped:]
         if self._spaced and self._last.isalnum() and text[:1].isalnum():
-            return " " + text, starts[:1] + starts
-        return text, starts
+            return " " + text, begins[:1] + begins, begins[:1] + ends
+        return text, begins, ends
 
     def _emit_char(self) -> bool:
         return self._emit(self._char, 1)
@@ -164,7 +152,7 @@ class TextScanner:
     def _drop_opening(self, length: int) -> bool:
         """Drop a mark that belongs to the text after it."""
         if length and self._opening is None:
-            self._opening = self._starts[self._at]
+            self._opening = self._begins[self._at]
         self._at += length
         self._gap = True
         return True

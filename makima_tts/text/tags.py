@@ -189,9 +189,9 @@ class TagScanner(TextScanner):
     @property
     def left_out(self) -> list[tuple[int, int]]:
         """Where blocks that are not speech begin and end in the text as received."""
-        if self._hidden is None or not self._starts:
+        if self._hidden is None or not self._ends:
             return self._left_out
-        return [*self._left_out[:-1], (self._left_out[-1][0], self._starts[-1] + 1)]
+        return [*self._left_out[:-1], (self._left_out[-1][0], self._ends[-1])]
 
     @property
     def left_out_chars(self) -> int:
@@ -250,7 +250,7 @@ class TagScanner(TextScanner):
 
     def _leave_out(self, end: int, *, extends: bool = False) -> None:
         """The text from here to ``end`` is not speech. ``extends``: nor is what was left out before it."""
-        start, end = self._starts[self._at], self._starts[end - 1] + 1
+        start, end = self._begins[self._at], self._ends[end - 1]
         self._left_out_chars += end - start
         if extends:
             start, _ = self._left_out.pop()

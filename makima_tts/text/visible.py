@@ -9,7 +9,8 @@ out or kept as a whole. Every line break becomes ``\\n``.
 import re
 import unicodedata
 
-from makima_tts.text.scanner import SpokenText, begun
+from makima_tts.text.scanner import begun
+from makima_tts.text.words import SpokenText
 
 MAX_ESCAPE_CHARS = 2000
 
@@ -69,10 +70,12 @@ class VisibleText:
         base, self._received = self._received - len(self._text), self._received + len(text)
         text, at, kept = self._text + text, 0, SpokenText()
         while at < len(text) and not (not ended and _is_begun(text, at)):
-            found, spoken = self._next(text, at)
-            kept.extend(SpokenText(spoken, list(range(base + at, base + at + len(spoken)))))
-            self._last = spoken[-1:] or self._last
-            at = found
+            end, spoken = self._next(text, at)
+            if spoken:
+                begins = list(range(base + at, base + at + len(spoken)))
+                kept.extend(SpokenText(spoken, [*begins], begins, [*begins[1:], base + end]))
+                self._last = spoken[-1]
+            at = end
         self._text = text[at:]
         return kept
 

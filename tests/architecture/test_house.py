@@ -39,9 +39,10 @@ MAX_LINES = {
     "server": 540,
     "session": 1350,
     "settings": 210,
-    "speaking": 260,
+    "speaking": 300,
     "speech": 470,
-    "text": 1650,
+    "text": 1740,
+    "timings": 170,
     "voices": 1290,
     "wyoming": 310,
 }
