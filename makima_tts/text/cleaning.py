@@ -87,6 +87,6 @@ def nothing_to_say(text: str) -> NothingToSay:
     """The error for a text without pieces: why nothing of it is spoken."""
     if is_speakable(text):
         return NothingToSay(
-            "Nothing in this text is spoken, such as code, reasoning or a tool call; send words."
+            "Nothing in this text is spoken, such as a block of code, reasoning or a tool call; send words."
         )
     return NothingToSay("There is nothing to speak in this text; send words or numbers.")
