@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from makima_tts.api.failures import error_response
 from makima_tts.api.service import Service
 from makima_tts.errors import Cancelled, InvalidText, NothingToSay, TtsError, TtsUnavailable
+from makima_tts.protocol.frames import well_formed
 from makima_tts.protocol.messages import SILENT_TURN_S
 from makima_tts.speaking import AudioOutput, UtteranceStream
 from makima_tts.speech import UtteranceRequest
@@ -30,15 +31,8 @@ _UNBUFFERED = {"X-Accel-Buffering": "no"}
 _log = structlog.get_logger(__name__)
 
 
-def _without_surrogates(text: str) -> str:
-    """JSON may hold halves of surrogate pairs, which no tokenizer takes."""
-    if any("\ud800" <= char <= "\udfff" for char in text):
-        raise ValueError("must be text: it holds half of a surrogate pair")
-    return text
-
-
 SpeakableText = Annotated[
-    str, Field(repr=False, examples=["Good evening. I am listening."]), AfterValidator(_without_surrogates)
+    str, Field(repr=False, examples=["Good evening. I am listening."]), AfterValidator(well_formed)
 ]
 
 

@@ -35,7 +35,7 @@ MAX_LINES = {
     "logs": 80,
     "metrics": 80,
     "model": 7520,
-    "protocol": 720,
+    "protocol": 740,
     "server": 540,
     "session": 1350,
     "settings": 210,
