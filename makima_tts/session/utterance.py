@@ -27,6 +27,7 @@ from makima_tts.protocol import (
     Transport,
     Words,
 )
+from makima_tts.protocol.frames import SurrogateJoiner
 from makima_tts.protocol.messages import TextCleaning
 from makima_tts.session.effects import (
     CancelSpeech,
@@ -116,6 +117,7 @@ class Utterance:
     # When it became the head of the queue; the time to first audio counts from here.
     head_ms: int | None = None
     _text: str = field(default="", repr=False)
+    _joiner: SurrogateJoiner = field(default_factory=SurrogateJoiner, repr=False)
     _segmenter: Segmenter = field(init=False, repr=False)
     _pieces: list[Piece] = field(default_factory=list, repr=False)
     # Given to the engine: so many whole pieces, and so many characters of the next one.
@@ -176,10 +178,9 @@ class Utterance:
 
     def append(self, event: Speak, now_ms: int) -> UtteranceStep:
         self._last_text_ms = now_ms
-        spoken_before = self._segmenter.spoken_chars
-        self._text += event.text
-        self._pieces += self._segmenter.feed(event.text)
-        if self._is_too_long(event.text, self._segmenter.spoken_chars - spoken_before):
+        text, spoken_before = self._joiner.feed(event.text), self._segmenter.spoken_chars
+        self._add(text)
+        if self._is_too_long(text, self._segmenter.spoken_chars - spoken_before):
             return self._reject(f"A message may hold {self.limits.max_text_chars} characters; send less.")
         if exceeds(self.limits.max_utterance_chars, self.text_length, self._segmenter.left_out_chars):
             return self._reject(
@@ -253,7 +254,12 @@ class Utterance:
         limit = self.limits.max_text_chars
         return spoken_chars > limit and len(clean(message)) > limit
 
+    def _add(self, text: str) -> None:
+        self._text += text
+        self._pieces += self._segmenter.feed(text)
+
     def _close(self, now_ms: int) -> UtteranceStep:
+        self._add(self._joiner.end())
         self._pieces += self._segmenter.flush()
         if not self._pieces:
             return self._fail(nothing_to_say(self._text))

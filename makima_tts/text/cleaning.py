@@ -42,6 +42,17 @@ class TextCleaner:
         return spoken
 
     @property
+    def held(self) -> str:
+        """The end of the text as received that cannot be decided yet, without what is invisible."""
+        return (self._markdown.held if self._markdown else "") + self._visible.held
+
+    @property
+    def decided_chars(self) -> int:
+        """How much of the text as received is decided."""
+        held_from = self._markdown.held_from if self._markdown else None
+        return self._visible.received - len(self._visible.held) if held_from is None else held_from
+
+    @property
     def left_out(self) -> list[tuple[int, int]]:
         """Where reasoning, tool calls and the like begin and end in the text as received."""
         return [] if self._markdown is None else self._markdown.left_out

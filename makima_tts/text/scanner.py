@@ -15,8 +15,6 @@ from makima_tts.text.words import SpokenText
 LINE_ENDS = "\n\u2029"
 # The last spoken characters that rules look at.
 _TAIL_CHARS = 8
-# What is held beyond an emitted character when a stream settles: these decide nothing but themselves.
-_SETTLING = re.compile(r"[!\s]+")
 
 
 def begun(*parts: str, name: str = "") -> re.Pattern[str]:
@@ -34,8 +32,8 @@ class TextScanner:
     """``feed``, ``flush`` and ``settle`` return the text as spoken that became certain.
 
     A rule consumes something and returns True, or returns False to wait for more text. ``flush`` decides
-    everything as if the text ended there; more may follow. ``settle`` decides only what is no mark: the line
-    break and the exclamation mark after a sentence.
+    everything as if the text ended there; more may follow. ``settle`` decides only that an exclamation mark
+    begins no image.
     """
 
     def __init__(self) -> None:
@@ -67,7 +65,17 @@ class TextScanner:
         return self._consume(ended=True)
 
     def settle(self) -> SpokenText:
-        return self._consume(ended=_SETTLING.fullmatch(self._text, self._at) is not None)
+        return self._consume(ended=self.held == "!")
+
+    @property
+    def held(self) -> str:
+        """The text that is not decided yet."""
+        return self._text[self._at :]
+
+    @property
+    def held_from(self) -> int | None:
+        """Where it begins in the text as received; None: nothing is held."""
+        return self._begins[self._at] if self._at < len(self._begins) else None
 
     def _consume(self, *, ended: bool) -> SpokenText:
         self._ended, self._spoken = ended, SpokenText()

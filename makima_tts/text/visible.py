@@ -56,8 +56,9 @@ class VisibleText:
     """``feed`` and ``flush`` return what became certain. Bounded look-ahead: an escape sequence's length."""
 
     def __init__(self) -> None:
-        self._text = ""
-        self._received = 0
+        # What is not decided yet.
+        self.held = ""
+        self.received = 0
         self._last = ""
 
     def feed(self, text: str) -> SpokenText:
@@ -67,8 +68,8 @@ class VisibleText:
         return self._filter("", ended=True)
 
     def _filter(self, text: str, *, ended: bool) -> SpokenText:
-        base, self._received = self._received - len(self._text), self._received + len(text)
-        text, at, kept = self._text + text, 0, SpokenText()
+        base, self.received = self.received - len(self.held), self.received + len(text)
+        text, at, kept = self.held + text, 0, SpokenText()
         while at < len(text) and not (not ended and _is_begun(text, at)):
             end, spoken = self._next(text, at)
             if spoken:
@@ -76,7 +77,7 @@ class VisibleText:
                 kept.extend(SpokenText(spoken, [*begins], begins, [*begins[1:], base + end]))
                 self._last = spoken[-1]
             at = end
-        self._text = text[at:]
+        self.held = text[at:]
         return kept
 
     def _next(self, text: str, at: int) -> tuple[int, str]:

@@ -143,17 +143,22 @@ def test_a_flush_ends_no_block_and_gives_back_what_a_stray_mark_held() -> None:
     assert cleaner.feed("nk>So. <tool_call>{").text + cleaner.flush().text == "So. {"
 
 
-def test_a_pause_of_the_writer_decides_line_breaks_and_no_marks() -> None:
-    for held, settled in (
-        ("Done!", "!"),
-        ("Done.\n", "\n"),
-        ("See [the", ""),
-        ("Well. <think>", ""),
-        ("So **", ""),
-    ):
-        cleaner = TextCleaner()
-        cleaner.feed(held)
-        assert cleaner.settle().text == settled, held
+@pytest.mark.parametrize(
+    ("text", "settled", "held"),
+    [
+        ("Done!", "!", ""),
+        ("It was a\n", "", "\n"),
+        ("See [the", "", "[the"),
+        ("Well. <think>", "", "<think>"),
+        ("So **", "", "**"),
+        ("So\u200b h", "", "h"),
+    ],
+)
+def test_a_pause_of_the_writer_decides_no_mark(text: str, settled: str, held: str) -> None:
+    cleaner = TextCleaner()
+    cleaner.feed(text)
+    assert (cleaner.settle().text, cleaner.held) == (settled, held)
+    assert text[cleaner.decided_chars :] == held
 
 
 @pytest.mark.parametrize(
