@@ -121,6 +121,8 @@ class Utterance:
     _fed: int = 0
     _fed_chars: int = 0
     _last_text_ms: int = 0
+    # When a pause of the writer settles the sentences that have ended; None once it has.
+    _settle_at_ms: int | None = None
     # Since when the engine has text and sends no audio.
     _waits_since_ms: int = 0
     _sent: SentAudio = field(default_factory=SentAudio)
@@ -162,6 +164,10 @@ class Utterance:
         """When the text is closed if none follows; None once it is closed."""
         return self._last_text_ms + self.limits.max_text_stall_ms if self.accepts_text else None
 
+    def settle_at_ms(self) -> int | None:
+        """When the sentences that have ended are cut if no text follows; None once they are."""
+        return self._settle_at_ms if self.accepts_text else None
+
     def timeout_at_ms(self) -> int | None:
         """When a piece that the engine has waited for audio too long; None if none waits.
 
@@ -174,7 +180,7 @@ class Utterance:
     # Methods of cells, in the order of a life
 
     def append(self, event: Speak, now_ms: int) -> UtteranceStep:
-        self._last_text_ms = now_ms
+        self._last_text_ms, self._settle_at_ms = now_ms, now_ms + self.limits.text_idle_ms
         if self._is_too_long(event.text):
             return self._reject(f"A message may hold {self.limits.max_text_chars} characters; send less.")
         if len(self._text) + len(event.text) > self.limits.max_utterance_chars:
@@ -214,11 +220,14 @@ class Utterance:
         return effects + (self._end_piece(event.piece_index) if event.ends_piece else []), self.state
 
     def tick(self, event: Tick, now_ms: int) -> UtteranceStep:
-        effects, state = self._close(now_ms) if due(self.stall_at_ms(), now_ms) else ([], self.state)
-        if not due(self.timeout_at_ms(), now_ms):
-            return effects, state
-        failed, state = self._fail(UtteranceTimeout())
-        return effects + failed, state
+        effects, state = self._settle(now_ms) if due(self.settle_at_ms(), now_ms) else [], self.state
+        if due(self.stall_at_ms(), now_ms):
+            closed, state = self._close(now_ms)
+            effects += closed
+        if due(self.timeout_at_ms(), now_ms):
+            failed, state = self._fail(UtteranceTimeout())
+            effects += failed
+        return effects, state
 
     def complete(self, event: SpeechEnded, now_ms: int) -> UtteranceStep:
         if self._sent.first_ms is None:
@@ -245,6 +254,11 @@ class Utterance:
         return self._fail(event.error)
 
     # Steps that several cells share
+
+    def _settle(self, now_ms: int) -> list[Effect]:
+        self._settle_at_ms = None
+        self._pieces += self._segmenter.settle()
+        return self._feed_if_speaking(now_ms)
 
     def _is_too_long(self, message: str) -> bool:
         """Marks that are not spoken do not count, if the message alone shows that they are marks."""
