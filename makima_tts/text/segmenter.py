@@ -138,7 +138,7 @@ class Segmenter:
         while end and (position := self._next_cut(look_ahead=1, stop=end)) is not None:
             pieces += self._cut(position)
             end -= position
-        return [*pieces, *self._cut(end)] if end else pieces
+        return [*pieces, *self._cut(end), *self._certain_pieces(look_ahead=LOOK_AHEAD_CHARS)] if end else []
 
     def _last_sentence_end(self) -> int:
         """Beyond the partial text, which was given away; 0: none."""
