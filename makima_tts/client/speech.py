@@ -16,7 +16,7 @@ from makima_tts.client.failures import UtteranceCancelled, cancelled_here
 from makima_tts.client.playing import Player
 from makima_tts.client.saving import wav_file
 from makima_tts.client.writing import OutgoingText
-from makima_tts.protocol import AudioFormat, Complete, Sentence, TimedWord, Words
+from makima_tts.protocol import AudioFormat, Cancel, Complete, Sentence, TimedWord, Words
 
 # Above this the reader stops, and so, through TCP, the service.
 MAX_BUFFERED_BYTES = 8 * 1024 * 1024
@@ -137,14 +137,15 @@ class Speech:
                 self._known_played_ms = player.played_ms
             self._player = None
 
-    async def cancel(self, played_ms: int | None = None) -> None:
+    async def cancel(self, played_ms: float | None = None) -> None:
         """Silence it: buffered audio is dropped at once, and iteration raises UtteranceCancelled.
 
         ``played_ms``: how much was heard, for the service's answer; a player of this package knows it.
         """
         if self.cancelled:
             return
-        self._known_played_ms = self.played_ms if played_ms is None else played_ms
+        hint = Cancel.model_validate({"played_ms": played_ms}).played_ms
+        self._known_played_ms = self.played_ms if hint is None else hint
         self.cancelled = True
         self._chunks.clear()
         self.buffered_bytes = 0
@@ -156,7 +157,7 @@ class Speech:
         else:
             await self._send_cancel(self.utterance_id, self._known_played_ms)
 
-    async def interrupt(self, played_ms: int | None = None) -> Heard:
+    async def interrupt(self, played_ms: float | None = None) -> Heard:
         """Cancel it, and say how much of its text was heard."""
         await self.cancel(played_ms)
         await self._over.wait()

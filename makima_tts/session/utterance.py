@@ -27,6 +27,7 @@ from makima_tts.protocol import (
     Transport,
     Words,
 )
+from makima_tts.protocol.frames import SurrogateJoiner
 from makima_tts.protocol.messages import TextCleaning
 from makima_tts.session.effects import (
     CancelSpeech,
@@ -115,6 +116,7 @@ class Utterance:
     # When it became the head of the queue; the time to first audio counts from here.
     head_ms: int | None = None
     _text: str = field(default="", repr=False)
+    _joiner: SurrogateJoiner = field(default_factory=SurrogateJoiner, repr=False)
     _segmenter: Segmenter = field(init=False, repr=False)
     _pieces: list[Piece] = field(default_factory=list, repr=False)
     # Given to the engine: so many whole pieces, and so many characters of the next one.
@@ -181,14 +183,14 @@ class Utterance:
 
     def append(self, event: Speak, now_ms: int) -> UtteranceStep:
         self._last_text_ms, self._settle_at_ms = now_ms, now_ms + self.limits.text_idle_ms
-        if self._is_too_long(event.text):
+        text = self._joiner.feed(event.text)
+        if self._is_too_long(text):
             return self._reject(f"A message may hold {self.limits.max_text_chars} characters; send less.")
-        if len(self._text) + len(event.text) > self.limits.max_utterance_chars:
+        if len(self._text) + len(text) > self.limits.max_utterance_chars:
             return self._reject(
                 f"An utterance may hold {self.limits.max_utterance_chars} characters; begin a new one."
             )
-        self._text += event.text
-        self._pieces += self._segmenter.feed(event.text)
+        self._add(text)
         return self._close(now_ms) if event.final else (self._feed_if_speaking(now_ms), self.state)
 
     def flush(self, event: Flush, now_ms: int) -> UtteranceStep:
@@ -267,7 +269,12 @@ class Utterance:
             return False
         return len(clean(spoken_text(message, self.options.text_cleaning).text)) > limit
 
+    def _add(self, text: str) -> None:
+        self._text += text
+        self._pieces += self._segmenter.feed(text)
+
     def _close(self, now_ms: int) -> UtteranceStep:
+        self._add(self._joiner.end())
         self._pieces += self._segmenter.flush()
         if not self._pieces:
             return self._fail(nothing_to_say(self._text))

@@ -36,7 +36,7 @@ MAX_LINES = {
     "metrics": 80,
     "model": 7520,
     "origins": 130,
-    "protocol": 720,
+    "protocol": 790,
     "server": 540,
     "session": 1350,
     "settings": 245,

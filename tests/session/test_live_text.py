@@ -1,8 +1,10 @@
 """Live text: pieces, partial text, stalls, and text that comes too late."""
 
+import json
+
 from hypothesis import given, settings, strategies as st
 
-from makima_tts.protocol import Cancel, Flush, Limits, Speak
+from makima_tts.protocol import Cancel, Flush, Limits, Speak, parse_client_message
 from makima_tts.session.effects import CancelSpeech, Effect, FeedPiece, FinishText, WakeAt
 from makima_tts.session.inputs import Tick
 from makima_tts.text import pieces_of
@@ -42,6 +44,51 @@ def test_partial_texts_joined_are_the_pieces_of_the_whole_text(tokens: list[str]
     fed = [effect for effect in effects if isinstance(effect, FeedPiece)]
     pieces = "".join(effect.text + "\0" * effect.ends_piece for effect in fed)
     assert pieces.split("\0")[:-1] == [piece.text for piece in pieces_of("".join(tokens) + "The end.")]
+
+
+def spoken_as(units: list[str]) -> tuple[list[str], int]:
+    """The sentences of a text that arrives in these parts as JSON, as sent; and its length."""
+    talk = Talk(events=True).started(events=True)
+    frames = [{"type": "speak", "utteranceId": "t", "final": False, "text": unit} for unit in units]
+    frames.append({"type": "speak", "utteranceId": "t", "text": " The end."})
+    talk.send(*(parse_client_message(json.dumps(frame)) for frame in frames))
+    pieces = [effect for effect in talk.effects if isinstance(effect, FeedPiece) and effect.ends_piece]
+    for index in range(len(pieces)):
+        talk.audio("t", piece=index)
+    talk.ended("t")
+    *sentences, complete = messages(talk.effects)[-len(pieces) - 1 :]
+    return [sentence.text for sentence in sentences], complete.text_length
+
+
+# Halves of surrogate pairs too.
+ANY_UNICODE = st.characters(exclude_categories=())
+TOKENS = st.sampled_from(["\N{THUMBS UP SIGN}", "\ud83d", "\udc4d", ". ", "Well"]) | ANY_UNICODE
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(st.lists(TOKENS, max_size=30).map("".join))
+def test_any_split_in_utf_16_code_units_is_spoken_as_the_whole_text(text: str) -> None:
+    utf_16 = text.encode("utf-16-le", "surrogatepass")
+    units = [utf_16[at : at + 2].decode("utf-16-le", "surrogatepass") for at in range(0, len(utf_16), 2)]
+    whole = utf_16.decode("utf-16-le", "replace")
+    assert spoken_as(units) == spoken_as([whole])
+    assert spoken_as([text]) == spoken_as([whole])
+    assert spoken_as(units)[1] == len(whole) + len(" The end.")
+
+
+def test_a_flush_or_a_pause_within_a_character_loses_nothing() -> None:
+    talk = Talk(Limits(max_text_stall_ms=1000)).started(events=True)
+    talk.speak("Thumbs \ud83d", utterance_id="t", final=False)
+    talk.send(Flush(utterance_id="t"))
+    talk.speak("\udc4d up \ud83d", utterance_id="t", final=False)
+    talk.later(1000).send(Tick())
+    talk.audio("t")
+    talk.audio("t", piece=1)
+    complete = messages(talk.ended("t"))[-1]
+    assert complete.text_length == len("Thumbs \N{THUMBS UP SIGN} up \ufffd")
+    assert [one.text for one in messages(talk.effects) if one.type == "sentence"] == [
+        *("Thumbs", "\N{THUMBS UP SIGN} up \ufffd")
+    ]
 
 
 def test_a_whole_text_is_fed_in_whole_pieces() -> None:

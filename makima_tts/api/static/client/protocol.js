@@ -90,7 +90,7 @@
  *
  * @typedef {{type: "interrupted"}} Interrupted Another session silenced the contract.
  * @typedef {{type: "stopped", reason?: string}} Stopped
- * @typedef {{type: "pong", id?: string}} Pong
+ * @typedef {{type: "pong", id?: string | number}} Pong
  *
  * @typedef {Ready | Started | Loading | Speaking | Sentence | Interrupted | Complete | ErrorMessage
  *   | Stopped | Pong} ServerMessage
