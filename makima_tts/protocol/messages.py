@@ -119,6 +119,8 @@ class Limits:
     idle_timeout_ms: int = 120_000
     max_session_ms: int = 3_600_000
     max_text_stall_ms: int = 30_000
+    # Tokens of a language model come faster; a tool call takes longer.
+    text_idle_ms: int = 300
     utterance_timeout_ms: int = 30_000
     load_timeout_ms: int = 600_000
     # The protocol closes a session at its 20th invalid message.

@@ -42,9 +42,8 @@ from makima_tts.session.effects import (
 from makima_tts.session.inputs import AudioReady, SpeechEnded, SpeechFailed, Tick
 from makima_tts.session.tables import Cell, Step, on
 from makima_tts.text import NOTHING_SPOKEN, clean, exceeds, nothing_to_say
-from makima_tts.text.cleaning import spoken_text
 from makima_tts.text.durations import played_position
-from makima_tts.text.segmenter import Piece, Segmenter
+from makima_tts.text.segmenter import Piece, Segmenter, spoken_text
 from makima_tts.text.words import WordTime
 from makima_tts.timings import timed_words
 
@@ -124,6 +123,8 @@ class Utterance:
     _fed: int = 0
     _fed_chars: int = 0
     _last_text_ms: int = 0
+    # When a pause of the writer settles the sentences that have ended; None once it has.
+    _settle_at_ms: int | None = None
     # Since when the engine has text and sends no audio.
     _waits_since_ms: int = 0
     _sent: SentAudio = field(default_factory=SentAudio)
@@ -165,6 +166,10 @@ class Utterance:
         """When the text is closed if none follows; None once it is closed."""
         return self._last_text_ms + self.limits.max_text_stall_ms if self.accepts_text else None
 
+    def settle_at_ms(self) -> int | None:
+        """When the sentences that have ended are cut if no text follows; None once they are."""
+        return self._settle_at_ms if self.accepts_text else None
+
     def timeout_at_ms(self) -> int | None:
         """When a piece that the engine has waited for audio too long; None if none waits.
 
@@ -177,7 +182,7 @@ class Utterance:
     # Methods of cells, in the order of a life
 
     def append(self, event: Speak, now_ms: int) -> UtteranceStep:
-        self._last_text_ms = now_ms
+        self._last_text_ms, self._settle_at_ms = now_ms, now_ms + self.limits.text_idle_ms
         text, spoken_before = self._joiner.feed(event.text), self._segmenter.spoken_chars
         self._add(text)
         if self._is_too_long(text, self._segmenter.spoken_chars - spoken_before):
@@ -217,11 +222,14 @@ class Utterance:
         return effects + (self._end_piece(event.piece_index) if event.ends_piece else []), self.state
 
     def tick(self, event: Tick, now_ms: int) -> UtteranceStep:
-        effects, state = self._close(now_ms) if due(self.stall_at_ms(), now_ms) else ([], self.state)
-        if not due(self.timeout_at_ms(), now_ms):
-            return effects, state
-        failed, state = self._fail(UtteranceTimeout())
-        return effects + failed, state
+        effects, state = self._settle(now_ms) if due(self.settle_at_ms(), now_ms) else [], self.state
+        if due(self.stall_at_ms(), now_ms):
+            closed, state = self._close(now_ms)
+            effects += closed
+        if due(self.timeout_at_ms(), now_ms):
+            failed, state = self._fail(UtteranceTimeout())
+            effects += failed
+        return effects, state
 
     def complete(self, event: SpeechEnded, now_ms: int) -> UtteranceStep:
         if self._sent.first_ms is None:
@@ -248,6 +256,11 @@ class Utterance:
         return self._fail(event.error)
 
     # Steps that several cells share
+
+    def _settle(self, now_ms: int) -> list[Effect]:
+        self._settle_at_ms = None
+        self._pieces += self._segmenter.settle()
+        return self._feed_if_speaking(now_ms)
 
     def _is_too_long(self, message: str, spoken_chars: int) -> bool:
         """Marks, reasoning and what else is not spoken do not count."""

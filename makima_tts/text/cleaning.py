@@ -8,6 +8,7 @@ import unicodedata
 from typing import Literal
 
 from makima_tts.errors import NothingToSay
+from makima_tts.text.lines import EndsSentence
 from makima_tts.text.markdown import MarkdownCleaner
 from makima_tts.text.visible import VisibleText, visible
 from makima_tts.text.words import SpokenText
@@ -22,9 +23,9 @@ class TextCleaner:
     decides: never a mark, a tag or a block that is open. More may follow both.
     """
 
-    def __init__(self, cleaning: TextCleaning = "markdown") -> None:
+    def __init__(self, cleaning: TextCleaning, ends_sentence: EndsSentence) -> None:
         self._visible = VisibleText()
-        self._markdown = MarkdownCleaner() if cleaning == "markdown" else None
+        self._markdown = MarkdownCleaner(ends_sentence) if cleaning == "markdown" else None
 
     def feed(self, text: str) -> SpokenText:
         seen = self._visible.feed(text)
@@ -61,14 +62,6 @@ class TextCleaner:
     def left_out_chars(self) -> int:
         """The length of all of them, and of what is held because it may be one."""
         return 0 if self._markdown is None else self._markdown.left_out_chars
-
-
-def spoken_text(text: str, cleaning: TextCleaning) -> SpokenText:
-    """A whole text as spoken."""
-    cleaner = TextCleaner(cleaning)
-    spoken = cleaner.feed(text)
-    spoken.extend(cleaner.flush())
-    return spoken
 
 
 def clean(text: str) -> str:

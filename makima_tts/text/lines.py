@@ -8,6 +8,7 @@ two spaces, a backslash or a colon, and where the sentence has ended.
 """
 
 import re
+from collections.abc import Callable
 
 from makima_tts.text.scanner import LINE_ENDS
 from makima_tts.text.tags import TagScanner
@@ -50,14 +51,20 @@ _CONJUNCTIONS = frozenset({"and", "or", "to", "und", "oder", "bis", "et", "ou", 
 _WIDE = "\u2e80-\u312f\u3190-\ua4cf\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"
 _SHARED = f"[{_WIDE}\u2014\u2018-\u201d\u2026]"
 _NO_SPACE = re.compile(f"[{_WIDE}]{_SHARED}|{_SHARED}[{_WIDE}]")
-_ENDS_LINE = frozenset("!?…。！？:：")  # noqa: RUF001
+_ENDS_LINE = frozenset({"", *LINE_ENDS, *":："})  # noqa: RUF001
 # Kinds of line. The break after a fixed one stays, whatever follows.
 FIXED, ITEM, BOLD, PROSE = "fixed", "item", "bold", "prose"
 
 
+EndsSentence = Callable[[str], bool]
+
+
 class LineScanner(TagScanner):
-    def __init__(self) -> None:
+    """``ends_sentence``: whether the line break after a text stays, whatever follows."""
+
+    def __init__(self, ends_sentence: EndsSentence) -> None:
         super().__init__()
+        self._ends_sentence = ends_sentence
         self._line_start = True
         self._in_row = False
         # The kind of line, and how deep in quotations it is.
@@ -100,7 +107,8 @@ class LineScanner(TagScanner):
 
     def _may_wrap(self) -> bool:
         """Whether the line so far may be continued by the next one."""
-        ended = not self._tail or self._last in LINE_ENDS or self._last in _ENDS_LINE
+        line = self._tail.rstrip(" \t")
+        ended = line[-1:] in _ENDS_LINE or self._ends_sentence(line)
         title = self._line == FIXED or (self._line == BOLD and self._before in "*_")
         return not (ended or title or self._tail.endswith("  ") or self._before == "\\")
 

@@ -11,7 +11,7 @@ import html
 import re
 from collections.abc import Callable
 
-from makima_tts.text.lines import FIXED, MAX_LINE_MARK_CHARS, TO_LINE_END, LineScanner
+from makima_tts.text.lines import FIXED, MAX_LINE_MARK_CHARS, TO_LINE_END, EndsSentence, LineScanner
 from makima_tts.text.scanner import LINE_ENDS
 from makima_tts.text.tags import ROWS, host_of
 from makima_tts.text.visible import visible
@@ -89,8 +89,8 @@ _ADDRESS_TRIMMINGS = ".,;:!?*_~'\""
 class MarkdownCleaner(LineScanner):
     """From a text as received, what a voice should speak."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, ends_sentence: EndsSentence) -> None:
+        super().__init__(ends_sentence)
         self._code_width = 0
         self._emphases: dict[str, list[int]] = {"*": [], "_": [], "~": []}
         # Where a link's text ends → where the link does.

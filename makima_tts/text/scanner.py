@@ -13,8 +13,8 @@ import re
 from makima_tts.text.words import SpokenText
 
 LINE_ENDS = "\n\u2029"
-# The last spoken characters that rules look at.
-_TAIL_CHARS = 8
+# The last spoken characters that rules look at: a word and the marks after it.
+_TAIL_CHARS = 32
 
 
 def begun(*parts: str, name: str = "") -> re.Pattern[str]:

@@ -5,10 +5,15 @@ import json
 from hypothesis import given, settings, strategies as st
 
 from makima_tts.protocol import Cancel, Flush, Limits, Speak, parse_client_message
-from makima_tts.session.effects import CancelSpeech, FeedPiece, FinishText
+from makima_tts.session.effects import CancelSpeech, Effect, FeedPiece, FinishText, WakeAt
 from makima_tts.session.inputs import Tick
 from makima_tts.text import pieces_of
 from tests.session.talk import Talk, begun, errors, messages
+
+
+def fed_pieces(effects: list[Effect]) -> list[str]:
+    """The texts that end a piece."""
+    return [one.text for one in effects if isinstance(one, FeedPiece) and one.ends_piece]
 
 
 def test_live_text_is_spoken_while_it_is_still_being_written() -> None:
@@ -100,6 +105,38 @@ def test_flush_speaks_the_text_so_far() -> None:
         "Wait a moment", utterance_id="t", final=False
     )
     assert FeedPiece("t", " moment") in talk.send(Flush(utterance_id="t"))
+
+
+def test_a_sentence_that_has_ended_is_spoken_while_its_writer_pauses() -> None:
+    talk = Talk(Limits(text_idle_ms=300)).started()
+    talk.speak("A first sentence here. Then ", utterance_id="t", final=False)
+    assert talk.later(299).send(Tick()) == [WakeAt(300)]
+    effects = talk.later(1).send(Tick())
+    assert FeedPiece("t", " here.") in effects
+    assert FeedPiece("t", "Then", ends_piece=False) in effects
+    assert FinishText("t") not in effects
+    assert FeedPiece("t", " we go on.") in talk.later(9_000).speak("we go on.", utterance_id="t")
+
+
+def test_each_text_begins_the_wait_for_a_pause_anew_and_a_pause_counts_once() -> None:
+    talk = Talk(Limits(text_idle_ms=300)).started()
+    for token in ("Let me", " look", " that", " up."):
+        assert not fed_pieces(talk.later(200).speak(token, utterance_id="t", final=False))
+        assert not fed_pieces(talk.send(Tick()))
+    assert fed_pieces(talk.later(300).send(Tick())) == [" up."]
+    wakes = [one.at_ms for one in talk.later(1).send(Tick()) if isinstance(one, WakeAt)]
+    assert wakes == [800 + Limits().max_text_stall_ms]
+
+
+def test_a_queued_text_settles_too_and_closed_text_has_nothing_to_settle() -> None:
+    talk = Talk(Limits(text_idle_ms=300)).started()
+    talk.speak(utterance_id="first")
+    talk.speak("A first sentence here.", utterance_id="t", final=False)
+    talk.later(300).send(Tick())
+    talk.audio("first")
+    assert FeedPiece("t", "A first sentence here.") in talk.ended("first")
+    talk.speak(" And more.", utterance_id="t")
+    assert not fed_pieces(talk.later(300).send(Tick()))
 
 
 def test_stalled_text_is_closed() -> None:

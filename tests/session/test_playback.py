@@ -7,8 +7,8 @@ from hypothesis import given, settings, strategies as st
 
 from makima_tts.protocol import Cancel
 from makima_tts.text import pieces_of
-from makima_tts.text.cleaning import spoken_text
 from makima_tts.text.durations import played_position
+from makima_tts.text.segmenter import spoken_text
 from tests.session.talk import Talk, messages
 
 TEXT = "The lamps are lit now. We **go home** to [sleep](https://x.org). And that is all."

@@ -4,11 +4,16 @@ from itertools import pairwise
 
 from makima_tts.text import Piece, Segmenter, TextCleaning
 from makima_tts.text.cleaning import TextCleaner
+from makima_tts.text.segmenter import ends_sentence
+
+
+def a_cleaner(cleaning: TextCleaning = "markdown") -> TextCleaner:
+    return TextCleaner(cleaning, ends_sentence)
 
 
 def spoken_in_parts(*parts: str, cleaning: TextCleaning = "markdown") -> tuple[str, list[int]]:
     """The text as spoken, and where each of its characters begins in the text as received."""
-    cleaner, text, starts = TextCleaner(cleaning), "", list[int]()
+    cleaner, text, starts = a_cleaner(cleaning), "", list[int]()
     for spoken in (*map(cleaner.feed, parts), cleaner.flush()):
         text += spoken.text
         starts += spoken.starts

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from makima_tts.text import Segmenter, pieces_of
-from makima_tts.text.cleaning import TextCleaner
-from tests.text.cleaned import pieces_in_parts, split, spoken, spoken_in_parts
+from tests.text.cleaned import a_cleaner, pieces_in_parts, split, spoken, spoken_in_parts
 
 THOUGHT = "Let me see. 1 < 2, so it is **so**.\n\n- Or is it?\n"
 # Blocks as models emit them, around a thought.
@@ -122,7 +121,7 @@ def test_positions_of_words_are_those_in_the_text_as_sent(block: str) -> None:
 
 
 def test_a_long_thought_is_dropped_as_it_arrives_and_counts_as_left_out() -> None:
-    cleaner, thought = TextCleaner(), "So, what then? " * 4000
+    cleaner, thought = a_cleaner(), "So, what then? " * 4000
     assert cleaner.feed("<think>\n").text == "\n"
     for start in range(0, len(thought), 5):
         assert cleaner.feed(thought[start : start + 5]).text == ""
@@ -132,13 +131,13 @@ def test_a_long_thought_is_dropped_as_it_arrives_and_counts_as_left_out() -> Non
 
 
 def test_a_block_that_never_ends_is_a_stray_mark_after_the_length_of_an_utterance() -> None:
-    cleaner = TextCleaner()
+    cleaner = a_cleaner()
     assert cleaner.feed("Wait. <think>" + "so it is " * 2000).text == "Wait. "
     assert len(cleaner.feed("so it is " * 300).text) > 20_000
 
 
 def test_a_flush_ends_no_block_and_gives_back_what_a_stray_mark_held() -> None:
-    cleaner = TextCleaner()
+    cleaner = a_cleaner()
     assert cleaner.feed("<think>Hm. </thi").text + cleaner.flush().text == "\n"
     assert cleaner.feed("nk>So. <tool_call>{").text + cleaner.flush().text == "So. {"
 
@@ -155,7 +154,7 @@ def test_a_flush_ends_no_block_and_gives_back_what_a_stray_mark_held() -> None:
     ],
 )
 def test_a_pause_of_the_writer_decides_no_mark(text: str, settled: str, held: str) -> None:
-    cleaner = TextCleaner()
+    cleaner = a_cleaner()
     cleaner.feed(text)
     assert (cleaner.settle().text, cleaner.held) == (settled, held)
     assert text[cleaner.decided_chars :] == held
