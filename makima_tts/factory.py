@@ -152,6 +152,7 @@ def build_app(settings: Settings, service: Service) -> FastAPI:
     return create_app(
         service,
         allowed_origins=settings.allowed_origins,
+        trusted_proxies=settings.trusted_proxies,
         max_upload_bytes=settings.max_upload_bytes,
         openai_speakers=settings.openai_speakers,
     )

@@ -26,6 +26,7 @@ from makima_tts.session import effects, inputs
 from makima_tts.session.machine import Session
 from makima_tts.speaking import AudioOutput, EncodedChunk, UtteranceStream
 from makima_tts.speech import ListenerClock, UtteranceRequest, VoicePrompt
+from makima_tts.timings import WordTimer
 
 NOT_TEXT = inputs.Malformed("Binary frames mean nothing here; send JSON in text frames.")
 _MAX_ANSWER_BYTES = 64 * 1024
@@ -300,6 +301,7 @@ class SpeakConnection:
 
     def _start_speech(self, effect: effects.StartSpeech) -> None:
         audio = effect.format
+        words = WordTimer(effect.language, audio.speed) if effect.timings else None
         stream = UtteranceStream(
             self._service.engine,
             UtteranceRequest(effect.utterance_id, effect.language, seed=effect.seed),
@@ -308,6 +310,7 @@ class SpeakConnection:
             find_voice=partial(self._find_voice, effect.voice),
             listener=self._listener,
             max_ahead_s=self._service.limits.max_ahead_ms / 1000 if self._dialect.plays_live else math.inf,
+            words=words,
         )
         task = self._tasks.create_task(self._speak(effect, stream))
         self._utterances[effect.utterance_id] = (stream, task)
@@ -378,4 +381,5 @@ def _audio_ready(effect: effects.StartSpeech, chunk: EncodedChunk) -> inputs.Aud
         piece_index=chunk.piece_index,
         ends_piece=chunk.ends_piece,
         synthesis_s=chunk.synthesis_s,
+        words=chunk.words,
     )

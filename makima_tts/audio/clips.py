@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from makima_tts.audio.pcm import PcmEncoder
-from makima_tts.audio.sound_files import ALLOWED, Samples, Sound, decode
+from makima_tts.audio.sound_files import ALLOWED, Recording, Samples, decode
 from makima_tts.errors import InvalidClip
 from makima_tts.text import longest_speech_s, usual_speech_s
 
@@ -197,7 +197,7 @@ def _decode(file: BinaryIO, *, limited: bool = True) -> _Decoded:
     return decode(file, partial(_mix, limited=limited, channel=int(mixed.powers[:-1].argmax())))
 
 
-def _mix(sound: Sound, *, limited: bool, channel: int | None = None) -> _Decoded:
+def _mix(sound: Recording, *, limited: bool, channel: int | None = None) -> _Decoded:
     """All channels mixed down to mono, or ``channel`` alone."""
     _require_usable_header(sound)
     max_frames = round(sound.sample_rate_hz * MAX_CLIP_S)
@@ -227,7 +227,7 @@ def _mix(sound: Sound, *, limited: bool, channel: int | None = None) -> _Decoded
     )
 
 
-def _require_usable_header(sound: Sound) -> None:
+def _require_usable_header(sound: Recording) -> None:
     if not 8_000 <= sound.sample_rate_hz <= 192_000:
         raise InvalidClip(f"The clip has {sound.sample_rate_hz} samples per second. {ALLOWED}")
     if not 1 <= sound.channels <= MAX_CHANNELS:

@@ -1,6 +1,6 @@
 """Sound in containers and codecs, read by FFmpeg (PyAV), which is told the demuxer and may open nothing else.
 
-In: a file, and FFmpeg's name of its demuxer. Out: a :class:`Sound`. Does not know: which kinds there are.
+In: a file, and FFmpeg's name of its demuxer. Out: a :class:`Recording`. Does not know: which kinds there are.
 
 Left alone, FFmpeg guesses formats, follows playlists and references to other files, and allocates what a
 header asks for: all of that is off. Its decoders run in this process, without a sandbox.
@@ -18,7 +18,7 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-from makima_tts.audio.sound_files import Samples, Sound, UnreadableSound, Window
+from makima_tts.audio.sound_files import Recording, Samples, UnreadableSound, Window
 
 # A file of 500 bytes may state an index of gigabytes. The largest honest allocation is a cover picture's.
 _MAX_ALLOCATION_BYTES = 16 * 2**20
@@ -47,7 +47,7 @@ _max_alloc(_MAX_ALLOCATION_BYTES)
 
 
 @contextmanager
-def open_demuxed(file: Window, *, demuxer: str, states_length: bool) -> Iterator[Sound]:
+def open_demuxed(file: Window, *, demuxer: str, states_length: bool) -> Iterator[Recording]:
     """The first stream of sound that may be decoded. Raises UnreadableSound."""
     try:
         container = av.open(file, "r", format=demuxer, options=OPTIONS, metadata_errors="replace")
@@ -65,9 +65,9 @@ def open_demuxed(file: Window, *, demuxer: str, states_length: bool) -> Iterator
         yield _sound(container, streams[0], states_length)
 
 
-def _sound(container: InputContainer, stream: AudioStream, states_length: bool) -> Sound:
+def _sound(container: InputContainer, stream: AudioStream, states_length: bool) -> Recording:
     # Only a decoded frame tells the rate and the channels of some kinds of AAC.
-    sound = Sound(0, 0, 0, iter(()))
+    sound = Recording(0, 0, 0, iter(()))
     frames = _frames(container, stream, sound)
     if (first := next(frames, None)) is None:
         raise UnreadableSound
@@ -84,7 +84,7 @@ def _stated_s(container: InputContainer, stream: AudioStream) -> float:
     return (container.duration or 0) / av.time_base
 
 
-def _frames(container: InputContainer, stream: AudioStream, sound: Sound) -> Iterator[AudioFrame]:
+def _frames(container: InputContainer, stream: AudioStream, sound: Recording) -> Iterator[AudioFrame]:
     """Damaged packets are left out, as players do, unless there are many."""
     damaged = 0
     try:
@@ -101,7 +101,7 @@ def _frames(container: InputContainer, stream: AudioStream, sound: Sound) -> Ite
         sound.damaged = True
 
 
-def _blocks(frames: Iterator[AudioFrame], sound: Sound) -> Iterator[Samples]:
+def _blocks(frames: Iterator[AudioFrame], sound: Recording) -> Iterator[Samples]:
     """Several frames each. Frames of another rate or with other channels than the first are damaged, too."""
     block, size_frames = list[Samples](), 0
     for frame in frames:

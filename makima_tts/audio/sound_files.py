@@ -1,6 +1,6 @@
 """Sound files as samples, whatever recorded them: libsndfile reads the plain kinds, FFmpeg all others.
 
-In: a file that anyone may have made. Out: a :class:`Sound`, read block by block, or InvalidClip. Does not
+In: a file that anyone may have made. Out: a :class:`Recording`, read block by block, or InvalidClip. Does not
 know: which lengths, rates and channels are allowed.
 
 The first bytes choose the demuxer from a fixed list; file names and media types are never asked.
@@ -43,7 +43,7 @@ _UNKNOWN_SIZE = 0x7F00_0000
 
 
 @dataclass(slots=True)
-class Sound:
+class Recording:
     """``blocks``: float32 [frames, channels], once. ``stated_frames``: by its header; 0 if that does not say.
 
     ``damaged``: it is cut off, or a part of it could not be decoded; final after the last block.
@@ -93,7 +93,7 @@ _MP3_RATES_HZ = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (1
 _MP3_FRAMES_IN_A_ROW = 4
 
 
-def decode(file: BinaryIO, read: Callable[[Sound], Result]) -> Result:
+def decode(file: BinaryIO, read: Callable[[Recording], Result]) -> Result:
     """The result of ``read``, which is called again if the first library gives up halfway.
 
     Raises InvalidClip, and what ``read`` raises.
@@ -201,7 +201,7 @@ def _is_cut_off(file: BinaryIO, kind: _Kind) -> bool:
     return False
 
 
-def _readers(kind: _Kind) -> Iterator[tuple[Callable[[Window], AbstractContextManager[Sound]], int]]:
+def _readers(kind: _Kind) -> Iterator[tuple[Callable[[Window], AbstractContextManager[Recording]], int]]:
     """What opens it, and how many bytes that may read before the first samples."""
     if kind.plain:
         yield _open_plain, _MAX_PLAIN_HEADER_BYTES
@@ -214,13 +214,13 @@ def _readers(kind: _Kind) -> Iterator[tuple[Callable[[Window], AbstractContextMa
 
 
 @contextmanager
-def _open_plain(file: Window) -> Iterator[Sound]:
+def _open_plain(file: Window) -> Iterator[Recording]:
     """By libsndfile. Raises UnreadableSound, also while the blocks are read."""
     try:
         with soundfile.SoundFile(file) as sound:
             # A WAV of unknown length has no frames for libsndfile.
             if sound.frames > 0:
-                yield Sound(sound.samplerate, sound.channels, sound.frames, _plain_blocks(sound))
+                yield Recording(sound.samplerate, sound.channels, sound.frames, _plain_blocks(sound))
                 return
     except soundfile.LibsndfileError as error:
         raise UnreadableSound from error

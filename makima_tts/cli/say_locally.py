@@ -14,12 +14,12 @@ from makima_tts import factory
 from makima_tts.cli.say import SayRequest, SayResult
 from makima_tts.client.saving import new_file
 from makima_tts.engines.qwen3 import SynthesisOptions
-from makima_tts.errors import InvalidMessage, InvalidText
+from makima_tts.errors import InvalidMessage
 from makima_tts.metrics import Metrics
 from makima_tts.settings import Settings, load_settings
 from makima_tts.speaking import AudioOutput, UtteranceStream
 from makima_tts.speech import SpeechEngine, UtteranceRequest
-from makima_tts.text import pieces_of, why_silent
+from makima_tts.text import nothing_to_say, pieces_of
 from makima_tts.voices import ResolvedVoice, VoiceManager
 
 _UTTERANCE = "say"
@@ -39,7 +39,7 @@ async def speak(
     cleaned = pieces_of(request.text, settings.text_cleaning)
     pieces = [request.text] if options.raw else [piece.text for piece in cleaned]
     if not "".join(pieces).strip():
-        raise InvalidText(why_silent(request.text))
+        raise nothing_to_say(request.text)
     frames: list[npt.NDArray[np.int64]] = []
     engine = _engine(settings, request, options, frames)
     async with factory.running(engine):

@@ -49,6 +49,8 @@ from makima_tts.protocol import (
     Start,
     Started,
     Stop,
+    Timings,
+    Words,
     serialize,
 )
 
@@ -61,6 +63,7 @@ class SpeakOptions(TypedDict, total=False):
     language: str
     priority: PriorityName
     seed: int
+    timings: Timings
 
 
 class SpeechClient:
@@ -280,8 +283,8 @@ class SpeechClient:
                 await self._speaking.deliver(message)
             case Speaking(utterance_id=utterance_id):
                 self._begin(utterance_id)
-            case Sentence(utterance_id=utterance_id) if utterance_id in self._pending:
-                self._pending[utterance_id].sentences.append(message)
+            case Sentence(utterance_id=name) | Words(utterance_id=name) if name in self._pending:
+                self._pending[name].describe(message)
             case AudioChunkMessage(utterance_id=utterance_id) if (
                 utterance_id in self._pending and message.data
             ):

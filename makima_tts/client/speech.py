@@ -16,7 +16,7 @@ from makima_tts.client.failures import UtteranceCancelled, cancelled_here
 from makima_tts.client.playing import Player
 from makima_tts.client.saving import wav_file
 from makima_tts.client.writing import OutgoingText
-from makima_tts.protocol import AudioFormat, Complete, Sentence
+from makima_tts.protocol import AudioFormat, Complete, Sentence, TimedWord, Words
 
 # Above this the reader stops, and so, through TCP, the service.
 MAX_BUFFERED_BYTES = 8 * 1024 * 1024
@@ -47,6 +47,7 @@ class Heard:
 class Speech:
     """Iterate once, or ``save``, ``play`` or ``read`` it.
 
+    ``words`` grows, if ``timings`` were asked for: each word is there before its audio is due to be played.
     Ends after ``complete``; raises ServiceError, UtteranceCancelled or ConnectionLost. A caller that stops
     early must cancel: untaken audio holds up the utterances behind it.
     """
@@ -58,6 +59,7 @@ class Speech:
         self.audio_format = audio_format
         self.complete: Complete | None = None
         self.sentences: list[Sentence] = []
+        self.words: list[TimedWord] = []
         self.sent_s: float | None = None
         self.first_audio_s: float | None = None
         # The service has begun to speak it: after a reconnect it is not sent again.
@@ -202,6 +204,13 @@ class Speech:
         while self.buffered_bytes > MAX_BUFFERED_BYTES:
             self._room.clear()
             await self._room.wait()
+
+    def describe(self, part: Sentence | Words) -> None:
+        """The service has told where a part of the text is in the audio."""
+        if isinstance(part, Words):
+            self.words += part.words
+        else:
+            self.sentences.append(part)
 
     def finish(self, complete: Complete) -> None:
         """The service has sent all of it."""

@@ -66,9 +66,13 @@ _DEFAULT_RATE_HZ = 24000
 Transport = Literal["binary", "json"]
 # Whether cleaning removes marks of markdown.
 TextCleaning = Literal["markdown", "plain"]
+# Whether ``words`` messages are sent.
+Timings = Literal["none", "word"]
 PriorityName = Literal["low", "normal", "high"]
 # The earlier one speaks first.
 PRIORITIES: tuple[PriorityName, ...] = ("high", "normal", "low")
+# The audio of a turn without words (NothingToSay), in protocols where an error counts against the service.
+SILENT_TURN_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +199,7 @@ class Start(ClientFields):
     transport: Transport = "binary"
     events: bool = False
     text_cleaning: TextCleaning | None = None
+    timings: Timings = "none"
     auth_token: Annotated[str, Field(max_length=8192)] | None = Field(None, repr=False)
     contract_id: Annotated[str, Field(min_length=1, max_length=256)] | None = None
 
@@ -219,6 +224,7 @@ class Speak(ClientFields):
     voice: VoiceId | None = None
     language: Language | None = None
     seed: Seed | None = None
+    timings: Timings | None = None
 
     @model_validator(mode="after")
     def _open_text_has_a_name(self) -> "Speak":
@@ -374,12 +380,16 @@ class AudioEnd(_Message):
 
 
 class ErrorMessage(_Message):
-    """With ``utteranceId``: that utterance's terminal message."""
+    """With ``utteranceId``: that utterance's terminal message.
+
+    ``reason`` is for programs, where one code has several causes: "nothing_to_say".
+    """
 
     type: Literal["error"] = "error"
     code: str
     message: str
     recoverable: bool
+    reason: str | None = None
     utterance_id: str | None = None
     retry_after_ms: int | None = None
     audio_ms: int | None = None
@@ -395,6 +405,7 @@ class ErrorMessage(_Message):
             code=error.code,
             message=error.message,
             recoverable=error.recoverable,
+            reason=error.reason,
             utterance_id=utterance_id,
             retry_after_ms=retry_ms,
         )
@@ -444,6 +455,40 @@ class Sentence(_Message):
     end_ms: int
 
 
+class TimedWord(_Message):
+    """A word as it was sent, ``text[offset : offset + length]``, and its position in the audio.
+
+    ``estimated``: from the usual durations of its letters; else it was measured.
+    """
+
+    word: str = Field(repr=False)
+    offset: int
+    length: int
+    start_ms: int
+    end_ms: int
+    estimated: Literal[True] | None = None
+
+    @classmethod
+    def of(cls, text: str, start: int, end: int, *, start_ms: float, end_ms: float, estimated: bool) -> Self:
+        """The word from ``start`` to ``end`` of the text as sent."""
+        return cls(
+            word=text[start:end],
+            offset=start,
+            length=end - start,
+            start_ms=int(start_ms),
+            end_ms=int(end_ms),
+            estimated=estimated or None,
+        )
+
+
+class Words(_Message):
+    """For clients that asked for ``timings``: the next words, before their audio is due to be played."""
+
+    type: Literal["words"] = "words"
+    utterance_id: str
+    words: tuple[TimedWord, ...]
+
+
 class Interrupted(_Message):
     """Extended set: the session's contract was interrupted: drop all audio that was not played yet.
 
@@ -455,7 +500,9 @@ class Interrupted(_Message):
 
 BaseMessage = Ready | Started | AudioChunkMessage | Complete | AudioEnd | ErrorMessage | Stopped | Pong
 ExtendedMessage = Loading | Speaking | Sentence | Interrupted
-ServerMessage = BaseMessage | ExtendedMessage
+# What clients receive because a field of theirs asked for it.
+RequestedMessage = Words
+ServerMessage = BaseMessage | ExtendedMessage | RequestedMessage
 
 
 _SERVER_JSON: TypeAdapter[ServerMessage] = TypeAdapter(Annotated[ServerMessage, Field(discriminator="type")])

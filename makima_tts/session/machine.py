@@ -437,6 +437,7 @@ class Session:
             page=False,
             language=start.language,
             text_cleaning=start.text_cleaning or self._limits.text_cleaning,
+            timings=start.timings,
         )
 
     def _start(self, event: Start) -> SessionStep:

@@ -4,11 +4,12 @@ In: text, cancels, the time, reports of the engine. Out: effects. Does not know:
 """
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
-from makima_tts.errors import Cancelled, InvalidText, TtsError, UtteranceTimeout
+from makima_tts.errors import Cancelled, InvalidText, NothingToSay, TtsError, UtteranceTimeout
 from makima_tts.protocol import (
     AudioChunkMessage,
     AudioEnd,
@@ -21,7 +22,10 @@ from makima_tts.protocol import (
     Sentence,
     Speak,
     Speaking,
+    TimedWord,
+    Timings,
     Transport,
+    Words,
 )
 from makima_tts.protocol.messages import TextCleaning
 from makima_tts.session.effects import (
@@ -36,9 +40,11 @@ from makima_tts.session.effects import (
 )
 from makima_tts.session.inputs import AudioReady, SpeechEnded, SpeechFailed, Tick
 from makima_tts.session.tables import Cell, Step, on
-from makima_tts.text import NOTHING_SPOKEN, clean, why_silent
+from makima_tts.text import NOTHING_SPOKEN, clean, nothing_to_say
 from makima_tts.text.durations import played_position
 from makima_tts.text.segmenter import Piece, Segmenter, spoken_text
+from makima_tts.text.words import WordTime
+from makima_tts.timings import timed_words
 
 
 class UtteranceState(StrEnum):
@@ -71,11 +77,15 @@ class SessionOptions:
     page: bool = True
     language: str = "English"
     text_cleaning: TextCleaning = "markdown"
+    timings: Timings = "none"
 
 
 @dataclass(slots=True)
 class SentAudio:
-    """Counts of one utterance; ``piece_ends_ms``: where its first pieces ended in the audio."""
+    """Counts of one utterance; ``piece_ends_ms``: where its first pieces ended in the audio.
+
+    ``words``: those whose times the client knows.
+    """
 
     samples: int = 0
     chunks: int = 0
@@ -84,6 +94,7 @@ class SentAudio:
     first_ms: int | None = None
     last_ms: int = 0
     piece_ends_ms: list[float] = field(default_factory=list)
+    words: list[TimedWord] = field(default_factory=list)
 
     def rtf(self) -> float | None:
         return round(self.synthesis_s * 1000 / self.source_ms, 4) if self.source_ms else None
@@ -181,15 +192,20 @@ class Utterance:
     def begin(self, event: Begin, now_ms: int) -> UtteranceStep:
         closed = self.state is U.CLOSED
         request = self.request
-        start = StartSpeech(self.id, request.voice, self.language, request.seed, self.options.format)
+        timings = (request.timings or self.options.timings) == "word"
+        start = StartSpeech(self.id, request.voice, self.language, request.seed, self.options.format, timings)
         effects = [start, *self._feed(now_ms), *([FinishText(self.id)] if closed else [])]
         return effects, U.SPEAKING_CLOSED if closed else U.SPEAKING_OPEN
 
     def send_audio(self, event: AudioReady, now_ms: int) -> UtteranceStep:
         sent = self._sent
-        effects: list[Effect] = []
+        effects = self._begin_audio(now_ms) if event.samples else []
+        effects += self._send_words(event.words)
+        if not (event.data or event.source_ms or event.ends_piece):
+            return effects, self.state
         if event.samples:
-            effects = self._send(event.data, now_ms)
+            effects.append(self._audio(event.data, is_final=False))
+            sent.chunks += 1
             sent.last_ms = now_ms
         sent.samples += event.samples
         sent.source_ms += event.source_ms
@@ -206,7 +222,7 @@ class Utterance:
 
     def complete(self, event: SpeechEnded, now_ms: int) -> UtteranceStep:
         if self._sent.first_ms is None:
-            return self._reject(NOTHING_SPOKEN)
+            return self._fail(NothingToSay(NOTHING_SPOKEN))
         effects: list[Effect] = []
         if self.options.transport == "json":
             effects.append(self._audio(b"", is_final=True))
@@ -240,7 +256,7 @@ class Utterance:
     def _close(self, now_ms: int) -> UtteranceStep:
         self._pieces += self._segmenter.flush()
         if not self._pieces:
-            return self._reject(why_silent(self._text))
+            return self._fail(nothing_to_say(self._text))
         if self.speaking:
             return [*self._feed(now_ms), FinishText(self.id)], U.SPEAKING_CLOSED
         return [], U.CLOSED
@@ -279,15 +295,16 @@ class Utterance:
 
     # Audio and messages to the client
 
-    def _send(self, data: bytes, now_ms: int) -> list[Effect]:
-        effects: list[Effect] = []
-        if self._sent.first_ms is None:
-            self._sent.first_ms = now_ms
-            if self.options.events:
-                effects.append(Send(self._speaking_message()))
-        effects.append(self._audio(data, is_final=False))
-        self._sent.chunks += 1
-        return effects
+    def _begin_audio(self, now_ms: int) -> list[Effect]:
+        if self._sent.first_ms is not None:
+            return []
+        self._sent.first_ms = now_ms
+        return [Send(self._speaking_message())] if self.options.events else []
+
+    def _send_words(self, times: Sequence[WordTime]) -> list[Effect]:
+        words = timed_words(self._text, [*self._pieces, *self._partial_piece()], times)
+        self._sent.words += words
+        return [Send(Words(utterance_id=self.id, words=words))] if words else []
 
     def _speaking_message(self) -> Speaking:
         audio, queue_ms = self.options.format, self._queue_ms()
@@ -359,7 +376,8 @@ class Utterance:
         """What the engine has of a piece whose text is not finished."""
         begin = self._pieces[-1].end if self._pieces else 0
         text = self._segmenter.partial_text[: self._fed_chars]
-        return [Piece(len(self._pieces), text, begin, len(self._text))] if text else []
+        spoken = self._segmenter.partial_spoken
+        return [Piece(len(self._pieces), text, begin, len(self._text), spoken)] if text else []
 
     def _audio_end(self) -> Effect:
         return Send(AudioEnd(sample_rate=self.options.format.sample_rate_hz))

@@ -14,8 +14,10 @@ import html
 import re
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Literal
+
+from makima_tts.errors import NothingToSay
+from makima_tts.text.words import SpokenText
 
 TextCleaning = Literal["markdown", "plain"]
 
@@ -24,22 +26,6 @@ _WHITE_SPACE = "\t\n\v\f\r\x85"
 CONTROLS = "".join(chr(code) for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in _WHITE_SPACE)
 _CONTROLS = str.maketrans("", "", CONTROLS)
 _WITHOUT_CONTROLS = re.compile(f"[^{re.escape(CONTROLS)}]+")
-
-
-@dataclass(slots=True)
-class SpokenText:
-    """A text as spoken. ``starts``: where each character of ``text`` begins in the text as received.
-
-    Removed characters belong to the spoken character before or after them, so every position between spoken
-    characters is also a position in the text as received.
-    """
-
-    text: str = field(default="", repr=False)
-    starts: list[int] = field(default_factory=list, repr=False)
-
-    def extend(self, following: "SpokenText") -> None:
-        self.text += following.text
-        self.starts += following.starts
 
 
 def clean(text: str) -> str:
@@ -51,7 +37,8 @@ def without_controls(text: str, start: int) -> SpokenText:
     """The text as spoken where marks of markdown are spoken too. ``start``: its position as received."""
     spoken = SpokenText()
     for run in _WITHOUT_CONTROLS.finditer(text):
-        spoken.extend(SpokenText(run.group(), list(range(start + run.start(), start + run.end()))))
+        begins = list(range(start + run.start(), start + run.end()))
+        spoken.extend(SpokenText(run.group(), [*begins], begins, [begin + 1 for begin in begins]))
     return spoken
 
 
@@ -64,11 +51,11 @@ def is_speakable(text: str) -> bool:
 NOTHING_SPOKEN = "This engine found nothing to speak in this text; send words."
 
 
-def why_silent(text: str) -> str:
-    """A message to people: why nothing of a text is spoken."""
+def nothing_to_say(text: str) -> NothingToSay:
+    """The error for a text without pieces: why nothing of it is spoken."""
     if is_speakable(text):
-        return "Nothing in this text is spoken, such as a block of code; send words."
-    return "There is nothing to speak in this text; send words or numbers."
+        return NothingToSay("Nothing in this text is spoken, such as a block of code; send words.")
+    return NothingToSay("There is nothing to speak in this text; send words or numbers.")
 
 
 MAX_RUN_CHARS = 32
@@ -259,25 +246,29 @@ class MarkdownCleaner:
     def _emit(self, text: str, length: int) -> bool:
         """Speak ``text`` for the next ``length`` characters."""
         begin = self._base + self._at
-        starts = list(range(begin, begin + length)) if len(text) == length else [begin] * len(text)
+        if len(text) == length:
+            begins = list(range(begin, begin + length))
+            ends = list(range(begin + 1, begin + length + 1))
+        else:
+            begins, ends = [begin] * len(text), [begin + length] * len(text)
         self._at += length
         if self._gap:
-            text, starts = self._closing_gap(text, starts)
+            text, begins, ends = self._closing_gap(text, begins, ends)
         if text:
-            starts[0] = self._start
-            self._spoken.extend(SpokenText(text, starts))
+            self._spoken.extend(SpokenText(text, [self._start, *begins[1:]], begins, ends))
             self._last, self._start = text[-1], self._base + self._at
             self._gap = self._emoji = False
         return True
 
-    def _closing_gap(self, text: str, starts: list[int]) -> tuple[str, list[int]]:
+    def _closing_gap(self, text: str, begins: list[int], ends: list[int]) -> tuple[str, list[int], list[int]]:
         """One space where something stood between two; and one where an emoji separated words."""
         if self._last.isspace():
             kept = text.lstrip(" \t")
-            return kept, starts[len(text) - len(kept) :]
+            dropped = len(text) - len(kept)
+            return kept, begins[dropped:], ends[dropped:]
         if self._emoji and self._last.isalnum() and text[:1].isalnum():
-            return " " + text, starts[:1] + starts
-        return text, starts
+            return " " + text, begins[:1] + begins, begins[:1] + ends
+        return text, begins, ends
 
     def _emit_char(self) -> bool:
         return self._emit(self._char, 1)

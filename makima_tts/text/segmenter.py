@@ -23,12 +23,12 @@ from typing import Literal
 from makima_tts.text.cleaning import (
     LINE_ENDS,
     MarkdownCleaner,
-    SpokenText,
     TextCleaning,
     clean,
     is_speakable,
     without_controls,
 )
+from makima_tts.text.words import SpokenText, TextSpan
 
 # Past closing quotes and white space to the first letter of the next word.
 LOOK_AHEAD_CHARS = 8
@@ -75,13 +75,20 @@ class Piece:
     """``text`` is cleaned; ``start`` and ``end`` are code points into the utterance as received.
 
     A piece starts where the one before it ended: they tile the text up to the last one's end, and what
-    follows holds no speech.
+    follows holds no speech. ``spoken``: its text before the last step of
+    cleaning, which composes characters.
     """
 
     index: int
     text: str = field(repr=False)
     start: int
     end: int
+    spoken: SpokenText = field(default_factory=SpokenText, repr=False)
+
+    @property
+    def words(self) -> list[TextSpan]:
+        """Where its words stand in the utterance as received."""
+        return self.spoken.words()
 
 
 class Segmenter:
@@ -125,10 +132,18 @@ class Segmenter:
 
         Until that piece is cut it only grows.
         """
+        text = self._buffered.text[: self._partial_end()]
+        return unicodedata.normalize("NFC", text.lstrip()) if is_speakable(text) else ""
+
+    @property
+    def partial_spoken(self) -> SpokenText:
+        """``partial_text`` with its positions in the utterance as received."""
+        return self._buffered.first(self._partial_end())
+
+    def _partial_end(self) -> int:
         text = self._buffered.text[: SHORTEST_FORCED_CHARS + 1]
         positions = range(min(self._examined, SHORTEST_FORCED_CHARS, len(text) - 1), 0, -1)
-        end = next((position for position in positions if ends_word(text, position)), 0)
-        return unicodedata.normalize("NFC", text[:end].lstrip()) if is_speakable(text[:end]) else ""
+        return next((position for position in positions if ends_word(text, position)), 0)
 
     def _certain_pieces(self, *, look_ahead: int) -> Iterator[Piece]:
         """``look_ahead``: so many code points must follow a mark before the position after it is examined."""
@@ -176,11 +191,11 @@ class Segmenter:
         return next((at for at in positions if not _is_within_character(self._buffered.text, at)), end)
 
     def _cut(self, position: int) -> Iterator[Piece]:
-        text, starts = self._buffered.text, self._buffered.starts
-        end = starts[position] if position < len(starts) else self._received
-        self._restart(SpokenText(text[position:], starts[position:]))
-        if is_speakable(text[:position]):
-            yield Piece(self._index, clean(text[:position]), self._piece_start, end)
+        spoken, rest = self._buffered.take(position), self._buffered
+        end = rest.starts[0] if rest.text else self._received
+        self._restart(rest)
+        if is_speakable(spoken.text):
+            yield Piece(self._index, clean(spoken.text), self._piece_start, end, spoken)
             self._index += 1
             self._piece_start = end
 

@@ -37,10 +37,12 @@ from makima_tts.client import (
     ServiceError,
     ServiceUnreachable,
     SpeakOptions,
+    Speech,
     SpeechClient,
 )
-from makima_tts.errors import InvalidMessage, ModelLoading, TtsUnavailable
+from makima_tts.errors import InvalidMessage, ModelLoading, NothingToSay, TtsUnavailable
 from makima_tts.protocol import AUTO, Ready, Start, language_tag
+from makima_tts.protocol.messages import SILENT_TURN_S
 
 _HTTP_TIMEOUT_S = 5.0
 _READY_TIMEOUT_S = 30.0
@@ -150,11 +152,12 @@ class Peer:
         except ValueError:
             raise InvalidMessage("The voice or language is none that this service knows.") from None
         pcm_format = (speech.audio_format.sample_rate_hz, speech.audio_format.bytes_per_sample, 1)
-        chunk = await anext(speech, None)
+        audio = _audio_of(speech)
+        pcm = await anext(audio, None)
         await self._send(AudioStart(*pcm_format))
-        while chunk is not None:
-            await self._send(AudioChunk(*pcm_format, chunk.pcm))
-            chunk = await anext(speech, None)
+        while pcm is not None:
+            await self._send(AudioChunk(*pcm_format, pcm))
+            pcm = await anext(audio, None)
         await self._send(AudioStop())
         if not isinstance(text, str):
             await self._send(SynthesizeStopped())
@@ -173,6 +176,18 @@ def _valid(text: object) -> str:
         return str(text).encode().decode()
     except UnicodeEncodeError:
         raise InvalidMessage("The text holds half of a surrogate pair.") from None
+
+
+async def _audio_of(speech: Speech) -> AsyncIterator[bytes]:
+    """A text without words is a short silence: an error ends the connection, and what is queued on it."""
+    try:
+        async for chunk in speech:
+            yield chunk.pcm
+    except ServiceError as failure:
+        if failure.reason != NothingToSay.reason:
+            raise
+        audio = speech.audio_format
+        yield bytes(round(SILENT_TURN_S * audio.sample_rate_hz) * audio.bytes_per_sample)
 
 
 async def _until_end(chunks: "asyncio.Queue[str | None]") -> AsyncIterator[str]:

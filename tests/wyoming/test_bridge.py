@@ -15,6 +15,7 @@ from makima_tts import cli
 from makima_tts.client import SpeechClient
 from makima_tts.errors import InvalidMessage, TtsUnavailable
 from tests.conftest import Serve
+from tests.sentences import WORDLESS
 from tests.transport.processes import ServerProcess
 from tests.wyoming.bridge import bridge_command, bridge_to, client_of, sound_in, until, utterances_speaking
 
@@ -79,6 +80,19 @@ async def test_a_streamed_text_is_spoken_before_it_ends(port: int) -> None:
         assert sound_in(begun + rest) == whole
         assert [event.type for event in begun + rest].count("audio-start") == 1
         assert rest[-2].type == "audio-stop"
+
+
+async def test_texts_without_words_are_silent_and_what_is_queued_behind_them_is_spoken(port: int) -> None:
+    async with client_of(port) as client:
+        for text in WORDLESS:
+            await client.write_event(Synthesize(text).event())
+            for event in (SynthesizeStart(), SynthesizeChunk(text), SynthesizeStop()):
+                await client.write_event(event.event())
+        await client.write_event(Synthesize("Go on.").event())
+        for _ in WORDLESS:
+            for last in ("audio-stop", "synthesize-stopped"):
+                assert sound_in(await until(client, last)) == bytes(2 * 4800)
+        assert any(sound_in(await until(client, "audio-stop")))
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,7 @@
  * @property {string} code
  * @property {string} message
  * @property {boolean} recoverable
+ * @property {string} [reason] `nothing_to_say`: the text has no words.
  * @property {string} [utteranceId]
  * @property {number} [retryAfterMs]
  * @property {number} [audioMs]
