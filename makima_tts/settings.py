@@ -124,6 +124,9 @@ class Settings(BaseSettings):
     idle_timeout_s: Seconds = Field(120.0, description="A session without an utterance ends after this")
     max_session_s: Seconds = Field(3600.0, description="Any session ends after this")
     text_stall_s: Seconds = Field(30.0, description="A live text without new text is closed after this")
+    text_idle_s: Seconds = Field(
+        0.3, description="Sentences of a live text that have ended are spoken after this without text"
+    )
     utterance_timeout_s: Seconds = Field(30.0, description="Text waits this long for its first audio")
     load_timeout_s: Seconds = Field(600.0, description="Clients wait this long for the model")
     stall_timeout_s: Seconds = Field(10.0, description="A client that reads nothing is dropped after this")
