@@ -70,8 +70,8 @@ def pages() -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def allowing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    settings = {"allowed_origins": "http://*.page.example:*", "trusted_proxies": "127.0.0.1"}
-    with service_process(tmp_path_factory.mktemp("service"), **settings) as process:
+    folder, pattern = tmp_path_factory.mktemp("service"), "http://*.page.example:*"
+    with service_process(folder, allowed_origins=pattern, trusted_proxies="127.0.0.1") as process:
         yield process.until_listening()
 
 
