@@ -24,6 +24,7 @@ MAX_FIGURES = {
 MAX_LINES = {
     "__init__": 20,
     "__main__": 20,
+    "alignment": 360,
     "api": 2240,
     "audio": 820,
     "cli": 980,
@@ -39,7 +40,7 @@ MAX_LINES = {
     "server": 540,
     "session": 1350,
     "settings": 210,
-    "speaking": 300,
+    "speaking": 350,
     "speech": 470,
     "text": 1170,
     "timings": 170,
