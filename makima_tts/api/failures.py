@@ -96,6 +96,12 @@ def has_openai_errors(path: str) -> bool:
     return path == "/v1" or path.startswith("/v1/")
 
 
+def route_path(scope: Scope) -> str:
+    """The path of a request without the prefix of a proxy; empty if it has none."""
+    path: str = scope.get("path", "")
+    return path.removeprefix(scope.get("root_path", ""))
+
+
 def error_response(error: TtsError, scope: Scope) -> JSONResponse:
     """With Retry-After, in whole seconds, where the error has one."""
     headers = {} if error.retry_after_s is None else {"Retry-After": str(math.ceil(error.retry_after_s))}
@@ -144,7 +150,7 @@ def _response(
     reason: str | None = None,
     headers: _Headers = None,
 ) -> JSONResponse:
-    if has_openai_errors(scope["path"]):
+    if has_openai_errors(route_path(scope)):
         body = openai_error_body(status, code, message, param).model_dump()
     else:
         fields = ErrorFields(code=code, message=message, reason=reason)

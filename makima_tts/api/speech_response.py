@@ -24,6 +24,7 @@ from makima_tts.api.failures import error_response, openai_error_body
 from makima_tts.api.service import Service
 from makima_tts.errors import Cancelled, InvalidText, NothingToSay, TtsError, TtsUnavailable
 from makima_tts.protocol import TimedWord, Timings
+from makima_tts.protocol.frames import well_formed
 from makima_tts.protocol.messages import SILENT_TURN_S, ClientFields
 from makima_tts.speaking import AudioOutput, UtteranceStream
 from makima_tts.speech import UtteranceRequest
@@ -35,18 +36,11 @@ _UNBUFFERED = {"X-Accel-Buffering": "no"}
 _log = structlog.get_logger(__name__)
 
 
-def _without_surrogates(text: str) -> str:
-    """JSON may hold halves of surrogate pairs, which no tokenizer takes."""
-    if any("\ud800" <= char <= "\udfff" for char in text):
-        raise ValueError("must be text: it holds half of a surrogate pair")
-    return text
-
-
 EVENT_STREAM = "text/event-stream"
 _FRAME_S = 0.08
 
 SpeakableText = Annotated[
-    str, Field(repr=False, examples=["Good evening. I am listening."]), AfterValidator(_without_surrogates)
+    str, Field(repr=False, examples=["Good evening. I am listening."]), AfterValidator(well_formed)
 ]
 
 

@@ -148,7 +148,7 @@ class SpeechClient:
             self._pending[utterance_id].outgoing.flush()
             self._written.set()
 
-    async def interrupt(self, played_ms: int | None = None) -> None:
+    async def interrupt(self, played_ms: float | None = None) -> None:
         """Silence every utterance of this session, queued ones too.
 
         ``played_ms``: how much was played of the current one; a player of this package knows it.

@@ -27,6 +27,7 @@ from makima_tts.protocol import (
     Transport,
     Words,
 )
+from makima_tts.protocol.frames import SurrogateJoiner
 from makima_tts.protocol.messages import TextCleaning
 from makima_tts.session.effects import (
     CancelSpeech,
@@ -115,12 +116,15 @@ class Utterance:
     # When it became the head of the queue; the time to first audio counts from here.
     head_ms: int | None = None
     _text: str = field(default="", repr=False)
+    _joiner: SurrogateJoiner = field(default_factory=SurrogateJoiner, repr=False)
     _segmenter: Segmenter = field(init=False, repr=False)
     _pieces: list[Piece] = field(default_factory=list, repr=False)
     # Given to the engine: so many whole pieces, and so many characters of the next one.
     _fed: int = 0
     _fed_chars: int = 0
     _last_text_ms: int = 0
+    # When a pause of the writer settles the sentences that have ended; None once it has.
+    _settle_at_ms: int | None = None
     # Since when the engine has text and sends no audio.
     _waits_since_ms: int = 0
     _sent: SentAudio = field(default_factory=SentAudio)
@@ -162,6 +166,10 @@ class Utterance:
         """When the text is closed if none follows; None once it is closed."""
         return self._last_text_ms + self.limits.max_text_stall_ms if self.accepts_text else None
 
+    def settle_at_ms(self) -> int | None:
+        """When the sentences that have ended are cut if no text follows; None once they are."""
+        return self._settle_at_ms if self.accepts_text else None
+
     def timeout_at_ms(self) -> int | None:
         """When a piece that the engine has waited for audio too long; None if none waits.
 
@@ -174,15 +182,15 @@ class Utterance:
     # Methods of cells, in the order of a life
 
     def append(self, event: Speak, now_ms: int) -> UtteranceStep:
-        self._last_text_ms = now_ms
-        if self._is_too_long(event.text):
+        self._last_text_ms, self._settle_at_ms = now_ms, now_ms + self.limits.text_idle_ms
+        text = self._joiner.feed(event.text)
+        if self._is_too_long(text):
             return self._reject(f"A message may hold {self.limits.max_text_chars} characters; send less.")
-        if len(self._text) + len(event.text) > self.limits.max_utterance_chars:
+        if len(self._text) + len(text) > self.limits.max_utterance_chars:
             return self._reject(
                 f"An utterance may hold {self.limits.max_utterance_chars} characters; begin a new one."
             )
-        self._text += event.text
-        self._pieces += self._segmenter.feed(event.text)
+        self._add(text)
         return self._close(now_ms) if event.final else (self._feed_if_speaking(now_ms), self.state)
 
     def flush(self, event: Flush, now_ms: int) -> UtteranceStep:
@@ -214,11 +222,14 @@ class Utterance:
         return effects + (self._end_piece(event.piece_index) if event.ends_piece else []), self.state
 
     def tick(self, event: Tick, now_ms: int) -> UtteranceStep:
-        effects, state = self._close(now_ms) if due(self.stall_at_ms(), now_ms) else ([], self.state)
-        if not due(self.timeout_at_ms(), now_ms):
-            return effects, state
-        failed, state = self._fail(UtteranceTimeout())
-        return effects + failed, state
+        effects, state = self._settle(now_ms) if due(self.settle_at_ms(), now_ms) else [], self.state
+        if due(self.stall_at_ms(), now_ms):
+            closed, state = self._close(now_ms)
+            effects += closed
+        if due(self.timeout_at_ms(), now_ms):
+            failed, state = self._fail(UtteranceTimeout())
+            effects += failed
+        return effects, state
 
     def complete(self, event: SpeechEnded, now_ms: int) -> UtteranceStep:
         if self._sent.first_ms is None:
@@ -246,6 +257,11 @@ class Utterance:
 
     # Steps that several cells share
 
+    def _settle(self, now_ms: int) -> list[Effect]:
+        self._settle_at_ms = None
+        self._pieces += self._segmenter.settle()
+        return self._feed_if_speaking(now_ms)
+
     def _is_too_long(self, message: str) -> bool:
         """Marks that are not spoken do not count, if the message alone shows that they are marks."""
         limit = self.limits.max_text_chars
@@ -253,7 +269,12 @@ class Utterance:
             return False
         return len(clean(spoken_text(message, self.options.text_cleaning).text)) > limit
 
+    def _add(self, text: str) -> None:
+        self._text += text
+        self._pieces += self._segmenter.feed(text)
+
     def _close(self, now_ms: int) -> UtteranceStep:
+        self._add(self._joiner.end())
         self._pieces += self._segmenter.flush()
         if not self._pieces:
             return self._fail(nothing_to_say(self._text))

@@ -193,6 +193,15 @@ class MarkdownCleaner:
     def flush(self) -> SpokenText:
         return self._consume(ended=True)
 
+    def settle(self) -> SpokenText:
+        """The writer pauses: an exclamation mark that could begin an image does not. More may follow."""
+        return self._consume(ended=self.held == "!")
+
+    @property
+    def held(self) -> str:
+        """The text that is not decided yet."""
+        return self._text[self._at :]
+
     def _consume(self, *, ended: bool) -> SpokenText:
         self._ended, self._spoken = ended, SpokenText()
         while self._at < len(self._text) and self._consume_next():

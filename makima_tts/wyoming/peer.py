@@ -122,13 +122,13 @@ class Peer:
         elif Synthesize.is_type(event.type) and self._chunks is None:
             # During a streamed text this event repeats it, for servers without streaming.
             whole = _parsed(Synthesize.from_event, event)
-            await self._enqueue((_valid(whole.text), whole.voice), whole.text_format)
+            await self._enqueue((str(whole.text), whole.voice), whole.text_format)
         elif SynthesizeStart.is_type(event.type):
             start = _parsed(SynthesizeStart.from_event, event)
             self._chunks = asyncio.Queue(_MAX_WAITING)
             await self._enqueue((_until_end(self._chunks), start.voice), start.text_format)
         elif SynthesizeChunk.is_type(event.type) and self._chunks is not None:
-            await self._chunks.put(_valid(_parsed(SynthesizeChunk.from_event, event).text))
+            await self._chunks.put(str(_parsed(SynthesizeChunk.from_event, event).text))
         elif SynthesizeStop.is_type(event.type) and self._chunks is not None:
             await self._chunks.put(None)
             self._chunks = None
@@ -168,14 +168,6 @@ def _parsed(parse: Callable[[Event], _Parsed], event: Event) -> _Parsed:
         return parse(event)
     except _MALFORMED:
         raise InvalidMessage("A field of that event is missing, or not what it should be.") from None
-
-
-def _valid(text: object) -> str:
-    """JSON may contain lone surrogates, which cannot be encoded."""
-    try:
-        return str(text).encode().decode()
-    except UnicodeEncodeError:
-        raise InvalidMessage("The text holds half of a surrogate pair.") from None
 
 
 async def _audio_of(speech: Speech) -> AsyncIterator[bytes]:

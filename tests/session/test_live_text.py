@@ -1,12 +1,19 @@
 """Live text: pieces, partial text, stalls, and text that comes too late."""
 
+import json
+
 from hypothesis import given, settings, strategies as st
 
-from makima_tts.protocol import Cancel, Flush, Limits, Speak
-from makima_tts.session.effects import CancelSpeech, FeedPiece, FinishText
+from makima_tts.protocol import Cancel, Flush, Limits, Speak, parse_client_message
+from makima_tts.session.effects import CancelSpeech, Effect, FeedPiece, FinishText, WakeAt
 from makima_tts.session.inputs import Tick
 from makima_tts.text import pieces_of
 from tests.session.talk import Talk, begun, errors, messages
+
+
+def fed_pieces(effects: list[Effect]) -> list[str]:
+    """The texts that end a piece."""
+    return [one.text for one in effects if isinstance(one, FeedPiece) and one.ends_piece]
 
 
 def test_live_text_is_spoken_while_it_is_still_being_written() -> None:
@@ -39,6 +46,51 @@ def test_partial_texts_joined_are_the_pieces_of_the_whole_text(tokens: list[str]
     assert pieces.split("\0")[:-1] == [piece.text for piece in pieces_of("".join(tokens) + "The end.")]
 
 
+def spoken_as(units: list[str]) -> tuple[list[str], int]:
+    """The sentences of a text that arrives in these parts as JSON, as sent; and its length."""
+    talk = Talk(events=True).started(events=True)
+    frames = [{"type": "speak", "utteranceId": "t", "final": False, "text": unit} for unit in units]
+    frames.append({"type": "speak", "utteranceId": "t", "text": " The end."})
+    talk.send(*(parse_client_message(json.dumps(frame)) for frame in frames))
+    pieces = [effect for effect in talk.effects if isinstance(effect, FeedPiece) and effect.ends_piece]
+    for index in range(len(pieces)):
+        talk.audio("t", piece=index)
+    talk.ended("t")
+    *sentences, complete = messages(talk.effects)[-len(pieces) - 1 :]
+    return [sentence.text for sentence in sentences], complete.text_length
+
+
+# Halves of surrogate pairs too.
+ANY_UNICODE = st.characters(exclude_categories=())
+TOKENS = st.sampled_from(["\N{THUMBS UP SIGN}", "\ud83d", "\udc4d", ". ", "Well"]) | ANY_UNICODE
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(st.lists(TOKENS, max_size=30).map("".join))
+def test_any_split_in_utf_16_code_units_is_spoken_as_the_whole_text(text: str) -> None:
+    utf_16 = text.encode("utf-16-le", "surrogatepass")
+    units = [utf_16[at : at + 2].decode("utf-16-le", "surrogatepass") for at in range(0, len(utf_16), 2)]
+    whole = utf_16.decode("utf-16-le", "replace")
+    assert spoken_as(units) == spoken_as([whole])
+    assert spoken_as([text]) == spoken_as([whole])
+    assert spoken_as(units)[1] == len(whole) + len(" The end.")
+
+
+def test_a_flush_or_a_pause_within_a_character_loses_nothing() -> None:
+    talk = Talk(Limits(max_text_stall_ms=1000)).started(events=True)
+    talk.speak("Thumbs \ud83d", utterance_id="t", final=False)
+    talk.send(Flush(utterance_id="t"))
+    talk.speak("\udc4d up \ud83d", utterance_id="t", final=False)
+    talk.later(1000).send(Tick())
+    talk.audio("t")
+    talk.audio("t", piece=1)
+    complete = messages(talk.ended("t"))[-1]
+    assert complete.text_length == len("Thumbs \N{THUMBS UP SIGN} up \ufffd")
+    assert [one.text for one in messages(talk.effects) if one.type == "sentence"] == [
+        *("Thumbs", "\N{THUMBS UP SIGN} up \ufffd")
+    ]
+
+
 def test_a_whole_text_is_fed_in_whole_pieces() -> None:
     effects = Talk().started().speak("Once upon a time there was a king. He had three sons.")
     assert [effect for effect in effects if isinstance(effect, FeedPiece)] == [
@@ -53,6 +105,38 @@ def test_flush_speaks_the_text_so_far() -> None:
         "Wait a moment", utterance_id="t", final=False
     )
     assert FeedPiece("t", " moment") in talk.send(Flush(utterance_id="t"))
+
+
+def test_a_sentence_that_has_ended_is_spoken_while_its_writer_pauses() -> None:
+    talk = Talk(Limits(text_idle_ms=300)).started()
+    talk.speak("A first sentence here. Then ", utterance_id="t", final=False)
+    assert talk.later(299).send(Tick()) == [WakeAt(300)]
+    effects = talk.later(1).send(Tick())
+    assert FeedPiece("t", " here.") in effects
+    assert FeedPiece("t", "Then", ends_piece=False) in effects
+    assert FinishText("t") not in effects
+    assert FeedPiece("t", " we go on.") in talk.later(9_000).speak("we go on.", utterance_id="t")
+
+
+def test_each_text_begins_the_wait_for_a_pause_anew_and_a_pause_counts_once() -> None:
+    talk = Talk(Limits(text_idle_ms=300)).started()
+    for token in ("Let me", " look", " that", " up."):
+        assert not fed_pieces(talk.later(200).speak(token, utterance_id="t", final=False))
+        assert not fed_pieces(talk.send(Tick()))
+    assert fed_pieces(talk.later(300).send(Tick())) == [" up."]
+    wakes = [one.at_ms for one in talk.later(1).send(Tick()) if isinstance(one, WakeAt)]
+    assert wakes == [800 + Limits().max_text_stall_ms]
+
+
+def test_a_queued_text_settles_too_and_closed_text_has_nothing_to_settle() -> None:
+    talk = Talk(Limits(text_idle_ms=300)).started()
+    talk.speak(utterance_id="first")
+    talk.speak("A first sentence here.", utterance_id="t", final=False)
+    talk.later(300).send(Tick())
+    talk.audio("first")
+    assert FeedPiece("t", "A first sentence here.") in talk.ended("first")
+    talk.speak(" And more.", utterance_id="t")
+    assert not fed_pieces(talk.later(300).send(Tick()))
 
 
 def test_stalled_text_is_closed() -> None:

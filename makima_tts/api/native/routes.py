@@ -235,6 +235,6 @@ def ops_router(service: Service) -> APIRouter:
 
     @router.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:
-        return RedirectResponse("/speak")
+        return RedirectResponse("speak")  # relative: a proxy may have removed a prefix
 
     return router

@@ -34,6 +34,7 @@ from makima_tts.protocol import (
     Stop,
     Stopped,
 )
+from makima_tts.protocol.frames import read_json, well_formed
 from makima_tts.protocol.messages import SILENT_TURN_S, ClientFields, Language, Seed, Speed
 from makima_tts.session.effects import FeedPiece, Send, SendAudio
 from makima_tts.session.inputs import Malformed, SessionInput
@@ -108,14 +109,11 @@ _ADAPTER: TypeAdapter[OmniMessage] = TypeAdapter(Annotated[OmniMessage, Field(di
 
 def parse_omni_message(text: str) -> OmniMessage:
     """Raises InvalidMessage: which field is wrong, what is allowed."""
+    fields = read_json(text)
     try:
-        return _ADAPTER.validate_json(text, strict=True)
+        return _ADAPTER.validate_python(fields)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-    except (ValueError, RecursionError):
-        raise InvalidMessage("Not JSON that this service reads; send one JSON object a frame.") from None
-    if first["type"] == "json_invalid":
-        raise InvalidMessage("Invalid JSON message")
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         raise InvalidMessage("`type` must be session.config, input.text, input.done or session.close.")
     where = "".join(f"`{part}`: " for part in first["loc"])
@@ -335,7 +333,7 @@ class OmniDialect:
             yield answer("error", message=too_long)
 
     def _end_text(self, flush: OmniFlush) -> Iterator[SessionInput | Frame]:
-        flush.finished = True
+        flush.finished, flush.text = True, well_formed(flush.text)
         if not flush.failed and (flush.text or flush.utterance_id is not None):
             yield from self._speak(flush, flush.text, final=True)
         else:
