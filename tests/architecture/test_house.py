@@ -44,7 +44,7 @@ MAX_LINES = {
     "speaking": 350,
     "speech": 470,
     "text": 1170,
-    "timings": 170,
+    "timings": 185,
     "voices": 1290,
     "wyoming": 310,
 }
