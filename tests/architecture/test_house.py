@@ -26,7 +26,7 @@ MAX_LINES = {
     "__main__": 20,
     "alignment": 360,
     "api": 2240,
-    "audio": 820,
+    "audio": 1180,
     "cli": 980,
     "client": 1480,
     "engines": 3540,
