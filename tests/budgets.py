@@ -20,6 +20,7 @@ TOTAL_S = 600
 TOTAL_TOLERANCE = 1.5
 
 BUDGETS_S = {
+    "alignment": 30,
     "api": 90,
     "architecture": 40,
     "audio": 90,

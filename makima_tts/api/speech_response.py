@@ -161,6 +161,7 @@ class SpeechResponse(Response):
             find_voice=partial(service.find_voice, voice),
             chunk_timeout_s=service.limits.utterance_timeout_ms / 1000,
             words=WordTimer(language, output.speed) if form.timings == "word" else None,
+            aligner=service.aligner,
         )
         self._pieces: Sequence[Piece] = ()
         # Writers take turns, and write whole parts.

@@ -24,6 +24,7 @@ MAX_FIGURES = {
 MAX_LINES = {
     "__init__": 20,
     "__main__": 20,
+    "alignment": 360,
     "api": 2240,
     "audio": 1180,
     "cli": 980,
@@ -40,10 +41,10 @@ MAX_LINES = {
     "server": 540,
     "session": 1350,
     "settings": 245,
-    "speaking": 300,
+    "speaking": 350,
     "speech": 470,
     "text": 1170,
-    "timings": 170,
+    "timings": 185,
     "voices": 1290,
     "wyoming": 310,
 }
