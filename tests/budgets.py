@@ -47,7 +47,7 @@ BUDGETS_S = {
     "settings": 5,
     "speaking": 5,
     "speech": 5,
-    "text": 30,
+    "text": 40,
     "transport": 80,
     "typescript": 80,
     "voices": 35,

@@ -12,10 +12,10 @@ MAX_PARAMETERS = 12
 # ``python -m scripts.measure_code`` prints today's figures. A budget that is exceeded asks first what can be
 # deleted or merged; raising it is a decision, and the commit says what for (docs/adr/0016).
 MAX_FIGURES = {
-    "makima_tts: lines": 23_600,
-    "makima_tts: lines of code": 16_300,
+    "makima_tts: lines": 24_600,
+    "makima_tts: lines of code": 16_900,
     "makima_tts: modules": 150,
-    "makima_tts: class names": 385,
+    "makima_tts: class names": 390,
     "makima_tts: modules with one importer": 45,
     "bench: lines": 4_000,
     "bench: modules": 30,
@@ -43,7 +43,7 @@ MAX_LINES = {
     "settings": 245,
     "speaking": 350,
     "speech": 470,
-    "text": 1170,
+    "text": 1790,
     "timings": 185,
     "voices": 1290,
     "wyoming": 310,
