@@ -29,6 +29,9 @@ class HeldAligner(Aligner):
         self.asked: list[tuple[Sequence[str], int, bool]] = []
         self.results: list[asyncio.Future[Any]] = []
 
+    def start(self) -> None:
+        """There is no process."""
+
     def align(
         self, words: Sequence[str], pcm: npt.NDArray[np.int16], rate_hz: int, *, whole: bool
     ) -> "asyncio.Future[Any]":
