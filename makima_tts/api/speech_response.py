@@ -149,6 +149,7 @@ class SpeechResponse(Response):
     ) -> None:
         self._service = service
         self._text = text
+        self._language = language
         self._speed = output.speed
         self._form = form
         self._silent_turns = silent_turns
@@ -230,7 +231,7 @@ class SpeechResponse(Response):
         limits = self._service.limits
         if len(clean(self._text)) > limits.max_utterance_chars:
             raise InvalidText(f"The text is too long; send at most {limits.max_utterance_chars} characters.")
-        pieces = pieces_of(self._text, limits.text_cleaning)
+        pieces = pieces_of(self._text, limits.text_cleaning, self._language)
         if not pieces:
             raise nothing_to_say(self._text)
         self._pieces = pieces

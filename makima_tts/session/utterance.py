@@ -130,7 +130,7 @@ class Utterance:
     _sent: SentAudio = field(default_factory=SentAudio)
 
     def __post_init__(self) -> None:
-        self._segmenter = Segmenter(self.options.text_cleaning)
+        self._segmenter = Segmenter(self.options.text_cleaning, self.language)
 
     def receive(self, event: UtteranceInput, now_ms: int) -> list[Effect]:
         """Effects of one input, in order."""
