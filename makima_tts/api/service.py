@@ -91,10 +91,10 @@ class Service:
             case EngineLoading(stage):
                 raise ModelLoading(f"The model is loading ({stage}).", retry_after_s=RETRY_AFTER_S)
 
-    async def find_voice(self, voice_id: str | None, default: str | None = None) -> VoicePrompt | None:
-        """Exactly this voice, or VoiceNotFound; without an id ``default``, or a usable one instead."""
+    async def find_voice(self, voice_id: str | None) -> VoicePrompt | None:
+        """Exactly this voice, or VoiceNotFound; without an id the default voice, or a usable one instead."""
         voices = self.voices
-        return (await (voices.resolve(default) if voice_id is None else voices.get(voice_id))).prompt
+        return (await (voices.resolve(None) if voice_id is None else voices.get(voice_id))).prompt
 
     @property
     def full(self) -> bool:

@@ -25,7 +25,7 @@ MAX_LINES = {
     "__init__": 20,
     "__main__": 20,
     "api": 2240,
-    "audio": 820,
+    "audio": 1180,
     "cli": 980,
     "client": 1480,
     "engines": 3540,
