@@ -42,7 +42,7 @@ MAX_LINES = {
     "settings": 245,
     "speaking": 300,
     "speech": 470,
-    "text": 1170,
+    "text": 1300,
     "timings": 170,
     "voices": 1290,
     "wyoming": 310,

@@ -21,7 +21,7 @@ def cut(text: str, language: str = "Auto") -> str:
         ("English", "Mr. Smith met Dr. Brown and Prof. Green here.|They left at once."),
         (
             "English",
-            "Acme Inc. Sales grew, |and Acme Ltd. Workers too.|It was in Jan. Then came Feb. Snow fell.|Fine.",
+            "Acme Inc. Sales grew, |and Acme Ltd. Workers too.|It was in Jan. Then came Feb. Snow.|OK.",
         ),
         ("English", "See No. 5, p. 12, |pp. 3, vol. II, Fig. 2 and cf. Smith there.|No. That is wrong."),
         ("English", "It was three years ago.|Then it ended, at 3.14.|Then it began."),
@@ -62,7 +62,7 @@ def test_a_sentence_ends_where_a_reader_of_its_language_would_pause(language: st
         "It was good.|今天天气很好.|And so it ended.",
         "مرحبا بكم.|كيف حالكم؟|أنا بخير اليوم.",
         "Привет всем.|Как дела?|Хорошо всё.",
-        "It is in example.com, |README.md, v1.2.3, at 3.14, e.g. here, System.Out.println, a/b.Net or U.S.Army.",
+        "It is in example.com, |README.md, v1.2.3, at 3.14, e.g. here, System.Out.print, a/b.Net, U.S.Army.",
         "Ask Dr.Smith or Mr.Brown at me.You@example.Org, |and J.R.R.Tolkien about f(x.Y) now.",
     ],
 )
