@@ -23,14 +23,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from makima_tts.text.abbreviations import BEFORE_NUMBERS, abbreviations_of
-from makima_tts.text.cleaning import (
-    LINE_ENDS,
-    MarkdownCleaner,
-    TextCleaning,
-    clean,
-    is_speakable,
-    without_controls,
-)
+from makima_tts.text.cleaning import TextCleaner, TextCleaning, clean, exceeds, is_speakable
+from makima_tts.text.scanner import LINE_ENDS
 from makima_tts.text.words import SpokenText, TextSpan
 
 # Past closing quotes and white space to the first letter of the next word.
@@ -58,6 +52,8 @@ _WIDE_SENTENCE_MARKS = frozenset("。！？｡।॥؟۔")  # noqa: RUF001 - the
 _WIDE_CLAUSE_MARKS = frozenset("，、；：､")  # noqa: RUF001
 _CLOSERS = "\"')]}»”」』）｣\N{RIGHT SINGLE QUOTATION MARK}"  # noqa: RUF001
 _NARROW_MARKS = "".join(_SENTENCE_MARKS | _CLAUSE_MARKS)
+# After these the sentence may go on: “Stop!” he said.
+_QUOTES = frozenset("\"'»”」』｣\N{RIGHT SINGLE QUOTATION MARK}")
 _NOT_YET = frozenset(_CLOSERS) | _SENTENCE_MARKS | _WIDE_SENTENCE_MARKS
 _ENDINGS = _NOT_YET | _CLAUSE_MARKS | _WIDE_CLAUSE_MARKS
 
@@ -111,9 +107,10 @@ class Segmenter:
 
     def __init__(self, cleaning: TextCleaning = "markdown", language: str = "") -> None:
         """``language``: an English name; any other, Auto too, is an unknown one."""
-        self._cleaner = MarkdownCleaner() if cleaning == "markdown" else None
         self._abbreviations = abbreviations_of(language)
-        self._received = 0
+        self._cleaner = cleaner_of(cleaning, language)
+        # How long the text as spoken was, without what a flush decided.
+        self.spoken_chars = 0
         self._index = 0
         self._piece_start = 0
         self._restart(SpokenText())
@@ -129,11 +126,9 @@ class Segmenter:
 
     def feed(self, text: str) -> list[Piece]:
         """Append text, in any split."""
-        if self._cleaner is None:
-            self._buffered.extend(without_controls(text, self._received))
-        else:
-            self._buffered.extend(self._cleaner.feed(text))
-        self._received += len(text)
+        spoken = self._cleaner.feed(text)
+        self.spoken_chars += len(spoken.text)
+        self._buffered.extend(spoken)
         return list(self._certain_pieces(look_ahead=LOOK_AHEAD_CHARS))
 
     def settle(self) -> list[Piece]:
@@ -141,8 +136,7 @@ class Segmenter:
 
         Nothing else is decided: no cut is within a word, a number or a mark, as far as the text shows.
         """
-        if self._cleaner is not None:
-            self._buffered.extend(self._cleaner.settle())
+        self._buffered.extend(self._cleaner.settle())
         end = self._last_sentence_end()
         pieces: list[Piece] = []
         while end and (position := self._next_cut(look_ahead=1, stop=end)) is not None:
@@ -152,7 +146,7 @@ class Segmenter:
 
     def _last_sentence_end(self) -> int:
         """Beyond the partial text, which was given away; 0: none."""
-        text, begun = self._buffered.text, self._held.lstrip(_CLOSING_MARKS)[:1]
+        text, begun = self._buffered.text, self._cleaner.held.lstrip(_CLOSING_MARKS)[:1]
         complete = len(text) - 1 if begun and not begun.isspace() else len(text)
         ends = (
             at for at in range(complete, self._partial_end(), -1) if _has_ended(text, at, self._abbreviations)
@@ -160,16 +154,23 @@ class Segmenter:
         end = next(ends, 0)
         return end if is_speakable(text[:end]) else 0
 
-    @property
-    def _held(self) -> str:
-        """The end of the text as received that cleaning cannot decide yet."""
-        return "" if self._cleaner is None else self._cleaner.held
-
     def flush(self) -> list[Piece]:
         """The rest of the text, cut at its end; more may follow."""
-        if self._cleaner is not None:
-            self._buffered.extend(self._cleaner.flush())
+        self._buffered.extend(self._cleaner.flush())
         return [*self._certain_pieces(look_ahead=1), *self._cut(len(self._buffered.text))]
+
+    @property
+    def left_out_chars(self) -> int:
+        """How much of the text as received is reasoning, tool calls and the like."""
+        return self._cleaner.left_out_chars
+
+    def without_left_out(self, text: str, piece: Piece) -> str:
+        """What a piece is of the text as received, without such blocks."""
+        parts, start = "", piece.start
+        for begin, end in self._cleaner.left_out:
+            if start < end and begin < piece.end:
+                parts, start = parts + text[start:begin], end
+        return (parts + text[start : piece.end]).strip()
 
     @property
     def partial_text(self) -> str:
@@ -244,7 +245,7 @@ class Segmenter:
 
     def _cut(self, position: int) -> Iterator[Piece]:
         spoken, rest = self._buffered.take(position), self._buffered
-        end = rest.starts[0] if rest.text else self._received - len(self._held)
+        end = rest.starts[0] if rest.text else self._cleaner.decided_chars
         self._restart(rest)
         if is_speakable(spoken.text):
             yield Piece(self._index, clean(spoken.text), self._piece_start, end, spoken)
@@ -252,11 +253,14 @@ class Segmenter:
             self._piece_start = end
 
 
-def spoken_text(text: str, cleaning: TextCleaning) -> SpokenText:
+def cleaner_of(cleaning: TextCleaning, language: str = "") -> TextCleaner:
+    abbreviations = abbreviations_of(language)
+    return TextCleaner(cleaning, lambda line: ends_sentence(line, abbreviations))
+
+
+def spoken_text(text: str, cleaning: TextCleaning, language: str = "") -> SpokenText:
     """A whole text as spoken, not cut."""
-    if cleaning == "plain":
-        return without_controls(text, 0)
-    cleaner = MarkdownCleaner()
+    cleaner = cleaner_of(cleaning, language)
     spoken = cleaner.feed(text)
     spoken.extend(cleaner.flush())
     return spoken
@@ -265,6 +269,16 @@ def spoken_text(text: str, cleaning: TextCleaning) -> SpokenText:
 def pieces_of(text: str, cleaning: TextCleaning = "markdown", language: str = "") -> list[Piece]:
     segmenter = Segmenter(cleaning, language)
     return [*segmenter.feed(text), *segmenter.flush()]
+
+
+def pieces_within(max_chars: int, text: str, cleaning: TextCleaning, language: str) -> list[Piece] | None:
+    """None: the text is too long, which is found before all of it is cleaned."""
+    segmenter, pieces = Segmenter(cleaning, language), list[Piece]()
+    for end in range(max_chars, len(text) + max_chars, max_chars):
+        pieces += segmenter.feed(text[end - max_chars : end])
+        if exceeds(max_chars, min(end, len(text)), segmenter.left_out_chars):
+            return None
+    return pieces + segmenter.flush()
 
 
 def boundary(text: str, end: int, abbreviations: frozenset[str]) -> Boundary | None:
@@ -286,6 +300,11 @@ def boundary(text: str, end: int, abbreviations: frozenset[str]) -> Boundary | N
         return _spaced_boundary(before_closers, ahead, abbreviations, quoted=quoted)
     found = _unspaced_boundary(before_closers, ahead, abbreviations)
     return "clause" if found and quoted else found
+
+
+def ends_sentence(text: str, abbreviations: frozenset[str]) -> bool:
+    """Whether a sentence ends at the end of a line, whatever the next line is."""
+    return text[-1:] not in _QUOTES and boundary(text + " ", len(text), abbreviations) == "sentence"
 
 
 def _is_decided(text: str, end: int) -> bool:
