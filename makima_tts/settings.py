@@ -111,7 +111,8 @@ class Settings(BaseSettings):
     max_utterance_chars: Count = Field(20_000, description="Longest utterance, code points")
     text_cleaning: TextCleaning = Field(
         "markdown",
-        description="markdown: marks, links, code and emoji are not spoken. plain: text is spoken as sent",
+        description="markdown: marks, links, code, emoji, reasoning and tool calls are not spoken. "
+        "plain, or off: text is spoken as sent",
     )
     max_queued_utterances: Count = Field(32, description="Utterances that one session may have waiting")
     max_connections: Count = Field(1000, description="WebSocket connections at once")
@@ -124,6 +125,9 @@ class Settings(BaseSettings):
     idle_timeout_s: Seconds = Field(120.0, description="A session without an utterance ends after this")
     max_session_s: Seconds = Field(3600.0, description="Any session ends after this")
     text_stall_s: Seconds = Field(30.0, description="A live text without new text is closed after this")
+    text_idle_s: Seconds = Field(
+        0.3, description="Sentences of a live text that have ended are spoken after this without text"
+    )
     utterance_timeout_s: Seconds = Field(30.0, description="Text waits this long for its first audio")
     load_timeout_s: Seconds = Field(600.0, description="Clients wait this long for the model")
     stall_timeout_s: Seconds = Field(10.0, description="A client that reads nothing is dropped after this")

@@ -66,6 +66,8 @@ def create_app(
                 await loading
             await service.voices.close()
             await service.engine.close()
+            if service.aligner is not None:
+                await service.aligner.close()
 
     app = _App(
         title="makima-tts", version=__version__, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None

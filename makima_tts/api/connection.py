@@ -311,14 +311,15 @@ class SpeakConnection:
             listener=self._listener,
             max_ahead_s=self._service.limits.max_ahead_ms / 1000 if self._dialect.plays_live else math.inf,
             words=words,
+            aligner=self._service.aligner,
         )
         task = self._tasks.create_task(self._speak(effect, stream))
         self._utterances[effect.utterance_id] = (stream, task)
         task.add_done_callback(lambda _: self._utterances.pop(effect.utterance_id))
 
     async def _find_voice(self, asked: str | None) -> VoicePrompt | None:
-        """The voice named in ``speak``, or VoiceNotFound; else the session's, or a usable one instead."""
-        return await self._service.find_voice(await self._dialect.look_up_voice(asked), self._voice)
+        """The voice named in ``speak``, or that of ``started``, or VoiceNotFound, as when it was deleted."""
+        return await self._service.find_voice(await self._dialect.look_up_voice(asked) or self._voice)
 
     async def _speak(self, effect: effects.StartSpeech, stream: UtteranceStream) -> None:
         """Report an utterance to the session, chunk by chunk; nothing after a cancel."""

@@ -5,6 +5,7 @@ sound, measurements, and how much of the text was heard. Does not know: sockets,
 """
 
 import asyncio
+import re
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,6 +20,9 @@ from makima_tts.client.saving import wav_file
 from makima_tts.client.writing import OutgoingText
 from makima_tts.errors import NothingToSay
 from makima_tts.protocol import AudioFormat, Cancel, Complete, Sentence, TimedWord, Words
+
+# What belongs to the word before it. An opening bracket does not.
+_PUNCTUATION = re.compile(r"[^\w\s(\[{<]*")
 
 # Above this the reader stops, and so, through TCP, the service.
 MAX_BUFFERED_BYTES = 8 * 1024 * 1024
@@ -177,14 +181,14 @@ class Speech:
     def heard(self) -> Heard:
         """Its text, before and after the last position that was played.
 
-        As the service reported it, if it was cancelled there; else computed from its sentences, and all audio
-        that arrived counts as played unless a player or the caller knows better.
+        As the service reported it, if it was cancelled there; else computed from its words or sentences, and
+        all audio that arrived counts as played unless a player or the caller knows better.
         """
         match self._failure:
             case UtteranceCancelled(text_spoken=str(spoken), text_remaining=str(rest)) if not self._earlier:
                 return Heard(spoken, rest)
         played_ms = self.audio_ms if self.played_ms is None else self.played_ms
-        return heard_of(self.outgoing.text, self.sentences, played_ms)
+        return heard_of(self.outgoing.text, self.sentences, self.words, played_ms)
 
     def __aiter__(self) -> "Speech":
         return self
@@ -282,8 +286,24 @@ def _joined(earlier: Complete | None, last: Complete) -> Complete:
     return earlier.model_copy(update=sums | {"finish_reason": last.finish_reason})
 
 
-def heard_of(text: str, sentences: Sequence[Sentence], played_ms: int) -> Heard:
-    """Of a sentence that was played in part, as many whole words as its share of time."""
+def heard_of(text: str, sentences: Sequence[Sentence], words: Sequence[TimedWord], played_ms: int) -> Heard:
+    """Of a sentence that was played in part, the words that ended; without ``words``, its share of time."""
+    if words:
+        played = [sentence for sentence in sentences if sentence.end_ms <= played_ms]
+        end = max(_end_by_words(text, words, played_ms), _end_by_share(text, played, played_ms))
+    else:
+        end = _end_by_share(text, sentences, played_ms)
+    return Heard(text[:end], text[end:])
+
+
+def _end_by_words(text: str, words: Sequence[TimedWord], played_ms: int) -> int:
+    """The end of the last word that was played, with the punctuation after it."""
+    ends = [word.offset + word.length for word in words if word.end_ms <= played_ms]
+    after = _PUNCTUATION.match(text, ends[-1]) if ends else None
+    return after.end() if after else 0
+
+
+def _end_by_share(text: str, sentences: Sequence[Sentence], played_ms: int) -> int:
     end = 0
     for sentence in sentences:
         begin = max(end, text.find(sentence.text, end))
@@ -293,7 +313,7 @@ def heard_of(text: str, sentences: Sequence[Sentence], played_ms: int) -> Heard:
             end = _end_of_word(text, end, begin + int(share * len(sentence.text)))
             break
         end = begin + len(sentence.text)
-    return Heard(text[:end], text[end:])
+    return end
 
 
 def _end_of_word(text: str, start: int, cut: int) -> int:

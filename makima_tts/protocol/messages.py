@@ -66,8 +66,10 @@ _ONLY_RATE_HZ: dict[Encoding, int] = {"mulaw": 8000, "alaw": 8000}
 _DEFAULT_RATE_HZ = 24000
 
 Transport = Literal["binary", "json"]
-# Whether cleaning removes marks of markdown.
-TextCleaning = Literal["markdown", "plain"]
+# Whether cleaning removes what is not spoken, such as marks of markdown. "off" is another name of "plain".
+TextCleaning = Annotated[
+    Literal["markdown", "plain"], BeforeValidator(lambda mode: "plain" if mode == "off" else mode)
+]
 # Whether ``words`` messages are sent.
 Timings = Literal["none", "word"]
 PriorityName = Literal["low", "normal", "high"]
@@ -117,6 +119,8 @@ class Limits:
     idle_timeout_ms: int = 120_000
     max_session_ms: int = 3_600_000
     max_text_stall_ms: int = 30_000
+    # Tokens of a language model come faster; a tool call takes longer.
+    text_idle_ms: int = 300
     utterance_timeout_ms: int = 30_000
     load_timeout_ms: int = 600_000
     # The protocol closes a session at its 20th invalid message.

@@ -41,7 +41,7 @@ from makima_tts.session.effects import (
 )
 from makima_tts.session.inputs import AudioReady, SpeechEnded, SpeechFailed, Tick
 from makima_tts.session.tables import Cell, Step, on
-from makima_tts.text import NOTHING_SPOKEN, clean, nothing_to_say
+from makima_tts.text import NOTHING_SPOKEN, clean, exceeds, nothing_to_say
 from makima_tts.text.durations import played_position
 from makima_tts.text.segmenter import Piece, Segmenter, spoken_text
 from makima_tts.text.words import WordTime
@@ -123,6 +123,8 @@ class Utterance:
     _fed: int = 0
     _fed_chars: int = 0
     _last_text_ms: int = 0
+    # When a pause of the writer settles the sentences that have ended; None once it has.
+    _settle_at_ms: int | None = None
     # Since when the engine has text and sends no audio.
     _waits_since_ms: int = 0
     _sent: SentAudio = field(default_factory=SentAudio)
@@ -164,6 +166,10 @@ class Utterance:
         """When the text is closed if none follows; None once it is closed."""
         return self._last_text_ms + self.limits.max_text_stall_ms if self.accepts_text else None
 
+    def settle_at_ms(self) -> int | None:
+        """When the sentences that have ended are cut if no text follows; None once they are."""
+        return self._settle_at_ms if self.accepts_text else None
+
     def timeout_at_ms(self) -> int | None:
         """When a piece that the engine has waited for audio too long; None if none waits.
 
@@ -176,15 +182,15 @@ class Utterance:
     # Methods of cells, in the order of a life
 
     def append(self, event: Speak, now_ms: int) -> UtteranceStep:
-        self._last_text_ms = now_ms
-        text = self._joiner.feed(event.text)
-        if self._is_too_long(text):
+        self._last_text_ms, self._settle_at_ms = now_ms, now_ms + self.limits.text_idle_ms
+        text, spoken_before = self._joiner.feed(event.text), self._segmenter.spoken_chars
+        self._add(text)
+        if self._is_too_long(text, self._segmenter.spoken_chars - spoken_before):
             return self._reject(f"A message may hold {self.limits.max_text_chars} characters; send less.")
-        if len(self._text) + len(text) > self.limits.max_utterance_chars:
+        if exceeds(self.limits.max_utterance_chars, self.text_length, self._segmenter.left_out_chars):
             return self._reject(
                 f"An utterance may hold {self.limits.max_utterance_chars} characters; begin a new one."
             )
-        self._add(text)
         return self._close(now_ms) if event.final else (self._feed_if_speaking(now_ms), self.state)
 
     def flush(self, event: Flush, now_ms: int) -> UtteranceStep:
@@ -216,11 +222,14 @@ class Utterance:
         return effects + (self._end_piece(event.piece_index) if event.ends_piece else []), self.state
 
     def tick(self, event: Tick, now_ms: int) -> UtteranceStep:
-        effects, state = self._close(now_ms) if due(self.stall_at_ms(), now_ms) else ([], self.state)
-        if not due(self.timeout_at_ms(), now_ms):
-            return effects, state
-        failed, state = self._fail(UtteranceTimeout())
-        return effects + failed, state
+        effects, state = self._settle(now_ms) if due(self.settle_at_ms(), now_ms) else [], self.state
+        if due(self.stall_at_ms(), now_ms):
+            closed, state = self._close(now_ms)
+            effects += closed
+        if due(self.timeout_at_ms(), now_ms):
+            failed, state = self._fail(UtteranceTimeout())
+            effects += failed
+        return effects, state
 
     def complete(self, event: SpeechEnded, now_ms: int) -> UtteranceStep:
         if self._sent.first_ms is None:
@@ -248,12 +257,15 @@ class Utterance:
 
     # Steps that several cells share
 
-    def _is_too_long(self, message: str) -> bool:
-        """Marks that are not spoken do not count, if the message alone shows that they are marks."""
+    def _settle(self, now_ms: int) -> list[Effect]:
+        self._settle_at_ms = None
+        self._pieces += self._segmenter.settle()
+        return self._feed_if_speaking(now_ms)
+
+    def _is_too_long(self, message: str, spoken_chars: int) -> bool:
+        """Marks, reasoning and what else is not spoken do not count."""
         limit = self.limits.max_text_chars
-        if len(clean(message)) <= limit:
-            return False
-        return len(clean(spoken_text(message, self.options.text_cleaning).text)) > limit
+        return spoken_chars > limit and len(clean(message)) > limit
 
     def _add(self, text: str) -> None:
         self._text += text
@@ -342,7 +354,7 @@ class Utterance:
         sentence = Sentence(
             utterance_id=self.id,
             index=index,
-            text=self._text[piece.start : piece.end].strip(),
+            text=self._segmenter.without_left_out(self._text, piece),
             start_ms=round(start_ms),
             end_ms=round(ends_ms[-1]),
         )

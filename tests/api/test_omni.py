@@ -76,6 +76,14 @@ async def test_live_text_is_heard_sentence_by_sentence_while_it_is_written(servi
         ]
 
 
+async def test_a_finished_sentence_is_spoken_while_its_writer_pauses(run: Run) -> None:
+    async with run(text_idle_s=0.02) as service, client_of(service, **LIVE) as client:
+        await client.send("input.text", text="It was here. Then ")
+        start, _ = await client.until("audio.start")
+        assert start["sentence_text"] == "It was here."
+        await client.until("audio.done")
+
+
 async def test_by_default_a_flush_is_one_wav_file_and_the_connection_goes_on(service: RunningService) -> None:
     async with client_of(service, language="en") as client:
         for utterance in range(2):

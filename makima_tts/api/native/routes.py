@@ -32,7 +32,8 @@ from makima_tts.voices import VoiceListing, VoiceManager, VoiceUpload
 from makima_tts.voices.library import MAX_NAME_CHARS, MAX_NOTE_CHARS, MAX_TRANSCRIPT_CHARS
 
 STATIC = FilePath(__file__).parents[1] / "static"
-ClipFile = Annotated[UploadFile, File(description="WAV, FLAC, OGG or MP3 of 3 to 60 s; 5 to 15 s are best")]
+_CLIP_WORDS = "A recording of 3 to 60 s, best 5 to 15: WAV, MP3, M4A, WebM and others (docs/operations.md)"
+ClipFile = Annotated[UploadFile, File(description=_CLIP_WORDS)]
 VoiceName = Annotated[
     str, Form(max_length=MAX_NAME_CHARS, description="Its id is made of it", examples=["Anna"])
 ]
