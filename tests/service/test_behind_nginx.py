@@ -95,6 +95,14 @@ def test_an_error_keeps_its_status_and_body(way: Way) -> None:
         assert json.loads(answer.read())["error"]["code"] == "INVALID_TEXT"
 
 
+@pytest.mark.parametrize(("name", "status"), [("default", 403), ("documented", 400), ("at_root", 400)])
+def test_the_own_page_may_speak_where_nginx_passes_the_host(nginx: Nginx, name: str, status: int) -> None:
+    way = Way(nginx, name)
+    with way.http() as http:
+        answer = http.post("/v1/audio/speech", json={}, headers={"origin": way.origin})
+    assert answer.status_code == status
+
+
 @pytest.mark.parametrize("name", ["documented", "at_root"])
 def test_a_websocket_of_the_own_page_speaks(nginx: Nginx, name: str) -> None:
     with Way(nginx, name).session() as session:
@@ -103,6 +111,14 @@ def test_a_websocket_of_the_own_page_speaks(nginx: Nginx, name: str) -> None:
         while b"complete" not in frames[-1]:
             frames.append(session.recv(PATIENCE_S, decode=False))
         assert len(frames) > 3
+
+
+def test_a_websocket_that_nginx_does_not_pass_on_is_answered_with_the_reason(nginx: Nginx) -> None:
+    way = Way(nginx, "default")
+    with pytest.raises(InvalidStatus) as refused, way.session():
+        pass
+    assert refused.value.response.status_code == 426
+    assert b"let the proxy pass Upgrade" in refused.value.response.body
 
 
 def test_forged_headers_do_not_pass_the_documented_proxy(documented: Way) -> None:
