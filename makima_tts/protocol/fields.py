@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
-from types import UnionType
-from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.alias_generators import to_camel
@@ -25,7 +24,7 @@ _OTHER_WORDS = {"ogg": "opus", "ulaw": "mulaw", "g711_ulaw": "mulaw", "g711_alaw
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class _FieldKind:
     """What the values of a field are. ``words``: its choices, by their lower case."""
 
     number: bool
@@ -63,17 +62,17 @@ def _parts(annotation: Any) -> Iterator[Any]:
         yield from parts
     elif origin is Annotated:
         yield from _parts(parts[0])
-    elif origin in (Union, UnionType):
+    elif origin not in (None, list, dict, tuple):
         yield from chain.from_iterable(map(_parts, parts))
     else:
         yield annotation
 
 
 @cache
-def _kinds_of(model: type[BaseModel]) -> dict[str, _Kind]:
+def _kinds_of(model: type[BaseModel]) -> dict[str, _FieldKind]:
     """By every name under which a field may be sent."""
     fields = model.model_fields.items()
-    return {key: _Kind.of(field) for name, field in fields for key in (name, field.alias) if key}
+    return {key: _FieldKind.of(field) for name, field in fields for key in (name, field.alias) if key}
 
 
 class ClientFields(BaseModel):

@@ -37,7 +37,7 @@ MAX_LINES = {
     "metrics": 80,
     "model": 7520,
     "origins": 130,
-    "protocol": 790,
+    "protocol": 895,
     "server": 540,
     "session": 1350,
     "settings": 245,

@@ -33,17 +33,13 @@ def models_of(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 MODELS = sorted(set(models_of(ClientFields)), key=lambda model: f"{model.__module__}.{model.__name__}")
 
 
-def kinds_of(schema: dict[str, Any]) -> list[dict[str, Any]]:
-    return schema.get("anyOf", [schema])
-
-
 def fields_of(model: type[BaseModel]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Each optional field, by each name that it may be sent under, with the kinds of its values."""
     schema = schema_of(model)
     for name, field in model.model_fields.items():
         alias = field.alias or name
         if alias not in (*schema.get("required", ()), *getattr(model, "as_sent", ())):
-            kinds = kinds_of(schema["properties"][alias])
+            kinds = schema["properties"][alias].get("anyOf", [schema["properties"][alias]])
             yield from ((sent, kinds) for sent in {name, alias})
 
 
