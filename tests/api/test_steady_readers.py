@@ -1,0 +1,101 @@
+"""A client that takes audio as fast as it plays is never cut off, in any format, over HTTP and WebSocket."""
+
+import asyncio
+import json
+import socket
+from collections.abc import Iterator
+from itertools import product
+from typing import Any, NamedTuple, get_args
+
+import pytest
+
+from makima_tts.audio import OutputFormat
+from makima_tts.protocol import SAMPLE_RATES_HZ, AudioFormat
+from makima_tts.protocol.messages import ENCODINGS
+from makima_tts.server import transport
+from makima_tts.speaking import _COMPRESSED
+from tests.api.conftest import Run
+from tests.api.service import PATIENCE_S
+from tests.transport.wire import Opcode, frame, upgrade_request
+
+STALL_S = 1.0
+# Longer than the deadline of both protocols.
+LASTS_S = 2.5
+STEP_S = 0.05
+# No socket buffer is smaller; one that is full takes nothing until some kilobytes of it were read.
+WINDOW_BYTES = 2048
+COMPRESSED_BYTES_PER_S = 8000
+ENDLESS = "{endless}"
+
+
+class Reader(NamedTuple):
+    """What a client sends, what it sends once there is an answer, and the bytes per second it asks for."""
+
+    name: str
+    request: bytes
+    messages: bytes
+    bytes_per_s: int
+
+
+def http_readers() -> Iterator[Reader]:
+    for form, rate_hz in product(get_args(OutputFormat), (8000, 24000, 48000)):
+        if form in ("mulaw", "alaw") and rate_hz != 8000:
+            continue
+        fields = {"input": ENDLESS, "response_format": form, "sample_rate": rate_hz}
+        body = json.dumps(fields).encode()
+        head = "POST /v1/audio/speech HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+        pcm_bytes_per_s = rate_hz * (1 if form in ("mulaw", "alaw") else 2)
+        bytes_per_s = COMPRESSED_BYTES_PER_S if form in _COMPRESSED else pcm_bytes_per_s
+        request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        yield Reader(f"HTTP {form} {rate_hz}", request, b"", bytes_per_s)
+
+
+def websocket_readers() -> Iterator[Reader]:
+    for encoding, rate_hz, form in product(ENCODINGS, SAMPLE_RATES_HZ, ("binary", "json")):
+        if encoding in ("mulaw", "alaw") and rate_hz != 8000:
+            continue
+        start = {"type": "start", "encoding": encoding, "sampleRate": rate_hz, "transport": form}
+        says: list[dict[str, Any]] = [start, {"type": "speak", "text": ENDLESS}]
+        frames = b"".join(frame(Opcode.TEXT, json.dumps(message).encode()) for message in says)
+        bytes_per_s = rate_hz * AudioFormat(rate_hz, encoding).bytes_per_sample
+        yield Reader(
+            f"WebSocket {encoding} {rate_hz} {form}",
+            upgrade_request("/api/v1/speak"),
+            frames,
+            bytes_per_s if form == "binary" else bytes_per_s * 4 // 3,
+        )
+
+
+async def reads_on(address: tuple[str, int], reader: Reader) -> str | None:
+    """The name of a reader that was cut off."""
+    loop = asyncio.get_running_loop()
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WINDOW_BYTES)
+        client.setblocking(False)
+        await loop.sock_connect(client, address)
+        await loop.sock_sendall(client, reader.request)
+        assert (await loop.sock_recv(client, len("HTTP/1.1 101"))).startswith(b"HTTP/1.1")
+        await loop.sock_sendall(client, reader.messages)
+        ends_s = loop.time() + LASTS_S
+        while loop.time() < ends_s:
+            await asyncio.sleep(STEP_S)  # at playing speed: that is what is tested
+            async with asyncio.timeout(PATIENCE_S):
+                try:
+                    if not await loop.sock_recv(client, int(reader.bytes_per_s * STEP_S)):
+                        return reader.name
+                except ConnectionError:
+                    return reader.name
+    return None
+
+
+async def test_a_client_that_takes_what_it_plays_is_never_cut_off(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pings wait behind the audio, so these clients have not answered one yet."""
+    monkeypatch.setattr(transport, "PING_INTERVAL_S", STALL_S / 5)
+    async with run(stall_timeout_s=STALL_S) as service:
+        await service.until_ready()
+        host, port = service.url.removeprefix("http://").split(":")
+        readers = [*http_readers(), *websocket_readers()]
+        cut_off = await asyncio.gather(*(reads_on((host, int(port)), reader) for reader in readers))
+    assert [name for name in cut_off if name] == []
