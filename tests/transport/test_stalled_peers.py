@@ -137,6 +137,27 @@ async def test_the_user_timeout_is_the_connections_own_and_longer_than_its_deadl
         connection.abort()
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="an option of Linux")
+async def test_the_user_timeout_of_a_peer_that_takes_bytes_moves_along() -> None:
+    """Linux counts it from the first probe of a closed window, so it would reset a steady reader."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connection, _ = await loop.create_connection(asyncio.Protocol, *listener.getsockname())
+        with closing(listener.accept()[0]) as peer:
+            peer.settimeout(MARGIN_S)
+            watched = WatchedTransport(connection, loop)
+            watched.watch("http", STALL_S)
+            for _ in range(20):
+                watched.write(LARGE)
+            ours = connection.get_extra_info("socket")
+            moved = 0
+            async with asyncio.timeout(MARGIN_S):
+                while moved <= 2000 * STALL_S:
+                    await asyncio.to_thread(peer.recv, len(LARGE))
+                    moved = ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+            watched.abort()
+
+
 @pytest.mark.parametrize("platform", ["linux", "another"])
 def test_unsent_bytes_are_those_the_kernel_holds_where_it_tells(
     platform: str, monkeypatch: pytest.MonkeyPatch
