@@ -1,4 +1,4 @@
-"""What the host does for a GPU's streams, and how far it gets: the engine's thread and the event loop.
+"""Host time per GPU stream: the engine's thread and the event loop, and the streams that they can carry.
 
 In: how many streams, for how long. Out: processor time for each frame of a stream by thread, times to the
 first sound, gaps, sound in a second, how late the host goes on. Does not know: how fast a GPU is; the device
@@ -43,7 +43,7 @@ def thread_s(pid: int) -> dict[str, float]:
 
 
 def late_ms(server: Server, folder: Path) -> dict[str, Any]:
-    """How long after the device was done the engine's thread went on, since this was asked last."""
+    """Delays between the device's end of work and the engine's thread, since the last call."""
     told = folder / "lateness"
     told.unlink(missing_ok=True)
     os.kill(server.pid, signal.SIGUSR1)
@@ -64,7 +64,7 @@ def paced(checkpoint: Path, streams: int, scale: float) -> Iterator[Server]:
 def stay(
     server: Server, listeners: ListenerPool, streams: int, seconds: float, *, plays: bool
 ) -> dict[str, Any]:
-    """So many, all the time: each says the next when it has heard (``plays``) or received the last."""
+    """A fixed number of sessions; each speaks again once its audio was played (``plays``) or received."""
     text = TWENTY_SECONDS if plays else FIVE_SECONDS
     before = thread_s(server.pid)
     heard = listeners.closed_load(

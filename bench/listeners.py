@@ -1,4 +1,4 @@
-"""Listeners: each has a connection of its own, says a text and hears it to its end.
+"""Listeners: each has its own connection, sends a text and receives its speech to the end.
 
 In: a URL, texts, and the load: random arrivals (open), or a number of concurrent sessions (closed). Out: a
 ListenerResult of each, and tables of them. Does not know: the engine of the server.
@@ -95,7 +95,7 @@ async def listen(
     start: Start = START,
     until_s: float = math.inf,
 ) -> ListenerResult:
-    """Says one text and listens to its end, or until ``until_s`` by ``time.monotonic``."""
+    """Sends one text and receives its speech to the end, or until ``until_s`` by ``time.monotonic``."""
     result = ListenerResult(text)
     try:
         # No reconnecting: a lost connection counts as an error.
@@ -163,7 +163,7 @@ async def closed_load(
     spread_s: float = SPREAD_S,
     plays: bool = False,
 ) -> tuple[list[ListenerResult], float]:
-    """So many concurrent sessions, each followed by the next until the time is over.
+    """A fixed number of concurrent sessions; a new one follows each that ends, until the time is over.
 
     ``spread_s``: the first ones begin within it. ``plays``: the next session begins when the last one has
     been played, not when it has been received; all end when the time is over.

@@ -1,4 +1,4 @@
-"""How soon a text is heard that is still being written, as a language model writes it: token by token.
+"""Time to first audio of a text that is still being written, token by token, as a language model writes.
 
 In: how fast the tokens come. Out: from the first of them to the first sound, and how long the listener then
 had nothing to hear, with a voice by its embedding, one with its transcript, and the text whole. Does not
@@ -67,7 +67,7 @@ def server() -> Iterator[Server]:
 
 
 async def written(rate_hz: float, since: list[float]) -> AsyncIterator[str]:
-    """Each token at its time, whatever the one before took; ``since`` is told when the first came."""
+    """Each token at its scheduled time; ``since`` receives the time of the first."""
     since.append(monotonic())
     for number, start in enumerate(range(0, len(TEXT), TOKEN_CHARS)):
         await asyncio.sleep(max(0.0, since[0] + number / rate_hz - monotonic()))

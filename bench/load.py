@@ -1,4 +1,4 @@
-"""How a running server bears load.
+"""Load on a running server.
 
 In: the URL of a server, or a checkpoint to start one with; a rate of arrivals, a number of sessions, or a
 search for the largest one; a duration; a seed, which fixes arrivals and texts. Out: a table and, with --json,

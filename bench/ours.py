@@ -386,7 +386,7 @@ async def _measure_cancels(engine: Qwen3Engine, voice: VoicePrompt) -> Figures:
 
 
 async def _into_a_step(stream: SpeechStream, share: float) -> None:
-    """Until such a share of a step has passed after a chunk."""
+    """Waits until this share of a step has passed after a chunk."""
     await anext(stream)
     began_s = time.perf_counter()
     await anext(stream)

@@ -1,4 +1,4 @@
-"""A device that takes as long as it is told, in the place of the engine's Runner: what is left is the host.
+"""A device with set durations in place of the engine's Runner; the remaining time is the host's.
 
 In: what the engine starts. Out: frames without a meaning, sound without one, when a GPU would be done. Does
 not know: models.
@@ -36,7 +36,7 @@ _LATE_S: list[float] = []
 
 
 def write_lateness(path: Path) -> None:
-    """Seconds, one a line; what was told is forgotten."""
+    """Seconds, one per line; the values that were read are dropped."""
     told, _LATE_S[:] = tuple(_LATE_S), []
     new = path.with_suffix(".new")
     new.write_text("".join(f"{late_s}\n" for late_s in told))
@@ -44,7 +44,7 @@ def write_lateness(path: Path) -> None:
 
 
 class PacedRunner(Runner):
-    """Every utterance ends with its text: after a frame, or as many as are set, for each trailing row."""
+    """Every utterance ends with its text: after a set number of frames (default 1) per trailing row."""
 
     runs_ahead = True
 

@@ -1,4 +1,4 @@
-"""``makima-tts serve`` with a device that takes as long as it is told.
+"""``makima-tts serve`` with a device of set durations.
 
 In: the command line and settings of the real one; SIGUSR1, which asks how late the host went on. Out: the
 real server; the answer, in a file. Does not know: who listens.

@@ -64,7 +64,7 @@ class Teacher:
 
 
 def teach(model: SpeechModel, arrays: Arrays, frames: int, codes: Tensor | None = None) -> Teacher:
-    """So many frames: the likeliest codes, or the given ones [frames * Q]."""
+    """Generate this many frames: the likeliest codes, or the given ones [frames * Q]."""
     voice = voice_from(model, arrays)
     prompt = model.prompts.write(model.tokenizer.encode(TEXT), LANGUAGE, voice.rows)
     positions = len(prompt.rows) + frames + MARGIN_ROWS

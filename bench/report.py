@@ -45,7 +45,7 @@ def _cpu() -> str:
 
 
 def log(line: str) -> None:
-    """How far a measurement is, beside the report."""
+    """Progress of a measurement, beside the report."""
     print(line, file=sys.stderr)
 
 

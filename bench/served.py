@@ -1,4 +1,4 @@
-"""A real server with a Qwen3-TTS, measured as a client meets it.
+"""A real server with a Qwen3-TTS, measured from a client.
 
 In: a running server, or a checkpoint and a precision. Out: figures by name: one stream, live streams, how
 soon a slot is free for another utterance, underruns while others come or a voice is encoded. Does not know:
@@ -35,7 +35,7 @@ Figures = dict[str, list[float]]
 
 
 async def next_turn_ms(url: str, text: str, *, disconnects: bool) -> float:
-    """Of a server with one slot: from the cancel or disconnect of an utterance until another is heard.
+    """Of a server with one slot: time from a cancel or disconnect to the first audio of the next utterance.
 
     The time to first sound of an utterance alone is subtracted.
     """
@@ -87,7 +87,7 @@ async def next_turns_ms(url: str, text: str, runs: int) -> dict[str, float]:
 async def _interference(
     server: Server, texts: Mapping[str, str], streams: int, listen_s: float
 ) -> dict[str, list[ListenerResult]]:
-    """So many streams: alone; while another joins; while a voice is encoded."""
+    """A number of streams: alone; while another joins; while a voice is encoded."""
 
     async def speaking() -> list[ListenerResult]:
         return (await closed_load(server.url, streams, listen_s, texts))[0]

@@ -61,7 +61,7 @@ def line_of(process: subprocess.Popen[str]) -> str:
 
 
 def threads(count: int | None) -> dict[str, str]:
-    """The environment of a process with so many CPU threads for torch; None: one per core."""
+    """The environment of a process with this many CPU threads for torch; None: one per core."""
     return {} if count is None else {"OMP_NUM_THREADS": str(count)}
 
 

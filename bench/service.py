@@ -1,4 +1,4 @@
-"""What the service itself costs, around an engine that costs nothing.
+"""The cost of the service itself, measured around an engine without cost.
 
 In: nothing but the machine. Out: a table and, with --json, a file: the overhead from an engine's chunk to
 the client's socket at several numbers of speaking sessions, the memory of an idle connection, connections
@@ -198,7 +198,7 @@ async def _listen(client: SpeechClient, delay_s: float, from_s: float, until_s: 
 
 
 async def _run_clients(url: str, count: int, seconds: float) -> None:
-    """They connect, then listen, each when a line comes in. A line ends each step; the last: overheads."""
+    """Clients that connect, then receive; a line of input starts each step, a line of output ends it."""
     async with AsyncExitStack() as stack:
         await _next_step("imported")
         clients = await _connect(stack, url, count)
@@ -218,7 +218,7 @@ async def _next_step(reached: str) -> None:
 
 @contextmanager
 def clients(url: str, count: int, seconds: float) -> Iterator[Callable[[], list[str]]]:
-    """Processes of so many clients. A call takes all a step on; returns what each said when it was there."""
+    """Processes of clients. A call starts the next step in all, and returns their lines of output."""
     shares = [len(range(first, count, CLIENT_PROCESSES)) for first in range(CLIENT_PROCESSES)]
     with ExitStack() as stack:
         processes = [
@@ -256,7 +256,7 @@ def overhead(count: int, chunk_frames: int, seconds: float) -> dict[str, Any]:
 
 
 def connections(count: int) -> dict[str, Any]:
-    """How fast ``count`` sessions start, and the memory of each while it is idle."""
+    """Time to start ``count`` sessions, and the memory of an idle one."""
     with serving(1) as (pid, url):
         with clients(url, 2 * CLIENT_PROCESSES, 0.0) as warm_up:
             warm_up()

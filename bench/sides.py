@@ -1,4 +1,4 @@
-"""What both sides of a comparison share: a clock that waits for the device, and a process that answers.
+"""Code of both sides of a comparison: a clock that waits for the device, and a process that answers.
 
 In: requests on stdin, a line of JSON each. Out: answers on stdout, a line of JSON each. Does not know: either
 of the models. It runs in both environments, so it imports nothing of the package's.

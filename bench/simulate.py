@@ -1,4 +1,4 @@
-"""The scheduler and the admission, played in virtual time: how they do, and what their defaults should be.
+"""The scheduler and the admission in virtual time: figures of policies, and values for their defaults.
 
 In: figures of machines (assumptions, each with its origin below), arrival traces, a seed. Out: tables; with
 --docs the plots and the figures of docs/scheduling.md. Does not know: models, sound, this machine.
@@ -6,9 +6,9 @@ In: figures of machines (assumptions, each with its origin below), arrival trace
     python -m bench.simulate            # tables
     python -m bench.simulate --docs     # and docs/plots/scheduling*.png, scheduling.json
 
-The policies: ``before`` is the previous one (all streams in every step, prompts are prefilled whole, whoever
-finds a slot is admitted); ``deadlines`` replaces the order of work, ``admission`` admits only streams that
-there is time for, ``both`` is what runs.
+The policies: ``before`` is the previous one (all streams in every step, prompts are prefilled whole, a
+free slot is enough for admission); ``deadlines`` replaces the order of work, ``admission`` admits only
+streams that there is time for, ``both`` is what runs.
 """
 
 import argparse
@@ -71,7 +71,7 @@ Row = dict[str, Any]
 def played(
     machine: Machine, policy: Policy, traces: Iterable[Iterable[Arrival]], voices: Sequence[float] = ()
 ) -> list[SimulatedListener]:
-    """One replica for each trace, one after the other. ``voices``: when voices come to be encoded."""
+    """One replica per trace, one after the other. ``voices``: the times at which voices are encoded."""
     heard = []
     for seed, trace in enumerate(traces):
         work = [(at_s, slices_of(machine)) for at_s in voices]

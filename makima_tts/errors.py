@@ -20,6 +20,8 @@ class TtsError(Exception):
     http_status: ClassVar[int] = 500
     recoverable: ClassVar[bool] = True
     logged: ClassVar[bool] = False
+    # For programs, where one code has several causes.
+    reason: ClassVar[str | None] = None
 
     def __init_subclass__(
         cls, code: str, http_status: int, recoverable: bool = True, logged: bool = False
@@ -38,6 +40,12 @@ class InvalidMessage(TtsError, code="INVALID_MESSAGE", http_status=400):
 
 class InvalidText(TtsError, code="INVALID_TEXT", http_status=400, recoverable=False):
     """Text that is empty after cleaning, too long, or in a language the engine cannot speak."""
+
+
+class NothingToSay(InvalidText, code="INVALID_TEXT", http_status=400, recoverable=False):
+    """Text of which nothing is spoken, such as emoji alone. In the protocols of others it is a silence."""
+
+    reason = "nothing_to_say"
 
 
 class VoiceNotFound(TtsError, code="VOICE_NOT_FOUND", http_status=404, recoverable=False):

@@ -14,6 +14,7 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
+from makima_tts.alignment import Aligner
 from makima_tts.api.app import create_app
 from makima_tts.api.service import Service
 from makima_tts.engines import OfficialEngine, OfficialModel, PreviewEngine, ScriptedEngine
@@ -144,6 +145,7 @@ def build_service(settings: Settings, engine: SpeechEngine) -> Service:
         metrics=metrics,
         drain_timeout_s=settings.drain_timeout_s,
         allow_connection=_connection_limit(settings.connects_per_minute),
+        aligner=Aligner() if Aligner.available() else None,
     )
 
 
@@ -152,6 +154,7 @@ def build_app(settings: Settings, service: Service) -> FastAPI:
     return create_app(
         service,
         allowed_origins=settings.allowed_origins,
+        trusted_proxies=settings.trusted_proxies,
         max_upload_bytes=settings.max_upload_bytes,
         openai_speakers=settings.openai_speakers,
     )
@@ -166,6 +169,7 @@ def limits_of(settings: Settings) -> Limits:
         idle_timeout_ms=_ms(settings.idle_timeout_s),
         max_session_ms=_ms(settings.max_session_s),
         max_text_stall_ms=_ms(settings.text_stall_s),
+        text_idle_ms=_ms(settings.text_idle_s),
         utterance_timeout_ms=_ms(settings.utterance_timeout_s),
         load_timeout_ms=_ms(settings.load_timeout_s),
         max_ahead_ms=_ms(settings.max_ahead_s),

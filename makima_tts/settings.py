@@ -4,6 +4,8 @@ In: the environment and ``.env``. Out: one frozen Settings. Does not know: what 
 """
 
 import os
+from collections.abc import Callable
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -13,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from makima_tts.engines.qwen3 import AdmissionRule
 from makima_tts.model import CpuPrecision, Precision
+from makima_tts.origins import ANY, normalized
 from makima_tts.protocol.messages import TextCleaning
 from makima_tts.voices.library import VoiceName
 
@@ -90,7 +93,14 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8001, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Browser origins besides the same origin and localhost, comma-separated; * is any"
+        (),
+        description="Pages that may use the service from a browser, besides its own and those of localhost: "
+        "origins, comma-separated, such as https://a.example or https://*.a.example; * is any",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Proxies whose headers X-Forwarded-For, -Proto, -Host and -Prefix count: addresses or "
+        "networks, comma-separated; * is any peer",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged")
     log_format: Literal["auto", "json", "console"] = Field(
@@ -101,7 +111,8 @@ class Settings(BaseSettings):
     max_utterance_chars: Count = Field(20_000, description="Longest utterance, code points")
     text_cleaning: TextCleaning = Field(
         "markdown",
-        description="markdown: marks, links, code and emoji are not spoken. plain: text is spoken as sent",
+        description="markdown: marks, links, code, emoji, reasoning and tool calls are not spoken. "
+        "plain, or off: text is spoken as sent",
     )
     max_queued_utterances: Count = Field(32, description="Utterances that one session may have waiting")
     max_connections: Count = Field(1000, description="WebSocket connections at once")
@@ -114,6 +125,9 @@ class Settings(BaseSettings):
     idle_timeout_s: Seconds = Field(120.0, description="A session without an utterance ends after this")
     max_session_s: Seconds = Field(3600.0, description="Any session ends after this")
     text_stall_s: Seconds = Field(30.0, description="A live text without new text is closed after this")
+    text_idle_s: Seconds = Field(
+        0.3, description="Sentences of a live text that have ended are spoken after this without text"
+    )
     utterance_timeout_s: Seconds = Field(30.0, description="Text waits this long for its first audio")
     load_timeout_s: Seconds = Field(600.0, description="Clients wait this long for the model")
     stall_timeout_s: Seconds = Field(
@@ -150,12 +164,40 @@ class Settings(BaseSettings):
             raise ValueError("each name may be given one voice")
         return pairs
 
-    @field_validator("allowed_origins", mode="before")
+    @field_validator("allowed_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
-            return tuple(part.strip().rstrip("/") for part in value.split(",") if part.strip())
+            return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _normalize_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        return _each(normalized, origins)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _normalize_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        return (ANY,) if ANY in networks else _each(_network, networks)
+
+
+def _each(normalize: Callable[[str], str], entries: tuple[str, ...]) -> tuple[str, ...]:
+    """Raises ValueError, which names the entry by number: it may contain a password."""
+    found = []
+    for number, entry in enumerate(entries, 1):
+        try:
+            found.append(normalize(entry))
+        except ValueError as error:
+            raise ValueError(f"entry {number} {error}") from None
+    return tuple(found)
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text, strict=False))
+    except ValueError:
+        raise ValueError("is no address and no network; write one such as 10.0.0.2 or 10.0.0.0/8") from None
 
 
 class UnknownSettings(Exception):

@@ -13,11 +13,15 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
-from makima_tts.audio import OutputFormat, PcmEncoding, open_encoder
+import numpy as np
+
+from makima_tts.alignment import Aligner, PieceAlignment
+from makima_tts.audio import OutputFormat, Pcm, PcmEncoding, open_encoder
 from makima_tts.errors import UtteranceTimeout
 from makima_tts.metrics import Metrics
 from makima_tts.speech import (
@@ -29,7 +33,12 @@ from makima_tts.speech import (
     UtteranceRequest,
     VoicePrompt,
 )
+from makima_tts.text.words import WordTime
+from makima_tts.timings import WordTimer
 
+# Of the last words of an utterance. Nothing else waits for an alignment.
+_ALIGNMENT_WAIT_S = 1.0
+_NO_SOUND: Pcm = np.zeros(0, np.float32)
 _COMPRESSED = ("mp3", "opus", "flac", "aac")
 _Result = TypeVar("_Result")
 
@@ -48,7 +57,8 @@ class EncodedChunk:
     """``data`` may be empty: an encoder holds some samples back.
 
     ``duration_ms`` is the playing time of the engine's samples in this chunk, at the requested speed. It is 0
-    for the rest that an encoder held at the end.
+    for the rest that an encoder held at the end. ``words``: the next ones, to tell before this audio; a chunk
+    may have them and nothing else.
     """
 
     data: bytes = field(repr=False)
@@ -56,6 +66,7 @@ class EncodedChunk:
     piece_index: int
     ends_piece: bool = False
     synthesis_s: float = 0.0
+    words: tuple[WordTime, ...] = ()
 
 
 class UtteranceStream:
@@ -65,7 +76,8 @@ class UtteranceStream:
 
     ``find_voice`` loads the voice; without it, the request holds one. ``listener`` is the clock of a client
     that plays the audio as it arrives, and outlives the utterance. ``chunk_timeout_s`` is the longest wait
-    for each chunk. ``ttfa_s`` counts from the creation; ``audio_s`` is the playing time so far.
+    for each chunk. ``words``: how to tell when each word is spoken. ``ttfa_s`` counts from the creation;
+    ``audio_s`` is the playing time so far.
     """
 
     def __init__(
@@ -79,6 +91,8 @@ class UtteranceStream:
         listener: ListenerClock | None = None,
         max_ahead_s: float = math.inf,
         chunk_timeout_s: float | None = None,
+        words: WordTimer | None = None,
+        aligner: Aligner | None = None,
     ) -> None:
         self._engine = engine
         self._request = request
@@ -86,6 +100,14 @@ class UtteranceStream:
         self._metrics = metrics
         self._find_voice = find_voice
         self._listener = listener
+        # Without a listener, a client is expected to play what it gets.
+        self._clock = listener or ListenerClock()
+        self._words = words
+        self._aligned = asyncio.Event()
+        self._aligner = aligner if aligner is not None and aligner.aligns(request.language) else None
+        self._alignment: PieceAlignment | None = None
+        # The wait for the next sound, as long as no word is due.
+        self._until_words: asyncio.Timeout | None = None
         self._max_ahead_s = max_ahead_s
         self._chunk_timeout_s = chunk_timeout_s
         self._began_s = time.monotonic()
@@ -95,6 +117,8 @@ class UtteranceStream:
         self._piece_is_open = False
         self._unspoken_pieces = 0
         self._last_piece = 0
+        # A chunk that left the engine and waits for the listener.
+        self._held: AudioChunk | None = None
         self._finished = False
         self._cancelled_s: float | None = None
         self._closed = False
@@ -118,6 +142,8 @@ class UtteranceStream:
                 self._excuse_silence()
             self._unspoken_pieces += 1
         self._piece_is_open = not ends_piece
+        if self._words is not None and not self._finished:
+            self._words.add_text(text, ends_piece=ends_piece)
         if self._speech is None:
             self._early_text.append((text, ends_piece))
         else:
@@ -148,19 +174,34 @@ class UtteranceStream:
             open_ = partial(open_encoder, output.format, source_rate_hz, output.sample_rate_hz)
             encoder = await self._run(partial(open_, speed=output.speed))
             while (chunk := await self._next(speech)) is not None:
-                await self._wait_for_listener()
                 # Encoders write a header even for an empty chunk, and a header is not the first audio.
                 data = await self._run(partial(encoder.encode, chunk.pcm)) if chunk.pcm.size else b""
                 yield self._account(chunk, data)
+            async for words in self._last_words():
+                yield EncodedChunk(b"", 0.0, self._last_piece, words=words)
             if self.ttfa_s is not None and (rest := await self._run(encoder.flush)):
                 yield EncodedChunk(rest, 0.0, self._last_piece)
         finally:
             self._close()
 
+    async def silence(self, duration_s: float) -> bytes:
+        """All of an utterance that has no words, without the engine."""
+        output, pcm = self._output, np.zeros(round(duration_s * self._output.sample_rate_hz), np.float32)
+        self.audio_s += duration_s
+
+        def encode() -> bytes:
+            encoder = open_encoder(output.format, output.sample_rate_hz, output.sample_rate_hz)
+            return encoder.encode(pcm) + encoder.flush()
+
+        return await self._run(encode)
+
     async def _open(self) -> SpeechStream:
         request = self._request
         if self._find_voice is not None:
             request = replace(request, voice=await self._find_voice())
+        if self._words is not None and self._aligner is not None:
+            rate_hz, speed = self._engine.facts.sample_rate_hz, self._output.speed
+            self._alignment = PieceAlignment(self._aligner, self._words, rate_hz, speed, self._on_times)
         self._speech = speech = self._engine.open(request)
         for text, ends_piece in self._early_text:
             speech.feed(text, ends_piece=ends_piece)
@@ -176,7 +217,24 @@ class UtteranceStream:
         return await asyncio.to_thread(encode) if uses_ffmpeg else encode()
 
     async def _next(self, speech: SpeechStream) -> AudioChunk | None:
-        """None at the end. Raises UtteranceTimeout."""
+        """None at the end; no sound, if words are due before the next sound. Raises UtteranceTimeout."""
+        try:
+            async with asyncio.timeout(self._words_due_in_s()) as self._until_words:
+                return await self._next_sound(speech)
+        except TimeoutError:
+            return AudioChunk(_NO_SOUND, self._last_piece)
+        finally:
+            self._until_words = None
+
+    async def _next_sound(self, speech: SpeechStream) -> AudioChunk | None:
+        if self._held is None:
+            self._held = await self._take(speech)
+        if self._held is not None:
+            await self._wait_for_listener()
+        chunk, self._held = self._held, None
+        return chunk
+
+    async def _take(self, speech: SpeechStream) -> AudioChunk | None:
         try:
             async with asyncio.timeout(self._chunk_timeout_s):
                 return await anext(speech)
@@ -200,7 +258,13 @@ class UtteranceStream:
         self._last_piece = chunk.piece_index
         self._unspoken_pieces -= chunk.ends_piece
         self.synthesis_s += chunk.synthesis_s
-        return EncodedChunk(data, duration_ms, chunk.piece_index, chunk.ends_piece, chunk.synthesis_s)
+        if self._words is not None:
+            if self._alignment is not None and (chunk.pcm.size or chunk.ends_piece):
+                self._alignment.hear(chunk)
+            self._words.add_audio(chunk.piece_index, duration_ms, ends_piece=chunk.ends_piece)
+        return EncodedChunk(
+            data, duration_ms, chunk.piece_index, chunk.ends_piece, chunk.synthesis_s, self._take_words()
+        )
 
     def _measure(self, duration_s: float) -> None:
         now_s = time.monotonic()
@@ -208,11 +272,47 @@ class UtteranceStream:
             self.ttfa_s = now_s - self._began_s
         self.audio_s += duration_s
         self._metrics.audio_s.inc(duration_s)
+        lateness_s = self._clock.deliver(duration_s, now_s)
         if self._listener is not None:
-            lateness_s = self._listener.deliver(duration_s, now_s)
             self._metrics.lateness_s.observe(lateness_s)
             if lateness_s > 0:
                 self._metrics.underruns.inc()
+
+    async def _last_words(self) -> AsyncGenerator[tuple[WordTime, ...], None]:
+        """Those whose alignment has not come yet, waiting a moment for it."""
+        if self._words is None or self._alignment is None:
+            return
+        gives_up_s = time.monotonic() + (math.inf if self._words.lead_ms < 0 else _ALIGNMENT_WAIT_S)
+        while self._alignment.busy and (left_s := gives_up_s - time.monotonic()) > 0:
+            self._aligned.clear()
+            due_in_s = self._words_due_in_s()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left_s if due_in_s is None else min(left_s, due_in_s)):
+                    await self._aligned.wait()
+            if words := self._take_words():
+                yield words
+        self._alignment.close()
+        await asyncio.sleep(0)  # what is done with a cancelled result
+        if words := self._take_words():
+            yield words
+
+    def _on_times(self) -> None:
+        self._aligned.set()
+        wait, is_due = self._until_words, self._words_due_in_s() == 0.0
+        if is_due and wait is not None and not wait.expired():
+            wait.reschedule(asyncio.get_running_loop().time())
+
+    def _take_words(self) -> tuple[WordTime, ...]:
+        return () if self._words is None else self._words.take(self._position_ms())
+
+    def _words_due_in_s(self) -> float | None:
+        """None: no word is due before more audio or text comes."""
+        wait_ms = math.inf if self._words is None else self._words.wait_ms(self._position_ms())
+        return wait_ms / 1000 if wait_ms < math.inf else None
+
+    def _position_ms(self) -> float:
+        """Where the listener is in the audio of this utterance; negative before its beginning."""
+        return 1000 * (self.audio_s - self._clock.ahead_s(time.monotonic()))
 
     def _excuse_silence(self) -> None:
         """A listener that ran dry for lack of text waits for text: the next chunk is not late."""
@@ -221,6 +321,8 @@ class UtteranceStream:
 
     def _close(self) -> None:
         self._closed = True
+        if self._alignment is not None:
+            self._alignment.close()
         self._metrics.speaking.dec()
         if self._speech is not None:
             self._speech.cancel()

@@ -1,4 +1,4 @@
-"""Ten English sentences without digits, for synthesis and speech recognition."""
+"""Ten English sentences without digits, for synthesis and speech recognition; and texts without words."""
 
 SENTENCES = (
     "The old lighthouse keeper climbed the stairs every evening before the sun went down.",
@@ -12,3 +12,6 @@ SENTENCES = (
     "Nobody in the village could remember when the bridge had been built.",
     "Thank you for listening, and have a pleasant journey home.",
 )
+
+# Turns of an agent of which cleaning leaves nothing to say.
+WORDLESS = ("\N{THUMBS UP SIGN}", "...", "---", "```py\nx = 1\n```", " \n\t", "", "?!", "\u200b", "<br>")

@@ -78,7 +78,7 @@ def test_checkpoint(part: Part, results: Results) -> None:
 
 
 def test_turns(prepared: Part, results: Results) -> None:
-    """From a cancel or a disconnect until another utterance is heard, of a server with one slot."""
+    """Time from a cancel or disconnect to the first audio of the next utterance, with one slot."""
     with _serving(prepared, 1) as server:
         results.add({"start to ready, one place, s": server.start_s})
         results.add(asyncio.run(next_turns_ms(server.url, FIVE_SECONDS, 1 if prepared.dry else 7)))

@@ -22,6 +22,7 @@ from livekit.agents import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions, tts, 
 Socket = aiohttp.ClientWebSocketResponse
 HEARTBEAT_S = 15.0  # a connection without an answer to a ping for this long is closed
 CHUNK_CHARS = 500  # a service accepts 1000 in one message by default
+SILENT_TURN_S = 0.2  # the audio of a turn without words, such as emoji alone
 # By the HTTP status livekit-agents decides whether to retry; codes not listed are 503.
 STATUSES = {
     "INVALID_MESSAGE": 400,
@@ -179,6 +180,9 @@ class SynthesizeStream(tts.SynthesizeStream):
                     speaking = message["utteranceId"]
                 case "complete" if message["utteranceId"] == self._utterance_id:
                     return
+                case "error" if message.get("utteranceId") == self._utterance_id:
+                    yield bytes(2 * round(SILENT_TURN_S * self._makima.sample_rate))
+                    return
 
 
 async def _discard_messages(socket: Socket) -> None:
@@ -187,11 +191,12 @@ async def _discard_messages(socket: Socket) -> None:
 
 
 async def _messages(socket: Socket, utterance_id: str | None = None) -> AsyncIterator[dict[str, Any]]:
-    """The service's messages. Errors are raised, except those of other utterances."""
+    """The service's messages. Raises errors, but not of other utterances or text without words."""
     async for frame in socket:
         audio = frame.type is aiohttp.WSMsgType.BINARY
         message = {"type": "audio", "pcm": frame.data} if audio else json.loads(frame.data)
-        if message["type"] == "error" and message.get("utteranceId") in (None, utterance_id):
+        failed = message["type"] == "error" and message.get("reason") != "nothing_to_say"
+        if failed and message.get("utteranceId") in (None, utterance_id):
             status = STATUSES.get(message["code"], 503)
             raise agents.APIStatusError(
                 f"{message['code']}: {message['message']}", status_code=status, body=message

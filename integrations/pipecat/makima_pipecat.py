@@ -31,6 +31,7 @@ KEEPALIVE_S = 30.0
 # than those, since it would take a long queue or a slow model for the end of the turn.
 STOP_TIMEOUT_S = 90.0
 CHUNK_CHARS = 500  # a service accepts 1000 in one message by default
+SILENT_TURN_S = 0.2  # the audio of a turn without words, such as emoji alone
 
 # Where a retry cannot help, pipecat does not use the service until its settings change. INVALID_TEXT is not
 # such an error: the next text may be valid.
@@ -61,6 +62,8 @@ class MakimaTTSService(WebsocketTTSService):
         applied = TTSSettings(model=None, voice=None, language=None)
         if settings is not None:
             applied.apply_update(settings)
+        # Failing turns are reported, and the next may be fine; pipecat gives up after three without audio.
+        kwargs.setdefault("max_consecutive_zero_audio_contexts", 0)
         super().__init__(
             sample_rate=sample_rate,
             text_aggregation_mode=TextAggregationMode.TOKEN,
@@ -187,6 +190,10 @@ class MakimaTTSService(WebsocketTTSService):
             case {"type": "sentence", "utteranceId": str(utterance_id), "text": text, "startMs": start_ms}:
                 await self.add_word_timestamps([(text, start_ms / 1000)], utterance_id)
             case {"type": "complete", "utteranceId": str(utterance_id)}:
+                await self._end(utterance_id)
+            case {"type": "error", "reason": "nothing_to_say", "utteranceId": str(utterance_id)}:
+                self._speaking = utterance_id
+                await self._on_audio(bytes(2 * round(SILENT_TURN_S * self.sample_rate)))
                 await self._end(utterance_id)
             case {"type": "error"}:
                 await self._fail(message)

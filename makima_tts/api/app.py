@@ -1,19 +1,14 @@
 """The ASGI app, and the middleware that refuses requests before any route sees them.
 
-In: a Service. Out: the app with every route; refusals of foreign pages, oversized bodies and too many uploads
-at once. Does not know: how the service is run.
-
-CORS headers do not protect a WebSocket, nor a multipart form that any page may submit. So the Origin itself
-is checked, on every upgrade and on every request that changes something. Clients other than browsers send
-none, and pass.
+In: a Service. Out: the app with every route; refusals of oversized bodies and too many uploads at once. Does
+not know: how the service is run.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
@@ -22,48 +17,39 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from makima_tts import __version__
+from makima_tts.api.browsers import CrossOrigin, origin_guard, page_headers
 from makima_tts.api.failures import (
     ErrorBody,
     OpenAIErrorBody,
     error_response,
     has_openai_errors,
     install_failures,
+    route_path,
 )
 from makima_tts.api.native.routes import STATIC, ops_router, speak_router, tts_router, voices_router
 from makima_tts.api.omni.dialect import omni_router
 from makima_tts.api.openai.routes import openai_router, openai_voice_lookup, openai_voices_router
+from makima_tts.api.proxies import behind_proxies
 from makima_tts.api.service import RETRY_AFTER_S, Service
-from makima_tts.errors import Forbidden, PayloadTooLarge, RateLimited
+from makima_tts.errors import PayloadTooLarge, RateLimited
+from makima_tts.origins import OriginRules
 
 _DESCRIPTION = """Streaming text-to-speech. The main way in is the WebSocket `/api/v1/speak`
 (docs/protocol.md in the source); these are the HTTP routes beside it."""
 
 _UPLOAD_PATHS = ("/api/v1/voices", "/v1/audio/voices")
-# Nothing of the page comes from elsewhere, nothing inline runs, no other page may frame it.
-_PAGE_HEADERS = (
-    (
-        b"content-security-policy",
-        b"default-src 'self'; connect-src 'self' ws: wss:; media-src 'self' blob:; worker-src 'self' blob:; "
-        b"img-src 'self' data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'",
-    ),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-)
-_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 # 20,000 code points, each as two six-byte escapes, and the fields around them.
 _MAX_JSON_BYTES = 256 * 1024
 _UPLOADS_AT_ONCE = 2
 # A client that lost its power sends nothing more, and would count as an upload for ever.
 _UPLOAD_SILENCE_S = 30.0
-# FastAPI's documentation page is the one that loads its scripts from elsewhere.
-_DOCS_PATHS = ("/docs", "/docs/oauth2-redirect")
 
 
 def create_app(
     service: Service,
     *,
     allowed_origins: tuple[str, ...],
+    trusted_proxies: tuple[str, ...],
     max_upload_bytes: int,
     openai_speakers: Mapping[str, str | None],
 ) -> FastAPI:
@@ -80,6 +66,8 @@ def create_app(
                 await loading
             await service.voices.close()
             await service.engine.close()
+            if service.aligner is not None:
+                await service.aligner.close()
 
     app = _App(
         title="makima-tts", version=__version__, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None
@@ -99,13 +87,22 @@ def create_app(
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     # The last one added is met first.
     app.add_middleware(BodyLimit, max_upload_bytes=max_upload_bytes)
-    app.add_middleware(origin_guard, allowed=allowed_origins)
-    app.add_middleware(page_headers)
+    rules = OriginRules(allowed_origins)
+    app.add_middleware(origin_guard, rules=rules)
+    app.around = lambda inner: behind_proxies(page_headers(CrossOrigin(inner, rules)), trusted_proxies)
     return app
 
 
 class _App(FastAPI):
-    """Documents a request that does not fit as what it is answered with: 400, in the path's own shape."""
+    """Documents a request that does not fit as what it is answered with: 400, in the path's own shape.
+
+    ``around`` wraps the answers of status 500 too, which Starlette makes outside of all middleware.
+    """
+
+    around: Callable[[ASGIApp], ASGIApp]
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return self.around(super().build_middleware_stack())
 
     def openapi(self) -> dict[str, Any]:
         schema = super().openapi()
@@ -125,49 +122,6 @@ def _unfit(path: str) -> dict[str, Any]:
     return {"description": "Bad Request", "content": content}
 
 
-def page_headers(app: ASGIApp) -> ASGIApp:
-    """Security headers on every HTTP answer."""
-
-    async def with_headers(scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), *_PAGE_HEADERS]}
-            await send(message)
-
-        guarded = scope["type"] == "http" and scope["path"] not in _DOCS_PATHS
-        await app(scope, receive, send_with_headers if guarded else send)
-
-    return with_headers
-
-
-def origin_guard(app: ASGIApp, allowed: tuple[str, ...]) -> ASGIApp:
-    """``allowed``: origins besides the same one and localhost; ``*`` allows any."""
-
-    def may_pass(headers: Headers) -> bool:
-        origin = headers.get("origin")
-        if origin is None or "*" in allowed or origin.rstrip("/") in allowed:
-            return True
-        try:
-            page = urlsplit(origin)
-        except ValueError:
-            return False
-        return page.netloc == headers.get("host") or page.hostname in _LOCAL_HOSTS
-
-    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-        changes = scope["type"] == "websocket" or scope.get("method", "GET") not in _SAFE_METHODS
-        if not changes or may_pass(Headers(scope=scope)):
-            await app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})
-        else:
-            error = Forbidden(
-                "Pages of this origin may not do this; the operator can add it to TTS_ALLOWED_ORIGINS."
-            )
-            await error_response(error, scope)(scope, receive, send)
-
-    return guarded
-
-
 class BodyLimit:
     """413 for bodies over the limit, declared or not: ``max_upload_bytes`` for uploads.
 
@@ -181,7 +135,7 @@ class BodyLimit:
         self._uploads_under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        for_uploads = scope.get("path") in _UPLOAD_PATHS
+        for_uploads = route_path(scope) in _UPLOAD_PATHS
         is_upload = for_uploads and scope.get("method") == "POST"
         limit_bytes = self._max_upload_bytes if for_uploads else _MAX_JSON_BYTES
         if is_upload and self._uploads_under_way >= _UPLOADS_AT_ONCE:

@@ -26,6 +26,7 @@ from makima_tts.session import effects, inputs
 from makima_tts.session.machine import Session
 from makima_tts.speaking import AudioOutput, EncodedChunk, UtteranceStream
 from makima_tts.speech import ListenerClock, UtteranceRequest, VoicePrompt
+from makima_tts.timings import WordTimer
 
 NOT_TEXT = inputs.Malformed("Binary frames mean nothing here; send JSON in text frames.")
 _MAX_ANSWER_BYTES = 64 * 1024
@@ -300,6 +301,7 @@ class SpeakConnection:
 
     def _start_speech(self, effect: effects.StartSpeech) -> None:
         audio = effect.format
+        words = WordTimer(effect.language, audio.speed) if effect.timings else None
         stream = UtteranceStream(
             self._service.engine,
             UtteranceRequest(effect.utterance_id, effect.language, seed=effect.seed),
@@ -308,14 +310,16 @@ class SpeakConnection:
             find_voice=partial(self._find_voice, effect.voice),
             listener=self._listener,
             max_ahead_s=self._service.limits.max_ahead_ms / 1000 if self._dialect.plays_live else math.inf,
+            words=words,
+            aligner=self._service.aligner,
         )
         task = self._tasks.create_task(self._speak(effect, stream))
         self._utterances[effect.utterance_id] = (stream, task)
         task.add_done_callback(lambda _: self._utterances.pop(effect.utterance_id))
 
     async def _find_voice(self, asked: str | None) -> VoicePrompt | None:
-        """The voice named in ``speak``, or VoiceNotFound; else the session's, or a usable one instead."""
-        return await self._service.find_voice(await self._dialect.look_up_voice(asked), self._voice)
+        """The voice named in ``speak``, or that of ``started``, or VoiceNotFound, as when it was deleted."""
+        return await self._service.find_voice(await self._dialect.look_up_voice(asked) or self._voice)
 
     async def _speak(self, effect: effects.StartSpeech, stream: UtteranceStream) -> None:
         """Report an utterance to the session, chunk by chunk; nothing after a cancel."""
@@ -378,4 +382,5 @@ def _audio_ready(effect: effects.StartSpeech, chunk: EncodedChunk) -> inputs.Aud
         piece_index=chunk.piece_index,
         ends_piece=chunk.ends_piece,
         synthesis_s=chunk.synthesis_s,
+        words=chunk.words,
     )

@@ -51,6 +51,7 @@ class ErrorFields(BaseModel):
 
     code: str
     message: str
+    reason: str | None = Field(None, description='"nothing_to_say": the text has no words')
 
 
 class ErrorBody(BaseModel):
@@ -95,10 +96,17 @@ def has_openai_errors(path: str) -> bool:
     return path == "/v1" or path.startswith("/v1/")
 
 
+def route_path(scope: Scope) -> str:
+    """The path of a request without the prefix of a proxy; empty if it has none."""
+    path: str = scope.get("path", "")
+    return path.removeprefix(scope.get("root_path", ""))
+
+
 def error_response(error: TtsError, scope: Scope) -> JSONResponse:
     """With Retry-After, in whole seconds, where the error has one."""
     headers = {} if error.retry_after_s is None else {"Retry-After": str(math.ceil(error.retry_after_s))}
-    return _response(scope, error.http_status, error.code, error.message, headers=headers)
+    status, reason = error.http_status, error.reason
+    return _response(scope, status, error.code, error.message, reason=reason, headers=headers)
 
 
 def install_failures(app: FastAPI) -> None:
@@ -133,12 +141,21 @@ def install_failures(app: FastAPI) -> None:
 
 
 def _response(
-    scope: Scope, status: int, code: str, message: str, *, param: str | None = None, headers: _Headers = None
+    scope: Scope,
+    status: int,
+    code: str,
+    message: str,
+    *,
+    param: str | None = None,
+    reason: str | None = None,
+    headers: _Headers = None,
 ) -> JSONResponse:
-    body: BaseModel = ErrorBody(error=ErrorFields(code=code, message=message))
-    if has_openai_errors(scope["path"]):
-        body = openai_error_body(status, code, message, param)
-    return JSONResponse(body.model_dump(), status, headers)
+    if has_openai_errors(route_path(scope)):
+        body = openai_error_body(status, code, message, param).model_dump()
+    else:
+        fields = ErrorFields(code=code, message=message, reason=reason)
+        body = ErrorBody(error=fields).model_dump(exclude_none=True)
+    return JSONResponse(body, status, headers)
 
 
 def _route_of(request: Request) -> str:

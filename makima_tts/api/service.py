@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from makima_tts.alignment import Aligner
 from makima_tts.errors import ModelLoading, TtsError, TtsUnavailable
 from makima_tts.metrics import Metrics
 from makima_tts.protocol import Limits
@@ -33,8 +34,8 @@ _log = structlog.get_logger(__name__)
 class Service:
     """Everything that lives as long as the process. ``drain_timeout_s``: how long utterances may finish.
 
-    ``engine_report``: the latest; every later one goes to all connections. ``keep_alive_s``: no stream of
-    events is silent for longer, or a proxy closes it as dead.
+    ``aligner``: None where words are estimated only. ``engine_report``: the latest; every later one goes to
+    all connections. ``keep_alive_s``: no stream of events is silent for longer, or a proxy closes it as dead.
     """
 
     engine: SpeechEngine
@@ -43,6 +44,7 @@ class Service:
     metrics: Metrics
     drain_timeout_s: float
     allow_connection: Callable[[str], bool]
+    aligner: Aligner | None = None
     engine_report: LoadReport = field(default_factory=lambda: EngineLoading("starting", 0.0))
     draining_until_s: float | None = None
     keep_alive_s: float = 10.0
@@ -91,10 +93,10 @@ class Service:
             case EngineLoading(stage):
                 raise ModelLoading(f"The model is loading ({stage}).", retry_after_s=RETRY_AFTER_S)
 
-    async def find_voice(self, voice_id: str | None, default: str | None = None) -> VoicePrompt | None:
-        """Exactly this voice, or VoiceNotFound; without an id ``default``, or a usable one instead."""
+    async def find_voice(self, voice_id: str | None) -> VoicePrompt | None:
+        """Exactly this voice, or VoiceNotFound; without an id the default voice, or a usable one instead."""
         voices = self.voices
-        return (await (voices.resolve(default) if voice_id is None else voices.get(voice_id))).prompt
+        return (await (voices.resolve(None) if voice_id is None else voices.get(voice_id))).prompt
 
     @property
     def full(self) -> bool:

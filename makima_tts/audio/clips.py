@@ -10,27 +10,42 @@ pages are used only as far as samples arrive. Clips stay at their own rate.
 import mmap
 import wave
 from dataclasses import dataclass, field
+from functools import partial
 from typing import BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from makima_tts.audio.pcm import PcmEncoder
+from makima_tts.audio.sound_files import ALLOWED, Recording, Samples, decode
 from makima_tts.errors import InvalidClip
+from makima_tts.text import longest_speech_s, usual_speech_s
 
-Samples = npt.NDArray[np.float32]
-Mending = Literal["mixed down to mono", "removed a DC offset", "cut silence at the ends", "raised the level"]
+Mending = Literal[
+    "mixed down to mono",
+    "took one channel",
+    "cut at a pause before 60 s",
+    "removed a DC offset",
+    "cut silence at the ends",
+    "raised the level",
+]
 
 MIN_CLIP_S = 3.0
 MAX_CLIP_S = 60.0
-ALLOWED = "Allowed: WAV, FLAC, OGG or MP3 of 3 to 60 s, 8 to 192 kHz, mono or stereo."
+MAX_CHANNELS = 8
 
-# libsndfile opens 26 formats; only widely used decoders get input from strangers.
-_FORMATS = {"WAV", "WAVEX", "FLAC", "OGG", "MP3"}
 _BLOCK_FRAMES = 65_536
+# The mean of eight channels that have nothing in common, or of which one alone has sound, has an eighth of
+# their power.
+_MIN_MIX_POWER = 0.1
+# Every sixteenth sample tells as much of it as all.
+_POWER_STRIDE = 16
+# A file may end a little before the length in its header: that of a video, or in whole packets.
+_LENGTH_TOLERANCE_S = 0.5
+_LAST_PAUSE_WITHIN_S = 15.0
+_PAUSE_S = 0.2
 # A clone continues from the end of its clip, which therefore keeps some silence.
 _KEPT_SILENCE_S = 0.5
 
@@ -55,10 +70,10 @@ class ClipReport(BaseModel):
 
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
 
-    duration_ms: int = Field(description="Length as sent", examples=[9120])
+    duration_ms: int = Field(description="Length as sent, at most 60000", examples=[9120])
     used_ms: int = Field(description="Length that is used, after mending", examples=[8400])
     sample_rate_hz: int = Field(alias="sampleRate", description="Samples per second", examples=[48000])
-    channels: int = Field(description="1 or 2; two are mixed down", examples=[1])
+    channels: int = Field(description="1 to 8; several are mixed down", examples=[1])
     level_dbfs: float = Field(description="RMS level, dB below full scale", examples=[-21.4])
     peak_dbfs: float = Field(description="Peak level", examples=[-3.2])
     clipped_ratio: float = Field(description="Share of samples at full scale, 0…1", examples=[0.0])
@@ -79,54 +94,87 @@ class _Loudness:
     trailing_silence_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """``powers``: of each channel, and of their mean, without DC offset; float64 [channels + 1]."""
+
+    clip: Clip
+    powers: npt.NDArray[np.float64]
+    clipped_ratio: float
+    damaged: bool
+    longer: bool  # than MAX_CLIP_S, and cut there
+
+    @property
+    def channels(self) -> int:
+        return self.powers.size - 1
+
+    @property
+    def cancels(self) -> bool:
+        """Whether the channels cancel each other when they are mixed down."""
+        return bool(self.powers[-1] < _MIN_MIX_POWER * self.powers[:-1].mean())
+
+
 def check_header(file: BinaryIO) -> None:
-    """Checks format, rate and channels without decoding. Raises InvalidClip."""
-    with _open(file):
-        pass
+    """Checks format, rate and channels; decodes one frame at most. Raises InvalidClip."""
+    decode(file, _require_usable_header)
 
 
-def read_clip(file: BinaryIO, transcript: str | None = None) -> tuple[Clip, ClipReport]:
+def read_clip(
+    file: BinaryIO, transcript: str | None = None, language: str = "Auto"
+) -> tuple[Clip, ClipReport]:
     """The clip as it will be used, and a report on it as it was sent. Raises InvalidClip.
 
-    ``transcript``: warnings compare its length with the clip's. Blocks: call it in a worker thread. Holds one
-    mono copy of at most 60 s.
+    ``transcript``: warnings compare its length with the clip's, by the rate at which ``language`` is spoken.
+    A longer clip than MAX_CLIP_S is cut at a pause, but refused with a transcript, which would not fit then.
+    Blocks: call it in a worker thread. Holds one mono copy of at most 60 s.
     """
-    sent, channels, clipped_ratio = _decode(file)
-    offset = _remove_offset(sent.pcm)
-    loudness = _measure(sent.pcm, sent.sample_rate_hz)
-    _refuse_unusable(sent, loudness, clipped_ratio)
-    clip, mended = _mend(sent, loudness)
-    if abs(offset) > 0.002:
-        mended = ("removed a DC offset", *mended)
-    if channels > 1:
-        mended = ("mixed down to mono", *mended)
+    sent = _decode(file)
+    if sent.longer and transcript:
+        raise InvalidClip(
+            f"The clip is longer than {MAX_CLIP_S:.0f} s, and its transcript cannot be cut with it. "
+            "Cut both, best to 5 to 15 s, or send the clip without a transcript."
+        )
+    whole = _cut_at_pause(sent.clip) if sent.longer else sent.clip
+    offset = _remove_offset(whole.pcm)
+    loudness = _measure(whole.pcm, whole.sample_rate_hz)
+    _refuse_unusable(whole, loudness, sent.clipped_ratio)
+    clip, mended = _mend(whole, loudness)
     if clip.duration_s < MIN_CLIP_S:
         # Rounded down, so that 2.99 s are not reported as the 3 s that are required.
         raise InvalidClip(f"The clip holds only {int(clip.duration_s * 10) / 10} s of sound. {ALLOWED}")
+    before: dict[Mending, bool] = {
+        "took one channel": sent.cancels,
+        "mixed down to mono": sent.channels > 1 and not sent.cancels,
+        "cut at a pause before 60 s": sent.longer,
+        "removed a DC offset": abs(offset) > 0.002,
+    }
     return clip, ClipReport(
-        duration_ms=round(sent.duration_s * 1000),
+        duration_ms=round(sent.clip.duration_s * 1000),
         used_ms=(used_ms := round(clip.duration_s * 1000)),
         sample_rate_hz=clip.sample_rate_hz,
-        channels=channels,
+        channels=sent.channels,
         level_dbfs=round(loudness.level_dbfs, 1),
         peak_dbfs=round(loudness.peak_dbfs, 1),
-        clipped_ratio=round(clipped_ratio, 5),
+        clipped_ratio=round(sent.clipped_ratio, 5),
         noise_floor_dbfs=round(loudness.noise_floor_dbfs, 1),
         trailing_silence_ms=round(loudness.trailing_silence_s * 1000),
-        mended=mended,
+        mended=(*(name for name, applies in before.items() if applies), *mended),
         warnings=(
-            *_clip_warnings(loudness, clip, clipped_ratio),
-            *_transcript_warnings(transcript, used_ms / 1000),
+            *_file_warnings(sent),
+            *_clip_warnings(loudness, clip, sent.clipped_ratio),
+            *_transcript_warnings(transcript, language, used_ms / 1000),
         ),
     )
 
 
 def read_clip_as_it_is(file: BinaryIO) -> Clip:
     """Mixed down to mono, otherwise unchanged; any length up to MAX_CLIP_S. Raises InvalidClip. Blocks."""
-    clip, _, _ = _decode(file, limited=False)
-    if not clip.pcm.size:
+    sent = _decode(file, limited=False)
+    if sent.longer:
+        raise InvalidClip(f"The clip is longer than {MAX_CLIP_S:.0f} s. {ALLOWED}")
+    if not sent.clip.pcm.size:
         raise InvalidClip(f"The clip holds no sound. {ALLOWED}")
-    return clip
+    return sent.clip
 
 
 def write_clip(file: BinaryIO, clip: Clip) -> None:
@@ -140,46 +188,58 @@ def write_clip(file: BinaryIO, clip: Clip) -> None:
             sound.writeframesraw(encoder.encode(clip.pcm[start : start + _BLOCK_FRAMES]))
 
 
-def _open(file: BinaryIO) -> soundfile.SoundFile:
-    try:
-        sound = soundfile.SoundFile(file)
-    except soundfile.LibsndfileError as error:
-        raise InvalidClip(f"This is not a sound file, or it is damaged. {ALLOWED}") from error
-    if refusal := _header_refusal(sound):
-        sound.close()
-        raise InvalidClip(f"{refusal} {ALLOWED}")
-    return sound
+def _decode(file: BinaryIO, *, limited: bool = True) -> _Decoded:
+    """``limited``: to -1…1, which floating-point samples may exceed."""
+    mixed = decode(file, partial(_mix, limited=limited))
+    if not mixed.cancels:
+        return mixed
+    # The loudest channel is known only now; keeping all of them would take more memory.
+    return decode(file, partial(_mix, limited=limited, channel=int(mixed.powers[:-1].argmax())))
 
 
-def _header_refusal(sound: soundfile.SoundFile) -> str | None:
-    if sound.format not in _FORMATS:
-        return f"The file is of the kind {sound.format}."
-    if not 8_000 <= sound.samplerate <= 192_000:
-        return f"The clip has {sound.samplerate} samples per second."
-    if not 1 <= sound.channels <= 2:
-        return f"The clip has {sound.channels} channels."
-    return None
+def _mix(sound: Recording, *, limited: bool, channel: int | None = None) -> _Decoded:
+    """All channels mixed down to mono, or ``channel`` alone."""
+    _require_usable_header(sound)
+    max_frames = round(sound.sample_rate_hz * MAX_CLIP_S)
+    pcm, filled, clipped = _reserve(max_frames + 1), 0, 0
+    powers = np.zeros(sound.channels + 1)
+    for sent in sound.blocks:
+        block = _require_numbers(sent[: pcm.size - filled])
+        clipped += int(np.count_nonzero(np.abs(block) >= 0.999))
+        if limited:
+            np.clip(block, -1.0, 1.0, out=block)
+        mono = block.mean(axis=1)  # [frames]
+        powers += np.column_stack([block[::_POWER_STRIDE], mono[::_POWER_STRIDE]]).var(
+            axis=0, dtype=np.float64
+        )
+        pcm[filled : filled + len(block)] = mono if channel is None else block[:, channel]
+        filled += len(block)
+        if filled == pcm.size:
+            break
+    longer, filled = filled > max_frames, min(filled, max_frames)
+    missing_s = (sound.stated_frames - filled) / sound.sample_rate_hz
+    return _Decoded(
+        Clip(pcm[:filled], sound.sample_rate_hz),
+        powers,
+        clipped / max(1, filled * sound.channels),
+        damaged=sound.damaged or (not longer and missing_s > _LENGTH_TOLERANCE_S),
+        longer=longer,
+    )
 
 
-def _decode(file: BinaryIO, *, limited: bool = True) -> tuple[Clip, int, float]:
-    """The clip, its channels as sent, and its share of clipped samples.
+def _require_usable_header(sound: Recording) -> None:
+    if not 8_000 <= sound.sample_rate_hz <= 192_000:
+        raise InvalidClip(f"The clip has {sound.sample_rate_hz} samples per second. {ALLOWED}")
+    if not 1 <= sound.channels <= MAX_CHANNELS:
+        raise InvalidClip(f"The clip has {sound.channels} channels. {ALLOWED}")
 
-    ``limited``: to -1…1, which floating-point samples may exceed.
-    """
-    with _open(file) as sound:
-        max_frames = round(sound.samplerate * MAX_CLIP_S)
-        pcm = _reserve(min(max(sound.frames, 0), max_frames + 1))
-        filled = clipped = 0
-        while filled < pcm.size and (block := _read_block(sound, pcm.size - filled)).size:
-            clipped += int(np.count_nonzero(np.abs(block) >= 0.999))
-            if limited:
-                np.clip(block, -1.0, 1.0, out=block)
-            block.mean(axis=1, out=pcm[filled : filled + len(block)])
-            filled += len(block)
-        if filled > max_frames:
-            raise InvalidClip(f"The clip is longer than {MAX_CLIP_S:.0f} s. {ALLOWED}")
-        ratio = clipped / max(1, filled * sound.channels)
-        return Clip(pcm[:filled], sound.samplerate), sound.channels, ratio
+
+def _require_numbers(block: Samples) -> Samples:
+    if not np.isfinite(block).all():
+        raise InvalidClip(
+            "The clip holds samples that are not numbers. Save it again as WAV of 16 or 24 bits."
+        )
+    return block
 
 
 def _reserve(samples: int) -> Samples:
@@ -188,18 +248,14 @@ def _reserve(samples: int) -> Samples:
     return whole[: samples * 4].view(np.float32)
 
 
-def _read_block(sound: soundfile.SoundFile, max_frames: int) -> Samples:
-    """float32 [frames, channels]; empty at the end."""
-    try:
-        block: Samples = sound.read(min(_BLOCK_FRAMES, max_frames), dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        message = "The clip is damaged, or does not say how long it is. Save it again as WAV and send that."
-        raise InvalidClip(message) from error
-    if not np.isfinite(block).all():
-        raise InvalidClip(
-            "The clip holds samples that are not numbers. Save it again as WAV of 16 or 24 bits."
-        )
-    return block
+def _cut_at_pause(clip: Clip) -> Clip:
+    """In the middle of the quietest moment near its end."""
+    window_samples = round(clip.sample_rate_hz * _WINDOW_S)
+    first = clip.pcm.size - round(clip.sample_rate_hz * _LAST_PAUSE_WITHIN_S)
+    count = round(_PAUSE_S / _WINDOW_S)
+    powers = 10 ** (_window_levels(clip.pcm[first:], window_samples) / 10)  # [windows]
+    quietest = int(np.convolve(powers, np.ones(count), "valid").argmin())
+    return Clip(clip.pcm[: first + (quietest + count // 2) * window_samples], clip.sample_rate_hz)
 
 
 def _measure(pcm: Samples, sample_rate_hz: int) -> _Loudness:
@@ -242,6 +298,15 @@ def _refuse_unusable(clip: Clip, loudness: _Loudness, clipped_ratio: float) -> N
         )
 
 
+def _file_warnings(sent: _Decoded) -> tuple[str, ...]:
+    """Faults of the recording or of its transfer."""
+    found = {
+        "The file is cut off or damaged: only what could be decoded is used. Send it again.": sent.damaged,
+        "The channels cancel each other out (opposite phase): only the loudest one is used.": sent.cancels,
+    }
+    return tuple(warning for warning, applies in found.items() if applies)
+
+
 def _clip_warnings(loudness: _Loudness, clip: Clip, clipped_ratio: float) -> tuple[str, ...]:
     """What makes the cloned voice worse, and what to do about it."""
     noisy = loudness.level_dbfs - loudness.noise_floor_dbfs < 20.0
@@ -255,11 +320,14 @@ def _clip_warnings(loudness: _Loudness, clip: Clip, clipped_ratio: float) -> tup
     return tuple(warning for warning, applies in found.items() if applies)
 
 
-def _transcript_warnings(transcript: str | None, used_s: float) -> tuple[str, ...]:
+def _transcript_warnings(transcript: str | None, language: str, used_s: float) -> tuple[str, ...]:
     """A transcript that says more or less than the clip makes the cloned voice stumble."""
-    if transcript is not None and len(transcript) / used_s < 2.0:  # slow Chinese
+    if not transcript:
+        return ()
+    if used_s > longest_speech_s(transcript, language):
         return ("The transcript is short for this clip: it must hold every word that is said.",)
-    if transcript is not None and len(transcript) / used_s > 30.0:  # fast English
+    # Fast speakers are less than twice as fast as usual ones.
+    if 2 * used_s < usual_speech_s(transcript, language):
         return ("The transcript is long for this clip: it must hold only what is said.",)
     return ()
 

@@ -14,12 +14,14 @@ from makima_tts import factory
 from makima_tts.cli.say import SayRequest, SayResult
 from makima_tts.client.saving import new_file
 from makima_tts.engines.qwen3 import SynthesisOptions
-from makima_tts.errors import InvalidMessage, InvalidText
+from makima_tts.errors import InvalidMessage
 from makima_tts.metrics import Metrics
 from makima_tts.settings import Settings, load_settings
 from makima_tts.speaking import AudioOutput, UtteranceStream
 from makima_tts.speech import SpeechEngine, UtteranceRequest
-from makima_tts.text import pieces_of, why_silent
+from makima_tts.text import nothing_to_say, pieces_of
+from makima_tts.text.words import WordTime
+from makima_tts.timings import WordTimer, timed_words
 from makima_tts.voices import ResolvedVoice, VoiceManager
 
 _UTTERANCE = "say"
@@ -39,24 +41,29 @@ async def speak(
     cleaned = pieces_of(request.text, settings.text_cleaning)
     pieces = [request.text] if options.raw else [piece.text for piece in cleaned]
     if not "".join(pieces).strip():
-        raise InvalidText(why_silent(request.text))
+        raise nothing_to_say(request.text)
     frames: list[npt.NDArray[np.int64]] = []
     engine = _engine(settings, request, options, frames)
     async with factory.running(engine):
         voice = await _voice(factory.build_voices(settings, engine, Metrics()), engine, request, options.raw)
         utterance = UtteranceRequest(_UTTERANCE, request.language, voice.prompt, request.seed)
-        stream = stream_of(engine, utterance, *pieces)
+        timer = WordTimer(request.language) if request.word_times else None
+        stream = stream_of(engine, utterance, *pieces, words=timer)
         subtype = "FLOAT" if options.raw else "PCM_16"
-        audio_s = await _write(request.path, stream, engine.facts.sample_rate_hz, subtype)
+        audio_s, times = await _write(request.path, stream, engine.facts.sample_rate_hz, subtype)
     if request.codes is not None:  # every utterance has frames: the model may not end before two
         with new_file(request.codes) as unfinished, unfinished.open("wb") as file:
             np.save(file, np.stack(frames))
-    return audio_s, stream.ttfa_s or 0.0, voice.warning
+    words = timed_words(request.text, cleaned, times)
+    return SayResult(audio_s, stream.ttfa_s or 0.0, voice.warning, words)
 
 
-def stream_of(engine: SpeechEngine, request: UtteranceRequest, *pieces: str) -> UtteranceStream:
+def stream_of(
+    engine: SpeechEngine, request: UtteranceRequest, *pieces: str, words: WordTimer | None = None
+) -> UtteranceStream:
     """Float32 samples at the engine's own rate; all of the text is there."""
-    stream = UtteranceStream(engine, request, AudioOutput("pcm32f", engine.facts.sample_rate_hz), Metrics())
+    output = AudioOutput("pcm32f", engine.facts.sample_rate_hz)
+    stream = UtteranceStream(engine, request, output, Metrics(), words=words)
     for piece in pieces:
         stream.feed(piece)
     stream.finish()
@@ -92,12 +99,16 @@ async def _voice(voices: VoiceManager, engine: SpeechEngine, request: SayRequest
     return ResolvedVoice(voice_id, await engine.encode_voice(reference))
 
 
-async def _write(path: Path, stream: UtteranceStream, rate_hz: int, subtype: str) -> float:
-    """Write the audio while it is generated. Returns its duration in seconds."""
+async def _write(
+    path: Path, stream: UtteranceStream, rate_hz: int, subtype: str
+) -> tuple[float, list[WordTime]]:
+    """Write the audio while it is generated. Returns its duration in seconds, and the times of its words."""
+    times: list[WordTime] = []
     with (
         new_file(path) as unfinished,
         soundfile.SoundFile(unfinished, "w", rate_hz, 1, subtype, format="WAV") as file,
     ):
         async for chunk in stream.chunks():
             file.write(np.clip(np.frombuffer(chunk.data, np.float32), -1, 1))
-        return float(file.frames / rate_hz)
+            times += chunk.words
+        return float(file.frames / rate_hz), times

@@ -36,9 +36,12 @@ async def speak(request: SayRequest, url: str | None, show_status: Callable[[str
             on_loading=lambda report: show_status(f"Loading: {report.stage} {report.progress:.0%}"),
         ) as client:
             options: SpeakOptions = {} if request.seed is None else {"seed": request.seed}
+            if request.word_times:
+                options["timings"] = "word"
             speech = client.speak(request.text, **options)
             await speech.save(request.path)
-            return speech.audio_ms / 1000, speech.ttfa_s or 0.0, client.started.warning
+            warning = client.started.warning
+            return SayResult(speech.audio_ms / 1000, speech.ttfa_s or 0.0, warning, speech.words)
 
 
 @asynccontextmanager

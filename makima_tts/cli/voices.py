@@ -61,7 +61,9 @@ def list_voices() -> None:
 
 @voices_app.command("add")
 def add_voice(
-    clip: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="WAV, FLAC, OGG or MP3, 3-60 s.")],
+    clip: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="A recording, 3-60 s: WAV, MP3, M4A …")
+    ],
     name: Annotated[str, typer.Option(help="What the voice is called; its id is made of it.")],
     transcript: Annotated[str, typer.Option(help="Every word of the clip.")] = "",
     language: Annotated[str, typer.Option(help="The language that is spoken in it.")] = "English",

@@ -50,10 +50,10 @@ class BlockingSpeech:
         """As :meth:`Speech.play`; another thread may interrupt it."""
         _call(self._loop, self.speech.play())
 
-    def cancel(self, played_ms: int | None = None) -> None:
+    def cancel(self, played_ms: float | None = None) -> None:
         _call(self._loop, self.speech.cancel(played_ms))
 
-    def interrupt(self, played_ms: int | None = None) -> Heard:
+    def interrupt(self, played_ms: float | None = None) -> Heard:
         return _call(self._loop, self.speech.interrupt(played_ms))
 
     def __iter__(self) -> Self:
@@ -110,7 +110,7 @@ class BlockingSpeechClient:
     def flush(self, utterance_id: str) -> None:
         self._loop.call_soon_threadsafe(self.client.flush, utterance_id)
 
-    def interrupt(self, played_ms: int | None = None) -> None:
+    def interrupt(self, played_ms: float | None = None) -> None:
         _call(self._loop, self.client.interrupt(played_ms))
 
     def stop(self, reason: str | None = None) -> None:

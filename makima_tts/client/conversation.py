@@ -49,6 +49,8 @@ from makima_tts.protocol import (
     Start,
     Started,
     Stop,
+    Timings,
+    Words,
     serialize,
 )
 
@@ -61,6 +63,7 @@ class SpeakOptions(TypedDict, total=False):
     language: str
     priority: PriorityName
     seed: int
+    timings: Timings
 
 
 class SpeechClient:
@@ -145,7 +148,7 @@ class SpeechClient:
             self._pending[utterance_id].outgoing.flush()
             self._written.set()
 
-    async def interrupt(self, played_ms: int | None = None) -> None:
+    async def interrupt(self, played_ms: float | None = None) -> None:
         """Silence every utterance of this session, queued ones too.
 
         ``played_ms``: how much was played of the current one; a player of this package knows it.
@@ -280,8 +283,8 @@ class SpeechClient:
                 await self._speaking.deliver(message)
             case Speaking(utterance_id=utterance_id):
                 self._begin(utterance_id)
-            case Sentence(utterance_id=utterance_id) if utterance_id in self._pending:
-                self._pending[utterance_id].sentences.append(message)
+            case Sentence(utterance_id=name) | Words(utterance_id=name) if name in self._pending:
+                self._pending[name].describe(message)
             case AudioChunkMessage(utterance_id=utterance_id) if (
                 utterance_id in self._pending and message.data
             ):

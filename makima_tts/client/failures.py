@@ -32,13 +32,17 @@ class PlayerUnavailable(ClientError):
 
 
 class ServiceError(ClientError):
-    """The service answered with an ``error``; its fields are those of the message."""
+    """The service answered with an ``error``; its fields are those of the message.
+
+    ``reason`` is "nothing_to_say" for a text without words.
+    """
 
     def __init__(self, error: ErrorMessage) -> None:
         super().__init__(f"{error.code}: {error.message}")
         self.code = error.code
         self.message = error.message
         self.recoverable = error.recoverable
+        self.reason = error.reason
         self.utterance_id = error.utterance_id
         self.retry_after_s = None if error.retry_after_ms is None else error.retry_after_ms / 1000
 

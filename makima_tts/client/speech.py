@@ -5,6 +5,7 @@ sound, measurements, and how much of the text was heard. Does not know: sockets,
 """
 
 import asyncio
+import re
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,7 +17,10 @@ from makima_tts.client.failures import UtteranceCancelled, cancelled_here
 from makima_tts.client.playing import Player
 from makima_tts.client.saving import wav_file
 from makima_tts.client.writing import OutgoingText
-from makima_tts.protocol import AudioFormat, Complete, Sentence
+from makima_tts.protocol import AudioFormat, Cancel, Complete, Sentence, TimedWord, Words
+
+# What belongs to the word before it. An opening bracket does not.
+_PUNCTUATION = re.compile(r"[^\w\s(\[{<]*")
 
 # Above this the reader stops, and so, through TCP, the service.
 MAX_BUFFERED_BYTES = 8 * 1024 * 1024
@@ -47,6 +51,7 @@ class Heard:
 class Speech:
     """Iterate once, or ``save``, ``play`` or ``read`` it.
 
+    ``words`` grows, if ``timings`` were asked for: each word is there before its audio is due to be played.
     Ends after ``complete``; raises ServiceError, UtteranceCancelled or ConnectionLost. A caller that stops
     early must cancel: untaken audio holds up the utterances behind it.
     """
@@ -58,6 +63,7 @@ class Speech:
         self.audio_format = audio_format
         self.complete: Complete | None = None
         self.sentences: list[Sentence] = []
+        self.words: list[TimedWord] = []
         self.sent_s: float | None = None
         self.first_audio_s: float | None = None
         # The service has begun to speak it: after a reconnect it is not sent again.
@@ -135,14 +141,15 @@ class Speech:
                 self._known_played_ms = player.played_ms
             self._player = None
 
-    async def cancel(self, played_ms: int | None = None) -> None:
+    async def cancel(self, played_ms: float | None = None) -> None:
         """Silence it: buffered audio is dropped at once, and iteration raises UtteranceCancelled.
 
         ``played_ms``: how much was heard, for the service's answer; a player of this package knows it.
         """
         if self.cancelled:
             return
-        self._known_played_ms = self.played_ms if played_ms is None else played_ms
+        hint = Cancel.model_validate({"played_ms": played_ms}).played_ms
+        self._known_played_ms = self.played_ms if hint is None else hint
         self.cancelled = True
         self._chunks.clear()
         self.buffered_bytes = 0
@@ -154,7 +161,7 @@ class Speech:
         else:
             await self._send_cancel(self.utterance_id, self._known_played_ms)
 
-    async def interrupt(self, played_ms: int | None = None) -> Heard:
+    async def interrupt(self, played_ms: float | None = None) -> Heard:
         """Cancel it, and say how much of its text was heard."""
         await self.cancel(played_ms)
         await self._over.wait()
@@ -163,14 +170,14 @@ class Speech:
     def heard(self) -> Heard:
         """Its text, before and after the last position that was played.
 
-        As the service reported it, if it was cancelled there; else computed from its sentences, and all audio
-        that arrived counts as played unless a player or the caller knows better.
+        As the service reported it, if it was cancelled there; else computed from its words or sentences, and
+        all audio that arrived counts as played unless a player or the caller knows better.
         """
         match self._failure:
             case UtteranceCancelled(text_spoken=str(spoken), text_remaining=str(remaining)):
                 return Heard(spoken, remaining)
         played_ms = self.audio_ms if self.played_ms is None else self.played_ms
-        return heard_of(self.outgoing.text, self.sentences, played_ms)
+        return heard_of(self.outgoing.text, self.sentences, self.words, played_ms)
 
     def __aiter__(self) -> "Speech":
         return self
@@ -203,6 +210,13 @@ class Speech:
             self._room.clear()
             await self._room.wait()
 
+    def describe(self, part: Sentence | Words) -> None:
+        """The service has told where a part of the text is in the audio."""
+        if isinstance(part, Words):
+            self.words += part.words
+        else:
+            self.sentences.append(part)
+
     def finish(self, complete: Complete) -> None:
         """The service has sent all of it."""
         if self.over:
@@ -230,8 +244,24 @@ class Speech:
         self._changed.set()
 
 
-def heard_of(text: str, sentences: Sequence[Sentence], played_ms: int) -> Heard:
-    """Of a sentence that was played in part, as many whole words as its share of time."""
+def heard_of(text: str, sentences: Sequence[Sentence], words: Sequence[TimedWord], played_ms: int) -> Heard:
+    """Of a sentence that was played in part, the words that ended; without ``words``, its share of time."""
+    if words:
+        played = [sentence for sentence in sentences if sentence.end_ms <= played_ms]
+        end = max(_end_by_words(text, words, played_ms), _end_by_share(text, played, played_ms))
+    else:
+        end = _end_by_share(text, sentences, played_ms)
+    return Heard(text[:end], text[end:])
+
+
+def _end_by_words(text: str, words: Sequence[TimedWord], played_ms: int) -> int:
+    """The end of the last word that was played, with the punctuation after it."""
+    ends = [word.offset + word.length for word in words if word.end_ms <= played_ms]
+    after = _PUNCTUATION.match(text, ends[-1]) if ends else None
+    return after.end() if after else 0
+
+
+def _end_by_share(text: str, sentences: Sequence[Sentence], played_ms: int) -> int:
     end = 0
     for sentence in sentences:
         begin = max(end, text.find(sentence.text, end))
@@ -241,7 +271,7 @@ def heard_of(text: str, sentences: Sequence[Sentence], played_ms: int) -> Heard:
             end = _end_of_word(text, end, begin + int(share * len(sentence.text)))
             break
         end = begin + len(sentence.text)
-    return Heard(text[:end], text[end:])
+    return end
 
 
 def _end_of_word(text: str, start: int, cut: int) -> int:

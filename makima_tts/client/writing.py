@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from contextlib import aclosing
 
 from makima_tts.protocol import Flush, Speak, serialize
+from makima_tts.protocol.frames import SurrogateJoiner
 
 Text = str | Iterable[str] | AsyncIterable[str]
 
@@ -23,6 +24,7 @@ class OutgoingText:
 
     def __init__(self, template: Speak) -> None:
         self._template = template
+        self._joiner = SurrogateJoiner()
         self._texts: list[str] = []
         self._frames: list[str] = []
         self._sent = 0
@@ -38,7 +40,8 @@ class OutgoingText:
         return self._sent > 0
 
     def write(self, text: str, *, final: bool) -> None:
-        """Raises ValueError for text that is not valid Unicode (lone surrogates)."""
+        """Half of a surrogate pair at the end of the text is sent with the next one."""
+        text = self._joiner.feed(text) + (self._joiner.end() if final else "")
         self._add(self._template.model_copy(update={"text": text, "final": final}))
         self._texts.append(text)
 

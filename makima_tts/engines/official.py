@@ -76,7 +76,7 @@ class OfficialEngine(PieceEngine):
             fingerprint=f"qwen-tts-1 {name} {state}".rstrip(),
             sample_rate_hz=SAMPLE_RATE_HZ,
             languages=LANGUAGES,
-            note="The reference implementation of Qwen3-TTS: each sentence is heard once all of it was made.",
+            note="The reference implementation of Qwen3-TTS: a sentence is sent once it is complete.",
         )
         super().__init__(facts, buffer_samples=BUFFER_SAMPLES)
         self._model = model

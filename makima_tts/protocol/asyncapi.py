@@ -12,7 +12,12 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from makima_tts.protocol.messages import BaseMessage, ClientMessage, ExtendedMessage
+from makima_tts.protocol.messages import (
+    BaseMessage,
+    ClientMessage,
+    ExtendedMessage,
+    RequestedMessage,
+)
 
 ADDRESS = "/api/v1/speak"
 _SCHEMAS = "#/components/schemas/"
@@ -21,7 +26,8 @@ _CHANNEL = "#/channels/speak"
 _CLIENT: tuple[type[BaseModel], ...] = get_args(ClientMessage)
 _BASE: tuple[type[BaseModel], ...] = get_args(BaseMessage)
 _EXTENDED: tuple[type[BaseModel], ...] = get_args(ExtendedMessage)
-_ALL = (*_CLIENT, *_BASE, *_EXTENDED)
+_REQUESTED: tuple[type[BaseModel], ...] = (RequestedMessage,)
+_ALL = (*_CLIENT, *_BASE, *_EXTENDED, *_REQUESTED)
 _AUDIO = "audio"
 
 _DESCRIPTION = (
@@ -55,6 +61,7 @@ def asyncapi_document(version: str) -> dict[str, Any]:
             "hear": _operation("receive", "Messages from clients.", map(_name, _CLIENT)),
             "answer": _operation("send", "The base set.", [*map(_name, _BASE), _AUDIO]),
             "tell": _operation("send", _EXTENDED_SET, map(_name, _EXTENDED)),
+            "time": _operation("send", "For clients that asked for `timings`.", map(_name, _REQUESTED)),
         },
         "components": {"messages": _messages(), "schemas": _schemas()},
     }

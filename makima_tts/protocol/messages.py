@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     TypeAdapter,
@@ -22,6 +23,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from makima_tts.errors import InvalidMessage, TtsError
+from makima_tts.protocol.frames import read_json, well_formed
 
 AUTO = "Auto"
 
@@ -64,11 +66,17 @@ _ONLY_RATE_HZ: dict[Encoding, int] = {"mulaw": 8000, "alaw": 8000}
 _DEFAULT_RATE_HZ = 24000
 
 Transport = Literal["binary", "json"]
-# Whether cleaning removes marks of markdown.
-TextCleaning = Literal["markdown", "plain"]
+# Whether cleaning removes what is not spoken, such as marks of markdown. "off" is another name of "plain".
+TextCleaning = Annotated[
+    Literal["markdown", "plain"], BeforeValidator(lambda mode: "plain" if mode == "off" else mode)
+]
+# Whether ``words`` messages are sent.
+Timings = Literal["none", "word"]
 PriorityName = Literal["low", "normal", "high"]
 # The earlier one speaks first.
 PRIORITIES: tuple[PriorityName, ...] = ("high", "normal", "low")
+# The audio of a turn without words (NothingToSay), in protocols where an error counts against the service.
+SILENT_TURN_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +119,8 @@ class Limits:
     idle_timeout_ms: int = 120_000
     max_session_ms: int = 3_600_000
     max_text_stall_ms: int = 30_000
+    # Tokens of a language model come faster; a tool call takes longer.
+    text_idle_ms: int = 300
     utterance_timeout_ms: int = 30_000
     load_timeout_ms: int = 600_000
     # The protocol closes a session at its 20th invalid message.
@@ -157,13 +167,37 @@ Speed = Annotated[
     Field(json_schema_extra={"minimum": MIN_SPEED, "maximum": MAX_SPEED}),
 ]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+# Hints: one that makes no sense is left out, and its message is not refused for it.
+_MAX_PLAYED_MS = 2**31 - 1
+_MAX_NOTE_CHARS = 256
+
+
+def _whole_ms(hint: Any) -> int | None:
+    number = isinstance(hint, int | float) and not isinstance(hint, bool)
+    return round(hint) if number and 0 <= hint <= _MAX_PLAYED_MS else None
+
+
+def _note(hint: Any) -> str | None:
+    return hint[:_MAX_NOTE_CHARS] if isinstance(hint, str) else None
+
+
+def _echo(hint: Any) -> str | int | None:
+    is_short = isinstance(hint, str) and len(hint) <= _MAX_NOTE_CHARS
+    return hint if is_short or (isinstance(hint, int) and not isinstance(hint, bool)) else None
+
+
+PlayedMs = Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_whole_ms)]
+_Note = Annotated[str, Field(max_length=_MAX_NOTE_CHARS)]
 UtteranceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 # A voice that is malformed is VOICE_NOT_FOUND, not INVALID_MESSAGE: nothing is checked here.
 VoiceId = str
 
 
 class ClientFields(BaseModel):
-    """The fields of a request: camelCase, strict; null means absent, unknown fields are ignored."""
+    """The fields of a request: camelCase, strict; null means absent, unknown fields are ignored.
+
+    Strings are well-formed, but for a ``text``: a later part of it may complete the character at its end.
+    """
 
     model_config = ConfigDict(
         frozen=True,
@@ -178,9 +212,13 @@ class ClientFields(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _null_means_absent(cls, fields: Any) -> Any:
-        if isinstance(fields, dict):
-            return {name: value for name, value in fields.items() if value is not None}
-        return fields
+        if not isinstance(fields, dict):
+            return fields
+        return {
+            name: well_formed(value) if isinstance(value, str) and name != "text" else value
+            for name, value in fields.items()
+            if value is not None
+        }
 
 
 class Start(ClientFields):
@@ -195,6 +233,7 @@ class Start(ClientFields):
     transport: Transport = "binary"
     events: bool = False
     text_cleaning: TextCleaning | None = None
+    timings: Timings = "none"
     auth_token: Annotated[str, Field(max_length=8192)] | None = Field(None, repr=False)
     contract_id: Annotated[str, Field(min_length=1, max_length=256)] | None = None
 
@@ -219,6 +258,7 @@ class Speak(ClientFields):
     voice: VoiceId | None = None
     language: Language | None = None
     seed: Seed | None = None
+    timings: Timings | None = None
 
     @model_validator(mode="after")
     def _open_text_has_a_name(self) -> "Speak":
@@ -239,43 +279,41 @@ class Cancel(ClientFields):
 
     type: Literal["cancel"] = "cancel"
     utterance_id: UtteranceId | None = None
-    played_ms: Annotated[int, Field(ge=0)] | None = None
+    played_ms: PlayedMs = None
 
 
 class Stop(ClientFields):
     """End the session."""
 
     type: Literal["stop"] = "stop"
-    reason: Annotated[str, Field(max_length=256)] | None = None
+    reason: Annotated[_Note | None, BeforeValidator(_note)] = None
 
 
 class Ping(ClientFields):
     """Answered by ``pong`` with the same ``id``."""
 
     type: Literal["ping"] = "ping"
-    id: Annotated[str, Field(max_length=256)] | None = None
+    id: Annotated[_Note | int | None, BeforeValidator(_echo)] = None
 
 
 ClientMessage = Start | Speak | Flush | Cancel | Stop | Ping
-_CLIENT_JSON: TypeAdapter[ClientMessage] = TypeAdapter(Annotated[ClientMessage, Field(discriminator="type")])
+_CLIENT_FIELDS: TypeAdapter[ClientMessage] = TypeAdapter(
+    Annotated[ClientMessage, Field(discriminator="type")]
+)
 
 
 def parse_client_message(text: str) -> ClientMessage:
     """One text frame → one message. Raises InvalidMessage: which field is wrong, what is allowed."""
+    fields = read_json(text)
     try:
-        return _CLIENT_JSON.validate_json(text, strict=True)
+        return _CLIENT_FIELDS.validate_python(fields)
     except ValidationError as error:
         raise InvalidMessage(_explain(error)) from None
-    except (ValueError, RecursionError):
-        why = "Not JSON that this service can parse; send one JSON object per text frame."
-        raise InvalidMessage(why) from None
 
 
 def _explain(error: ValidationError) -> str:
     """A sentence about the first error, without any of the input (an unknown tag or key is input too)."""
     first = error.errors(include_input=False, include_url=False)[0]
-    if first["type"] == "json_invalid":
-        return "Not JSON; send one JSON object per text frame."
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         return "`type` must be start, speak, flush, cancel, stop or ping."
     if not first["loc"]:
@@ -374,12 +412,16 @@ class AudioEnd(_Message):
 
 
 class ErrorMessage(_Message):
-    """With ``utteranceId``: that utterance's terminal message."""
+    """With ``utteranceId``: that utterance's terminal message.
+
+    ``reason`` is for programs, where one code has several causes: "nothing_to_say".
+    """
 
     type: Literal["error"] = "error"
     code: str
     message: str
     recoverable: bool
+    reason: str | None = None
     utterance_id: str | None = None
     retry_after_ms: int | None = None
     audio_ms: int | None = None
@@ -395,6 +437,7 @@ class ErrorMessage(_Message):
             code=error.code,
             message=error.message,
             recoverable=error.recoverable,
+            reason=error.reason,
             utterance_id=utterance_id,
             retry_after_ms=retry_ms,
         )
@@ -411,7 +454,7 @@ class Pong(_Message):
     """Answers ``ping``."""
 
     type: Literal["pong"] = "pong"
-    id: str | None = None
+    id: str | int | None = None
 
 
 class Loading(_Message):
@@ -444,6 +487,40 @@ class Sentence(_Message):
     end_ms: int
 
 
+class TimedWord(_Message):
+    """A word as it was sent, ``text[offset : offset + length]``, and its position in the audio.
+
+    ``estimated``: from the usual durations of its letters; else it was measured.
+    """
+
+    word: str = Field(repr=False)
+    offset: int
+    length: int
+    start_ms: int
+    end_ms: int
+    estimated: Literal[True] | None = None
+
+    @classmethod
+    def of(cls, text: str, start: int, end: int, *, start_ms: float, end_ms: float, estimated: bool) -> Self:
+        """The word from ``start`` to ``end`` of the text as sent."""
+        return cls(
+            word=text[start:end],
+            offset=start,
+            length=end - start,
+            start_ms=int(start_ms),
+            end_ms=int(end_ms),
+            estimated=estimated or None,
+        )
+
+
+class Words(_Message):
+    """For clients that asked for ``timings``: the next words, before their audio is due to be played."""
+
+    type: Literal["words"] = "words"
+    utterance_id: str
+    words: tuple[TimedWord, ...]
+
+
 class Interrupted(_Message):
     """Extended set: the session's contract was interrupted: drop all audio that was not played yet.
 
@@ -455,7 +532,9 @@ class Interrupted(_Message):
 
 BaseMessage = Ready | Started | AudioChunkMessage | Complete | AudioEnd | ErrorMessage | Stopped | Pong
 ExtendedMessage = Loading | Speaking | Sentence | Interrupted
-ServerMessage = BaseMessage | ExtendedMessage
+# What clients receive because a field of theirs asked for it.
+RequestedMessage = Words
+ServerMessage = BaseMessage | ExtendedMessage | RequestedMessage
 
 
 _SERVER_JSON: TypeAdapter[ServerMessage] = TypeAdapter(Annotated[ServerMessage, Field(discriminator="type")])

@@ -33,7 +33,8 @@ class LoadVoice:
 class StartSpeech:
     """Open an utterance with the engine; answered by AudioReady…, then SpeechEnded or SpeechFailed.
 
-    ``voice`` None is the session's voice; a name means that voice or VOICE_NOT_FOUND.
+    ``voice`` None is the session's voice; a name means that voice or VOICE_NOT_FOUND. ``timings``: AudioReady
+    tells when each word is spoken.
     """
 
     utterance_id: str
@@ -41,6 +42,7 @@ class StartSpeech:
     language: str
     seed: int | None
     format: AudioFormat
+    timings: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from makima_tts.errors import TtsError
 from makima_tts.protocol import ClientMessage
+from makima_tts.text.words import WordTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class AudioReady:
 
     ``source_ms`` is its playing time at the requested speed, computed from the engine's samples. ``samples``
     counts the samples to send: a resampler may still hold some, so only ``source_ms`` adds up exactly.
+    ``words``: the times of the next words of the utterance; all else may be zero then.
     """
 
     utterance_id: str
@@ -68,6 +70,7 @@ class AudioReady:
     piece_index: int
     ends_piece: bool
     synthesis_s: float
+    words: tuple[WordTime, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

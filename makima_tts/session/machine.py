@@ -315,7 +315,7 @@ class Session:
         limit_ms = self._began_ms + self._limits.max_session_ms
         deadlines = [limit_ms, self._drain_until_ms, self._load_deadline_ms(), self._idle_deadline_ms()]
         for one in self._queue.pending:
-            deadlines += [one.stall_at_ms(), one.timeout_at_ms()]
+            deadlines += [one.settle_at_ms(), one.stall_at_ms(), one.timeout_at_ms()]
         earliest_ms = min(deadline for deadline in deadlines if deadline is not None)
         asked_already = self._wake_ms is not None and self._wake_ms <= earliest_ms
         if self.state is S.STOPPED or asked_already:
@@ -437,6 +437,7 @@ class Session:
             page=False,
             language=start.language,
             text_cleaning=start.text_cleaning or self._limits.text_cleaning,
+            timings=start.timings,
         )
 
     def _start(self, event: Start) -> SessionStep:

@@ -4,11 +4,12 @@ In: text, cancels, the time, reports of the engine. Out: effects. Does not know:
 """
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
-from makima_tts.errors import Cancelled, InvalidText, TtsError, UtteranceTimeout
+from makima_tts.errors import Cancelled, InvalidText, NothingToSay, TtsError, UtteranceTimeout
 from makima_tts.protocol import (
     AudioChunkMessage,
     AudioEnd,
@@ -21,8 +22,12 @@ from makima_tts.protocol import (
     Sentence,
     Speak,
     Speaking,
+    TimedWord,
+    Timings,
     Transport,
+    Words,
 )
+from makima_tts.protocol.frames import SurrogateJoiner
 from makima_tts.protocol.messages import TextCleaning
 from makima_tts.session.effects import (
     CancelSpeech,
@@ -36,9 +41,11 @@ from makima_tts.session.effects import (
 )
 from makima_tts.session.inputs import AudioReady, SpeechEnded, SpeechFailed, Tick
 from makima_tts.session.tables import Cell, Step, on
-from makima_tts.text import NOTHING_SPOKEN, clean, why_silent
+from makima_tts.text import NOTHING_SPOKEN, clean, exceeds, nothing_to_say
 from makima_tts.text.durations import played_position
 from makima_tts.text.segmenter import Piece, Segmenter, spoken_text
+from makima_tts.text.words import WordTime
+from makima_tts.timings import timed_words
 
 
 class UtteranceState(StrEnum):
@@ -71,11 +78,15 @@ class SessionOptions:
     page: bool = True
     language: str = "English"
     text_cleaning: TextCleaning = "markdown"
+    timings: Timings = "none"
 
 
 @dataclass(slots=True)
 class SentAudio:
-    """Counts of one utterance; ``piece_ends_ms``: where its first pieces ended in the audio."""
+    """Counts of one utterance; ``piece_ends_ms``: where its first pieces ended in the audio.
+
+    ``words``: those whose times the client knows.
+    """
 
     samples: int = 0
     chunks: int = 0
@@ -84,6 +95,7 @@ class SentAudio:
     first_ms: int | None = None
     last_ms: int = 0
     piece_ends_ms: list[float] = field(default_factory=list)
+    words: list[TimedWord] = field(default_factory=list)
 
     def rtf(self) -> float | None:
         return round(self.synthesis_s * 1000 / self.source_ms, 4) if self.source_ms else None
@@ -104,12 +116,15 @@ class Utterance:
     # When it became the head of the queue; the time to first audio counts from here.
     head_ms: int | None = None
     _text: str = field(default="", repr=False)
+    _joiner: SurrogateJoiner = field(default_factory=SurrogateJoiner, repr=False)
     _segmenter: Segmenter = field(init=False, repr=False)
     _pieces: list[Piece] = field(default_factory=list, repr=False)
     # Given to the engine: so many whole pieces, and so many characters of the next one.
     _fed: int = 0
     _fed_chars: int = 0
     _last_text_ms: int = 0
+    # When a pause of the writer settles the sentences that have ended; None once it has.
+    _settle_at_ms: int | None = None
     # Since when the engine has text and sends no audio.
     _waits_since_ms: int = 0
     _sent: SentAudio = field(default_factory=SentAudio)
@@ -151,6 +166,10 @@ class Utterance:
         """When the text is closed if none follows; None once it is closed."""
         return self._last_text_ms + self.limits.max_text_stall_ms if self.accepts_text else None
 
+    def settle_at_ms(self) -> int | None:
+        """When the sentences that have ended are cut if no text follows; None once they are."""
+        return self._settle_at_ms if self.accepts_text else None
+
     def timeout_at_ms(self) -> int | None:
         """When a piece that the engine has waited for audio too long; None if none waits.
 
@@ -163,15 +182,15 @@ class Utterance:
     # Methods of cells, in the order of a life
 
     def append(self, event: Speak, now_ms: int) -> UtteranceStep:
-        self._last_text_ms = now_ms
-        if self._is_too_long(event.text):
+        self._last_text_ms, self._settle_at_ms = now_ms, now_ms + self.limits.text_idle_ms
+        text, spoken_before = self._joiner.feed(event.text), self._segmenter.spoken_chars
+        self._add(text)
+        if self._is_too_long(text, self._segmenter.spoken_chars - spoken_before):
             return self._reject(f"A message may hold {self.limits.max_text_chars} characters; send less.")
-        if len(self._text) + len(event.text) > self.limits.max_utterance_chars:
+        if exceeds(self.limits.max_utterance_chars, self.text_length, self._segmenter.left_out_chars):
             return self._reject(
                 f"An utterance may hold {self.limits.max_utterance_chars} characters; begin a new one."
             )
-        self._text += event.text
-        self._pieces += self._segmenter.feed(event.text)
         return self._close(now_ms) if event.final else (self._feed_if_speaking(now_ms), self.state)
 
     def flush(self, event: Flush, now_ms: int) -> UtteranceStep:
@@ -181,15 +200,20 @@ class Utterance:
     def begin(self, event: Begin, now_ms: int) -> UtteranceStep:
         closed = self.state is U.CLOSED
         request = self.request
-        start = StartSpeech(self.id, request.voice, self.language, request.seed, self.options.format)
+        timings = (request.timings or self.options.timings) == "word"
+        start = StartSpeech(self.id, request.voice, self.language, request.seed, self.options.format, timings)
         effects = [start, *self._feed(now_ms), *([FinishText(self.id)] if closed else [])]
         return effects, U.SPEAKING_CLOSED if closed else U.SPEAKING_OPEN
 
     def send_audio(self, event: AudioReady, now_ms: int) -> UtteranceStep:
         sent = self._sent
-        effects: list[Effect] = []
+        effects = self._begin_audio(now_ms) if event.samples else []
+        effects += self._send_words(event.words)
+        if not (event.data or event.source_ms or event.ends_piece):
+            return effects, self.state
         if event.samples:
-            effects = self._send(event.data, now_ms)
+            effects.append(self._audio(event.data, is_final=False))
+            sent.chunks += 1
             sent.last_ms = now_ms
         sent.samples += event.samples
         sent.source_ms += event.source_ms
@@ -198,15 +222,18 @@ class Utterance:
         return effects + (self._end_piece(event.piece_index) if event.ends_piece else []), self.state
 
     def tick(self, event: Tick, now_ms: int) -> UtteranceStep:
-        effects, state = self._close(now_ms) if due(self.stall_at_ms(), now_ms) else ([], self.state)
-        if not due(self.timeout_at_ms(), now_ms):
-            return effects, state
-        failed, state = self._fail(UtteranceTimeout())
-        return effects + failed, state
+        effects, state = self._settle(now_ms) if due(self.settle_at_ms(), now_ms) else [], self.state
+        if due(self.stall_at_ms(), now_ms):
+            closed, state = self._close(now_ms)
+            effects += closed
+        if due(self.timeout_at_ms(), now_ms):
+            failed, state = self._fail(UtteranceTimeout())
+            effects += failed
+        return effects, state
 
     def complete(self, event: SpeechEnded, now_ms: int) -> UtteranceStep:
         if self._sent.first_ms is None:
-            return self._reject(NOTHING_SPOKEN)
+            return self._fail(NothingToSay(NOTHING_SPOKEN))
         effects: list[Effect] = []
         if self.options.transport == "json":
             effects.append(self._audio(b"", is_final=True))
@@ -230,17 +257,25 @@ class Utterance:
 
     # Steps that several cells share
 
-    def _is_too_long(self, message: str) -> bool:
-        """Marks that are not spoken do not count, if the message alone shows that they are marks."""
+    def _settle(self, now_ms: int) -> list[Effect]:
+        self._settle_at_ms = None
+        self._pieces += self._segmenter.settle()
+        return self._feed_if_speaking(now_ms)
+
+    def _is_too_long(self, message: str, spoken_chars: int) -> bool:
+        """Marks, reasoning and what else is not spoken do not count."""
         limit = self.limits.max_text_chars
-        if len(clean(message)) <= limit:
-            return False
-        return len(clean(spoken_text(message, self.options.text_cleaning).text)) > limit
+        return spoken_chars > limit and len(clean(message)) > limit
+
+    def _add(self, text: str) -> None:
+        self._text += text
+        self._pieces += self._segmenter.feed(text)
 
     def _close(self, now_ms: int) -> UtteranceStep:
+        self._add(self._joiner.end())
         self._pieces += self._segmenter.flush()
         if not self._pieces:
-            return self._reject(why_silent(self._text))
+            return self._fail(nothing_to_say(self._text))
         if self.speaking:
             return [*self._feed(now_ms), FinishText(self.id)], U.SPEAKING_CLOSED
         return [], U.CLOSED
@@ -279,15 +314,16 @@ class Utterance:
 
     # Audio and messages to the client
 
-    def _send(self, data: bytes, now_ms: int) -> list[Effect]:
-        effects: list[Effect] = []
-        if self._sent.first_ms is None:
-            self._sent.first_ms = now_ms
-            if self.options.events:
-                effects.append(Send(self._speaking_message()))
-        effects.append(self._audio(data, is_final=False))
-        self._sent.chunks += 1
-        return effects
+    def _begin_audio(self, now_ms: int) -> list[Effect]:
+        if self._sent.first_ms is not None:
+            return []
+        self._sent.first_ms = now_ms
+        return [Send(self._speaking_message())] if self.options.events else []
+
+    def _send_words(self, times: Sequence[WordTime]) -> list[Effect]:
+        words = timed_words(self._text, [*self._pieces, *self._partial_piece()], times)
+        self._sent.words += words
+        return [Send(Words(utterance_id=self.id, words=words))] if words else []
 
     def _speaking_message(self) -> Speaking:
         audio, queue_ms = self.options.format, self._queue_ms()
@@ -318,7 +354,7 @@ class Utterance:
         sentence = Sentence(
             utterance_id=self.id,
             index=index,
-            text=self._text[piece.start : piece.end].strip(),
+            text=self._segmenter.without_left_out(self._text, piece),
             start_ms=round(start_ms),
             end_ms=round(ends_ms[-1]),
         )
@@ -359,7 +395,8 @@ class Utterance:
         """What the engine has of a piece whose text is not finished."""
         begin = self._pieces[-1].end if self._pieces else 0
         text = self._segmenter.partial_text[: self._fed_chars]
-        return [Piece(len(self._pieces), text, begin, len(self._text))] if text else []
+        spoken = self._segmenter.partial_spoken
+        return [Piece(len(self._pieces), text, begin, len(self._text), spoken)] if text else []
 
     def _audio_end(self) -> Effect:
         return Send(AudioEnd(sample_rate=self.options.format.sample_rate_hz))

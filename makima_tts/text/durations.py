@@ -14,8 +14,8 @@ import unicodedata
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from makima_tts.text.cleaning import SpokenText
 from makima_tts.text.segmenter import Piece
+from makima_tts.text.words import SpokenText
 
 _SYLLABLES_PER_S = {
     "English": 6.19,

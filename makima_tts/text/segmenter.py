@@ -1,14 +1,15 @@
 """Cuts a growing text into pieces, the same pieces however the text arrives.
 
-In: text as received, in any split; a flush; the end. Out: pieces of cleaned text with their positions in the
-text as received, and partial text of the next piece. Does not know: time (a cut never depends on when text
-arrives), engines.
+In: text as received, in any split; a settle, a flush; the end. Out: pieces of cleaned text with their
+positions in the text as received, and partial text of the next piece. Does not know: time (a cut never
+depends on when text arrives), engines.
 
 Cleaning comes first; the text as spoken is cut. The segmenter examines positions one after the other, a
 position after a mark once LOOK_AHEAD_CHARS follow it or the text has ended, and decides by nothing further
 on. So it is *prefix-stable*: text fed character by character gives the pieces of the whole text. Only
-``flush`` adds a cut. Libraries for sentence segmentation do not fit: they need the whole text, look ahead
-without bound, and have no limit of length.
+``settle`` and ``flush`` add a cut: the same text with the same calls between gives the same pieces.
+Libraries for sentence segmentation do not fit: they need the whole text, look ahead without bound, and have
+no limit of length.
 
 The rules of boundaries are heuristics for the ten languages and the scripts beside them. The worst result of
 a wrong one is a pause too many or too few, so none of them is a table of exceptions.
@@ -20,15 +21,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from makima_tts.text.cleaning import (
-    LINE_ENDS,
-    MarkdownCleaner,
-    SpokenText,
-    TextCleaning,
-    clean,
-    is_speakable,
-    without_controls,
-)
+from makima_tts.text.cleaning import TextCleaner, TextCleaning, clean, exceeds, is_speakable
+from makima_tts.text.scanner import LINE_ENDS
+from makima_tts.text.words import SpokenText, TextSpan
 
 # Past closing quotes and white space to the first letter of the next word.
 LOOK_AHEAD_CHARS = 8
@@ -53,6 +48,8 @@ _CLAUSE_MARKS = frozenset(",;:—،؛")
 _WIDE_SENTENCE_MARKS = frozenset("。！？")  # noqa: RUF001 - these are the wide ones
 _WIDE_CLAUSE_MARKS = frozenset("，、；：")  # noqa: RUF001
 _CLOSERS = "\"')]}»”」』）\N{RIGHT SINGLE QUOTATION MARK}"  # noqa: RUF001
+# After these the sentence may go on: “Stop!” he said.
+_QUOTES = frozenset("\"'»”」』\N{RIGHT SINGLE QUOTATION MARK}")
 _NOT_YET = frozenset(_CLOSERS) | _SENTENCE_MARKS | _WIDE_SENTENCE_MARKS
 _ENDINGS = _NOT_YET | _CLAUSE_MARKS | _WIDE_CLAUSE_MARKS
 
@@ -62,6 +59,11 @@ _TITLES = frozenset({"mr", "mrs", "ms", "dr", "prof", "st", "jr", "sr", "gen", "
 _ABBREVIATIONS = _TITLES | {"vs", "etc", "approx", "inc", "ltd"}
 # U.S, a.m, z.B, p.ej: letters with full stops between them.
 _DOTTED = re.compile(r"\w{1,2}(?:\.\w{1,2})+")
+
+# White space up to a line break ends what a mark has ended; nothing after it matters.
+_LINE_BREAK = re.compile(rf"[^\S{LINE_ENDS}]*[{LINE_ENDS}]")
+# What a writer has begun after a sentence, but which is no part of its last word: held marks of emphasis.
+_CLOSING_MARKS = "*_~`"
 
 # The combining class of the marks that join Indic consonants.
 _VIRAMA = 9
@@ -75,21 +77,29 @@ class Piece:
     """``text`` is cleaned; ``start`` and ``end`` are code points into the utterance as received.
 
     A piece starts where the one before it ended: they tile the text up to the last one's end, and what
-    follows holds no speech.
+    follows holds no speech. ``spoken``: its text before the last step of
+    cleaning, which composes characters.
     """
 
     index: int
     text: str = field(repr=False)
     start: int
     end: int
+    spoken: SpokenText = field(default_factory=SpokenText, repr=False)
+
+    @property
+    def words(self) -> list[TextSpan]:
+        """Where its words stand in the utterance as received."""
+        return self.spoken.words()
 
 
 class Segmenter:
-    """Segments one utterance. ``feed`` and ``flush`` return the pieces that became certain."""
+    """Segments one utterance. ``feed``, ``settle`` and ``flush`` return the pieces that became certain."""
 
     def __init__(self, cleaning: TextCleaning = "markdown") -> None:
-        self._cleaner = MarkdownCleaner() if cleaning == "markdown" else None
-        self._received = 0
+        self._cleaner = TextCleaner(cleaning, ends_sentence)
+        # How long the text as spoken was, without what a flush decided.
+        self.spoken_chars = 0
         self._index = 0
         self._piece_start = 0
         self._restart(SpokenText())
@@ -106,18 +116,49 @@ class Segmenter:
 
     def feed(self, text: str) -> list[Piece]:
         """Append text, in any split."""
-        if self._cleaner is None:
-            self._buffered.extend(without_controls(text, self._received))
-        else:
-            self._buffered.extend(self._cleaner.feed(text))
-        self._received += len(text)
+        spoken = self._cleaner.feed(text)
+        self.spoken_chars += len(spoken.text)
+        self._buffered.extend(spoken)
         return list(self._certain_pieces(look_ahead=LOOK_AHEAD_CHARS))
+
+    def settle(self) -> list[Piece]:
+        """The writer pauses: the sentences that have ended, cut with the look-ahead there is.
+
+        Nothing else is decided: no cut is within a word, a number or a mark, as far as the text shows.
+        """
+        self._buffered.extend(self._cleaner.settle())
+        end = self._last_sentence_end()
+        pieces: list[Piece] = []
+        while end and (position := self._next_cut(look_ahead=1, stop=end)) is not None:
+            pieces += self._cut(position)
+            end -= position
+        return [*pieces, *self._cut(end), *self._certain_pieces(look_ahead=LOOK_AHEAD_CHARS)] if end else []
+
+    def _last_sentence_end(self) -> int:
+        """Beyond the partial text, which was given away; 0: none."""
+        text, begun = self._buffered.text, self._cleaner.held.lstrip(_CLOSING_MARKS)[:1]
+        complete = len(text) - 1 if begun and not begun.isspace() else len(text)
+        ends = (at for at in range(complete, self._partial_end(), -1) if _has_ended(text, at))
+        end = next(ends, 0)
+        return end if is_speakable(text[:end]) else 0
 
     def flush(self) -> list[Piece]:
         """The rest of the text, cut at its end; more may follow."""
-        if self._cleaner is not None:
-            self._buffered.extend(self._cleaner.flush())
+        self._buffered.extend(self._cleaner.flush())
         return [*self._certain_pieces(look_ahead=1), *self._cut(len(self._buffered.text))]
+
+    @property
+    def left_out_chars(self) -> int:
+        """How much of the text as received is reasoning, tool calls and the like."""
+        return self._cleaner.left_out_chars
+
+    def without_left_out(self, text: str, piece: Piece) -> str:
+        """What a piece is of the text as received, without such blocks."""
+        parts, start = "", piece.start
+        for begin, end in self._cleaner.left_out:
+            if start < end and begin < piece.end:
+                parts, start = parts + text[start:begin], end
+        return (parts + text[start : piece.end]).strip()
 
     @property
     def partial_text(self) -> str:
@@ -125,20 +166,29 @@ class Segmenter:
 
         Until that piece is cut it only grows.
         """
+        text = self._buffered.text[: self._partial_end()]
+        return unicodedata.normalize("NFC", text.lstrip()) if is_speakable(text) else ""
+
+    @property
+    def partial_spoken(self) -> SpokenText:
+        """``partial_text`` with its positions in the utterance as received."""
+        return self._buffered.first(self._partial_end())
+
+    def _partial_end(self) -> int:
         text = self._buffered.text[: SHORTEST_FORCED_CHARS + 1]
         positions = range(min(self._examined, SHORTEST_FORCED_CHARS, len(text) - 1), 0, -1)
-        end = next((position for position in positions if ends_word(text, position)), 0)
-        return unicodedata.normalize("NFC", text[:end].lstrip()) if is_speakable(text[:end]) else ""
+        return next((position for position in positions if ends_word(text, position)), 0)
 
     def _certain_pieces(self, *, look_ahead: int) -> Iterator[Piece]:
         """``look_ahead``: so many code points must follow a mark before the position after it is examined."""
         while (position := self._next_cut(look_ahead)) is not None:
             yield from self._cut(position)
 
-    def _next_cut(self, look_ahead: int) -> int | None:
+    def _next_cut(self, look_ahead: int, stop: int | None = None) -> int | None:
+        """Before ``stop``."""
         text, seen = self._buffered.text, len(self._buffered.text) - look_ahead
-        for end in range(self._examined + 1, len(text)):
-            if end > seen and text[end - 1] in _ENDINGS:
+        for end in range(self._examined + 1, len(text) if stop is None else stop):
+            if end > seen and text[end - 1] in _ENDINGS and not _is_decided(text, end):
                 return None
             self._examined = end
             if (position := self._examine(end)) is not None:
@@ -176,20 +226,18 @@ class Segmenter:
         return next((at for at in positions if not _is_within_character(self._buffered.text, at)), end)
 
     def _cut(self, position: int) -> Iterator[Piece]:
-        text, starts = self._buffered.text, self._buffered.starts
-        end = starts[position] if position < len(starts) else self._received
-        self._restart(SpokenText(text[position:], starts[position:]))
-        if is_speakable(text[:position]):
-            yield Piece(self._index, clean(text[:position]), self._piece_start, end)
+        spoken, rest = self._buffered.take(position), self._buffered
+        end = rest.starts[0] if rest.text else self._cleaner.decided_chars
+        self._restart(rest)
+        if is_speakable(spoken.text):
+            yield Piece(self._index, clean(spoken.text), self._piece_start, end, spoken)
             self._index += 1
             self._piece_start = end
 
 
 def spoken_text(text: str, cleaning: TextCleaning) -> SpokenText:
     """A whole text as spoken, not cut."""
-    if cleaning == "plain":
-        return without_controls(text, 0)
-    cleaner = MarkdownCleaner()
+    cleaner = TextCleaner(cleaning, ends_sentence)
     spoken = cleaner.feed(text)
     spoken.extend(cleaner.flush())
     return spoken
@@ -198,6 +246,16 @@ def spoken_text(text: str, cleaning: TextCleaning) -> SpokenText:
 def pieces_of(text: str, cleaning: TextCleaning = "markdown") -> list[Piece]:
     segmenter = Segmenter(cleaning)
     return [*segmenter.feed(text), *segmenter.flush()]
+
+
+def pieces_within(max_chars: int, text: str, cleaning: TextCleaning) -> list[Piece] | None:
+    """None: the text is too long, which is found before all of it is cleaned."""
+    segmenter, pieces = Segmenter(cleaning), list[Piece]()
+    for end in range(max_chars, len(text) + max_chars, max_chars):
+        pieces += segmenter.feed(text[end - max_chars : end])
+        if exceeds(max_chars, min(end, len(text)), segmenter.left_out_chars):
+            return None
+    return pieces + segmenter.flush()
 
 
 def boundary(text: str, end: int) -> Boundary | None:
@@ -217,6 +275,24 @@ def boundary(text: str, end: int) -> Boundary | None:
     return _narrow_boundary(before_closers, text[end : end + LOOK_AHEAD_CHARS], quoted=quoted)
 
 
+def ends_sentence(text: str) -> bool:
+    """Whether a sentence ends at the end of a line, whatever the next line is."""
+    return text[-1:] not in _QUOTES and boundary(text + " ", len(text)) == "sentence"
+
+
+def _is_decided(text: str, end: int) -> bool:
+    """Whether what follows beyond the text that is there cannot change the boundary after a mark."""
+    return text[end] in _NOT_YET or _LINE_BREAK.match(text, end) is not None
+
+
+def _has_ended(text: str, end: int) -> bool:
+    """Whether a sentence ends before ``end``, where ``text`` may end: what could follow is not known."""
+    if text[end - 1] in LINE_ENDS or boundary(text + " ", end) != "sentence":
+        return False
+    before = text[:end].rstrip(_CLOSERS)
+    return end < len(text) or not (before[-1:] == "." and before[-2:-1].isdigit())  # "3." of "3.14"
+
+
 def _narrow_boundary(text: str, following: str, *, quoted: bool) -> Boundary | None:
     """``text`` ends with the mark, without its closing quotes and brackets."""
     mark = text[-1:]
@@ -226,7 +302,7 @@ def _narrow_boundary(text: str, following: str, *, quoted: bool) -> Boundary | N
         return "clause"
     if mark not in _SENTENCE_MARKS or (mark == "." and _is_abbreviated(text)):
         return None
-    next_word = following.lstrip()
+    next_word = "" if _LINE_BREAK.match(following) else following.lstrip()
     if next_word[:1].isdigit() and mark == ".":  # "No. 5"
         return None
     # The sentence continues in "Wait... what" and "'Why?' she asked".

@@ -17,7 +17,7 @@ import shutil
 import threading
 import time
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BufferedReader
@@ -25,6 +25,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
+from anyascii import anyascii
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -59,9 +60,21 @@ def is_voice_id(text: str) -> bool:
 
 
 def voice_id_of(name: str) -> str:
-    """``"Anna (2nd take)"`` → ``"anna-2nd-take"``; empty when there is no Latin letter or digit in it."""
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9_]+", "-", plain).strip("-_")[:MAX_ID_CHARS].rstrip("-_")
+    """``"Łukasz (2nd take)"`` → ``"lukasz-2nd-take"``, from any script; empty for punctuation alone."""
+    plain = re.sub(r"[^a-z0-9_]+", "-", anyascii(name).lower())
+    return plain.strip("-_")[:MAX_ID_CHARS].rstrip("-_")
+
+
+def _free_id(voice_id: str, taken: Container[str]) -> str:
+    """``voice_id``, or with a number when that is taken."""
+    names = chain([voice_id], (f"{voice_id[:56]}-{number}" for number in count(2)))
+    return next(name for name in names if name not in taken)
+
+
+def _name_key(name: str) -> str:
+    """Without case, width, spaces and marks: equal for names that people take for the same."""
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(char for char in folded if unicodedata.category(char)[0] not in "CPZ")
 
 
 def _known_id(text: str) -> str:
@@ -87,14 +100,15 @@ Note = Annotated[str, Field(max_length=MAX_NOTE_CHARS), AfterValidator(clean)]
 
 
 class Manifest(BaseModel):
-    """``manifest.json``. Only ``id`` and ``reference_audio`` are required; null and "" mean absent.
+    """``manifest.json``. Only ``reference_audio`` is required; null and "" mean absent.
 
-    ``accent``, ``sample_rate``, ``format``, ``model_backend``, ``notes`` and ``consent`` are kept for people.
+    Without an ``id``, it is made of the name, or of the folder's. ``accent``, ``sample_rate``, ``format``,
+    ``model_backend``, ``notes`` and ``consent`` are kept for people.
     """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
-    id: VoiceName
+    id: VoiceName = ""
     reference_audio: Annotated[str, Field(max_length=255), AfterValidator(_plain_file_name)]
     name: Annotated[str, Field(max_length=MAX_NAME_CHARS), AfterValidator(clean)] = ""
     description: Note = ""
@@ -142,22 +156,18 @@ class VoiceUpload:
     mode: str | None = None
     consent: str | None = field(default=None, repr=False)
 
-    def voice_id(self) -> str:
-        """The name in small Latin letters, digits and hyphens. Raises InvalidMessage if nothing is left."""
-        if voice_id := voice_id_of(self.name):
-            return voice_id
-        raise InvalidMessage("name: must hold a Latin letter or a digit, of which the voice's id is made.")
-
-    def manifest(self, described: Manifest | None) -> Manifest:
+    def manifest(self, voice_id: str, described: Manifest | None) -> Manifest:
         """``described``: the shipped voice to which this adds a clip. Raises InvalidMessage."""
         described_fields = described.model_dump(include=set(_DESCRIBED)) if described else {}
         names = ("name", "description", "language", "transcript", "mode", "consent")
         sent_fields = {name: value for name in names if (value := getattr(self, name))}
-        own_fields = {"id": self.voice_id(), "reference_audio": CLIP, "format": "wav"}
+        own_fields = {"id": voice_id, "reference_audio": CLIP, "format": "wav"}
         try:
             manifest = Manifest.model_validate({**described_fields, **sent_fields, **own_fields})
         except ValidationError as error:
             raise InvalidMessage(first_fault(error)) from None
+        if not voice_id_of(self.name):
+            raise InvalidMessage("name: must hold a letter or a digit, of which the voice's id is made.")
         if manifest.mode == "icl" and not manifest.transcript:
             raise InvalidMessage(
                 "transcript: is needed in mode icl. Send what is said in the clip, or the mode xvector."
@@ -227,15 +237,17 @@ def read_folder(path: Path, *, shipped: bool, described_by: Manifest | None = No
     watched = (path, *(path / name for name in (*_MANIFESTS, *_TRANSCRIPTS)))
     # Taken before the files are read, so that a change in between is noticed.
     revision = revision_of(watched)
-    folder_id = voice_id_of(path.name) or "voice"
-    folder = VoiceFolder(path, folder_id, shipped, None, None, None, watched, revision)
+    folder = VoiceFolder(
+        path, voice_id_of(path.name) or "voice", shipped, None, None, None, watched, revision
+    )
     try:
         manifest = _read_manifest(path) or described_by
         if manifest is None:
             raise VoiceNotFound(f"{MANIFEST} is missing.")
         clip = path / manifest.reference_audio
         watched, revision = (*watched, clip), (*revision, _stat(clip))
-        folder = replace(folder, id=manifest.id, manifest=manifest, watched=watched, revision=revision)
+        voice_id = manifest.id or voice_id_of(manifest.name) or folder.id
+        folder = replace(folder, id=voice_id, manifest=manifest, watched=watched, revision=revision)
         folder = replace(folder, transcript=_read_transcript(path, manifest))
         with open_clip(folder) as file:
             check_header(file)
@@ -270,7 +282,7 @@ def read_reference(folder: VoiceFolder, file: BinaryIO, *, as_it_is: bool = Fals
     ``as_it_is``: the clip is not mended.
     """
     manifest = manifest_of(folder)
-    clip = read_clip_as_it_is(file) if as_it_is else read_clip(file)[0]
+    clip = read_clip_as_it_is(file) if as_it_is else read_clip(file, folder.transcript)[0]
     return VoiceReference(
         pcm=clip.pcm,
         sample_rate_hz=clip.sample_rate_hz,
@@ -386,6 +398,18 @@ class VoiceLibrary:
                 self._scan()
             return self._index.get(voice_id)
 
+    def place(self, name: str) -> tuple[str, VoiceFolder | None]:
+        """The id for a new voice of this name, and the shipped voice to which it would add a clip, if any.
+
+        Raises Conflict when there is a voice of this name, or no room.
+        """
+        with self._lock:
+            known = self.voices()
+            key = _name_key(name)
+            same = next((voice.id for voice in known if key in map(_name_key, (voice.id, voice.name))), None)
+            voice_id = same or _free_id(voice_id_of(name) or "voice", {voice.id for voice in known})
+            return voice_id, self.require_room(voice_id)
+
     def require_room(self, voice_id: str) -> VoiceFolder | None:
         """The shipped voice to which a new one of this id would add a clip, if any. Raises Conflict."""
         with self._lock:
@@ -454,7 +478,8 @@ class VoiceLibrary:
             if path.resolve() not in shipped_paths
         ]
         self._known = {voice.path: voice for voice in (*shipped, *own)}
-        self._index = {**_by_id(shipped), **_by_id(own)}
+        self._index = _by_id(shipped)
+        self._index |= _by_id(own, overridden=self._index)
         self._roots = roots
         self._scanned_s = self._clock()
 
@@ -469,8 +494,8 @@ class VoiceLibrary:
 
     def _free_path(self, voice_id: str) -> Path:
         """A readable name that is free; the id in the manifest is what counts."""
-        names = chain([voice_id], (f"{voice_id}-{number}" for number in count(2)))
-        return next(path for name in names if not os.path.lexists(path := self._voices_dir / name))
+        taken = {path.name for path in self._voices_dir.iterdir()}
+        return self._voices_dir / _free_id(voice_id, taken)
 
     @contextmanager
     def _incoming_folder(self) -> Iterator[Path]:
@@ -497,13 +522,27 @@ def _without_clip(manifest: Manifest) -> Manifest:
     return manifest.model_copy(update=dict.fromkeys(("transcript", "consent", "notes", "sample_rate")))
 
 
-def _by_id(voices: Iterable[VoiceFolder]) -> dict[str, VoiceFolder]:
-    """If several folders have one id, the first by name keeps it; the others are listed under similar ids."""
+def _by_id(voices: Iterable[VoiceFolder], overridden: Iterable[str] = ()) -> dict[str, VoiceFolder]:
+    """If several folders have one id, the first by name keeps it; the others are listed under similar ids.
+
+    An id that was made of a name is never one that another folder has, and does not override a shipped voice.
+    """
     index: dict[str, VoiceFolder] = {}
-    ordered = sorted(voices, key=lambda voice: (voice.manifest is None, voice.path.name))
-    for voice in [voice for voice in ordered if index.setdefault(voice.id, voice) is not voice]:
-        reason = voice.reason or f"Another folder has the id {voice.id}; give this one an id of its own."
-        free_id = next(name for number in count(2) if (name := f"{voice.id[:56]}-{number}") not in index)
+
+    def made_of_name(voice: VoiceFolder) -> bool:
+        return voice.manifest is not None and not voice.manifest.id
+
+    ordered = sorted(voices, key=lambda voice: (voice.manifest is None, made_of_name(voice), voice.path.name))
+    later = [
+        voice
+        for voice in ordered
+        if (made_of_name(voice) and voice.id in overridden) or index.setdefault(voice.id, voice) is not voice
+    ]
+    for voice in later:
+        reason = voice.reason
+        if not made_of_name(voice):
+            reason = reason or f"Another folder has the id {voice.id}; give this one an id of its own."
+        free_id = _free_id(voice.id, {*index, *overridden})
         index[free_id] = replace(voice, id=free_id, reason=reason)
     return index
 

@@ -293,12 +293,13 @@ class VoiceManager:
     def _check(self, voice_id: str) -> ClipReport:
         folder = self._find(voice_id)
         with open_clip(folder) as clip:
-            return read_clip(clip, folder.transcript)[1]
+            language = (folder.manifest.language if folder.manifest else None) or AUTO
+            return read_clip(clip, folder.transcript, language)[1]
 
     def _add(self, upload: VoiceUpload) -> tuple[VoiceFolder, ClipReport]:
-        described = self._library.require_room(upload.voice_id())
-        manifest = upload.manifest(described.manifest if described else None)
-        clip, report = read_clip(upload.audio, manifest.transcript)
+        voice_id, described = self._library.place(upload.name)
+        manifest = upload.manifest(voice_id, described.manifest if described else None)
+        clip, report = read_clip(upload.audio, manifest.transcript, manifest.language or AUTO)
         stored = manifest.model_copy(update={"transcript": None, "sample_rate": clip.sample_rate_hz})
         return self._library.add(stored, clip, manifest.transcript), report
 

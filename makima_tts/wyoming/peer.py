@@ -37,10 +37,12 @@ from makima_tts.client import (
     ServiceError,
     ServiceUnreachable,
     SpeakOptions,
+    Speech,
     SpeechClient,
 )
-from makima_tts.errors import InvalidMessage, ModelLoading, TtsUnavailable
+from makima_tts.errors import InvalidMessage, ModelLoading, NothingToSay, TtsUnavailable
 from makima_tts.protocol import AUTO, Ready, Start, language_tag
+from makima_tts.protocol.messages import SILENT_TURN_S
 
 _HTTP_TIMEOUT_S = 5.0
 _READY_TIMEOUT_S = 30.0
@@ -120,13 +122,13 @@ class Peer:
         elif Synthesize.is_type(event.type) and self._chunks is None:
             # During a streamed text this event repeats it, for servers without streaming.
             whole = _parsed(Synthesize.from_event, event)
-            await self._enqueue((_valid(whole.text), whole.voice), whole.text_format)
+            await self._enqueue((str(whole.text), whole.voice), whole.text_format)
         elif SynthesizeStart.is_type(event.type):
             start = _parsed(SynthesizeStart.from_event, event)
             self._chunks = asyncio.Queue(_MAX_WAITING)
             await self._enqueue((_until_end(self._chunks), start.voice), start.text_format)
         elif SynthesizeChunk.is_type(event.type) and self._chunks is not None:
-            await self._chunks.put(_valid(_parsed(SynthesizeChunk.from_event, event).text))
+            await self._chunks.put(str(_parsed(SynthesizeChunk.from_event, event).text))
         elif SynthesizeStop.is_type(event.type) and self._chunks is not None:
             await self._chunks.put(None)
             self._chunks = None
@@ -150,11 +152,12 @@ class Peer:
         except ValueError:
             raise InvalidMessage("The voice or language is none that this service knows.") from None
         pcm_format = (speech.audio_format.sample_rate_hz, speech.audio_format.bytes_per_sample, 1)
-        chunk = await anext(speech, None)
+        audio = _audio_of(speech)
+        pcm = await anext(audio, None)
         await self._send(AudioStart(*pcm_format))
-        while chunk is not None:
-            await self._send(AudioChunk(*pcm_format, chunk.pcm))
-            chunk = await anext(speech, None)
+        while pcm is not None:
+            await self._send(AudioChunk(*pcm_format, pcm))
+            pcm = await anext(audio, None)
         await self._send(AudioStop())
         if not isinstance(text, str):
             await self._send(SynthesizeStopped())
@@ -167,12 +170,16 @@ def _parsed(parse: Callable[[Event], _Parsed], event: Event) -> _Parsed:
         raise InvalidMessage("A field of that event is missing, or not what it should be.") from None
 
 
-def _valid(text: object) -> str:
-    """JSON may contain lone surrogates, which cannot be encoded."""
+async def _audio_of(speech: Speech) -> AsyncIterator[bytes]:
+    """A text without words is a short silence: an error ends the connection, and what is queued on it."""
     try:
-        return str(text).encode().decode()
-    except UnicodeEncodeError:
-        raise InvalidMessage("The text holds half of a surrogate pair.") from None
+        async for chunk in speech:
+            yield chunk.pcm
+    except ServiceError as failure:
+        if failure.reason != NothingToSay.reason:
+            raise
+        audio = speech.audio_format
+        yield bytes(round(SILENT_TURN_S * audio.sample_rate_hz) * audio.bytes_per_sample)
 
 
 async def _until_end(chunks: "asyncio.Queue[str | None]") -> AsyncIterator[str]:

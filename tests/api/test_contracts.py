@@ -57,7 +57,7 @@ async def test_an_urgent_utterance_goes_before_those_that_wait_and_after_the_one
 
 
 async def test_after_an_interrupt_the_answer_is_what_is_heard_next(service: RunningService) -> None:
-    """Whoever interrupts wants to be answered, in the session that was silenced."""
+    """A client that interrupts expects the answer in the session that was silenced."""
     async with service.started(contractId="c") as client:
         for text in (SLOW, "Queued."):
             await client.send("speak", text=text)

@@ -70,9 +70,11 @@ async def test_an_utterance_of_nothing_but_its_end_was_nothing_to_speak(tmp_path
         async with service.started() as client:
             await client.send("speak", text="Hello.")
             refusal, before = await client.until("error")
-            assert (refusal["code"], before) == ("INVALID_TEXT", [])
+            assert (refusal["code"], refusal["reason"], before) == ("INVALID_TEXT", "nothing_to_say", [])
         async with service.http() as http:
             answer = await http.post("/api/v1/tts", json={"text": "Hello."})
+            silent = await http.post("/v1/audio/speech", json={"input": "Hello.", "response_format": "pcm"})
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "INVALID_TEXT")
+        assert (silent.status_code, silent.content) == (200, bytes(2 * 4800))
         assert await counted(service, "ttfa_seconds_count") == 0
         assert await counted(service, "lateness_seconds_count") == 0

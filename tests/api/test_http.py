@@ -104,7 +104,10 @@ async def test_failures_before_the_first_byte_have_a_status_and_a_code(
             answer = await http.post("/api/v1/tts", json=body)
             assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
             assert set(answer.json()) == {"error"}
-            assert set(answer.json()["error"]) == {"code", "message"}
+            assert set(answer.json()["error"]) - {"reason"} == {"code", "message"}
+            assert answer.json()["error"].get("reason") == (
+                "nothing_to_say" if body == {"text": "..."} else None
+            )
     await service.until_idle()
 
 
@@ -115,14 +118,20 @@ async def test_who_sends_code_alone_is_told_why_nothing_is_heard(service: Runnin
     assert "block of code" in answer.json()["error"]["message"]
 
 
-async def test_null_means_absent_and_half_a_character_is_no_text(service: RunningService) -> None:
+async def test_null_means_absent_and_half_a_character_is_left_out(service: RunningService) -> None:
     async with service.http() as http:
         optional = dict.fromkeys(["voice", "language", "format", "sampleRate", "seed"])
         assert (await http.post("/api/v1/tts", json={"text": "Hello.", **optional})).status_code == 200
         torn = await http.post(
             "/api/v1/tts", content=b'{"text":"\\ud800 a"}', headers={"content-type": "application/json"}
         )
-        assert (torn.status_code, torn.json()["error"]["code"]) == (400, "INVALID_MESSAGE")
+        assert torn.status_code == 200
+        named = await http.post(
+            "/v1/audio/speech",
+            content=b'{"input":"a","voice":{"id":"\\ud800"}}',
+            headers={"content-type": "application/json"},
+        )
+        assert (named.status_code, named.json()["error"]["code"]) == (404, "VOICE_NOT_FOUND")
 
 
 async def test_leaving_before_the_first_byte_frees_the_engine(service: RunningService) -> None:

@@ -12,9 +12,11 @@ from websockets.asyncio.client import connect
 
 from tests.api.conftest import Run
 from tests.api.service import Client, RunningService
+from tests.sentences import WORDLESS
 
 # The scripted engine speaks 60 ms of each character, in frames of 80 ms.
 FRAME_BYTES = 3840
+LIVE = {"response_format": "pcm", "stream_audio": True, "split_granularity": "sentence"}
 
 
 @asynccontextmanager
@@ -74,6 +76,14 @@ async def test_live_text_is_heard_sentence_by_sentence_while_it_is_written(servi
         ]
 
 
+async def test_a_finished_sentence_is_spoken_while_its_writer_pauses(run: Run) -> None:
+    async with run(text_idle_s=0.02) as service, client_of(service, **LIVE) as client:
+        await client.send("input.text", text="It was here. Then ")
+        start, _ = await client.until("audio.start")
+        assert start["sentence_text"] == "It was here."
+        await client.until("audio.done")
+
+
 async def test_by_default_a_flush_is_one_wav_file_and_the_connection_goes_on(service: RunningService) -> None:
     async with client_of(service, language="en") as client:
         for utterance in range(2):
@@ -127,13 +137,44 @@ async def test_what_cannot_be_spoken_is_said_and_the_connection_goes_on(service:
             "action": "discard",
         }
         assert done == {"type": "audio.done", **place(0), "total_bytes": sound, "error": True}
-        frames = await flush(client, "...")
-        assert [frame["type"] for frame in frames if isinstance(frame, dict)] == ["error", "session.done"]
         assert joined(await flush(client, "Well again."))[-1] == {
             "type": "session.done",
-            "utterance_index": 2,
+            "utterance_index": 1,
             "total_sentences": 1,
         }
+
+
+@pytest.mark.parametrize("granularity", ["none", "sentence"])
+@pytest.mark.parametrize("stream_audio", [False, True])
+async def test_a_flush_without_words_is_one_silent_sentence_in_its_turn(
+    service: RunningService, granularity: str, *, stream_audio: bool
+) -> None:
+    """Also while another flush is spoken: audio of two flushes is never mixed."""
+    texts = ["The first one.", *(text for text in WORDLESS if text), "The last one."]
+    config = {"split_granularity": granularity, "stream_audio": stream_audio}
+    async with client_of(service, response_format="pcm", **config) as client:
+        for text in texts:
+            await client.send("input.text", text=text)
+            await client.send("input.done")
+        flushes = [
+            joined([*before, done]) for done, before in [await client.until("session.done") for _ in texts]
+        ]
+    for index, (start, audio, done, end) in enumerate(flushes):
+        assert isinstance(start, dict)
+        assert (start["type"], start["utterance_index"]) == ("audio.start", index)
+        assert audio == 9600 if 0 < index < len(texts) - 1 else isinstance(audio, int)
+        assert done == {"type": "audio.done", **place(0, index), "total_bytes": audio, "error": False}
+        assert end == {"type": "session.done", "utterance_index": index, "total_sentences": 1}
+
+
+async def test_a_flush_whose_writer_pauses_before_its_first_word_is_spoken(run: Run) -> None:
+    async with run(text_stall_s=0.05) as service, client_of(service, **LIVE) as client:
+        await client.send("input.text", text="... ")
+        await service.until(lambda: "INVALID_TEXT" in service.service.metrics.render().decode())
+        spoken = joined(await flush(client, "Well."))
+    assert [frame["type"] for frame in spoken if isinstance(frame, dict)] == [
+        *("audio.start", "audio.done", "session.done")
+    ]
 
 
 @pytest.mark.parametrize(

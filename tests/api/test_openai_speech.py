@@ -11,13 +11,16 @@ from typing import Any, get_args
 from weakref import ReferenceType, ref
 
 import httpx
+import numpy as np
 import pytest
 
 from makima_tts import speaking
 from makima_tts.audio import MEDIA_TYPES, OutputFormat, SpeechEncoder, open_encoder
 from tests.api.conftest import Run
 from tests.api.service import PATIENCE_S, RunningService
+from tests.clients.audio import BLOCKS_MS, decoded
 from tests.engines.directed import DirectedEngine
+from tests.sentences import WORDLESS
 from tests.transport.processes import ServerProcess, eventually
 from tests.voices.conftest import make_voice
 
@@ -117,7 +120,7 @@ async def test_failures_before_the_first_byte_have_a_status_and_openais_shape(
         refused: list[tuple[dict[str, object], tuple[int, str, str | None, str]]] = [
             ({"input": "{fail}a"}, (500, theirs, None, "SYNTHESIS_ERROR")),
             ({"input": "{oom}a"}, (503, theirs, None, "GPU_OUT_OF_MEMORY")),
-            ({"input": ""}, (400, ours, "input", "INVALID_TEXT")),
+            ({"input": "{foreign}a"}, (400, ours, "input", "INVALID_TEXT")),
             ({"input": "a" * 20_001}, (400, ours, "input", "INVALID_TEXT")),
             ({}, (400, ours, "input", wrong)),
             ({"input": "a", "voice": "nobody"}, (404, ours, "voice", "VOICE_NOT_FOUND")),
@@ -135,6 +138,36 @@ async def test_failures_before_the_first_byte_have_a_status_and_openais_shape(
         torn = await http.post(URL, content=b"{", headers={"content-type": "application/json"})
         assert failure(torn) == (400, ours, None, wrong)
     await service.until_idle()
+
+
+async def test_a_turn_without_words_is_a_short_silence_in_every_format(service: RunningService) -> None:
+    """0.2 s; an encoder's blocks add up to two of its own."""
+    async with service.http() as http:
+        for form, text in product(get_args(OutputFormat), ("...", "\N{THUMBS UP SIGN}")):
+            body = {"input": text, "response_format": form}
+            audio = await http.post(URL, json=body)
+            assert (audio.status_code, audio.headers["content-type"]) == (200, MEDIA_TYPES[form])
+            heard, rate_hz = decoded(audio.content, form)
+            assert heard.size / rate_hz == pytest.approx(0.2, abs=BLOCKS_MS.get(form, 0) / 1000)
+            assert np.abs(heard).max() < 0.001
+            answer = await http.post(URL, json={**body, "stream_format": "sse"})
+            *deltas, done = events_of(answer.text)
+            assert b"".join(base64.b64decode(event["audio"]) for event in deltas) == audio.content
+            assert done["usage"]["output_tokens"] == 3
+        metrics = (await http.get("/metrics")).text.splitlines()
+    assert "makima_tts_ttfa_seconds_count 0.0" in metrics
+    assert f'makima_tts_utterances_total{{outcome="complete"}} {4.0 * len(MEDIA_TYPES)}' in metrics
+
+
+@pytest.mark.parametrize("text", WORDLESS)
+async def test_every_text_without_words_is_silence_and_the_engine_is_left_alone(
+    service: RunningService, text: str
+) -> None:
+    async with service.http() as http:
+        for voice in (None, "nobody"):
+            body = {"input": text, "response_format": "pcm", "speed": 2, "voice": voice}
+            answer = await http.post(URL, json=body)
+            assert (answer.status_code, answer.content) == (200, bytes(2 * 4800))
 
 
 async def test_what_fails_halfway_breaks_off_and_events_say_why(service: RunningService) -> None:

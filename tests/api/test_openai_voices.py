@@ -11,6 +11,7 @@ from makima_tts.settings import Settings
 from tests.api.conftest import Run
 from tests.api.service import RunningService
 from tests.api.test_openai_speech import failure
+from tests.audio.recordings import recorded
 from tests.engines.directed import DirectedEngine
 from tests.voices.clips import TRANSCRIPT, good_clip
 
@@ -55,6 +56,20 @@ def test_all_thirteen_names_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     speakers = Settings(_env_file=None).openai_speakers
     assert len(speakers) == 13
     assert {name: voice for name, voice in speakers.items() if voice} == {"alloy": "anna"}
+
+
+async def test_every_way_to_add_a_voice_takes_the_same_names_and_recordings(service: RunningService) -> None:
+    async with service.http() as http:
+        first = await add(http, "Łukasz", recorded("ipod", "aac"))
+        assert (first.json()["id"], first.json()["name"]) == ("lukasz", "Łukasz")
+        form = {"name": "Lukász", "transcript": TRANSCRIPT}
+        second = await http.post(
+            "/api/v1/voices", data=form, files={"audio": ("a", recorded("webm", "libopus", 48_000))}
+        )
+        assert (second.json()["voice"]["id"], second.json()["report"]["sampleRate"]) == ("lukasz-2", 48_000)
+        assert (await add(http, "ŁUKASZ")).status_code == 409
+        for voice in ("lukasz", "lukasz-2"):
+            assert (await spoken(http, voice)).status_code == 200
 
 
 async def test_a_voice_is_added_listed_once_and_deleted(service: RunningService) -> None:

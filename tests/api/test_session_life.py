@@ -8,6 +8,7 @@ from websockets.exceptions import InvalidStatus
 from tests.api.conftest import Run
 from tests.api.service import RunningService
 from tests.engines.directed import DirectedEngine
+from tests.voices.clips import TRANSCRIPT, good_clip
 
 LONG = "A sentence that goes on {endless} without end."
 
@@ -196,3 +197,41 @@ async def test_any_interleaving_of_many_clients_leaves_nothing_behind(service: R
     await service.until_idle()
     await asyncio.wait_for(service.service.drained(), 5)
     assert service.service.engine.health().active == 0
+
+
+# Voices
+
+
+async def add_voice(service: RunningService, name: str) -> None:
+    form = {"name": name, "transcript": TRANSCRIPT}
+    async with service.http() as http:
+        added = await http.post("/api/v1/voices", data=form, files={"audio": ("a", good_clip())})
+        assert added.status_code == 201
+
+
+async def test_a_session_whose_voice_is_deleted_is_told_so(service: RunningService) -> None:
+    await add_voice(service, "Anna")
+    async with service.started(voice="anna") as client, service.http() as http:
+        await client.send("speak", text="It is spoken to its end, ", utteranceId="a", final=False)
+        await client.send("speak", text="long as it is. ", utteranceId="a", final=False)
+        while not isinstance(await client.next(), bytes):
+            pass
+        assert (await http.delete("/api/v1/voices/anna")).status_code == 204
+        await client.send("speak", text="And now.", utteranceId="a", final=True)
+        await client.send("speak", text="The next one.", utteranceId="b")
+        assert (await client.until("complete", "error"))[0]["utteranceId"] == "a"
+        error, _ = await client.until("complete", "error")
+        assert (error["utteranceId"], error["code"]) == ("b", "VOICE_NOT_FOUND")
+        await client.send("start", voice="anna")
+        assert "narrator speaks instead" in (await client.until("started"))[0]["warning"]
+        await client.send("speak", text="Another voice.", utteranceId="c")
+        assert (await client.until("complete", "error"))[0]["type"] == "complete"
+
+
+async def test_a_session_speaks_with_what_replaced_its_voice(service: RunningService) -> None:
+    await add_voice(service, "Anna")
+    async with service.started(voice="anna") as client, service.http() as http:
+        await http.delete("/api/v1/voices/anna")
+        await add_voice(service, "Anna")
+        await client.send("speak", text="Once more.")
+        assert (await client.until("complete", "error"))[0]["type"] == "complete"

@@ -234,6 +234,17 @@ async def test_a_voice_that_breaks_the_unexpected_way_ends_the_session_in_words(
 # Pace
 
 
+async def test_a_finished_sentence_is_spoken_while_its_writer_calls_a_tool(run: Run) -> None:
+    async with run(text_idle_s=0.02) as service, service.started(events=True) as client:
+        await client.send("speak", utteranceId="a", final=False, text="A first sentence here. Then ")
+        spoken, _ = await client.until("sentence")
+        assert spoken["text"] == "A first sentence here."
+        await client.send("speak", utteranceId="a", text="it goes on.")
+        spoken, _ = await client.until("sentence")
+        assert spoken["text"] == "Then it goes on."
+        await client.until("complete")
+
+
 async def test_a_pause_in_the_text_is_not_counted_as_late_audio(
     service: RunningService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from makima_tts.audio import Clip, ClipReport, check_header, read_clip, write_clip
+from makima_tts.audio import Clip, ClipReport, check_header, read_clip, read_clip_as_it_is, write_clip
 from makima_tts.errors import InvalidClip
-from tests.voices.clips import Pcm, silence, sound_file, speech
+from tests.voices.clips import TRANSCRIPT, Pcm, silence, sound_file, speech
 
 
 def read(content: bytes) -> tuple[Clip, ClipReport]:
@@ -49,14 +49,16 @@ def test_the_usual_kinds_are_read(kind: str, subtype: str) -> None:
     assert report.warnings == () or kind in ("MP3", "OGG") or subtype == "PCM_U8"
 
 
-@pytest.mark.parametrize("kind", ["AIFF", "AU", "W64", "RF64", "VOC", "SVX", "NIST", "IRCAM", "PVF"])
+@pytest.mark.parametrize("kind", ["AU", "W64", "VOC", "SVX", "NIST", "IRCAM", "PVF", "MAT5"])
 def test_unusual_formats_are_refused_by_content_not_by_name(kind: str) -> None:
-    assert "Allowed: WAV, FLAC, OGG or MP3" in refusal(sound_file(speech(4.0, 16_000), 16_000, kind))
+    assert "Allowed: WAV, AIFF" in refusal(sound_file(speech(4.0, 16_000), 16_000, kind))
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF", b"hello " * 1000, b"\0" * 10_000, b"<html></html>"])
 def test_a_file_without_audio_format_is_refused(content: bytes) -> None:
     assert "not a sound file" in refusal(content)
+    with pytest.raises(InvalidClip, match="not a sound file"):
+        check_header(BytesIO(content))
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 44_100, 192_000])
@@ -74,20 +76,32 @@ def test_rates_that_no_voice_is_recorded_at_are_refused(rate_hz: int) -> None:
         check_header(BytesIO(content))
 
 
-def test_more_than_two_channels_are_refused() -> None:
-    assert "3 channels" in refusal(sound_file(np.stack([speech(4.0)] * 3, axis=1)))
+def test_more_than_eight_channels_are_refused() -> None:
+    assert "9 channels" in refusal(sound_file(np.stack([speech(4.0)] * 9, axis=1)))
 
 
-@pytest.mark.parametrize(("duration_s", "words"), [(2.9, "only 2.9 s"), (60.1, "longer than 60 s")])
-def test_clips_that_are_too_short_or_too_long_are_refused(duration_s: float, words: str) -> None:
-    assert words in refusal(sound_file(speech(duration_s, 8000), 8000))
+def test_a_clip_that_is_too_short_is_refused() -> None:
+    assert "only 2.9 s" in refusal(sound_file(speech(2.9, 8000), 8000))
+
+
+@pytest.mark.parametrize("duration_s", [60.1, 75.0])
+def test_a_clip_that_is_too_long_is_cut_at_a_pause_unless_it_has_a_transcript(duration_s: float) -> None:
+    content = sound_file(speech(duration_s, 8000), 8000)
+    clip, report = read(content)
+    assert 45.0 < clip.duration_s < 60.0
+    # The pauses are in the last fifth of each second.
+    assert 0.8 < clip.duration_s % 1 < 1.0
+    assert (report.duration_ms, report.mended) == (60_000, ("cut at a pause before 60 s",))
+    with pytest.raises(InvalidClip, match=r"longer than 60 s.*without a transcript"):
+        read_clip(BytesIO(content), TRANSCRIPT)
+    with pytest.raises(InvalidClip, match="longer than 60 s"):
+        read_clip_as_it_is(BytesIO(content))
 
 
 @pytest.mark.parametrize("duration_s", [3.0, 60.0])
 def test_the_bounds_themselves_are_allowed_and_warned_of(duration_s: float) -> None:
     _, report = read(sound_file(speech(duration_s, 16_000), 16_000))
-    assert [warning for warning in report.warnings if "5 to 15 s" in warning] == list(report.warnings)
-    assert len(report.warnings) == 1
+    assert ["5 to 15 s" in warning for warning in report.warnings] == [True]
 
 
 def test_silence_around_too_little_sound_does_not_make_it_long_enough() -> None:
@@ -109,7 +123,7 @@ def test_silence_with_any_offset_is_refused(level: float, offset: float) -> None
 
 
 def test_a_file_without_samples_holds_no_sound() -> None:
-    assert "no sound" in refusal(sound_file(np.zeros(0, np.float32)))
+    assert "empty" in refusal(sound_file(np.zeros(0, np.float32)))
 
 
 def test_heavy_clipping_is_refused_and_a_little_is_warned_of() -> None:
@@ -129,30 +143,6 @@ def test_float_samples_beyond_full_scale_count_as_clipped_and_stay_within_it() -
     assert np.abs(clip.pcm).max() <= 1.0
 
 
-@pytest.mark.parametrize("kind", ["FLAC", "WAV", "OGG", "MP3"])
-@pytest.mark.parametrize("kept", [0.02, 0.5, 0.9])
-def test_a_file_that_was_cut_off_is_read_as_far_as_it_goes_or_refused(kind: str, kept: float) -> None:
-    content = sound_file(speech(20.0), 24_000, kind)
-    try:
-        clip, _ = read(content[: int(len(content) * kept)])
-    except InvalidClip:
-        return
-    assert clip.duration_s <= 20.0 * kept + 1.0
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.data())
-def test_a_file_with_any_byte_changed_is_read_or_refused_never_anything_else(data: st.DataObject) -> None:
-    content = bytearray(sound_file(speech(3.2, 8000), 8000, data.draw(st.sampled_from(["WAV", "FLAC"]))))
-    for _ in range(data.draw(st.integers(1, 4))):
-        content[data.draw(st.integers(0, min(len(content) - 1, 200)))] = data.draw(st.integers(0, 255))
-    try:
-        clip, _ = read(bytes(content))
-    except InvalidClip:
-        return
-    assert 3.0 <= clip.duration_s <= 60.0
-
-
 # --- mending ---------------------------------------------------------------------------------------------
 
 
@@ -164,6 +154,33 @@ def test_two_channels_become_one() -> None:
     clip, report = read(sound_file(stereo(speech(5.0), silence(5.0)), subtype="FLOAT"))
     assert np.allclose(clip.pcm, speech(5.0) / 2, atol=1e-3)
     assert (report.channels, report.mended) == (2, ("mixed down to mono",))
+
+
+def test_six_channels_become_one() -> None:
+    pcm = np.stack([silence(5.0), silence(5.0), speech(5.0), *[silence(5.0)] * 3], axis=1)
+    clip, report = read(sound_file(pcm, subtype="FLOAT"))
+    assert (report.channels, report.mended) == (6, ("mixed down to mono", "raised the level"))
+    assert np.corrcoef(clip.pcm, speech(5.0))[0, 1] > 0.999
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.1])
+@pytest.mark.parametrize("gain", [1.0, 0.6])
+def test_of_channels_that_cancel_each_other_the_loudest_is_taken(gain: float, offset: float) -> None:
+    pcm = stereo(speech(5.0) * np.float32(-gain), speech(5.0)) + np.float32(offset)
+    clip, report = read(sound_file(pcm, subtype="FLOAT"))
+    assert np.allclose(np.abs(clip.pcm), np.abs(speech(5.0)), atol=2e-3)
+    assert (report.channels, report.mended[0]) == (2, "took one channel")
+    assert ["opposite phase" in warning for warning in report.warnings] == [True]
+
+
+@given(share=st.floats(0, 1), level=st.floats(0.1, 1))
+@settings(max_examples=20, deadline=None)
+def test_channels_that_do_not_cancel_each_other_are_mixed(share: float, level: float) -> None:
+    """Of one source at any position, with room noise of its own in each channel."""
+    noise = np.random.default_rng(3).standard_normal((40_000, 2)) * 0.01
+    source = speech(5.0, 8000)[:, np.newaxis] * np.array([share, 1 - share]) * level
+    _, report = read(sound_file(np.asarray(source + noise, np.float32), 8000, subtype="FLOAT"))
+    assert "mixed down to mono" in report.mended
 
 
 def test_an_offset_is_removed() -> None:

@@ -1,5 +1,6 @@
 """Where ``say`` finds a server, what it does to files, and that ``doctor`` says what a start would say."""
 
+import re
 import socket
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,6 +40,31 @@ def test_a_success_takes_the_place_of_what_was_there(run: Run, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     assert frames_of(tmp_path / "speech.wav") == 9 * 1920
     assert list(tmp_path.glob(".say*")) == []
+
+
+@pytest.mark.parametrize("engine", ["", "--engine=scripted"], ids=["server", "in process"])
+@pytest.mark.parametrize("name", ["a.srt", "a.VTT"])
+def test_subtitles_are_written_beside_the_audio(
+    name: str, engine: str, run: Run, tmp_path: Path, scripted_service: ServerProcess
+) -> None:
+    where = engine or f"--url={scripted_service.url}"
+    done = run("say", "Hello **there**. And more.", where, "--subtitles", name)
+    assert done.returncode == 0, done.stderr
+    document = (tmp_path / name).read_text("utf-8")
+    assert document.startswith("WEBVTT\n" if name == "a.VTT" else "1\n00:00:00,")
+    shown = re.sub(r"<.*?>|.* --> .*|WEBVTT", "", document)
+    assert re.findall(r"[A-Za-z]+", shown) == ["Hello", "there", "And", "more"]
+    assert "Some times of words are estimates" in done.stderr
+
+
+@pytest.mark.parametrize("options", [("--subtitles", "a.txt"), ("--subtitles", "a.srt", "--raw")])
+def test_subtitles_that_cannot_be_written_are_refused_before_speaking(
+    options: tuple[str, ...], run: Run, tmp_path: Path
+) -> None:
+    refused = run("say", "Hello there.", "--engine", "scripted", *options)
+    assert refused.returncode == 1
+    assert "subtitles" in refused.stderr or ".srt or .vtt" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("engine", [("--engine", "scripted"), ("--url", NOWHERE)], ids=lambda e: e[0])

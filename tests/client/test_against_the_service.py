@@ -58,6 +58,22 @@ async def test_the_received_audio_matches_the_figures_of_complete(service: Serve
         assert speech.complete.text_length == len(TEXT)
 
 
+async def test_halves_of_surrogate_pairs_are_joined_or_replaced(service: ServerProcess) -> None:
+    units = ["Thumbs \ud83d", "\udc4d", " and \ud83d", " half.\ud83d"]
+
+    async def tokens() -> AsyncIterator[str]:
+        for unit in units:
+            yield unit
+
+    async with SpeechClient.connect(url_of(service)) as client:
+        for text in ("".join(units), units, tokens()):
+            speech = client.speak(text)
+            assert await speech.read()
+            assert speech.outgoing.text == "Thumbs \N{THUMBS UP SIGN} and \ufffd half.\ufffd"
+            assert speech.complete is not None
+            assert speech.complete.text_length == len(speech.outgoing.text)
+
+
 async def test_a_text_longer_than_one_message_is_spoken(serve: Serve) -> None:
     async with SpeechClient.connect(url_of(serve(max_text_chars=20))) as client:
         speech = client.speak(TEXT)
@@ -70,7 +86,7 @@ async def test_a_cancel_ends_what_has_no_end_and_the_next_is_spoken(service: Ser
     async with SpeechClient.connect(url_of(service)) as client:
         endless, after = client.speak("{endless}"), client.speak(TEXT)
         await anext(endless)
-        await endless.cancel(played_ms=10)
+        await endless.cancel(played_ms=9.7)
         with pytest.raises(UtteranceCancelled) as cancelled:
             await heard_of(endless)
         assert cancelled.value.played_ms == 10

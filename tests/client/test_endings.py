@@ -130,7 +130,7 @@ async def test_a_service_that_does_not_listen_raises_unreachable() -> None:
             pytest.fail("there is no session")
 
 
-@pytest.mark.parametrize("nonsense", ["{", "[]", "{}", '{"type":"complete"}', '{"type":"pong","id":5}'])
+@pytest.mark.parametrize("nonsense", ["{", "[]", "{}", '{"type":"complete"}', '{"type":"pong","id":[5]}'])
 async def test_a_service_that_talks_nonsense_is_hung_up_on(nonsense: str) -> None:
     async with FakeService() as service, SpeechClient.connect(service.url, reconnects=NEVER) as client:
         speech = client.speak("Hello.")

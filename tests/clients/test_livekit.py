@@ -68,6 +68,14 @@ def test_a_turn_without_words_is_silent(seen: Seen) -> None:
     assert seen["makima nothing"] == {"events": []}
 
 
+@pytest.mark.parametrize("speaker", ["openai audio", "openai sse", "makima"])
+def test_a_session_survives_turns_without_words_and_the_next_turn_is_spoken(seen: Seen, speaker: str) -> None:
+    """livekit closes a session after four failing turns."""
+    turns = seen[f"{speaker} wordless"]
+    assert turns["turns_s"] == pytest.approx([0.2] * 6 + [GO_ON_MS / 1000], abs=2 * MARK_MS / 1000 + 0.001)
+    assert (turns["errors"], turns["open"]) == ([], True)
+
+
 @pytest.mark.parametrize(
     ("case", "kind", "status", "retryable"),
     [

@@ -51,7 +51,7 @@ def test_models_are_listed(seen: Seen) -> None:
 @pytest.mark.parametrize(
     ("case", "failure"),
     [
-        ("empty text", ("BadRequestError", 400, "INVALID_TEXT", "input")),
+        ("foreign text", ("BadRequestError", 400, "INVALID_TEXT", "input")),
         ("unknown voice", ("NotFoundError", 404, "VOICE_NOT_FOUND", "voice")),
         ("broken engine", ("InternalServerError", 500, "SYNTHESIS_ERROR", None)),
     ],

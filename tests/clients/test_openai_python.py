@@ -136,7 +136,7 @@ def test_models_are_listed_and_found(client: OpenAI) -> None:
 @pytest.mark.parametrize(
     ("wrong", "kind", "param"),
     [
-        ({"input": ""}, openai.BadRequestError, "input"),
+        ({"input": "{foreign}"}, openai.BadRequestError, "input"),
         ({"response_format": "midi"}, openai.BadRequestError, "response_format"),
         ({"speed": 9.0}, openai.BadRequestError, "speed"),
         ({"voice": "nobody"}, openai.NotFoundError, "voice"),

@@ -3,12 +3,14 @@
 import pytest
 
 from tests.clients.conftest import RunClient, Seen
+from tests.sentences import WORDLESS
 from tests.transport.processes import ServerProcess
 
 pytestmark = pytest.mark.process
 
 # 60 ms for each character, in whole frames of 80 ms.
 TEXT_MS, GO_ON_MS, TWO_SENTENCES_MS, ONE_MS, TWO_MS = 1120, 400, 2320, 240, 240
+SILENT_MS = 200
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +55,26 @@ def test_a_turn_is_spoken_while_it_is_written(seen: Seen) -> None:
 
 def test_a_failure_affects_its_turn_only(seen: Seen) -> None:
     failing = seen["makima failing"]
-    assert failing["audio_ms"] == ONE_MS + TWO_MS
+    assert failing["audio_ms"] == ONE_MS + SILENT_MS + TWO_MS
     assert (failing["started"], failing["stopped"]) == (3, 3)
-    assert {(message.split(":")[0], category) for message, category in failing["errors"]} >= {
-        ("SYNTHESIS_ERROR", "server"),
-        ("INVALID_TEXT", "application"),
-    }
+    [[message, category]] = failing["errors"]
+    assert (message.split(":")[0], category) == ("SYNTHESIS_ERROR", "server")
+
+
+@pytest.mark.parametrize("whose", ["openai", "makima"])
+def test_turns_without_words_are_silent_and_the_next_turn_is_spoken(seen: Seen, whose: str) -> None:
+    """pipecat gives up a service after three turns without audio; blank turns do not reach it."""
+    turns = seen[f"{whose} wordless"]
+    spoken = [text for text in WORDLESS if text.strip()]
+    assert turns["audio_ms"] == len(spoken) * SILENT_MS + GO_ON_MS
+    assert turns["text"] == [*spoken, "Go on."]
+    assert (turns["errors"], turns["usable"]) == ([], True)
+
+
+def test_failing_turns_do_not_mute_our_service(seen: Seen) -> None:
+    turns = seen["makima failing turns"]
+    assert (turns["audio_ms"], turns["text"][-1], turns["usable"]) == (GO_ON_MS, "Go on.", True)
+    assert sum(message.startswith("SYNTHESIS_ERROR") for message, _ in turns["errors"]) == 5
 
 
 def test_an_unknown_voice_is_an_invalid_setting(seen: Seen) -> None:

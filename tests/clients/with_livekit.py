@@ -7,13 +7,14 @@ Does not know: the expected values; the tests compare them, in an environment wi
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
 from livekit import rtc
-from livekit.agents import APIConnectOptions, APIError, tts
+from livekit.agents import Agent, AgentSession, APIConnectOptions, APIError, tts
 from livekit.agents.utils import http_context
+from livekit.agents.voice import io
 from livekit.plugins import openai
 
 from tests.clients.gauges import PATIENCE_S, falls_silent_meanwhile, gauge
@@ -24,6 +25,8 @@ import makima_livekit
 HOST = sys.argv[1]
 ONCE = APIConnectOptions(max_retry=0, timeout=PATIENCE_S)
 TEXT = "The lamps are lit."
+# livekit itself drops emoji, rules, marks of code and blank turns.
+WORDLESS = ("...", "?!") * 3
 LONG = "{slow 0.2}This would take very long. {endless}"
 # The OpenAI plugin requests audio from the older models, and events from all others.
 MODELS = {"audio": "tts-1", "sse": "gpt-4o-mini-tts"}
@@ -117,6 +120,44 @@ async def nothing_written_is_nothing_said() -> Seen:
         return {"events": [event async for event in stream]}
 
 
+class Ears(io.AudioOutput):  # type: ignore[misc]  # not installed where types are checked
+    """Records the frames of a session; playing takes no time."""
+
+    def __init__(self) -> None:
+        super().__init__(label="ears", capabilities=io.AudioOutputCapabilities(pause=False))
+        self.turns_s: list[float] = []
+        self._turn_s = 0.0
+
+    async def capture_frame(self, frame: rtc.AudioFrame) -> None:
+        await super().capture_frame(frame)
+        self._turn_s += frame.duration
+
+    def flush(self) -> None:
+        super().flush()
+        if self._turn_s:
+            self.turns_s.append(round(self._turn_s, 3))
+            self.on_playback_finished(playback_position=self._turn_s, interrupted=False)
+        self._turn_s = 0.0
+
+    def clear_buffer(self) -> None:
+        """Nothing waits here."""
+
+
+async def turns_then_another(speaker: tts.TTS[Any], texts: Sequence[str]) -> Seen:
+    """The turns of an agent, one after the other; then one that can be spoken."""
+    ears, errors, closes = Ears(), list[str](), list[str]()
+    async with AgentSession(tts=speaker) as session:
+        session.on("error", lambda event: errors.append(str(event.error)))
+        session.on("close", lambda event: closes.append(event.reason.value))
+        session.output.audio = ears
+        await session.start(Agent(instructions=""), record=False)
+        for text in (*texts, "Go on."):
+            async with asyncio.timeout(PATIENCE_S):
+                await session.say(text)
+        still_open = not closes
+    return {"turns_s": ears.turns_s, "errors": errors, "open": still_open}
+
+
 async def failure_of(saying: Awaitable[Any]) -> Seen:
     try:
         await saying
@@ -142,6 +183,9 @@ async def main() -> None:
             "makima written": await a_turn_is_heard_while_it_is_written(),
             "makima prewarmed": await a_connection_is_made_before_the_first_turn(),
             "makima nothing": await nothing_written_is_nothing_said(),
+            "openai audio wordless": await turns_then_another(openai_tts("tts-1"), WORDLESS),
+            "openai sse wordless": await turns_then_another(openai_tts("gpt-4o-mini-tts"), WORDLESS),
+            "makima wordless": await turns_then_another(makima_tts(), WORDLESS),
             "makima unknown voice": await failure_of(spoken(makima_tts(voice="nobody"))),
             "makima failing": await failure_of(spoken(makima_tts(), "One {fail}")),
             "makima wrong rate": await failure_of(spoken(makima_tts(sample_rate=12345))),

@@ -7,7 +7,7 @@ Does not know: the expected values; the tests compare them, in an environment wi
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from pipecat.services.tts_service import TTSService
 from pipecat.workers.runner import WorkerRunner
 
 from tests.clients.gauges import PATIENCE_S, falls_silent_meanwhile, gauge
+from tests.sentences import WORDLESS
 
 sys.path.append(str(Path(__file__).parents[2] / "integrations" / "pipecat"))
 from makima_pipecat import MakimaTTSService
@@ -174,6 +175,15 @@ async def a_failure_costs_its_turn_alone() -> Seen:
         return bot.seen()
 
 
+async def turns_then_another(tts: TTSService, texts: Sequence[str]) -> Seen:
+    """Each turn after the end of the one before it; then one that can be spoken."""
+    async with running(tts) as bot:
+        for number, text in enumerate((*texts, "Go on."), 1):
+            await bot.take(LLMFullResponseStartFrame(), LLMTextFrame(text), LLMFullResponseEndFrame())
+            await bot.heard.until(LLMFullResponseEndFrame, number)
+        return {**bot.seen(), "usable": tts.is_usable}
+
+
 async def an_unknown_voice_is_reported() -> Seen:
     async with running(makima_service(voice="nobody")) as bot:
         await bot.take(TTSSpeakFrame("Is anybody there?"))
@@ -197,6 +207,9 @@ async def main() -> None:
         "makima interrupted": await who_interrupts_is_obeyed(makima_service()),
         "makima written": await a_turn_is_heard_while_it_is_written(),
         "makima failing": await a_failure_costs_its_turn_alone(),
+        "openai wordless": await turns_then_another(openai_service(), WORDLESS),
+        "makima wordless": await turns_then_another(makima_service(), WORDLESS),
+        "makima failing turns": await turns_then_another(makima_service(), ["{fail}a"] * 5),
         "makima unknown voice": await an_unknown_voice_is_reported(),
         "makima nobody there": await a_service_that_is_not_there_is_reported(),
     }

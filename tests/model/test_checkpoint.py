@@ -99,7 +99,7 @@ def test_weights_come_as_they_are_wanted(dtype: torch.dtype) -> None:
 
 
 def test_weights_outlive_their_file(folder: Path) -> None:
-    """Whoever writes another checkpoint over it must not change, nor kill, what is running."""
+    """Writing another checkpoint over the file must not change or crash the running model."""
     weights = Checkpoint.open(folder).model_weights(CPU, torch.bfloat16)
     taken = weights.take(NORM, 80)
     before = taken.clone()

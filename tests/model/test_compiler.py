@@ -1,4 +1,4 @@
-"""Kernels are compiled once, kept where nobody else can write, and missed in words."""
+"""Kernels are compiled once and kept in a private folder; a missing compiler is a clear error."""
 
 import ctypes
 import os

@@ -1,5 +1,6 @@
 """Playback: samples are played as they were sent, and a cancel stops them."""
 
+import re
 import wave
 
 import numpy as np
@@ -10,6 +11,16 @@ from tests.page.speak_page import Samples, SpeakPage, fetch_samples
 from tests.transport.processes import ServerProcess
 
 TEXT = "Heard, and once."
+
+# Every caption that is shown, as [before the word, the word, after it].
+_WATCH_CAPTIONS = """
+() => {
+  window.captions = [];
+  const caption = document.getElementById("caption");
+  const note = () => captions.push([...caption.children].map((child) => child.textContent));
+  new MutationObserver(note).observe(caption, { subtree: true, childList: true, characterData: true });
+}
+"""
 FADE_SAMPLES = 240
 
 # Scheduled chunks without worklets: samples with their start frame; the number of chunks that have not ended.
@@ -69,6 +80,19 @@ def test_played_audio_of_the_embedded_engine_equals_the_sent_audio(
     assert received.size > 12_000
     # When a busy machine delays the engine, the page plays silence, and no sample is lost.
     np.testing.assert_array_equal(heard[heard != 0], received[received != 0])
+
+
+def test_the_word_that_is_played_is_highlighted_within_its_sentence(ready_page: SpeakPage) -> None:
+    first, second = "A **quiet** harbour in the morning.", "\U0001d4b3 marks it: 三 ships."
+    ready_page.page.evaluate(_WATCH_CAPTIONS)
+    ready_page.speak(f"{first} {second}")
+    ready_page.expect_status("Spoken")
+    shown = [caption for caption in ready_page.page.evaluate("() => captions") if any(caption)]
+    highlighted = [word for i, (_, word, _) in enumerate(shown) if word and shown[i - 1][1] != word]
+    words = re.findall(r"\w+", f"{first} {second}")
+    assert highlighted == [word for word in words if word in highlighted]
+    assert {"quiet", "harbour", "marks"} <= set(highlighted)
+    assert all("".join(caption) in first or "".join(caption) in second for caption in shown)
 
 
 def test_utterances_follow_each_other_without_a_gap(ready_page: SpeakPage, server: ServerProcess) -> None:

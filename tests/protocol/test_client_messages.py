@@ -105,8 +105,7 @@ def test_a_language_is_a_name_or_a_tag_in_any_case(wanted: str, name: str | None
         ({"type": "speak", "text": "a", "priority": "urgent"}, "'low', 'normal' or 'high'"),
         ({"type": "speak", "text": "a", "seed": -1}, "seed"),
         ({"type": "flush"}, "utteranceId"),
-        ({"type": "cancel", "playedMs": -5}, "playedMs"),
-        ({"type": "ping", "id": 5}, "id"),
+        ({"type": "cancel", "utteranceId": 5}, "utteranceId"),
     ],
     ids=str,
 )
@@ -118,13 +117,61 @@ def test_a_wrong_field_is_named_with_what_is_allowed(fields: dict[str, Any], wor
     "text",
     [
         *["", "hello", "[]", "null", "7", '"start"', "{", '{"type":"ping"', "[" * 5000, '{"a":' * 5000],
-        *['{"type":"speak","text":"\\ud800"}', '{"type":"speak","text":"a","seed":' + "9" * 5000 + "}"],
-        *['{"type":"cancel","playedMs":NaN}', '{"type":"cancel","playedMs":Infinity}', "\x00", "{}{}"],
+        *[
+            '{"type":"flush","utteranceId":"\\ud800"}',
+            '{"type":"speak","text":"a","seed":' + "9" * 5000 + "}",
+        ],
+        *['{"type":"start","speed":NaN}', '{"type":"start","speed":Infinity}', "\x00", "{}{}"],
     ],
     ids=lambda text: text[:12] or "empty",
 )
 def test_an_invalid_frame_is_refused_in_one_sentence(text: str) -> None:
     assert 10 < len(refusal(text)) < 200
+
+
+NO_HINTS = [
+    "-5",
+    "-0.6",
+    "2147483648",
+    "1e300",
+    "9" * 5000,
+    "NaN",
+    "-Infinity",
+    '"812"',
+    "true",
+    "[812]",
+    "{}",
+    "null",
+]
+
+
+@pytest.mark.parametrize("hint", NO_HINTS, ids=lambda hint: hint[:12])
+def test_a_hint_that_makes_no_sense_is_left_out_and_its_message_is_not(hint: str) -> None:
+    assert parse_client_message(f'{{"type":"cancel","utteranceId":"a","playedMs":{hint}}}') == Cancel(
+        utterance_id="a"
+    )
+    if not hint.startswith('"'):
+        assert parse_client_message(f'{{"type":"stop","reason":{hint}}}') == Stop()
+
+
+@given(st.floats(0, 2**31 - 1))
+def test_a_played_time_is_rounded_to_whole_milliseconds(played_ms: float) -> None:
+    cancel = parse(type="cancel", playedMs=played_ms)
+    assert isinstance(cancel, Cancel)
+    assert cancel.played_ms is not None
+    assert abs(cancel.played_ms - played_ms) <= 0.5
+
+
+def test_the_id_of_a_ping_comes_back_as_it_was_sent_and_a_long_reason_is_cut() -> None:
+    ids = [5, "a", "", "a" * 256, "\N{THUMBS UP SIGN}"]
+    assert [getattr(parse(type="ping", id=each), "id", None) for each in ids] == ids
+    assert parse(type="ping", id="a" * 257) == parse(type="ping", id=[5]) == Ping()
+    assert parse(type="stop", reason="a" * 300) == Stop(reason="a" * 256)
+
+
+def test_half_of_a_surrogate_pair_is_kept_in_a_text_alone() -> None:
+    speak = parse(type="speak", text="a \ud83d", voice="\ud83d\udc4d\udc4d")
+    assert speak == Speak.model_construct(text="a \ud83d", voice="\N{THUMBS UP SIGN}\ufffd")
 
 
 @pytest.mark.parametrize("field", ["type", "voice", "seed", "priority", "final", "utteranceId", "language"])

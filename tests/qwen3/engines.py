@@ -1,4 +1,4 @@
-"""The engine on small models, some of which misbehave.
+"""The engine on small models, some of which are made to fail.
 
 In: a small model's name, what is wrong with it. Out: a running engine. Does not know: what is tested.
 """
@@ -45,7 +45,7 @@ async def running(
     watch: FrameWatcher | None = None,
     change: Callable[[SpeechModel], SpeechModel] = lambda model: model,
 ) -> AsyncIterator[Qwen3Engine]:
-    """Started, and closed in the end. Whoever finds a slot is let in: the machine may be a slow one."""
+    """Started, and closed in the end. A free slot is enough for admission, since the machine may be slow."""
     choice = ModelChoice(str(checkpoint_folder(shape)), cpu_precision=precision)
     engine = _ChangedEngine(choice, streams=streams, admission=admission, options=options, watch=watch)
     engine.change = change
@@ -57,7 +57,7 @@ async def running(
 
 
 def new_loop(runner: Runner, model: SpeechModel) -> EngineLoop:
-    """The engine's loop without a thread; its clock ticks whenever it is read."""
+    """The engine's loop without a thread; each reading of its clock advances it."""
     ticks = count()
     return EngineLoop(
         runner,
@@ -71,7 +71,7 @@ def new_loop(runner: Runner, model: SpeechModel) -> EngineLoop:
 
 
 class ChangedCodec:
-    """A codec whose sound is changed: ``change`` gets float32 [B, samples] and the slots."""
+    """A codec whose output is changed: ``change`` gets float32 [B, samples] and the slots."""
 
     def __init__(self, codec: Any, change: Callable[[Any, Any], Any]) -> None:
         self._codec = codec

@@ -1,4 +1,4 @@
-"""Captures without a GPU: work is recorded operation by operation, and repeated on the same memory.
+"""CUDA graphs without a GPU: operations are recorded one by one and replayed on the same memory.
 
 In: work on fixed tensors. Out: its replay, which runs no line of the work. Does not know: what the work does.
 
@@ -41,7 +41,7 @@ class _Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def recorded(work: Callable[[], object]) -> Callable[[], None]:
-    """A Capture. Everything that the work allocates stays, and is what the next operation reads."""
+    """A Capture. All tensors that the work allocates are kept, since later operations read them."""
     work()  # as a capture is warmed up
     with _Recording() as recording:
         work()
@@ -64,7 +64,7 @@ def not_captured(work: Callable[[], object]) -> Callable[[], object]:
 
 @contextmanager
 def no_glances() -> Iterator[None]:
-    """What looks at values where that costs nothing, on a CPU, does as it would on a GPU."""
+    """Code that reads values on the host only on a CPU behaves as on a GPU."""
     with (
         mock.patch.object(torch_ops, "_are_first", lambda rows: rows is None),
         mock.patch.object(sampling, "_no_row_has_top_p", return_value=False),
@@ -74,7 +74,7 @@ def no_glances() -> Iterator[None]:
 
 @contextmanager
 def everything_captured() -> Iterator[None]:
-    """Runners that are made meanwhile run ahead, with recorded graphs."""
+    """Runners that are created meanwhile run ahead of the host, with recorded graphs."""
     with (
         no_glances(),
         mock.patch.object(

@@ -38,20 +38,20 @@ def socket_url(server: ServerProcess) -> str:
 
 @asynccontextmanager
 async def session(server: ServerProcess, start: Start | None = None) -> AsyncIterator[SpeechClient]:
-    """Ours, once the server can speak."""
+    """A client of ours, once the server is ready."""
     async with SpeechClient.connect(socket_url(server), start) as client:
         yield client
 
 
 @asynccontextmanager
 async def plain_session(server: ServerProcess) -> AsyncIterator[Client]:
-    """As a page opens one: it has said nothing yet, nor read what the server says first."""
+    """A socket as the page opens it: nothing is sent yet, and nothing received."""
     async with connect(socket_url(server), close_timeout=1) as socket:
         yield Client(socket)
 
 
 async def sound_of(speech: Speech) -> Pcm16:
-    """To its end: int16 [samples]."""
+    """The whole utterance: int16 [samples]."""
     return samples(b"".join(await heard_of(speech)))
 
 
@@ -60,14 +60,14 @@ def samples(pcm: bytes) -> Pcm16:
 
 
 def same_sound(first: Pcm16, second: Pcm16) -> bool:
-    """But for one step of 16 bits, which the rounding of sums in another order may come to."""
+    """Equal up to one step of 16 bits: sums in another order round differently."""
     if first.shape != second.shape:
         return False
     return bool(np.abs(first.astype(np.int32) - second).max(initial=0) <= 1)
 
 
 def chunks_of_text(text: str) -> Iterator[str]:
-    """On no boundary at all, as a language model writes."""
+    """Parts of the text, cut anywhere, as a language model's tokens are."""
     sizes = cycle((1, 3, 2, 7, 5))
     start = 0
     while start < len(text):
@@ -82,7 +82,7 @@ async def get(server: ServerProcess, path: str) -> httpx.Response:
 
 
 async def upload(server: ServerProcess, name: str, *, pitch_hz: float = 140.0) -> dict[str, Any]:
-    """Add a voice; what the server says of it."""
+    """Add a voice; returns the server's answer."""
     async with _http(server) as client:
         answer = await client.post(
             "/api/v1/voices",

@@ -38,7 +38,7 @@ async def test_a_fast_machine_fills_its_slots(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_a_cancel_frees_its_slot_within_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The step that is under way when it comes is the last."""
+    """The step that runs when the cancel arrives is the last one."""
     steps_begun: list[bool] = []
     at_release: list[int] = []
     generate, release = Runner.generate_frames, EngineLoop._leave

@@ -1,4 +1,4 @@
-"""How chunks grow, and that nobody hears where they, or pieces, meet."""
+"""The growth of chunks; chunks and pieces join without a seam."""
 
 from itertools import pairwise
 from typing import Any
@@ -103,7 +103,7 @@ async def test_pieces_and_chunks_join_without_a_seam() -> None:
 
 
 async def test_random_numbers_go_on_over_pieces() -> None:
-    """The same piece twice is not said the same way twice."""
+    """The same piece twice does not sound the same twice."""
     frames: list[npt.NDArray[np.int64]] = []
     async with running(ENDING, watch=lambda _name, codes: frames.append(codes)) as engine:
         frames.clear()

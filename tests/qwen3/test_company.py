@@ -1,4 +1,4 @@
-"""Who else speaks, when they come and what they are read of changes nobody's codes."""
+"""Codes do not depend on other utterances, on the time of arrival, or on the prefill's chunks."""
 
 from collections import defaultdict
 from dataclasses import dataclass

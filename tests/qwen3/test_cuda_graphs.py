@@ -41,7 +41,7 @@ def inference() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def captured() -> Runner:
-    """A runner of recorded graphs, used again: what was there before changes nothing."""
+    """A runner of recorded graphs that is used again: its earlier state changes nothing."""
     with torch.inference_mode(), everything_captured():
         return new_runner()
 
@@ -51,7 +51,7 @@ def new_runner() -> Runner:
 
 
 def begin(runner: Runner, slots: Sequence[int]) -> dict[int, int]:
-    """A text in each slot; returns where their next rows go."""
+    """A text in each slot; returns the positions of their next rows."""
     model, positions = small_model("windowed"), {}
     parts = []
     for slot in slots:
@@ -64,7 +64,7 @@ def begin(runner: Runner, slots: Sequence[int]) -> dict[int, int]:
 
 
 def spoken(runner: Runner, company: Sequence[Sequence[int]]) -> dict[int, npt.NDArray[np.float32]]:
-    """``company``: who speaks in each turn, FRAMES turns in all → samples of each, decoded at the end."""
+    """``company``: the slots that run in each of FRAMES steps → samples of each slot, decoded at the end."""
     slots = sorted({slot for turn in company for slot in turn})
     positions, made = begin(runner, slots), dict.fromkeys(slots, 0)
     sound: dict[int, list[npt.NDArray[np.float32]]] = {slot: [] for slot in slots}
@@ -85,7 +85,7 @@ def spoken(runner: Runner, company: Sequence[Sequence[int]]) -> dict[int, npt.ND
 
 
 def assert_same_sound(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> None:
-    """Within a step of 16 bits: other codes would make quite another sound."""
+    """Within a step of 16 bits: other codes would give a very different signal."""
     assert one.size == other.size
     assert np.abs(one - other).max() < 1.1 / 32767
     assert np.abs(one).max() > 100 / 32767

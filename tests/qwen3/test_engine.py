@@ -1,4 +1,4 @@
-"""What the qwen3 engine promises beyond the conformance suite: places, voices while others speak, silence."""
+"""Laws of the qwen3 engine beyond the conformance suite: slots, voices encoded during speech, silence."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A piece that comes in parts is the piece: the same codes, as soon as there is text for them, and no others.
+"""A piece that arrives in parts gives the codes of the whole piece, as soon as there is text for them.
 
 The laws hold for whoever waits for every step and for who runs ahead with recorded graphs, and whether codes
 are drawn or the likeliest.
@@ -35,7 +35,7 @@ SPLITS = [["", *words_of(PIECE), ""], [PIECE]]
 
 @dataclass
 class Listened:
-    """An engine, every frame that it has made, by utterance, and what is ``known`` of whole pieces."""
+    """An engine, the frames that it generated, by utterance, and the ``known`` codes of whole pieces."""
 
     engine: Qwen3Engine
     codes: defaultdict[str, list[npt.NDArray[np.int64]]]
@@ -82,7 +82,7 @@ async def listened(request: pytest.FixtureRequest) -> AsyncIterator[Listened]:
 
 
 def rows_of(text: str) -> int:
-    """Frames that there is text for, while it may grow."""
+    """Frames for which there is text while the text may still grow."""
     return len(small_model(ENDING).tokenizer.encode(text)) - 1
 
 
@@ -108,7 +108,7 @@ async def test_the_likeliest_codes_are_the_same_too() -> None:
 
 
 async def test_a_stalled_writer_pauses_the_stream_and_changes_no_code(listened: Listened) -> None:
-    """While a neighbour speaks, the frames stay as many as there is text for."""
+    """While another utterance runs, no frame is generated beyond the text."""
     whole = await listened.whole(PIECE)
     stream = listened.begin(KNOWN)
     frames = rows_of(KNOWN)
@@ -164,7 +164,7 @@ async def test_a_partial_text_that_exceeds_its_room_is_refused(listened: Listene
 
 
 async def test_a_piece_whose_sound_ends_first_is_finished_when_its_text_is() -> None:
-    """For want of room here. What is written meanwhile belongs to it, and is not said with the next one."""
+    """Here for lack of positions. Text that arrives meanwhile belongs to this piece and not to the next."""
     text = f"{PIECE} Now."
     async with listening(positions=rows_of(PIECE) + 6) as listened:
         room, whole = len(await listened.whole(text)), await listened.whole(text, PIECES[1])

@@ -1,4 +1,4 @@
-"""What happens when the model loses its way: a budget, silences, numbers that are none."""
+"""Limits on a model that does not end: the frame budget, silence, NaN."""
 
 import asyncio
 from typing import Any
@@ -24,7 +24,7 @@ TEXT = "The lamps are lit."
 
 
 def frames(*levels: float) -> Pcm:
-    """A tone for each frame, by its RMS."""
+    """A tone per frame, given its RMS."""
     tone = np.sin(np.arange(FRAME) * 0.1) * np.sqrt(2)
     return np.concatenate([level * tone for level in levels]).astype(np.float32)
 
@@ -145,7 +145,7 @@ async def test_nan_fails_its_own_utterance_and_no_other() -> None:
 
 
 async def test_nan_is_scrubbed_before_the_slot_is_used_again() -> None:
-    """The longer prompt leaves keys and values where the shorter one looks at nothing, but multiplies."""
+    """A longer prompt leaves keys and values that a shorter one masks, but still multiplies by zero."""
     async with running("odd", options=SynthesisOptions(text_streams=False, max_frames=6)) as engine:
         alone = sound(await chunks_of(begin(engine, TEXT)))
         with pytest.raises(SynthesisError, match="not a number"):
@@ -154,7 +154,7 @@ async def test_nan_is_scrubbed_before_the_slot_is_used_again() -> None:
 
 
 def not_a_number(engine: Qwen3Engine, size: int = 64) -> VoicePrompt:
-    """A voice that nothing but NaN comes of."""
+    """A voice whose output is only NaN."""
     return VoicePrompt(engine.facts.fingerprint, {"x_vector": np.full(size, np.nan, np.float32)})
 
 

@@ -1,4 +1,4 @@
-"""What the engine keeps of voices: counted, and let go with their prompts."""
+"""Memory that the engine keeps per voice: counted, and released with the voice's prompt."""
 
 import gc
 import weakref
@@ -24,7 +24,7 @@ Kept = weakref.WeakSet[LoadedVoice]
 
 @pytest.fixture
 def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
-    """The voices that engines have loaded and not let go, but for that of nobody."""
+    """The voices that engines hold, without the one for requests that name none."""
     loaded: Kept = weakref.WeakSet()
 
     class Watched(LoadedVoice):
@@ -38,7 +38,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
 
 
 def bytes_on_device(prompt: VoicePrompt) -> int:
-    """What speaking English with it takes: its tensors but for the codes, and the constant rows' memory."""
+    """Bytes for speaking English with it: its tensors without the codes, and its prefix KV cache."""
     model = small_model(ENDING)
     config = model.config.talker_config
     voice = voice_from(model, prompt.tensors)

@@ -1,4 +1,4 @@
-"""When memory does not suffice: the newest fails, in words, and what can be had again is let go."""
+"""Out of memory: the newest utterance fails with a clear error, and caches are released."""
 
 from collections.abc import Iterator, Sequence
 
@@ -24,7 +24,7 @@ def inference() -> Iterator[None]:
 
 
 class Tight(Runner):
-    """Has memory for so many rows at once."""
+    """A runner with memory for this many rows at once."""
 
     def prefill(self, chunks: Sequence[PrefillChunk]) -> PendingResult[None]:
         if sum(len(chunk.rows) for chunk in chunks) > ROOM_ROWS:
@@ -33,7 +33,7 @@ class Tight(Runner):
 
 
 class OldestBroken(Runner):
-    """Cannot prefill the prompt of the utterance that came first."""
+    """A runner that cannot prefill the prompt of the first utterance."""
 
     def prefill(self, chunks: Sequence[PrefillChunk]) -> PendingResult[None]:
         if any(chunk.slot == 0 for chunk in chunks):
@@ -47,7 +47,7 @@ class OldestBroken(Runner):
 async def test_of_several_newcomers_one_fails_and_the_others_are_prefilled(
     runner: type[Runner], failing: int, error: type[TtsError]
 ) -> None:
-    """Without memory for all it is the newest."""
+    """If memory does not suffice for all, the newest one fails."""
     model = small_model(ENDING)
     loop = new_loop(runner(model, slots=4, positions=256), model)
     streams = []
@@ -86,7 +86,7 @@ async def test_out_of_memory_releases_voices_which_are_loaded_again(monkeypatch:
 
 @pytest.mark.parametrize("call", ["generate_frames", "prefill"])
 async def test_a_device_error_stops_the_engine(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CUDA answers every call with the same error from then on, and ``/ready`` must not go on saying yes."""
+    """CUDA then answers every call with the same error, and ``/ready`` must report it."""
 
     def gone(*_given: object) -> PendingResult[GeneratedFrames]:
         raise torch.AcceleratorError("an illegal memory access was encountered")

@@ -1,4 +1,4 @@
-"""An engine whose device runs ahead of it, with recorded graphs: what is heard is what is heard without."""
+"""An engine whose device runs ahead of the host, with recorded graphs: the sound is the same as without."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -38,7 +38,7 @@ def heard(chunks: list[AudioChunk]) -> npt.NDArray[np.float32]:
 
 
 def assert_same_sound(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> None:
-    """Within a step of 16 bits: how chunks are cut decides the last bits, and time how they are cut."""
+    """Within a step of 16 bits: chunk boundaries depend on time, and decide the last bit."""
     assert one.size == other.size
     assert np.abs(one - other).max() < 1.1 / 32767
 
@@ -79,7 +79,7 @@ async def test_a_cancel_frees_the_slot_while_a_frame_is_generated() -> None:
 
 
 async def test_a_piece_that_ends_in_silence_drops_the_frame_that_was_under_way() -> None:
-    """The frame that began before the silence was detected belongs to no utterance."""
+    """The frame that began before the silence was detected is dropped."""
 
     def never_ends(model: Any) -> Any:
         model.talker.head.weight[model.config.talker_config.codec_eos_token_id] = 0
@@ -100,7 +100,7 @@ async def test_a_piece_that_ends_in_silence_drops_the_frame_that_was_under_way()
 
 
 class AheadRunner(Runner):
-    """Its sound is delivered one iteration later, as that of a GPU."""
+    """Its audio is delivered one iteration later, as a GPU's is."""
 
     def __init__(self, model: SpeechModel) -> None:
         super().__init__(model, slots=4, positions=256)

@@ -1,4 +1,4 @@
-"""Speaking through the real server: what clients hear of Qwen3-TTS, alone and side by side."""
+"""Speech of Qwen3-TTS through the real server, one client alone and several at once."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -31,7 +31,7 @@ LONG_TEXT = "The keeper climbs the stairs, and the lamps are lit, and " * 15
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """For all tests here: none leaves anything behind that another would hear."""
+    """One server for all tests here: no test leaves state that another depends on."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         settings = qwen3_settings(max_streams=STREAMS)

@@ -22,7 +22,7 @@ _SIZE_WEIGHTS = (0.3, 0.5, 0.2)
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Somebody asks, ``at_s`` after the beginning, for a text of so many characters."""
+    """A request, ``at_s`` after the beginning, for a text of this many characters."""
 
     at_s: float
     chars: int

@@ -89,7 +89,7 @@ def test_measured_costs_rise_with_the_streams_and_ignore_outliers() -> None:
 
 
 def test_an_outlier_of_many_streams_does_not_refuse_streams_for_ever() -> None:
-    """Whoever is kept out would never measure it anew."""
+    """A machine that admits no utterance would never measure again."""
     meter = CostMeter()
     for _ in range(9):
         meter.stepped(2, 0.04)

@@ -6,7 +6,6 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from typing_extensions import Buffer
 
 from makima_tts.errors import Conflict, InvalidClip, InvalidMessage, TtsError, VoiceNotFound
 from makima_tts.speech import UtteranceRequest
@@ -71,8 +70,8 @@ async def test_a_clip_for_makima_keeps_her_description(manager: VoiceManager) ->
 @pytest.mark.parametrize(
     ("sent", "words"),
     [
-        ({"name": "マキマ"}, "name: must hold a Latin letter"),
-        ({"name": ""}, "name: must hold a Latin letter"),
+        ({"name": ""}, "name: must hold a letter"),
+        ({"name": "\u200b \n"}, "name: must hold a letter"),
         ({"name": "a" * 65}, "name: "),
         ({"transcript": None}, "transcript: is needed in mode icl"),
         ({"transcript": " \n"}, "transcript: is needed in mode icl"),
@@ -111,6 +110,27 @@ async def test_a_transcript_that_cannot_fit_the_clip_is_a_warning(
     assert (await manager.check("anna")).warnings == report.warnings
 
 
+async def test_a_name_gets_an_id_that_no_other_name_has(manager: VoiceManager) -> None:
+    names = ["Łukasz", "Lukász", "真紀真", "マキマ", "Зоя", "Narrátor"]
+    listings = [(await manager.add(upload(name)))[0] for name in names]
+    assert [listing.name for listing in listings] == names
+    ids = ["lukasz", "lukasz-2", "zhenjizhen", "makima-2", "zoya", "narrator-2"]
+    assert [listing.id for listing in listings] == ids
+    same = ["łukasz", " Łukasz! ", "Lukasz", "lukasz-2", "ＺＯＹＡ", "マキマ", "Narrator", "зоя"]  # noqa: RUF001
+    for name in same:
+        with pytest.raises(Conflict):
+            await manager.add(upload(name))
+
+
+async def test_a_long_clip_needs_no_cutting_without_a_transcript(manager: VoiceManager) -> None:
+    long = sound_file(speech(70.0, 8000), 8000)
+    _, report = await manager.add(VoiceUpload(BytesIO(long), "Anna", mode="xvector"))
+    assert "cut at a pause before 60 s" in report.mended
+    assert (await manager.check("anna")).duration_ms == report.used_ms
+    with pytest.raises(InvalidClip, match="longer than 60 s"):
+        await manager.add(upload("Berta", audio=long))
+
+
 async def test_a_refused_clip_leaves_nothing(place: Place, manager: VoiceManager) -> None:
     with pytest.raises(InvalidClip):
         await manager.add(upload(audio=sound_file(silence(4.0))))
@@ -119,10 +139,10 @@ async def test_a_refused_clip_leaves_nothing(place: Place, manager: VoiceManager
 
 async def test_the_loop_goes_on_while_a_clip_is_read(manager: VoiceManager) -> None:
     class SlowFile(BytesIO):
-        def readinto(self, buffer: Buffer) -> int:
+        def read(self, size: int | None = -1, /) -> bytes:
             loop.call_soon_threadsafe(being_read.set)
             assert go_on.wait(10)
-            return super().readinto(buffer)
+            return super().read(size)
 
     loop, being_read, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
     adding = asyncio.create_task(manager.add(VoiceUpload(SlowFile(good_clip()), "Anna", TRANSCRIPT)))

@@ -17,6 +17,7 @@ from makima_tts.voices.library import (
     read_reference,
     voice_id_of,
 )
+from tests.audio.recordings import recorded
 from tests.voices.clips import TRANSCRIPT, good_clip, sound_file, speech
 from tests.voices.conftest import make_voice
 
@@ -102,7 +103,6 @@ def test_a_voice_without_clip_says_what_to_put_where(tmp_path: Path) -> None:
         ("[]", "manifest.json"),
         ("[" * 100_000, "manifest.json is larger"),
         ("[" * 10_000, "manifest.json"),
-        ('{"reference_audio": "a.wav"}', "id is missing"),
         ('{"id": "anna"}', "reference_audio is missing"),
         ('{"id": "Anna", "reference_audio": "a.wav"}', "a-z"),
         ('{"id": "anna\\n", "reference_audio": "a.wav"}', "a-z"),
@@ -142,9 +142,16 @@ def test_a_transcript_is_bounded(tmp_path: Path) -> None:
     assert "longer than 2000" in reason(folder)
 
 
-@pytest.mark.parametrize("clip", [b"not sound", sound_file(speech(4.0), kind="AIFF")])
+@pytest.mark.parametrize("clip", [b"not sound", sound_file(speech(4.0), kind="AU")])
 def test_a_clip_that_is_no_sound_file_is_found_before_it_is_asked_for(tmp_path: Path, clip: bytes) -> None:
-    assert "Allowed: WAV, FLAC, OGG or MP3" in reason(make_voice(tmp_path, "anna", clip=clip))
+    assert "Allowed: WAV, AIFF" in reason(make_voice(tmp_path, "anna", clip=clip))
+
+
+def test_a_recording_of_a_phone_can_be_put_into_a_folder(tmp_path: Path) -> None:
+    folder = read(make_voice(tmp_path, "anna", clip=recorded("ipod", "aac", 44_100)))
+    assert folder.reason is None
+    with open_clip(folder) as clip:
+        assert read_reference(folder, clip).pcm.size == pytest.approx(5 * 44_100, rel=0.02)
 
 
 @pytest.mark.parametrize("as_what", ["file", "folder"])
@@ -195,6 +202,17 @@ def test_a_clip_that_vanished_is_no_clip(tmp_path: Path) -> None:
         open_clip(folder)
 
 
+@pytest.mark.parametrize(
+    ("fields", "voice_id"), [({}, "lukasz"), ({"name": "Łukasz B."}, "lukasz-b"), ({"id": "luke"}, "luke")]
+)
+def test_without_an_id_it_is_made_of_the_name(tmp_path: Path, fields: dict[str, str], voice_id: str) -> None:
+    folder = make_voice(tmp_path, "Łukasz")
+    (folder / "manifest.json").write_text(
+        json.dumps({"reference_audio": "reference.wav", "transcript": TRANSCRIPT} | fields)
+    )
+    assert (read(folder).id, read(folder).reason) == (voice_id, None)
+
+
 @given(st.text())
 def test_the_id_of_any_name_is_valid_or_empty(name: str) -> None:
     voice_id = voice_id_of(name)
@@ -208,7 +226,15 @@ def test_the_id_of_any_name_is_valid_or_empty(name: str) -> None:
         ("Anna (2nd take)", "anna-2nd-take"),
         ("Zoë_b", "zoe_b"),
         ("../../etc/passwd", "etc-passwd"),
-        ("マキマ", ""),
+        ("Łukasz", "lukasz"),
+        ("マキマ", "makima"),
+        ("真紀真", "zhenjizhen"),
+        ("Зоя", "zoya"),
+        ("김철수", "gimcheolsu"),
+        ("ｆｕｌｌ", "full"),  # noqa: RUF001
+        ("😀", "grinning"),
+        ("…!", ""),
+        ("", ""),
         ("-" * 80 + "a" * 80, "a" * 64),
     ],
 )

@@ -75,6 +75,21 @@ def test_of_two_folders_with_one_id_the_second_is_listed_with_a_reason(place: Pl
     }
 
 
+def test_an_id_that_is_made_of_a_name_is_one_that_no_other_folder_has(place: Place) -> None:
+    for folder in ("Ąnna", "Anna", "Narrátor", "Łukasz"):
+        make_voice(place.voices_dir, folder, id=None)
+    make_voice(place.voices_dir, "z", id="anna")
+    voices = place.library().voices()
+    assert {voice.id: voice.path.name for voice in voices if voice.reason is None} == {
+        "anna": "z",
+        "anna-2": "Anna",
+        "anna-3": "Ąnna",
+        "lukasz": "Łukasz",
+        "narrator": "narrator",
+        "narrator-2": "Narrátor",
+    }
+
+
 @pytest.mark.parametrize(
     "wanted", ["", "..", "../narrator", "narrator/", "Narrator", "a" * 65, "narrator\n", "\0"]
 )

@@ -1,13 +1,14 @@
 """The real wyoming client, a real bridge, a real service."""
 
 import asyncio
+import json
 import signal
 import sys
 from collections.abc import Iterator
 
 import pytest
 from wyoming.error import Error
-from wyoming.event import Event
+from wyoming.event import Event, Eventable, async_read_event
 from wyoming.info import Describe, Info
 from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop, SynthesizeVoice
 
@@ -15,8 +16,17 @@ from makima_tts import cli
 from makima_tts.client import SpeechClient
 from makima_tts.errors import InvalidMessage, TtsUnavailable
 from tests.conftest import Serve
+from tests.sentences import WORDLESS
 from tests.transport.processes import ServerProcess
-from tests.wyoming.bridge import bridge_command, bridge_to, client_of, sound_in, until, utterances_speaking
+from tests.wyoming.bridge import (
+    PATIENCE_S,
+    bridge_command,
+    bridge_to,
+    client_of,
+    sound_in,
+    until,
+    utterances_speaking,
+)
 
 pytestmark = pytest.mark.process
 
@@ -81,6 +91,43 @@ async def test_a_streamed_text_is_spoken_before_it_ends(port: int) -> None:
         assert rest[-2].type == "audio-stop"
 
 
+async def test_texts_without_words_are_silent_and_what_is_queued_behind_them_is_spoken(port: int) -> None:
+    async with client_of(port) as client:
+        for text in WORDLESS:
+            await client.write_event(Synthesize(text).event())
+            for event in (SynthesizeStart(), SynthesizeChunk(text), SynthesizeStop()):
+                await client.write_event(event.event())
+        await client.write_event(Synthesize("Go on.").event())
+        for _ in WORDLESS:
+            for last in ("audio-stop", "synthesize-stopped"):
+                assert sound_in(await until(client, last)) == bytes(2 * 4800)
+        assert any(sound_in(await until(client, "audio-stop")))
+
+
+async def test_halves_of_surrogate_pairs_are_joined_or_replaced(port: int) -> None:
+    """The package for Python cannot send them; JavaScript's JSON does."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+    async def spoken(last: str, *events: Eventable) -> bytes:
+        for event in events:
+            writer.write(json.dumps(event.event().to_dict()).encode() + b"\n")
+        heard: list[Event] = []
+        while not heard or heard[-1].type != last:
+            async with asyncio.timeout(PATIENCE_S):
+                event_read = await async_read_event(reader)
+            assert event_read is not None
+            heard.append(event_read)
+        return sound_in(heard)
+
+    whole = await spoken("audio-stop", Synthesize("It was \N{THUMBS UP SIGN} here."))
+    for half in ("\ud83d", "\udc4d"):
+        assert await spoken("audio-stop", Synthesize(f"It was {half} here."))
+    tokens = [SynthesizeChunk(token) for token in ("It was \ud83d", "\udc4d here.")]
+    assert await spoken("synthesize-stopped", SynthesizeStart(), *tokens, SynthesizeStop()) == whole
+    writer.close()
+    await writer.wait_closed()
+
+
 @pytest.mark.parametrize(
     ("asked", "code", "words"),
     [
@@ -101,10 +148,8 @@ async def test_a_text_that_cannot_be_spoken_gets_an_error_and_a_close(
 
 
 async def test_nonsense_is_hung_up_on(port: int) -> None:
-    half = b'{"type": "synthesize", "data": {"text": "\\ud800"}}\n'
-    appended = b'{"type": "synthesize-start"}\n' + half.replace(b"synthesize", b"synthesize-chunk")
     endless = b'{"type": "synthesize", "data_length": 99999999999}\n'
-    for nonsense in (b"[]\n", b"{}\n", b'{"type": "synthesize", "data": [1]}\n', half, appended, endless):
+    for nonsense in (b"[]\n", b"{}\n", b'{"type": "synthesize", "data": [1]}\n', endless):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(nonsense)
         assert b"INVALID_MESSAGE" in await reader.read()

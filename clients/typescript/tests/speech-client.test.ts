@@ -97,6 +97,20 @@ test("live text is spoken while it is still being written", async () => {
   expect(audioBytes(speech.id)).toBe(complete.audioLengthMs * BYTES_PER_MS);
 });
 
+test("with timings, each word is known before its audio is played, and by its place in the text", async () => {
+  const speech = client.speak("Of **three** words.", { timings: "word" });
+  const { audioLengthMs } = await speech.done;
+  expect(speech.words.map(({ word }) => word)).toEqual(["Of", "three", "words"]);
+  for (const { word, offset, length } of speech.words) {
+    expect(speech.text.slice(offset, offset + length)).toBe(word);
+  }
+  const times = speech.words.flatMap(({ startMs, endMs }) => [startMs, endMs]);
+  expect([0, ...times, audioLengthMs]).toEqual([0, ...times, audioLengthMs].sort((a, b) => a - b));
+  const silent = client.speak("Two words.");
+  await silent.done;
+  expect(silent.words).toEqual([]);
+});
+
 test("flush has half a sentence spoken", async () => {
   let finish = () => {};
   async function* tokens(): AsyncGenerator<string> {

@@ -12,12 +12,13 @@ from typing import Annotated, Any, ClassVar
 from fastapi import APIRouter, File, Form, Path, Response, UploadFile, WebSocket
 from fastapi.responses import FileResponse, RedirectResponse
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
 from makima_tts import __version__
 from makima_tts.api.connection import NOT_TEXT, ContentFrame, Frame, accepted_subprotocol, serve_websocket
 from makima_tts.api.failures import ErrorBody, failures
 from makima_tts.api.service import Service
-from makima_tts.api.speech_response import AudioBody, SpeakableText, SpeechResponse
+from makima_tts.api.speech_response import EVENT_STREAM, SpeakableText, SpeechResponse, StreamOptions
 from makima_tts.audio import MEDIA_TYPES, ClipReport, OutputFormat, rate_of
 from makima_tts.errors import InvalidMessage, TtsUnavailable
 from makima_tts.metrics import CONTENT_TYPE
@@ -31,7 +32,8 @@ from makima_tts.voices import VoiceListing, VoiceManager, VoiceUpload
 from makima_tts.voices.library import MAX_NAME_CHARS, MAX_NOTE_CHARS, MAX_TRANSCRIPT_CHARS
 
 STATIC = FilePath(__file__).parents[1] / "static"
-ClipFile = Annotated[UploadFile, File(description="WAV, FLAC, OGG or MP3 of 3 to 60 s; 5 to 15 s are best")]
+_CLIP_WORDS = "A recording of 3 to 60 s, best 5 to 15: WAV, MP3, M4A, WebM and others (docs/operations.md)"
+ClipFile = Annotated[UploadFile, File(description=_CLIP_WORDS)]
 VoiceName = Annotated[
     str, Form(max_length=MAX_NAME_CHARS, description="Its id is made of it", examples=["Anna"])
 ]
@@ -88,8 +90,10 @@ def speak_router(service: Service) -> APIRouter:
     return router
 
 
-class TtsRequest(ClientFields):
+class TtsRequest(StreamOptions):
     """``text`` is bounded by TTS_MAX_UTTERANCE_CHARS code points."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
 
     text: SpeakableText
     voice: VoiceId | None = None
@@ -112,7 +116,7 @@ class InterruptedContract(ClientFields):
 def tts_router(service: Service) -> APIRouter:
     """``/api/v1/tts`` and ``/api/v1/contracts/{contractId}/interrupt``."""
     router = APIRouter(prefix="/api/v1", tags=["speech"])
-    audio: dict[str, object] = {media: {} for media in MEDIA_TYPES.values()}
+    audio: dict[str, object] = {media: {} for media in (*MEDIA_TYPES.values(), EVENT_STREAM)}
     spoken: dict[int | str, dict[str, Any]] = {200: {"content": audio, "description": "Mono audio"}}
 
     @router.post(
@@ -124,7 +128,7 @@ def tts_router(service: Service) -> APIRouter:
             service,
             request.text,
             AudioOutput(request.format, rate_of(request.format, request.sample_rate), request.speed),
-            AudioBody(MEDIA_TYPES[request.format]),
+            request.body(MEDIA_TYPES[request.format]),
             voice=request.voice,
             language=request.language,
             seed=request.seed,
@@ -232,6 +236,6 @@ def ops_router(service: Service) -> APIRouter:
 
     @router.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:
-        return RedirectResponse("/speak")
+        return RedirectResponse("speak")  # relative: a proxy may have removed a prefix
 
     return router

@@ -20,7 +20,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_vali
 
 from makima_tts.api.connection import NOT_TEXT, ContentFrame, Frame, serve_websocket
 from makima_tts.api.service import Service, VoiceLookup
-from makima_tts.errors import InvalidMessage
+from makima_tts.errors import InvalidMessage, NothingToSay
 from makima_tts.protocol import (
     AUTO,
     AudioFormat,
@@ -34,7 +34,8 @@ from makima_tts.protocol import (
     Stop,
     Stopped,
 )
-from makima_tts.protocol.messages import ClientFields, Language, Seed, Speed
+from makima_tts.protocol.frames import read_json, well_formed
+from makima_tts.protocol.messages import SILENT_TURN_S, ClientFields, Language, Seed, Speed
 from makima_tts.session.effects import FeedPiece, Send, SendAudio
 from makima_tts.session.inputs import Malformed, SessionInput
 
@@ -108,14 +109,11 @@ _ADAPTER: TypeAdapter[OmniMessage] = TypeAdapter(Annotated[OmniMessage, Field(di
 
 def parse_omni_message(text: str) -> OmniMessage:
     """Raises InvalidMessage: which field is wrong, what is allowed."""
+    fields = read_json(text)
     try:
-        return _ADAPTER.validate_json(text, strict=True)
+        return _ADAPTER.validate_python(fields)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-    except (ValueError, RecursionError):
-        raise InvalidMessage("Not JSON that this service reads; send one JSON object a frame.") from None
-    if first["type"] == "json_invalid":
-        raise InvalidMessage("Invalid JSON message")
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         raise InvalidMessage("`type` must be session.config, input.text, input.done or session.close.")
     where = "".join(f"`{part}`: " for part in first["loc"])
@@ -131,7 +129,8 @@ class OmniFlush:
     """The frames around the audio of one flush.
 
     ``utterance_id`` None: the session does not have it yet, or its utterance has ended. ``text``: that of a
-    flush that is spoken as one, until it is finished. ``sentences``: whose audio is done.
+    flush that is spoken as one, until it is finished. ``silent``: it has text without words. ``sentences``:
+    whose audio is done.
     """
 
     index: int
@@ -141,6 +140,7 @@ class OmniFlush:
     text: str = field(default="", repr=False)
     finished: bool = False
     failed: bool = False
+    silent: bool = False
     sentences: int = 0
     _pieces: list[str] = field(default_factory=list, repr=False)
     _open_piece: str = field(default="", repr=False)
@@ -184,6 +184,13 @@ class OmniFlush:
         """Its utterance is complete. Text that comes later begins another."""
         yield from self._end_open_sentence(error=False)
         del self._pieces[self.sentences :]
+
+    def end_silent(self) -> Iterator[Frame]:
+        """Text without words is one sentence of silence."""
+        if self.silent and not self.failed and self.sentences == 0:
+            self._pieces = [self.text]
+            yield from self.add_audio(bytes(round(SILENT_TURN_S * _FORMAT.sample_rate_hz) * 2))
+            yield from self._end_sentence(error=False)
 
     def fail(self, message: str, code: str) -> Iterator[Frame]:
         partial = {"partial_audio": True, "action": "discard"} if self._sent_bytes else {}
@@ -326,7 +333,7 @@ class OmniDialect:
             yield answer("error", message=too_long)
 
     def _end_text(self, flush: OmniFlush) -> Iterator[SessionInput | Frame]:
-        flush.finished = True
+        flush.finished, flush.text = True, well_formed(flush.text)
         if not flush.failed and (flush.text or flush.utterance_id is not None):
             yield from self._speak(flush, flush.text, final=True)
         else:
@@ -368,13 +375,18 @@ class OmniDialect:
         if flush is None:
             yield answer("error", message=message.message, code=message.code)
             return
-        flush.failed, flush.utterance_id = True, None
-        yield from flush.fail(message.message, message.code)
+        flush.utterance_id = None
+        if message.reason == NothingToSay.reason:
+            flush.silent = True
+        else:
+            flush.failed = True
+            yield from flush.fail(message.message, message.code)
         yield from self._done()
 
     def _done(self) -> Iterator[Frame]:
         """In the order of the flushes, however they ended."""
         while self._flushes and self._flushes[0].finished and self._flushes[0].utterance_id is None:
+            yield from self._flushes[0].end_silent()
             flush = self._flushes.pop(0)
             yield answer("session.done", utterance_index=flush.index, total_sentences=flush.sentences)
 

@@ -5,9 +5,6 @@ generated, where voices are stored.
 """
 
 import asyncio
-import base64
-import json
-import math
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from makima_tts.api.failures import openai_error_body, openai_failures
 from makima_tts.api.native.routes import ClipFile, ClipLanguage, VoiceName
 from makima_tts.api.service import Service, VoiceLookup
-from makima_tts.api.speech_response import AudioBody, SpeakableText, SpeechResponse
+from makima_tts.api.speech_response import EVENT_STREAM, SpeakableText, SpeechResponse, StreamOptions
 from makima_tts.audio import MEDIA_TYPES, OutputFormat, rate_of
-from makima_tts.errors import TtsError, VoiceNotFound
+from makima_tts.errors import VoiceNotFound
 from makima_tts.protocol import AUTO
 from makima_tts.protocol.messages import ClientFields, Language, SampleRate, Seed, Speed
 from makima_tts.speaking import AudioOutput
@@ -31,10 +28,8 @@ from makima_tts.voices.library import MAX_NOTE_CHARS, MAX_TRANSCRIPT_CHARS
 
 # Clients look for one of these before they speak. The model that is named when speaking may be any.
 _OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
-_EVENT_STREAM = "text/event-stream"
 _TEXT_WORDS = "Every word that is said in the clip. Without it the voice goes by sound alone"
 _Text = Annotated[str, Form(max_length=MAX_TRANSCRIPT_CHARS, description=_TEXT_WORDS)]
-_FRAME_S = 0.08
 
 
 def openai_voice_lookup(voices: VoiceManager, spoken_by: Mapping[str, str | None]) -> VoiceLookup:
@@ -62,36 +57,6 @@ def openai_voice_lookup(voices: VoiceManager, spoken_by: Mapping[str, str | None
     return look_up
 
 
-class EventBody(AudioBody):
-    """Server-sent events: ``speech.audio.delta`` with audio, then ``speech.audio.done``, or ``error``.
-
-    An event is named by ``type`` in its data and by nothing else, as OpenAI's are: a client that reads only
-    the data sees every one of them.
-    """
-
-    headers: Mapping[str, str] = {"Cache-Control": "no-cache, no-transform"}
-    keep_alive = b": speaking in a moment\n\n"
-
-    def __init__(self) -> None:
-        super().__init__(_EVENT_STREAM)
-
-    def part(self, audio: bytes) -> bytes:
-        return _event("speech.audio.delta", audio=base64.b64encode(audio).decode())
-
-    def ending(self, *, text_chars: int, audio_s: float) -> bytes:
-        """Characters, and frames of 80 ms: nothing else of an utterance is counted alike by every engine."""
-        frames = math.ceil(round(audio_s / _FRAME_S, 6))
-        usage = {"input_tokens": text_chars, "output_tokens": frames, "total_tokens": text_chars + frames}
-        return _event("speech.audio.done", usage=usage)
-
-    def failure(self, error: TtsError) -> bytes:
-        return _event("error", **openai_error_body(error.http_status, error.code, error.message).model_dump())
-
-
-def _event(type_: str, **fields: object) -> bytes:
-    return f"data: {json.dumps({'type': type_, **fields}, separators=(',', ':'))}\n\n".encode()
-
-
 class VoiceById(ClientFields):
     """OpenAI's way of naming a voice that was added."""
 
@@ -101,10 +66,8 @@ class VoiceById(ClientFields):
     id: str
 
 
-class SpeechRequest(ClientFields):
+class SpeechRequest(StreamOptions):
     """``input`` is bounded by TTS_MAX_UTTERANCE_CHARS code points."""
-
-    model_config = ConfigDict(alias_generator=None)
 
     input: SpeakableText
     model: str | None = Field(None, description="Any: there is one model", examples=["tts-1"])
@@ -112,7 +75,6 @@ class SpeechRequest(ClientFields):
         None, description="A voice's id, or a name of OpenAI's", examples=["alloy"]
     )
     response_format: OutputFormat = "mp3"
-    stream_format: Literal["audio", "sse"] = "audio"
     speed: Speed = 1.0
     instructions: str | None = Field(None, repr=False, description="Ignored: no model here can follow them")
     language: Language = AUTO
@@ -160,7 +122,7 @@ def openai_router(service: Service, look_up_voice: VoiceLookup) -> APIRouter:
 
 
 def _add_speech(router: APIRouter, service: Service, look_up_voice: VoiceLookup) -> None:
-    bodies: dict[str, object] = {media: {} for media in (*MEDIA_TYPES.values(), _EVENT_STREAM)}
+    bodies: dict[str, object] = {media: {} for media in (*MEDIA_TYPES.values(), EVENT_STREAM)}
     spoken: dict[int | str, dict[str, Any]] = {200: {"content": bodies, "description": "Mono audio"}}
 
     @router.post(
@@ -175,10 +137,11 @@ def _add_speech(router: APIRouter, service: Service, look_up_voice: VoiceLookup)
             service,
             request.input,
             AudioOutput(format_, rate_of(format_, request.sample_rate), request.speed),
-            EventBody() if request.stream_format == "sse" else AudioBody(MEDIA_TYPES[format_]),
+            request.body(MEDIA_TYPES[format_]),
             voice=await look_up_voice(voice.id if isinstance(voice, VoiceById) else voice),
             language=request.language,
             seed=request.seed,
+            silent_turns=True,
             headers={"X-Ignored-Parameters": "instructions"} if request.instructions else None,
         )
 

@@ -54,8 +54,9 @@ class Page {
   #speak({ text, language }) {
     this.#error.clear();
     void this.#sound();
-    const { id } = this.#client.speak(text, { language, voice: this.#picker.chosen });
-    const utterance = new Utterance(this.#client.sampleRateHz);
+    const voice = this.#picker.chosen;
+    const { id } = this.#client.speak(text, { language, voice, timings: "word" });
+    const utterance = new Utterance(text, this.#client.sampleRateHz);
     this.#utterances.set(id, utterance);
     if (this.#stage.shown?.isOver ?? true) this.#show(utterance);
     this.#changed();
@@ -82,6 +83,7 @@ class Page {
     else if (event.type === "ready") this.#ready(event);
     else if (event.type === "audio") this.#arrived(event);
     else if (event.type === "sentence") this.#utterances.get(event.utteranceId)?.sentences.push(event);
+    else if (event.type === "words") this.#utterances.get(event.utteranceId)?.words.push(...event.words);
     else if (event.type === "sounded") this.#audible(event.utterance)?.sounded(event.atMs);
     else if (event.type === "progress" || event.type === "finished") this.#played(event);
     else if (event.type === "complete") this.#completed(event);

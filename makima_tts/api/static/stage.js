@@ -49,12 +49,19 @@ export class Stage {
     this.#drawingPlanned = false;
     setText("status", statusText(this));
     setText("position", this.shown === null ? "" : positionText(this.shown));
-    setText("caption", this.shown?.outcome === "sounding" ? this.shown.caption : "");
+    this.#drawCaption();
     byId("service").dataset.state = this.connection;
     this.#drawLoading();
     this.#waveform.draw(this.shown);
     showFigures(this.shown);
     this.#keep();
+  }
+
+  #drawCaption() {
+    const caption = this.shown?.outcome === "sounding" ? this.shown.caption : null;
+    setText("caption-before", caption?.before ?? "");
+    setText("caption-word", caption?.word ?? "");
+    setText("caption-after", caption?.after ?? "");
   }
 
   #drawLoading() {

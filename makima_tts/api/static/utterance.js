@@ -5,7 +5,7 @@
  * In: its events and player reports. Out: the state that the displays show, and a WAV
  * file. Does not know: the displays.
  *
- * @import {Complete, Sentence} from "./client/protocol.js"
+ * @import {Complete, Sentence, TimedWord} from "./client/protocol.js"
  * @import {Heard} from "./client/sample-queue.js"
  *
  * @typedef {"waiting" | "sounding" | "spoken" | "cancelled" | "failed"} Outcome
@@ -20,7 +20,8 @@ export const PEAK_MS = 40;
 export class Utterance {
   /** @type {Outcome} */ outcome = "waiting";
   /** @type {Complete | null} */ complete = null;
-  /** @type {Sentence[]} */ sentences = [];
+  /** They tile its text. @type {Sentence[]} */ sentences = [];
+  /** @type {TimedWord[]} */ words = [];
   /** Highest level of each `PEAK_MS`, in 0…1. @type {number[]} */ peaks = [];
   /** @type {number | null} */ wireTtfaMs = null;
   /** @type {number | null} */ audibleTtfaMs = null;
@@ -31,9 +32,14 @@ export class Utterance {
   #broken = false;
   /** @type {Int16Array<ArrayBuffer>[]} */ #parts = [];
   #sentAtMs = performance.now();
+  /** Its code points, which offsets count. @type {string[]} */ #chars;
 
-  /** @param {number} sampleRateHz */
-  constructor(sampleRateHz) {
+  /**
+   * @param {string} text
+   * @param {number} sampleRateHz
+   */
+  constructor(text, sampleRateHz) {
+    this.#chars = [...text];
     this.sampleRateHz = sampleRateHz;
   }
 
@@ -49,10 +55,24 @@ export class Utterance {
     return this.outcome !== "waiting" && this.outcome !== "sounding";
   }
 
-  /** The sentence that is played, as written in the text. */
+  /** The sentence that is played, as written: before the word that is played, that word, after it. */
   get caption() {
     const atMs = this.playedMs;
-    return this.sentences.find(({ startMs, endMs }) => startMs <= atMs && atMs < endMs)?.text.trim() ?? "";
+    const word = this.words.filter(({ startMs }) => startMs <= atMs).pop();
+    let [begin, end] = [0, 0];
+    for (const { text, endMs } of this.sentences) {
+      [begin, end] = [end, end + [...text].length];
+      if (atMs < endMs) break;
+      begin = end;
+    }
+    if (begin === end) end = wordEnd(this.words.at(-1)); // its time is not known yet
+    const isWithin = word !== undefined && word.offset >= begin && wordEnd(word) <= end;
+    const [from, to] = isWithin ? [word.offset, wordEnd(word)] : [end, end];
+    return {
+      before: this.#slice(begin, from).trimStart(),
+      word: this.#slice(from, to),
+      after: this.#slice(to, end).trimEnd(),
+    };
   }
 
   /**
@@ -103,6 +123,14 @@ export class Utterance {
     return wavFile(this.#parts, this.sampleRateHz);
   }
 
+  /**
+   * @param {number} begin
+   * @param {number} end
+   */
+  #slice(begin, end) {
+    return this.#chars.slice(begin, end).join("");
+  }
+
   /** @param {Int16Array} pcm */
   #addPeaks(pcm) {
     const samplesPerPeak = (PEAK_MS * this.sampleRateHz) / 1000;
@@ -112,3 +140,6 @@ export class Utterance {
     }
   }
 }
+
+/** @param {TimedWord | undefined} word */
+const wordEnd = (word) => (word === undefined ? 0 : word.offset + word.length);

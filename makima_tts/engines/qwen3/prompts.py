@@ -14,7 +14,7 @@ from torch import Tensor
 
 from makima_tts.engines.qwen3.runner import Runner
 from makima_tts.engines.qwen3.utterance import EngineUtterance, Prefilling, SynthesisOptions
-from makima_tts.errors import InvalidText
+from makima_tts.errors import InvalidText, NothingToSay
 from makima_tts.model.prompt import Prompt, VoiceRows
 from makima_tts.model.sampling import Sampling
 from makima_tts.model.speech_model import SpeechModel
@@ -114,7 +114,7 @@ class Prompts:
         elif ids := self._model.tokenizer.encode(text):
             rows = self._begin_prompt(utterance, ids)
         elif not piece.is_open:
-            raise InvalidText("There is nothing to speak in this text; send words or numbers.")
+            raise NothingToSay("There is nothing to speak in this text; send words or numbers.")
         piece.budget_frames = self._budget_frames(utterance)
         utterance.resume(rows, now_s, self._runner.frame_s)
 

@@ -58,7 +58,7 @@ const seen = {
   events: await events(),
   voice: await aVoice(),
   models: (await client.models.list()).data.map((model) => model.id),
-  "empty text": await failure({ input: "" }),
+  "foreign text": await failure({ input: "{foreign}" }),
   "unknown voice": await failure({ voice: "nobody" }),
   "broken engine": await failure({ input: "{fail}" }),
   leaving: await leaving(),

@@ -162,7 +162,8 @@ export class SpeechConnection {
   cancel({ playedMs } = {}) {
     const unsent = new Set(this.#outbox.splice(0).map(({ utteranceId }) => utteranceId));
     for (const id of this.#pending) this.#cancelled.add(id);
-    if (this.#pending.size > 0) this.#send({ type: "cancel", playedMs });
+    const wholeMs = playedMs === undefined ? undefined : Math.round(playedMs);
+    if (this.#pending.size > 0) this.#send({ type: "cancel", playedMs: wholeMs });
     for (const id of unsent) {
       if (!this.#pending.has(id)) this.#onEvent(ended("CANCELLED", id, "Cancelled, unsent."));
     }

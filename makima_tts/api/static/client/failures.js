@@ -19,6 +19,8 @@ export class SpeechError extends Error {
     this.code = error.code;
     /** Whether a retry may succeed. */
     this.recoverable = error.recoverable;
+    /** `nothing_to_say` for a text without words. */
+    this.reason = error.reason;
     this.utteranceId = error.utteranceId;
     this.retryAfterMs = error.retryAfterMs;
   }

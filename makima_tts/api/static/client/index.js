@@ -21,6 +21,8 @@ export { SpeechClient } from "./speech-client.js";
  * @typedef {import("./protocol.js").Ready} Ready
  * @typedef {import("./protocol.js").Sentence} Sentence
  * @typedef {import("./protocol.js").SpeakOptions} SpeakOptions
+ * @typedef {import("./protocol.js").TimedWord} TimedWord
+ * @typedef {import("./protocol.js").Words} Words
  * @typedef {import("./speech.js").Speech} Speech
  * @typedef {import("./speech-client.js").ClientOptions} ClientOptions
  * @typedef {import("./speech-client.js").SpeechEvent} SpeechEvent

@@ -15,6 +15,7 @@
  * @property {string} [language]
  * @property {boolean} [events]
  * @property {"markdown" | "plain"} [textCleaning] Whether markdown is removed.
+ * @property {"none" | "word"} [timings] Whether `words` messages are sent.
  * @property {string} [contractId] Sessions with the same one can be interrupted together.
  * @property {string} [authToken]
  *
@@ -23,6 +24,7 @@
  * @property {string} [voice]
  * @property {string} [language]
  * @property {number} [seed]
+ * @property {"none" | "word"} [timings] Those of the session by default.
  *
  * @typedef {SpeakOptions & {type: "speak", utteranceId: string, text: string, final?: boolean}} SpeakMessage
  *
@@ -62,6 +64,16 @@
  * @typedef {{type: "sentence", utteranceId: string, index: number, text: string, startMs: number,
  *   endMs: number}} Sentence
  *
+ * @typedef {object} TimedWord `text[offset]` to `text[offset + length]`, in code points, and its position in the audio.
+ * @property {string} word
+ * @property {number} offset
+ * @property {number} length
+ * @property {number} startMs
+ * @property {number} endMs
+ * @property {true} [estimated] The times are not measured.
+ *
+ * @typedef {{type: "words", utteranceId: string, words: TimedWord[]}} Words
+ *
  * @typedef {object} Complete
  * @property {"complete"} type
  * @property {string} utteranceId
@@ -80,6 +92,7 @@
  * @property {string} code
  * @property {string} message
  * @property {boolean} recoverable
+ * @property {string} [reason] `nothing_to_say`: the text has no words.
  * @property {string} [utteranceId]
  * @property {number} [retryAfterMs]
  * @property {number} [audioMs]
@@ -89,10 +102,10 @@
  *
  * @typedef {{type: "interrupted"}} Interrupted Another session silenced the contract.
  * @typedef {{type: "stopped", reason?: string}} Stopped
- * @typedef {{type: "pong", id?: string}} Pong
+ * @typedef {{type: "pong", id?: string | number}} Pong
  *
- * @typedef {Ready | Started | Loading | Speaking | Sentence | Interrupted | Complete | ErrorMessage
- *   | Stopped | Pong} ServerMessage
+ * @typedef {Ready | Started | Loading | Speaking | Sentence | Words | Interrupted | Complete
+ *   | ErrorMessage | Stopped | Pong} ServerMessage
  */
 
 /** Offered when connecting: the server then sends `loading`, `speaking`, `sentence` and `interrupted` too. */

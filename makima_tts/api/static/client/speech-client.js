@@ -209,6 +209,7 @@ export class SpeechClient {
     if (event.type === "ready") this.#ready = event;
     else if (event.type === "audio") this.#arrived(event);
     else if (event.type === "sentence") this.#speeches.get(event.utteranceId)?.sentences.push(event);
+    else if (event.type === "words") this.#speeches.get(event.utteranceId)?.words.push(...event.words);
     else if (event.type === "complete") this.#completed(event);
     else if (event.type === "error") this.#failed(event);
     else if (event.type === "interrupted") this.#interrupted();

@@ -5,7 +5,7 @@
  * In: its text as written, its messages and audio, the position of playback. Out: a promise of its end; its
  * audio, if the client does not play it. Does not know: sockets, sound, other texts.
  *
- * @import {Complete, ErrorMessage, Sentence} from "./protocol.js"
+ * @import {Complete, ErrorMessage, Sentence, TimedWord} from "./protocol.js"
  */
 
 import { SpeechCancelled, SpeechError } from "./failures.js";
@@ -14,6 +14,7 @@ import { splitAtHeard } from "./heard-text.js";
 export class Speech {
   /** Its text written so far. */ text = "";
   /** Its sentences with their times, as far as known. @type {Sentence[]} */ sentences = [];
+  /** Its words with their times, with `timings`: before they are played. @type {TimedWord[]} */ words = [];
   /** All of its audio has arrived; it may still be playing. @type {Complete | null} */ complete = null;
   /** How much of it was played, if known. @type {number | undefined} */ playedMs;
   /** Some of it was sent. @internal */ isSent = false;
@@ -100,7 +101,7 @@ export class Speech {
     const { playedMs } = this;
     return new SpeechCancelled({
       playedMs,
-      ...splitAtHeard(this.text, this.sentences, playedMs ?? Infinity),
+      ...splitAtHeard(this.text, this, playedMs ?? Infinity),
       ...error,
     });
   }
