@@ -19,12 +19,15 @@ from tests.api.conftest import Run
 from tests.api.service import PATIENCE_S
 from tests.transport.wire import Opcode, frame, upgrade_request
 
-STALL_S = 1.5
+STALL_S = 2.0
 # Longer than the deadline of both protocols.
-LASTS_S = 3.2
+LASTS_S = 4.2
 STEP_S = 0.05
-# No socket buffer is smaller; one that is full takes nothing until some kilobytes of it were read.
-WINDOW_BYTES = 2048
+# Much smaller, and the kernel sends only when its probes of the closed window are due.
+WINDOW_BYTES = 8192
+# A full buffer of this size takes nothing until most of it was read, and the deadline is short: the slowest
+# readers play faster, as with a longer deadline.
+SLOWEST_BYTES_PER_S = 64_000
 COMPRESSED_BYTES_PER_S = 8000
 ENDLESS = "{endless}"
 
@@ -77,7 +80,7 @@ async def read_at_playing_speed(client: socket.socket, reader: Reader) -> None:
     while loop.time() < ends_s:
         await asyncio.sleep(STEP_S)  # the reader's speed is what is tested
         async with asyncio.timeout(PATIENCE_S):
-            if not await loop.sock_recv(client, int(reader.bytes_per_s * STEP_S)):
+            if not await loop.sock_recv(client, int(max(reader.bytes_per_s, SLOWEST_BYTES_PER_S) * STEP_S)):
                 raise ConnectionError
 
 
