@@ -10,6 +10,7 @@ its piece begins within what was sent.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -170,3 +171,13 @@ def timed_words(text: str, pieces: Sequence[Piece], times: Sequence[WordTime]) -
         )
         for time in times
     )
+
+
+def position_after(text: str, words: Sequence[TimedWord], played_ms: float) -> int:
+    """How many characters were played: those words whose end was, and the marks up to white space."""
+    heard = bisect_right(words, played_ms, key=lambda word: word.end_ms)
+    if heard == 0:
+        return 0
+    end = words[heard - 1].offset + words[heard - 1].length
+    following = text[end : words[heard].offset if heard < len(words) else len(text)]
+    return end + len(following.split(maxsplit=1)[0] if following[:1].strip() else "")

@@ -45,7 +45,7 @@ from makima_tts.text import NOTHING_SPOKEN, clean, exceeds, nothing_to_say
 from makima_tts.text.durations import played_position
 from makima_tts.text.segmenter import Piece, Segmenter, spoken_text
 from makima_tts.text.words import WordTime
-from makima_tts.timings import timed_words
+from makima_tts.timings import position_after, timed_words
 
 
 class UtteranceState(StrEnum):
@@ -130,7 +130,7 @@ class Utterance:
     _sent: SentAudio = field(default_factory=SentAudio)
 
     def __post_init__(self) -> None:
-        self._segmenter = Segmenter(self.options.text_cleaning)
+        self._segmenter = Segmenter(self.options.text_cleaning, self.language)
 
     def receive(self, event: UtteranceInput, now_ms: int) -> list[Effect]:
         """Effects of one input, in order."""
@@ -321,9 +321,11 @@ class Utterance:
         return [Send(self._speaking_message())] if self.options.events else []
 
     def _send_words(self, times: Sequence[WordTime]) -> list[Effect]:
+        if not times:
+            return []
         words = timed_words(self._text, [*self._pieces, *self._partial_piece()], times)
         self._sent.words += words
-        return [Send(Words(utterance_id=self.id, words=words))] if words else []
+        return [Send(Words(utterance_id=self.id, words=words))]
 
     def _speaking_message(self) -> Speaking:
         audio, queue_ms = self.options.format, self._queue_ms()
@@ -380,8 +382,16 @@ class Utterance:
         """For clients with events: the text that was played, and the rest."""
         if not self.options.events:
             return {}
-        position = played_position(
-            spoken_text(self._text, self.options.text_cleaning),
+        words, sent_ms = self._sent.words, self._sent.source_ms
+        heard_ms = sent_ms if played_ms is None else played_ms
+        position = position_after(self._text, words, heard_ms)
+        if not words or heard_ms > words[-1].end_ms:
+            position = max(position, self._usual_position(played_ms))
+        return {"text_spoken": self._text[:position], "text_remaining": self._text[position:]}
+
+    def _usual_position(self, played_ms: int | None) -> int:
+        return played_position(
+            spoken_text(self._text, self.options.text_cleaning, self.language),
             [*self._pieces, *self._partial_piece()],
             self._sent.piece_ends_ms,
             played_ms=played_ms,
@@ -389,7 +399,6 @@ class Utterance:
             speed=self.options.format.speed,
             language=self.language,
         )
-        return {"text_spoken": self._text[:position], "text_remaining": self._text[position:]}
 
     def _partial_piece(self) -> list[Piece]:
         """What the engine has of a piece whose text is not finished."""

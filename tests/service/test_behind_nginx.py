@@ -73,10 +73,13 @@ def documented(nginx: Nginx) -> Way:
 
 
 def test_speech_is_streamed_and_ends_with_its_client(service: ServerProcess, way: Way) -> None:
-    with way.speech("{slow 0.5}Speech {endless} without end.") as answer:
-        assert answer.status_code == 200
-        chunks = answer.iter_raw()
-        assert next(chunks)
+    """Everything that the service has sent arrives, though nothing more will come."""
+    with way.speech("{slow 1}Words.{length}") as answer:
+        sent_bytes = len(answer.read())
+    with way.speech("{slow 1}Words.{stall}") as answer:
+        chunks, received_bytes = answer.iter_raw(), 0
+        while received_bytes < sent_bytes:
+            received_bytes += len(next(chunks))
         assert gauge(service, "utterances_speaking") == 1
     assert eventually(lambda: gauge(service, "utterances_speaking") == 0, within_s=PATIENCE_S)
 
@@ -95,6 +98,14 @@ def test_an_error_keeps_its_status_and_body(way: Way) -> None:
         assert json.loads(answer.read())["error"]["code"] == "INVALID_TEXT"
 
 
+@pytest.mark.parametrize(("name", "status"), [("default", 403), ("documented", 400), ("at_root", 400)])
+def test_the_own_page_may_speak_where_nginx_passes_the_host(nginx: Nginx, name: str, status: int) -> None:
+    way = Way(nginx, name)
+    with way.http() as http:
+        answer = http.post("/v1/audio/speech", json={}, headers={"origin": way.origin})
+    assert answer.status_code == status
+
+
 @pytest.mark.parametrize("name", ["documented", "at_root"])
 def test_a_websocket_of_the_own_page_speaks(nginx: Nginx, name: str) -> None:
     with Way(nginx, name).session() as session:
@@ -103,6 +114,14 @@ def test_a_websocket_of_the_own_page_speaks(nginx: Nginx, name: str) -> None:
         while b"complete" not in frames[-1]:
             frames.append(session.recv(PATIENCE_S, decode=False))
         assert len(frames) > 3
+
+
+def test_a_websocket_that_nginx_does_not_pass_on_is_answered_with_the_reason(nginx: Nginx) -> None:
+    way = Way(nginx, "default")
+    with pytest.raises(InvalidStatus) as refused, way.session():
+        pass
+    assert refused.value.response.status_code == 426
+    assert b"let the proxy pass Upgrade" in refused.value.response.body
 
 
 def test_forged_headers_do_not_pass_the_documented_proxy(documented: Way) -> None:
