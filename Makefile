@@ -96,7 +96,7 @@ $(CAN_RUN): pyproject.toml $(PINS) | $(BIN)/python
 
 $(CAN_TEST): pyproject.toml $(PINS) | $(BIN)/python
 	@echo "Installing the dependencies of the tests, with torch (once; a few minutes)."
-	@$(PIP) install --quiet --constraint $(PINS) --editable ".[preview,qwen3,wyoming,dev]"
+	@$(PIP) install --quiet --constraint $(PINS) --editable ".[preview,qwen3,wyoming,timings,dev]"
 	@touch $(CAN_RUN) $@
 
 %/node_modules/.ready: %/package-lock.json

@@ -94,6 +94,10 @@ class Forbidden(TtsError, code="FORBIDDEN", http_status=403, recoverable=False):
     """HTTP only: a page of a foreign origin, or a change to a shipped voice."""
 
 
+class UpgradeRequired(TtsError, code="UPGRADE_REQUIRED", http_status=426, recoverable=False):
+    """HTTP only: a plain request to the address of a WebSocket."""
+
+
 class Conflict(TtsError, code="CONFLICT", http_status=409, recoverable=False):
     """HTTP only: the voice exists already."""
 

@@ -14,6 +14,7 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
+from makima_tts.alignment import Aligner
 from makima_tts.api.app import create_app
 from makima_tts.api.service import Service
 from makima_tts.engines import OfficialEngine, OfficialModel, PreviewEngine, ScriptedEngine
@@ -144,6 +145,7 @@ def build_service(settings: Settings, engine: SpeechEngine) -> Service:
         metrics=metrics,
         drain_timeout_s=settings.drain_timeout_s,
         allow_connection=_connection_limit(settings.connects_per_minute),
+        aligner=Aligner() if Aligner.available() else None,
     )
 
 

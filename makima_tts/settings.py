@@ -111,7 +111,8 @@ class Settings(BaseSettings):
     max_utterance_chars: Count = Field(20_000, description="Longest utterance, code points")
     text_cleaning: TextCleaning = Field(
         "markdown",
-        description="markdown: marks, links, code and emoji are not spoken. plain: text is spoken as sent",
+        description="markdown: marks, links, code, emoji, reasoning and tool calls are not spoken. "
+        "plain, or off: text is spoken as sent",
     )
     max_queued_utterances: Count = Field(32, description="Utterances that one session may have waiting")
     max_connections: Count = Field(1000, description="WebSocket connections at once")

@@ -13,12 +13,14 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
 import numpy as np
 
+from makima_tts.alignment import Aligner, PieceAlignment
 from makima_tts.audio import OutputFormat, Pcm, PcmEncoding, open_encoder
 from makima_tts.errors import UtteranceTimeout
 from makima_tts.metrics import Metrics
@@ -34,6 +36,8 @@ from makima_tts.speech import (
 from makima_tts.text.words import WordTime
 from makima_tts.timings import WordTimer
 
+# Of the last words of an utterance. Nothing else waits for an alignment.
+_ALIGNMENT_WAIT_S = 1.0
 _NO_SOUND: Pcm = np.zeros(0, np.float32)
 _COMPRESSED = ("mp3", "opus", "flac", "aac")
 _Result = TypeVar("_Result")
@@ -88,6 +92,7 @@ class UtteranceStream:
         max_ahead_s: float = math.inf,
         chunk_timeout_s: float | None = None,
         words: WordTimer | None = None,
+        aligner: Aligner | None = None,
     ) -> None:
         self._engine = engine
         self._request = request
@@ -98,6 +103,11 @@ class UtteranceStream:
         # Without a listener, a client is expected to play what it gets.
         self._clock = listener or ListenerClock()
         self._words = words
+        self._aligned = asyncio.Event()
+        self._aligner = aligner if aligner is not None and aligner.aligns(request.language) else None
+        self._alignment: PieceAlignment | None = None
+        # The wait for the next sound, as long as no word is due.
+        self._until_words: asyncio.Timeout | None = None
         self._max_ahead_s = max_ahead_s
         self._chunk_timeout_s = chunk_timeout_s
         self._began_s = time.monotonic()
@@ -167,8 +177,10 @@ class UtteranceStream:
                 # Encoders write a header even for an empty chunk, and a header is not the first audio.
                 data = await self._run(partial(encoder.encode, chunk.pcm)) if chunk.pcm.size else b""
                 yield self._account(chunk, data)
+            async for words in self._last_words():
+                yield EncodedChunk(b"", 0.0, self._last_piece, words=words)
             if self.ttfa_s is not None and (rest := await self._run(encoder.flush)):
-                yield EncodedChunk(rest, 0.0, self._last_piece, words=self._take_words())
+                yield EncodedChunk(rest, 0.0, self._last_piece)
         finally:
             self._close()
 
@@ -187,6 +199,9 @@ class UtteranceStream:
         request = self._request
         if self._find_voice is not None:
             request = replace(request, voice=await self._find_voice())
+        if self._words is not None and self._aligner is not None:
+            rate_hz, speed = self._engine.facts.sample_rate_hz, self._output.speed
+            self._alignment = PieceAlignment(self._aligner, self._words, rate_hz, speed, self._on_times)
         self._speech = speech = self._engine.open(request)
         for text, ends_piece in self._early_text:
             speech.feed(text, ends_piece=ends_piece)
@@ -204,10 +219,12 @@ class UtteranceStream:
     async def _next(self, speech: SpeechStream) -> AudioChunk | None:
         """None at the end; no sound, if words are due before the next sound. Raises UtteranceTimeout."""
         try:
-            async with asyncio.timeout(self._words_due_in_s()):
+            async with asyncio.timeout(self._words_due_in_s()) as self._until_words:
                 return await self._next_sound(speech)
         except TimeoutError:
             return AudioChunk(_NO_SOUND, self._last_piece)
+        finally:
+            self._until_words = None
 
     async def _next_sound(self, speech: SpeechStream) -> AudioChunk | None:
         if self._held is None:
@@ -242,6 +259,8 @@ class UtteranceStream:
         self._unspoken_pieces -= chunk.ends_piece
         self.synthesis_s += chunk.synthesis_s
         if self._words is not None:
+            if self._alignment is not None and (chunk.pcm.size or chunk.ends_piece):
+                self._alignment.hear(chunk)
             self._words.add_audio(chunk.piece_index, duration_ms, ends_piece=chunk.ends_piece)
         return EncodedChunk(
             data, duration_ms, chunk.piece_index, chunk.ends_piece, chunk.synthesis_s, self._take_words()
@@ -258,6 +277,30 @@ class UtteranceStream:
             self._metrics.lateness_s.observe(lateness_s)
             if lateness_s > 0:
                 self._metrics.underruns.inc()
+
+    async def _last_words(self) -> AsyncGenerator[tuple[WordTime, ...], None]:
+        """Those whose alignment has not come yet, waiting a moment for it."""
+        if self._words is None or self._alignment is None:
+            return
+        gives_up_s = time.monotonic() + (math.inf if self._words.lead_ms < 0 else _ALIGNMENT_WAIT_S)
+        while self._alignment.busy and (left_s := gives_up_s - time.monotonic()) > 0:
+            self._aligned.clear()
+            due_in_s = self._words_due_in_s()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left_s if due_in_s is None else min(left_s, due_in_s)):
+                    await self._aligned.wait()
+            if words := self._take_words():
+                yield words
+        self._alignment.close()
+        await asyncio.sleep(0)  # what is done with a cancelled result
+        if words := self._take_words():
+            yield words
+
+    def _on_times(self) -> None:
+        self._aligned.set()
+        wait, is_due = self._until_words, self._words_due_in_s() == 0.0
+        if is_due and wait is not None and not wait.expired():
+            wait.reschedule(asyncio.get_running_loop().time())
 
     def _take_words(self) -> tuple[WordTime, ...]:
         return () if self._words is None else self._words.take(self._position_ms())
@@ -278,6 +321,8 @@ class UtteranceStream:
 
     def _close(self) -> None:
         self._closed = True
+        if self._alignment is not None:
+            self._alignment.close()
         self._metrics.speaking.dec()
         if self._speech is not None:
             self._speech.cancel()

@@ -10,6 +10,7 @@ its piece begins within what was sent.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ from makima_tts.text.words import WordTime, words_in
 
 # A word is told so long before its audio is played, at least: the message travels as long as audio does.
 LEAD_MS = 250.0
+# For those who want the best times rather than early ones: no word is told before it is certain.
+NO_HURRY_MS = -math.inf
 
 
 @dataclass(slots=True)
@@ -28,6 +31,7 @@ class _TimedPiece:
     ``times_ms``: known times of its first words, from its beginning.
     """
 
+    words: list[str] = field(default_factory=list)
     gaps_s: list[float] = field(default_factory=list)
     lengths_s: list[float] = field(default_factory=list)
     tail_s: float = 0.0
@@ -39,6 +43,7 @@ class _TimedPiece:
     def add_text(self, text: str, language: str) -> None:
         end = 0
         for word in words_in(text):
+            self.words.append(text[word.start : word.end])
             self.gaps_s.append(self.tail_s + usual_speech_s(text[end : word.start], language))
             self.lengths_s.append(usual_speech_s(text[word.start : word.end], language))
             self.tail_s, end = 0.0, word.end
@@ -48,7 +53,8 @@ class _TimedPiece:
 class WordTimer:
     """Of one utterance. ``speed``: of the audio as sent, whose milliseconds all times are."""
 
-    def __init__(self, language: str, speed: float = 1.0) -> None:
+    def __init__(self, language: str, speed: float = 1.0, lead_ms: float = LEAD_MS) -> None:
+        self.lead_ms = lead_ms
         self._language = language
         self._ms_per_usual_s = 1000 / speed
         self._pieces: list[_TimedPiece] = []
@@ -80,10 +86,16 @@ class WordTimer:
         """Its words are not estimated before they are due."""
         self._pieces[piece_index].awaits_alignment = True
 
-    def align(self, piece_index: int, times_ms: Sequence[tuple[float, float]]) -> None:
-        """Known times of the first words of a piece, from its beginning; none if they cannot be known."""
+    def words_of(self, piece_index: int) -> list[str]:
+        """The words of a piece; empty while its text is incomplete."""
+        is_open = self._text_is_open and piece_index + 1 == len(self._pieces)
+        return [] if is_open else self._pieces[piece_index].words
+
+    def align(self, piece_index: int, times_ms: Sequence[tuple[float, float]], *, whole: bool) -> None:
+        """Known times of the first words of a piece, from its beginning. ``whole``: no more will be known."""
         piece = self._pieces[piece_index]
-        piece.times_ms, piece.awaits_alignment = times_ms, False
+        piece.times_ms = times_ms or piece.times_ms
+        piece.awaits_alignment = piece.awaits_alignment and not whole
 
     def take(self, position_ms: float) -> tuple[WordTime, ...]:
         """The words that can be told now, or must be: the listener is at this position of the audio."""
@@ -94,7 +106,7 @@ class WordTimer:
         word = self._next()
         if word is None:
             return math.inf
-        return 0.0 if self._is_final() else max(0.0, word.start_ms - LEAD_MS - position_ms)
+        return 0.0 if self._is_final() else max(0.0, word.start_ms - self.lead_ms - position_ms)
 
     def _take(self, position_ms: float) -> Iterator[WordTime]:
         while self.wait_ms(position_ms) == 0.0 and (word := self._next()) is not None:
@@ -112,7 +124,8 @@ class WordTimer:
                 return self._time_of(piece, piece.begin_ms)
             if piece.end_ms is None:
                 return None
-            self._piece, self._word, self._told_ms = self._piece + 1, 0, piece.end_ms
+            self._piece, self._word = self._piece + 1, 0
+            self._told_ms = max(self._told_ms, piece.end_ms)
         return None
 
     def _is_final(self) -> bool:
@@ -158,3 +171,13 @@ def timed_words(text: str, pieces: Sequence[Piece], times: Sequence[WordTime]) -
         )
         for time in times
     )
+
+
+def position_after(text: str, words: Sequence[TimedWord], played_ms: float) -> int:
+    """How many characters were played: those words whose end was, and the marks up to white space."""
+    heard = bisect_right(words, played_ms, key=lambda word: word.end_ms)
+    if heard == 0:
+        return 0
+    end = words[heard - 1].offset + words[heard - 1].length
+    following = text[end : words[heard].offset if heard < len(words) else len(text)]
+    return end + len(following.split(maxsplit=1)[0] if following[:1].strip() else "")

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / "requirements" / "constraints.txt"
 HEADING = "# Written by `make pin`: what the default, extra and development installs bring, indirectly too.\n"
 
-EXTRAS = ("preview", "qwen3", "wyoming", "play", "dev")
+EXTRAS = ("preview", "qwen3", "wyoming", "play", "timings", "dev")
 PYTHONS = ("3.11", "3.12", "3.13")
 # The release with which Qwen3-TTS is measured; an update is a change of its own.
 HELD = ("torch==2.13.0",)

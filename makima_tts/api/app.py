@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import Headers
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
@@ -31,12 +31,13 @@ from makima_tts.api.omni.dialect import omni_router
 from makima_tts.api.openai.routes import openai_router, openai_voice_lookup, openai_voices_router
 from makima_tts.api.proxies import behind_proxies
 from makima_tts.api.service import RETRY_AFTER_S, Service
-from makima_tts.errors import PayloadTooLarge, RateLimited
+from makima_tts.errors import PayloadTooLarge, RateLimited, UpgradeRequired
 from makima_tts.origins import OriginRules
 
 _DESCRIPTION = """Streaming text-to-speech. The main way in is the WebSocket `/api/v1/speak`
 (docs/protocol.md in the source); these are the HTTP routes beside it."""
 
+_WEBSOCKET_PATHS = ("/api/v1/speak", "/v1/audio/speech/stream")
 _UPLOAD_PATHS = ("/api/v1/voices", "/v1/audio/voices")
 # 20,000 code points, each as two six-byte escapes, and the fields around them.
 _MAX_JSON_BYTES = 256 * 1024
@@ -66,6 +67,8 @@ def create_app(
                 await loading
             await service.voices.close()
             await service.engine.close()
+            if service.aligner is not None:
+                await service.aligner.close()
 
     app = _App(
         title="makima-tts", version=__version__, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None
@@ -82,6 +85,8 @@ def create_app(
         ops_router(service),
     ):
         app.include_router(router)
+    for path in _WEBSOCKET_PATHS:
+        app.add_api_route(path, _refuse_plain_request, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     # The last one added is met first.
     app.add_middleware(BodyLimit, max_upload_bytes=max_upload_bytes)
@@ -89,6 +94,17 @@ def create_app(
     app.add_middleware(origin_guard, rules=rules)
     app.around = lambda inner: behind_proxies(page_headers(CrossOrigin(inner, rules)), trusted_proxies)
     return app
+
+
+async def _refuse_plain_request(request: Request) -> Response:
+    """What a WebSocket looks like after a proxy that does not pass Upgrade."""
+    error = UpgradeRequired(
+        "This is the address of a WebSocket, and the request has no Upgrade header. If the client sent one, "
+        "a proxy removed it: let the proxy pass Upgrade and Connection, over HTTP/1.1."
+    )
+    response = error_response(error, request.scope)
+    response.headers["Upgrade"] = "websocket"
+    return response
 
 
 class _App(FastAPI):

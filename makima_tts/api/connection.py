@@ -311,6 +311,7 @@ class SpeakConnection:
             listener=self._listener,
             max_ahead_s=self._service.limits.max_ahead_ms / 1000 if self._dialect.plays_live else math.inf,
             words=words,
+            aligner=self._service.aligner,
         )
         task = self._tasks.create_task(self._speak(effect, stream))
         self._utterances[effect.utterance_id] = (stream, task)

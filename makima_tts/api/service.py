@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from makima_tts.alignment import Aligner
 from makima_tts.errors import ModelLoading, TtsError, TtsUnavailable
 from makima_tts.metrics import Metrics
 from makima_tts.protocol import Limits
@@ -33,8 +34,8 @@ _log = structlog.get_logger(__name__)
 class Service:
     """Everything that lives as long as the process. ``drain_timeout_s``: how long utterances may finish.
 
-    ``engine_report``: the latest; every later one goes to all connections. ``keep_alive_s``: no stream of
-    events is silent for longer, or a proxy closes it as dead.
+    ``aligner``: None where words are estimated only. ``engine_report``: the latest; every later one goes to
+    all connections. ``keep_alive_s``: no stream of events is silent for longer, or a proxy closes it as dead.
     """
 
     engine: SpeechEngine
@@ -43,6 +44,7 @@ class Service:
     metrics: Metrics
     drain_timeout_s: float
     allow_connection: Callable[[str], bool]
+    aligner: Aligner | None = None
     engine_report: LoadReport = field(default_factory=lambda: EngineLoading("starting", 0.0))
     draining_until_s: float | None = None
     keep_alive_s: float = 10.0

@@ -28,7 +28,7 @@ from makima_tts.protocol.frames import well_formed
 from makima_tts.protocol.messages import SILENT_TURN_S, ClientFields
 from makima_tts.speaking import AudioOutput, UtteranceStream
 from makima_tts.speech import UtteranceRequest
-from makima_tts.text import NOTHING_SPOKEN, Piece, clean, nothing_to_say, pieces_of
+from makima_tts.text import NOTHING_SPOKEN, Piece, clean, nothing_to_say, pieces_within
 from makima_tts.timings import WordTimer, timed_words
 
 # A proxy that buffers a whole body before it passes it on would delay the first audio to the end.
@@ -161,6 +161,7 @@ class SpeechResponse(Response):
             find_voice=partial(service.find_voice, voice),
             chunk_timeout_s=service.limits.utterance_timeout_ms / 1000,
             words=WordTimer(language, output.speed) if form.timings == "word" else None,
+            aligner=service.aligner,
         )
         self._pieces: Sequence[Piece] = ()
         # Writers take turns, and write whole parts.
@@ -228,9 +229,9 @@ class SpeechResponse(Response):
             raise TtsUnavailable("The service is shutting down; try again in a moment.", retry_after_s=5.0)
         self._service.require_engine()
         limits = self._service.limits
-        if len(clean(self._text)) > limits.max_utterance_chars:
+        pieces = pieces_within(limits.max_utterance_chars, self._text.rstrip(), limits.text_cleaning)
+        if pieces is None:
             raise InvalidText(f"The text is too long; send at most {limits.max_utterance_chars} characters.")
-        pieces = pieces_of(self._text, limits.text_cleaning)
         if not pieces:
             raise nothing_to_say(self._text)
         self._pieces = pieces

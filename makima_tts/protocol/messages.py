@@ -66,8 +66,10 @@ _ONLY_RATE_HZ: dict[Encoding, int] = {"mulaw": 8000, "alaw": 8000}
 _DEFAULT_RATE_HZ = 24000
 
 Transport = Literal["binary", "json"]
-# Whether cleaning removes marks of markdown.
-TextCleaning = Literal["markdown", "plain"]
+# Whether cleaning removes what is not spoken, such as marks of markdown. "off" is another name of "plain".
+TextCleaning = Annotated[
+    Literal["markdown", "plain"], BeforeValidator(lambda mode: "plain" if mode == "off" else mode)
+]
 # Whether ``words`` messages are sent.
 Timings = Literal["none", "word"]
 PriorityName = Literal["low", "normal", "high"]

@@ -41,11 +41,11 @@ from makima_tts.session.effects import (
 )
 from makima_tts.session.inputs import AudioReady, SpeechEnded, SpeechFailed, Tick
 from makima_tts.session.tables import Cell, Step, on
-from makima_tts.text import NOTHING_SPOKEN, clean, nothing_to_say
+from makima_tts.text import NOTHING_SPOKEN, clean, exceeds, nothing_to_say
 from makima_tts.text.durations import played_position
 from makima_tts.text.segmenter import Piece, Segmenter, spoken_text
 from makima_tts.text.words import WordTime
-from makima_tts.timings import timed_words
+from makima_tts.timings import position_after, timed_words
 
 
 class UtteranceState(StrEnum):
@@ -183,14 +183,14 @@ class Utterance:
 
     def append(self, event: Speak, now_ms: int) -> UtteranceStep:
         self._last_text_ms, self._settle_at_ms = now_ms, now_ms + self.limits.text_idle_ms
-        text = self._joiner.feed(event.text)
-        if self._is_too_long(text):
+        text, spoken_before = self._joiner.feed(event.text), self._segmenter.spoken_chars
+        self._add(text)
+        if self._is_too_long(text, self._segmenter.spoken_chars - spoken_before):
             return self._reject(f"A message may hold {self.limits.max_text_chars} characters; send less.")
-        if len(self._text) + len(text) > self.limits.max_utterance_chars:
+        if exceeds(self.limits.max_utterance_chars, self.text_length, self._segmenter.left_out_chars):
             return self._reject(
                 f"An utterance may hold {self.limits.max_utterance_chars} characters; begin a new one."
             )
-        self._add(text)
         return self._close(now_ms) if event.final else (self._feed_if_speaking(now_ms), self.state)
 
     def flush(self, event: Flush, now_ms: int) -> UtteranceStep:
@@ -262,12 +262,10 @@ class Utterance:
         self._pieces += self._segmenter.settle()
         return self._feed_if_speaking(now_ms)
 
-    def _is_too_long(self, message: str) -> bool:
-        """Marks that are not spoken do not count, if the message alone shows that they are marks."""
+    def _is_too_long(self, message: str, spoken_chars: int) -> bool:
+        """Marks, reasoning and what else is not spoken do not count."""
         limit = self.limits.max_text_chars
-        if len(clean(message)) <= limit:
-            return False
-        return len(clean(spoken_text(message, self.options.text_cleaning).text)) > limit
+        return spoken_chars > limit and len(clean(message)) > limit
 
     def _add(self, text: str) -> None:
         self._text += text
@@ -356,7 +354,7 @@ class Utterance:
         sentence = Sentence(
             utterance_id=self.id,
             index=index,
-            text=self._text[piece.start : piece.end].strip(),
+            text=self._segmenter.without_left_out(self._text, piece),
             start_ms=round(start_ms),
             end_ms=round(ends_ms[-1]),
         )
@@ -382,7 +380,15 @@ class Utterance:
         """For clients with events: the text that was played, and the rest."""
         if not self.options.events:
             return {}
-        position = played_position(
+        words, sent_ms = self._sent.words, self._sent.source_ms
+        heard_ms = sent_ms if played_ms is None else played_ms
+        position = position_after(self._text, words, heard_ms)
+        if not words or heard_ms > words[-1].end_ms:
+            position = max(position, self._usual_position(played_ms))
+        return {"text_spoken": self._text[:position], "text_remaining": self._text[position:]}
+
+    def _usual_position(self, played_ms: int | None) -> int:
+        return played_position(
             spoken_text(self._text, self.options.text_cleaning),
             [*self._pieces, *self._partial_piece()],
             self._sent.piece_ends_ms,
@@ -391,7 +397,6 @@ class Utterance:
             speed=self.options.format.speed,
             language=self.language,
         )
-        return {"text_spoken": self._text[:position], "text_remaining": self._text[position:]}
 
     def _partial_piece(self) -> list[Piece]:
         """What the engine has of a piece whose text is not finished."""

@@ -21,14 +21,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from makima_tts.text.cleaning import (
-    LINE_ENDS,
-    MarkdownCleaner,
-    TextCleaning,
-    clean,
-    is_speakable,
-    without_controls,
-)
+from makima_tts.text.cleaning import TextCleaner, TextCleaning, clean, exceeds, is_speakable
+from makima_tts.text.scanner import LINE_ENDS
 from makima_tts.text.words import SpokenText, TextSpan
 
 # Past closing quotes and white space to the first letter of the next word.
@@ -54,6 +48,8 @@ _CLAUSE_MARKS = frozenset(",;:—،؛")
 _WIDE_SENTENCE_MARKS = frozenset("。！？")  # noqa: RUF001 - these are the wide ones
 _WIDE_CLAUSE_MARKS = frozenset("，、；：")  # noqa: RUF001
 _CLOSERS = "\"')]}»”」』）\N{RIGHT SINGLE QUOTATION MARK}"  # noqa: RUF001
+# After these the sentence may go on: “Stop!” he said.
+_QUOTES = frozenset("\"'»”」』\N{RIGHT SINGLE QUOTATION MARK}")
 _NOT_YET = frozenset(_CLOSERS) | _SENTENCE_MARKS | _WIDE_SENTENCE_MARKS
 _ENDINGS = _NOT_YET | _CLAUSE_MARKS | _WIDE_CLAUSE_MARKS
 
@@ -101,8 +97,9 @@ class Segmenter:
     """Segments one utterance. ``feed``, ``settle`` and ``flush`` return the pieces that became certain."""
 
     def __init__(self, cleaning: TextCleaning = "markdown") -> None:
-        self._cleaner = MarkdownCleaner() if cleaning == "markdown" else None
-        self._received = 0
+        self._cleaner = TextCleaner(cleaning, ends_sentence)
+        # How long the text as spoken was, without what a flush decided.
+        self.spoken_chars = 0
         self._index = 0
         self._piece_start = 0
         self._restart(SpokenText())
@@ -119,11 +116,9 @@ class Segmenter:
 
     def feed(self, text: str) -> list[Piece]:
         """Append text, in any split."""
-        if self._cleaner is None:
-            self._buffered.extend(without_controls(text, self._received))
-        else:
-            self._buffered.extend(self._cleaner.feed(text))
-        self._received += len(text)
+        spoken = self._cleaner.feed(text)
+        self.spoken_chars += len(spoken.text)
+        self._buffered.extend(spoken)
         return list(self._certain_pieces(look_ahead=LOOK_AHEAD_CHARS))
 
     def settle(self) -> list[Piece]:
@@ -131,8 +126,7 @@ class Segmenter:
 
         Nothing else is decided: no cut is within a word, a number or a mark, as far as the text shows.
         """
-        if self._cleaner is not None:
-            self._buffered.extend(self._cleaner.settle())
+        self._buffered.extend(self._cleaner.settle())
         end = self._last_sentence_end()
         pieces: list[Piece] = []
         while end and (position := self._next_cut(look_ahead=1, stop=end)) is not None:
@@ -142,22 +136,29 @@ class Segmenter:
 
     def _last_sentence_end(self) -> int:
         """Beyond the partial text, which was given away; 0: none."""
-        text, begun = self._buffered.text, self._held.lstrip(_CLOSING_MARKS)[:1]
+        text, begun = self._buffered.text, self._cleaner.held.lstrip(_CLOSING_MARKS)[:1]
         complete = len(text) - 1 if begun and not begun.isspace() else len(text)
         ends = (at for at in range(complete, self._partial_end(), -1) if _has_ended(text, at))
         end = next(ends, 0)
         return end if is_speakable(text[:end]) else 0
 
-    @property
-    def _held(self) -> str:
-        """The end of the text as received that cleaning cannot decide yet."""
-        return "" if self._cleaner is None else self._cleaner.held
-
     def flush(self) -> list[Piece]:
         """The rest of the text, cut at its end; more may follow."""
-        if self._cleaner is not None:
-            self._buffered.extend(self._cleaner.flush())
+        self._buffered.extend(self._cleaner.flush())
         return [*self._certain_pieces(look_ahead=1), *self._cut(len(self._buffered.text))]
+
+    @property
+    def left_out_chars(self) -> int:
+        """How much of the text as received is reasoning, tool calls and the like."""
+        return self._cleaner.left_out_chars
+
+    def without_left_out(self, text: str, piece: Piece) -> str:
+        """What a piece is of the text as received, without such blocks."""
+        parts, start = "", piece.start
+        for begin, end in self._cleaner.left_out:
+            if start < end and begin < piece.end:
+                parts, start = parts + text[start:begin], end
+        return (parts + text[start : piece.end]).strip()
 
     @property
     def partial_text(self) -> str:
@@ -226,7 +227,7 @@ class Segmenter:
 
     def _cut(self, position: int) -> Iterator[Piece]:
         spoken, rest = self._buffered.take(position), self._buffered
-        end = rest.starts[0] if rest.text else self._received - len(self._held)
+        end = rest.starts[0] if rest.text else self._cleaner.decided_chars
         self._restart(rest)
         if is_speakable(spoken.text):
             yield Piece(self._index, clean(spoken.text), self._piece_start, end, spoken)
@@ -236,9 +237,7 @@ class Segmenter:
 
 def spoken_text(text: str, cleaning: TextCleaning) -> SpokenText:
     """A whole text as spoken, not cut."""
-    if cleaning == "plain":
-        return without_controls(text, 0)
-    cleaner = MarkdownCleaner()
+    cleaner = TextCleaner(cleaning, ends_sentence)
     spoken = cleaner.feed(text)
     spoken.extend(cleaner.flush())
     return spoken
@@ -247,6 +246,16 @@ def spoken_text(text: str, cleaning: TextCleaning) -> SpokenText:
 def pieces_of(text: str, cleaning: TextCleaning = "markdown") -> list[Piece]:
     segmenter = Segmenter(cleaning)
     return [*segmenter.feed(text), *segmenter.flush()]
+
+
+def pieces_within(max_chars: int, text: str, cleaning: TextCleaning) -> list[Piece] | None:
+    """None: the text is too long, which is found before all of it is cleaned."""
+    segmenter, pieces = Segmenter(cleaning), list[Piece]()
+    for end in range(max_chars, len(text) + max_chars, max_chars):
+        pieces += segmenter.feed(text[end - max_chars : end])
+        if exceeds(max_chars, min(end, len(text)), segmenter.left_out_chars):
+            return None
+    return pieces + segmenter.flush()
 
 
 def boundary(text: str, end: int) -> Boundary | None:
@@ -264,6 +273,11 @@ def boundary(text: str, end: int) -> Boundary | None:
         # A quotation is often followed by “he said”.
         return "clause" if quoted and not following.isspace() else "sentence"
     return _narrow_boundary(before_closers, text[end : end + LOOK_AHEAD_CHARS], quoted=quoted)
+
+
+def ends_sentence(text: str) -> bool:
+    """Whether a sentence ends at the end of a line, whatever the next line is."""
+    return text[-1:] not in _QUOTES and boundary(text + " ", len(text)) == "sentence"
 
 
 def _is_decided(text: str, end: int) -> bool:

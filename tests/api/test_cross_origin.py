@@ -18,7 +18,7 @@ from tests.api.service import RunningService
 
 PAGE = "https://page.example"
 FOREIGN = "https://evil.example"
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+METHODS = ("GET", "POST", "DELETE")
 LOCAL = (
     "http://localhost",
     "http://localhost:5173",
@@ -63,26 +63,26 @@ async def test_every_answer_of_every_route_can_be_read_by_an_allowed_page(run: R
                 assert answer.headers["access-control-allow-origin"] == PAGE, (method, path)
                 assert answer.headers["access-control-expose-headers"] == "*"
                 assert "Origin" in answer.headers["vary"]
-                asked = {"access-control-request-method": method, "access-control-request-headers": "x-a, b"}
-                preflight = await http.options(path, headers={"origin": PAGE, **asked})
-                assert preflight.status_code == 200
-                assert method in preflight.headers["access-control-allow-methods"]
-                assert preflight.headers["access-control-allow-headers"] == "x-a, b"
+            asked = {"access-control-request-method": "PUT", "access-control-request-headers": "x-a, b"}
+            preflight = await http.options(path, headers={"origin": PAGE, **asked})
+            assert preflight.status_code == 200
+            assert {"PUT", "DELETE"} <= set(preflight.headers["access-control-allow-methods"].split(", "))
+            assert preflight.headers["access-control-allow-headers"] == "x-a, b"
 
 
 async def test_no_answer_can_be_read_by_any_other_page(service: RunningService, tmp_path: Path) -> None:
     async with service.http() as http:
         for path in every_path(tmp_path):
+            foreign = {"origin": FOREIGN}
             for method in METHODS:
-                foreign = {"origin": FOREIGN}
                 answer = await http.request(method, path, headers=foreign)
                 assert "access-control-allow-origin" not in answer.headers
                 assert "Origin" in answer.headers["vary"]
-                assert (answer.status_code == 403) == (method not in ("GET", "HEAD")), (method, path)
-                foreign["access-control-request-method"] = method
-                preflight = await http.options(path, headers=foreign)
-                assert "access-control-allow-origin" not in preflight.headers
-                assert preflight.status_code in (404, 405)
+                assert (answer.status_code == 403) == (method != "GET"), (method, path)
+            foreign["access-control-request-method"] = "PUT"
+            preflight = await http.options(path, headers=foreign)
+            assert "access-control-allow-origin" not in preflight.headers
+            assert preflight.status_code in (404, 405)
 
 
 async def test_refusals_before_any_route_and_failures_within_one_can_be_read(
@@ -257,8 +257,8 @@ async def test_a_prefix_changes_no_answer_of_any_route(run: Run, tmp_path: Path)
                 continue
             for method in ("GET", "POST", "DELETE"):
                 body = b" " * 300_000 if method == "POST" else b""
-                for prefix in ("/tts", "/v1", "/a/b/"):
-                    plain = await http.request(method, path, content=body)
+                plain = await http.request(method, path, content=body)
+                for prefix in ("/v1", "/a/b/"):
                     behind = await http.request(
                         method, path, content=body, headers={"x-forwarded-prefix": prefix}
                     )

@@ -12,10 +12,10 @@ MAX_PARAMETERS = 12
 # ``python -m scripts.measure_code`` prints today's figures. A budget that is exceeded asks first what can be
 # deleted or merged; raising it is a decision, and the commit says what for (docs/adr/0016).
 MAX_FIGURES = {
-    "makima_tts: lines": 23_600,
-    "makima_tts: lines of code": 16_300,
+    "makima_tts: lines": 24_600,
+    "makima_tts: lines of code": 16_900,
     "makima_tts: modules": 150,
-    "makima_tts: class names": 370,
+    "makima_tts: class names": 390,
     "makima_tts: modules with one importer": 45,
     "bench: lines": 4_000,
     "bench: modules": 30,
@@ -24,6 +24,7 @@ MAX_FIGURES = {
 MAX_LINES = {
     "__init__": 20,
     "__main__": 20,
+    "alignment": 360,
     "api": 2240,
     "audio": 1180,
     "cli": 980,
@@ -40,10 +41,10 @@ MAX_LINES = {
     "server": 540,
     "session": 1350,
     "settings": 245,
-    "speaking": 300,
+    "speaking": 350,
     "speech": 470,
-    "text": 1170,
-    "timings": 170,
+    "text": 1790,
+    "timings": 185,
     "voices": 1290,
     "wyoming": 310,
 }

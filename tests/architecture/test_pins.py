@@ -23,7 +23,13 @@ def required() -> list[Requirement]:
     extras = project["optional-dependencies"]
     return [
         Requirement(line)
-        for line in (*project["dependencies"], *extras["preview"], *extras["qwen3"], *extras["dev"])
+        for line in (
+            *project["dependencies"],
+            *extras["preview"],
+            *extras["qwen3"],
+            *extras["timings"],
+            *extras["dev"],
+        )
     ]
 
 

@@ -29,7 +29,13 @@ def test_every_server_message_is_documented() -> None:
 
 
 def test_every_wire_code_is_documented_with_its_status() -> None:
-    http_only = {errors.Forbidden, errors.Conflict, errors.InvalidClip, errors.PayloadTooLarge}
+    http_only = {
+        errors.Forbidden,
+        errors.UpgradeRequired,
+        errors.Conflict,
+        errors.InvalidClip,
+        errors.PayloadTooLarge,
+    }
     for error in set(errors.TtsError.__subclasses__()) - http_only:
         row = f"| `{error.code}` | {error.http_status} | {'yes' if error.recoverable else 'no'} |"
         assert row in TEXT, row

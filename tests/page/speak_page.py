@@ -84,7 +84,10 @@ class SpeakPage:
 
     def open(self, server: ServerProcess) -> None:
         """Opens the page with audio capture, as ``page.js`` documents it."""
-        self.page.goto(f"http://{server.host}:{server.port}/speak?capture")
+        self.open_at(f"http://{server.host}:{server.port}/speak")
+
+    def open_at(self, address: str) -> None:
+        self.page.goto(f"{address}?capture")
         while self._interrupted():
             self.page.reload()
 

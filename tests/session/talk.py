@@ -16,6 +16,7 @@ from makima_tts.session.inputs import (
     VoiceLoaded,
 )
 from makima_tts.session.machine import Session
+from makima_tts.text.words import WordTime
 
 READY = EngineReady(
     engine="scripted",
@@ -60,10 +61,17 @@ class Talk:
         return self
 
     def audio(
-        self, utterance_id: str = "u1", *, samples: int = 1920, piece: int = 0, ends_piece: bool = True
+        self,
+        utterance_id: str = "u1",
+        *,
+        samples: int = 1920,
+        piece: int = 0,
+        ends_piece: bool = True,
+        words: tuple[WordTime, ...] = (),
     ) -> list[Effect]:
         data = b"\1\0" * samples
-        return self.send(AudioReady(utterance_id, data, samples, samples / 24, piece, ends_piece, 0.01))
+        ready = AudioReady(utterance_id, data, samples, samples / 24, piece, ends_piece, 0.01, words)
+        return self.send(ready)
 
     def ended(self, utterance_id: str = "u1", reason: Literal["stop", "length"] = "stop") -> list[Effect]:
         return self.send(SpeechEnded(utterance_id, reason))

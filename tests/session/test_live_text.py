@@ -162,7 +162,51 @@ def test_marks_are_not_spoken_unless_the_session_requests_plain_text() -> None:
     text = "**So** it is."
     assert FeedPiece("u1", "So it is.") in Talk().page().speak(text)
     assert FeedPiece("u1", text) in Talk(Limits(text_cleaning="plain")).page().speak(text)
-    assert FeedPiece("u1", text) in Talk().started(text_cleaning="plain").speak(text)
+    for mode in ("plain", "off"):
+        assert FeedPiece("u1", text) in Talk().started(textCleaning=mode).speak(text)
+
+
+def test_long_reasoning_fails_no_turn_and_is_in_no_sentence() -> None:
+    talk = Talk(events=True).started()
+    talk.speak("<think>", utterance_id="t", final=False)
+    for _ in range(45):
+        assert errors(talk.speak("So, what then? " * 64, utterance_id="t", final=False)) == []
+    assert errors(talk.speak("<so> " * 300, utterance_id="t", final=False)) == []
+    effects = talk.speak("</think>Here it is. <tool_call>{}</tool_call>And there.", utterance_id="t")
+    assert [one.text for one in effects if isinstance(one, FeedPiece)] == ["Here it is.", "And there."]
+    sent = talk.audio("t") + talk.audio("t", piece=1)
+    sentences = [one.text for one in messages(sent) if one.type == "sentence"]
+    assert sentences == ["Here it is.", "And there."]
+
+
+def test_what_was_left_out_does_not_count_as_played_before_the_text_after_it() -> None:
+    talk = Talk(events=True).started()
+    text = "<think>Hm.</think>Here it is. <tool_call>{}</tool_call>And there."
+    talk.speak(text)
+    talk.audio(ends_piece=False)
+    (cancelled,) = messages(talk.send(Cancel(played_ms=0)))
+    assert (cancelled.text_spoken, cancelled.text_remaining) == ("", text)
+
+
+def test_reasoning_may_be_ten_times_as_long_as_an_utterance() -> None:
+    limits = Limits(max_utterance_chars=1000)
+    for reasoning, spoken, codes in (
+        ("so " * 300, "", []),
+        ("so " * 3000, "", []),
+        ("so " * 3400, "", ["INVALID_TEXT"]),
+        ("so " * 300, "ever " * 198, []),
+        ("so " * 300, "ever " * 202, ["INVALID_TEXT"]),
+    ):
+        talk = Talk(limits).started()
+        effects = talk.speak("<think>", utterance_id="t", final=False)
+        for part in (reasoning, "</think>", spoken[:500], spoken[500:]):
+            effects += talk.speak(part, utterance_id="t", final=False)
+        assert errors(effects) == codes, (len(reasoning), len(spoken))
+
+
+def test_reasoning_alone_is_nothing_to_say() -> None:
+    (error,) = messages(Talk().started().speak("<think>It is done.</think>"))
+    assert (error.code, error.reason) == ("INVALID_TEXT", "nothing_to_say")
 
 
 def test_stalled_text_without_speech_ends_in_an_error() -> None:

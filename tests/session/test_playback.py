@@ -9,6 +9,7 @@ from makima_tts.protocol import Cancel
 from makima_tts.text import pieces_of
 from makima_tts.text.durations import played_position
 from makima_tts.text.segmenter import spoken_text
+from makima_tts.text.words import WordTime
 from tests.session.talk import Talk, messages
 
 TEXT = "The lamps are lit now. We **go home** to [sleep](https://x.org). And that is all."
@@ -107,6 +108,34 @@ def test_partial_text_counts_as_far_as_it_was_spoken() -> None:
     talk.audio("t", samples=24_000, ends_piece=False)
     message = cancelled(talk)
     assert (message.text_spoken, message.text_remaining) == ("We **go home** to", text[17:])
+
+
+@pytest.mark.parametrize(
+    ("played_ms", "spoken"),
+    [
+        (0, ""),
+        (399, ""),
+        (400, "The"),
+        (1700, "The lamps are lit"),
+        (2100, "The lamps are lit now."),
+        (2500, "The lamps are lit now. We"),
+        (2600, "The lamps are lit now. We **go"),
+        (2800, "The lamps are lit now. We **go home**"),
+        # later than any word that was told
+        (2900, "The lamps are lit now. We **go home**"),
+        (3900, "The lamps are lit now. We **go home** to"),
+    ],
+)
+def test_words_whose_times_are_known_say_what_was_played(played_ms: int, spoken: str) -> None:
+    talk = Talk().started(events=True, timings="word")
+    talk.speak(TEXT)
+    ends_ms = [400, 800, 1200, 1600, 2000]
+    first = tuple(WordTime(0, word, end - 400, end) for word, end in enumerate(ends_ms))
+    second = tuple(WordTime(1, word, end - 100, end) for word, end in enumerate([2500, 2600, 2800]))
+    talk.audio(samples=48_000, words=first)
+    talk.audio(samples=48_000, piece=1, ends_piece=False, words=second)
+    message = cancelled(talk, played_ms)
+    assert (message.text_spoken, message.text_remaining) == (spoken, TEXT[len(spoken) :])
 
 
 def test_clients_of_the_base_set_receive_no_played_text() -> None:

@@ -1,7 +1,6 @@
 """The stream of one utterance, without any protocol around it."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -16,14 +15,6 @@ from makima_tts.speech import ListenerClock, UtteranceRequest, VoicePrompt
 RATE_HZ = 24_000
 # Ten characters, 60 ms each, are 7.5 frames of the scripted engine: it speaks whole ones.
 TEXT, SAMPLES = "Ten chars.", 8 * 1920
-
-
-@pytest.fixture
-async def engine() -> AsyncIterator[ScriptedEngine]:
-    scripted = ScriptedEngine()
-    await scripted.start(lambda *_: None)
-    yield scripted
-    await scripted.close()
 
 
 def stream_of(engine: ScriptedEngine, audio_format: Any = "pcm", **options: Any) -> UtteranceStream:

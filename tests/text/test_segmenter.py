@@ -165,7 +165,7 @@ def test_partial_text_only_grows_until_it_is_the_piece(text: str, cuts: list[int
         ("今天天气很好", ""),
         ("今天天气很好，我", "今天天气很好"),
         ("오늘은 날씨", "오늘은"),
-        ("one\ntwo thr", "one\ntwo"),
+        ("one\ntwo thr", "one two"),
     ],
 )
 def test_a_word_is_partial_text_once_the_space_after_it_arrives(text: str, certain: str) -> None:

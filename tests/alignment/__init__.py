@@ -1,0 +1,1 @@
+"""Forced alignment, alone and in its process."""
