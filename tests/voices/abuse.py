@@ -1,6 +1,6 @@
 """A service that is sent hostile files, measured from inside its process.
 
-In: a folder of files. Out, on standard output: for each file the answer, the time that its threads computed and how far the
+In: a folder of files. Out, on standard output: for each file the answer, the seconds computed, and how far the
 process has grown beyond what it was before the first. Does not know: which answer is right.
 """
 
