@@ -1,7 +1,7 @@
 """A service that is sent hostile files, measured from inside its process.
 
-In: a folder of files. Out, on standard output: for each file the answer, the seconds computed, and how far the
-process has grown beyond what it was before the first. Does not know: which answer is right.
+In: a folder of files. Out, on standard output: for each file the answer, the seconds computed, and how far
+the process has grown since before the first one. Does not know: which answer is right.
 """
 
 import asyncio
