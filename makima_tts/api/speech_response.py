@@ -149,6 +149,7 @@ class SpeechResponse(Response):
     ) -> None:
         self._service = service
         self._text = text
+        self._language = language
         self._speed = output.speed
         self._form = form
         self._silent_turns = silent_turns
@@ -229,7 +230,9 @@ class SpeechResponse(Response):
             raise TtsUnavailable("The service is shutting down; try again in a moment.", retry_after_s=5.0)
         self._service.require_engine()
         limits = self._service.limits
-        pieces = pieces_within(limits.max_utterance_chars, self._text.rstrip(), limits.text_cleaning)
+        pieces = pieces_within(
+            limits.max_utterance_chars, self._text.rstrip(), limits.text_cleaning, self._language
+        )
         if pieces is None:
             raise InvalidText(f"The text is too long; send at most {limits.max_utterance_chars} characters.")
         if not pieces:

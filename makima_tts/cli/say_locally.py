@@ -38,7 +38,7 @@ async def speak(
     settings = load_settings(
         engine=engine_name, max_streams=1, **({"model_id": model_id} if model_id else {})
     )
-    cleaned = pieces_of(request.text, settings.text_cleaning)
+    cleaned = pieces_of(request.text, settings.text_cleaning, request.language)
     pieces = [request.text] if options.raw else [piece.text for piece in cleaned]
     if not "".join(pieces).strip():
         raise nothing_to_say(request.text)

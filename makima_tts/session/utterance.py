@@ -130,7 +130,7 @@ class Utterance:
     _sent: SentAudio = field(default_factory=SentAudio)
 
     def __post_init__(self) -> None:
-        self._segmenter = Segmenter(self.options.text_cleaning)
+        self._segmenter = Segmenter(self.options.text_cleaning, self.language)
 
     def receive(self, event: UtteranceInput, now_ms: int) -> list[Effect]:
         """Effects of one input, in order."""
@@ -389,7 +389,7 @@ class Utterance:
 
     def _usual_position(self, played_ms: int | None) -> int:
         return played_position(
-            spoken_text(self._text, self.options.text_cleaning),
+            spoken_text(self._text, self.options.text_cleaning, self.language),
             [*self._pieces, *self._partial_piece()],
             self._sent.piece_ends_ms,
             played_ms=played_ms,

@@ -11,8 +11,9 @@ on. So it is *prefix-stable*: text fed character by character gives the pieces o
 Libraries for sentence segmentation do not fit: they need the whole text, look ahead without bound, and have
 no limit of length.
 
-The rules of boundaries are heuristics for the ten languages and the scripts beside them. The worst result of
-a wrong one is a pause too many or too few, so none of them is a table of exceptions.
+The rules of boundaries are heuristics for the ten languages and the scripts beside them; the language of the
+utterance selects only the table of abbreviations. The worst result of a wrong one is a pause too many or too
+few.
 """
 
 import re
@@ -21,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from makima_tts.text.abbreviations import BEFORE_NUMBERS, abbreviations_of
 from makima_tts.text.cleaning import TextCleaner, TextCleaning, clean, exceeds, is_speakable
 from makima_tts.text.scanner import LINE_ENDS
 from makima_tts.text.words import SpokenText, TextSpan
@@ -42,23 +44,30 @@ SHORTEST_SPOKEN_CHARS = 6
 # What ends at a position. A reader pauses longer after a sentence.
 Boundary = Literal["sentence", "clause"]
 
-# Narrow marks end something only where white space follows ("3.14", "12:30"); wide ones need none.
-_SENTENCE_MARKS = frozenset(".!?…।؟")
+# Narrow marks end something where white space follows ("3.14", "12:30"); or by _unspaced_boundary.
+_SENTENCE_MARKS = frozenset(".!?…．")  # noqa: RUF001
 _CLAUSE_MARKS = frozenset(",;:—،؛")
-_WIDE_SENTENCE_MARKS = frozenset("。！？")  # noqa: RUF001 - these are the wide ones
-_WIDE_CLAUSE_MARKS = frozenset("，、；：")  # noqa: RUF001
-_CLOSERS = "\"')]}»”」』）\N{RIGHT SINGLE QUOTATION MARK}"  # noqa: RUF001
+# Wide marks, and those of scripts in which they stand in no number or name, need none.
+_WIDE_SENTENCE_MARKS = frozenset("。！？｡।॥؟۔")  # noqa: RUF001 - these are the wide ones
+_WIDE_CLAUSE_MARKS = frozenset("，、；：､")  # noqa: RUF001
+_CLOSERS = "\"')]}»”」』）｣\N{RIGHT SINGLE QUOTATION MARK}"  # noqa: RUF001
+_NARROW_MARKS = "".join(_SENTENCE_MARKS | _CLAUSE_MARKS)
 # After these the sentence may go on: “Stop!” he said.
-_QUOTES = frozenset("\"'»”」』\N{RIGHT SINGLE QUOTATION MARK}")
+_QUOTES = frozenset("\"'»”」』｣\N{RIGHT SINGLE QUOTATION MARK}")
 _NOT_YET = frozenset(_CLOSERS) | _SENTENCE_MARKS | _WIDE_SENTENCE_MARKS
 _ENDINGS = _NOT_YET | _CLAUSE_MARKS | _WIDE_CLAUSE_MARKS
 
-_LAST_WORD = re.compile(r"[\w.]*\w\Z")
+# Chinese and Japanese have no space before a foreign word.
+_LAST_WORD = re.compile(r"(?:[^\W\u2e80-\U0010ffff]|\.)*[^\W\u2e80-\U0010ffff]\Z|\w\Z")
 _LAST_WORD_CHARS = 16
-_TITLES = frozenset({"mr", "mrs", "ms", "dr", "prof", "st", "jr", "sr", "gen", "rev", "hon"})
-_ABBREVIATIONS = _TITLES | {"vs", "etc", "approx", "inc", "ltd"}
 # U.S, a.m, z.B, p.ej: letters with full stops between them.
-_DOTTED = re.compile(r"\w{1,2}(?:\.\w{1,2})+")
+_DOTTED = re.compile(r"[^\W\d_]{1,2}(?:\.[^\W\d_]{1,2})+")
+_ROMAN_NUMERAL = re.compile(r"(?:[IVXLC]{2,}|[VX])(?!\w)")
+# The end of a word of prose, and the beginning of one: no address, file name, version or code.
+_PROSE_WORD = re.compile(r"(?:^|\s)[^\s./@\\#=:_\d]*[^\W\d_]{2}[^\W\d_]*[.!?…]*\Z")
+_PROSE_WORD_CHARS = 40
+_SENTENCE_START = re.compile(r"[^\W\d_](?![^\s]*[(_@/\\=]|\w*\.\w)")
+_FIRST_WIDE = "\u2e80"
 
 # White space up to a line break ends what a mark has ended; nothing after it matters.
 _LINE_BREAK = re.compile(rf"[^\S{LINE_ENDS}]*[{LINE_ENDS}]")
@@ -96,8 +105,10 @@ class Piece:
 class Segmenter:
     """Segments one utterance. ``feed``, ``settle`` and ``flush`` return the pieces that became certain."""
 
-    def __init__(self, cleaning: TextCleaning = "markdown") -> None:
-        self._cleaner = TextCleaner(cleaning, ends_sentence)
+    def __init__(self, cleaning: TextCleaning = "markdown", language: str = "") -> None:
+        """``language``: an English name; any other, Auto too, is an unknown one."""
+        self._abbreviations = abbreviations_of(language)
+        self._cleaner = cleaner_of(cleaning, language)
         # How long the text as spoken was, without what a flush decided.
         self.spoken_chars = 0
         self._index = 0
@@ -109,10 +120,9 @@ class Segmenter:
         self._buffered = buffered
         # Positions before this were examined, and are no cuts.
         self._examined = 0
-        # Letters and digits, the last end of a clause and the last white space, up to there.
+        # Letters and digits, and the last end of a clause, up to there.
         self._spoken_chars = 0
         self._clause_end = 0
-        self._space_end = 0
 
     def feed(self, text: str) -> list[Piece]:
         """Append text, in any split."""
@@ -138,7 +148,9 @@ class Segmenter:
         """Beyond the partial text, which was given away; 0: none."""
         text, begun = self._buffered.text, self._cleaner.held.lstrip(_CLOSING_MARKS)[:1]
         complete = len(text) - 1 if begun and not begun.isspace() else len(text)
-        ends = (at for at in range(complete, self._partial_end(), -1) if _has_ended(text, at))
+        ends = (
+            at for at in range(complete, self._partial_end(), -1) if _has_ended(text, at, self._abbreviations)
+        )
         end = next(ends, 0)
         return end if is_speakable(text[:end]) else 0
 
@@ -204,10 +216,8 @@ class Segmenter:
         return self._forced_cut(end) if end >= SOFT_LIMIT_CHARS else None
 
     def _ends_piece(self, end: int) -> bool:
-        if self._buffered.text[end - 1].isspace():
-            self._space_end = end
         # Before the first letter there is nothing to end.
-        found = boundary(self._buffered.text, end) if self._spoken_chars else None
+        found = boundary(self._buffered.text, end, self._abbreviations) if self._spoken_chars else None
         if found is None:
             return False
         self._clause_end = end
@@ -220,10 +230,18 @@ class Segmenter:
             return self._clause_end
         if end < HARD_LIMIT_CHARS:
             return None
-        if self._space_end >= SHORTEST_FORCED_CHARS:
-            return self._space_end
-        positions = range(end, SHORTEST_FORCED_CHARS, -1)
-        return next((at for at in positions if not _is_within_character(self._buffered.text, at)), end)
+        for is_better in (self._ends_phrase, _ends_space, _ends_word, _ends_character):
+            positions = range(end, SHORTEST_FORCED_CHARS - 1, -1)
+            if best := next((at for at in positions if is_better(self._buffered.text, at)), 0):
+                return best
+        return end
+
+    def _ends_phrase(self, text: str, end: int) -> bool:
+        """After white space that is not within "Dr. Smith" or "z. B."."""
+        if not _ends_space(text, end):
+            return False
+        before = text[max(end - _PROSE_WORD_CHARS, 0) : end].rstrip()
+        return before[-1:] != "." or not _is_abbreviated(before, self._abbreviations)
 
     def _cut(self, position: int) -> Iterator[Piece]:
         spoken, rest = self._buffered.take(position), self._buffered
@@ -235,22 +253,27 @@ class Segmenter:
             self._piece_start = end
 
 
-def spoken_text(text: str, cleaning: TextCleaning) -> SpokenText:
+def cleaner_of(cleaning: TextCleaning, language: str = "") -> TextCleaner:
+    abbreviations = abbreviations_of(language)
+    return TextCleaner(cleaning, lambda line: ends_sentence(line, abbreviations))
+
+
+def spoken_text(text: str, cleaning: TextCleaning, language: str = "") -> SpokenText:
     """A whole text as spoken, not cut."""
-    cleaner = TextCleaner(cleaning, ends_sentence)
+    cleaner = cleaner_of(cleaning, language)
     spoken = cleaner.feed(text)
     spoken.extend(cleaner.flush())
     return spoken
 
 
-def pieces_of(text: str, cleaning: TextCleaning = "markdown") -> list[Piece]:
-    segmenter = Segmenter(cleaning)
+def pieces_of(text: str, cleaning: TextCleaning = "markdown", language: str = "") -> list[Piece]:
+    segmenter = Segmenter(cleaning, language)
     return [*segmenter.feed(text), *segmenter.flush()]
 
 
-def pieces_within(max_chars: int, text: str, cleaning: TextCleaning) -> list[Piece] | None:
+def pieces_within(max_chars: int, text: str, cleaning: TextCleaning, language: str) -> list[Piece] | None:
     """None: the text is too long, which is found before all of it is cleaned."""
-    segmenter, pieces = Segmenter(cleaning), list[Piece]()
+    segmenter, pieces = Segmenter(cleaning, language), list[Piece]()
     for end in range(max_chars, len(text) + max_chars, max_chars):
         pieces += segmenter.feed(text[end - max_chars : end])
         if exceeds(max_chars, min(end, len(text)), segmenter.left_out_chars):
@@ -258,7 +281,7 @@ def pieces_within(max_chars: int, text: str, cleaning: TextCleaning) -> list[Pie
     return pieces + segmenter.flush()
 
 
-def boundary(text: str, end: int) -> Boundary | None:
+def boundary(text: str, end: int, abbreviations: frozenset[str]) -> Boundary | None:
     """What ends between ``text[end - 1]`` and ``text[end]``; both must exist."""
     last, following = text[end - 1], text[end]
     if last in LINE_ENDS:
@@ -272,12 +295,16 @@ def boundary(text: str, end: int) -> Boundary | None:
     if mark in _WIDE_SENTENCE_MARKS:
         # A quotation is often followed by “he said”.
         return "clause" if quoted and not following.isspace() else "sentence"
-    return _narrow_boundary(before_closers, text[end : end + LOOK_AHEAD_CHARS], quoted=quoted)
+    ahead = text[end : end + LOOK_AHEAD_CHARS]
+    if following.isspace():
+        return _spaced_boundary(before_closers, ahead, abbreviations, quoted=quoted)
+    found = _unspaced_boundary(before_closers, ahead, abbreviations)
+    return "clause" if found and quoted else found
 
 
-def ends_sentence(text: str) -> bool:
+def ends_sentence(text: str, abbreviations: frozenset[str]) -> bool:
     """Whether a sentence ends at the end of a line, whatever the next line is."""
-    return text[-1:] not in _QUOTES and boundary(text + " ", len(text)) == "sentence"
+    return text[-1:] not in _QUOTES and boundary(text + " ", len(text), abbreviations) == "sentence"
 
 
 def _is_decided(text: str, end: int) -> bool:
@@ -285,24 +312,24 @@ def _is_decided(text: str, end: int) -> bool:
     return text[end] in _NOT_YET or _LINE_BREAK.match(text, end) is not None
 
 
-def _has_ended(text: str, end: int) -> bool:
+def _has_ended(text: str, end: int, abbreviations: frozenset[str]) -> bool:
     """Whether a sentence ends before ``end``, where ``text`` may end: what could follow is not known."""
-    if text[end - 1] in LINE_ENDS or boundary(text + " ", end) != "sentence":
+    if text[end - 1] in LINE_ENDS or boundary(text + " ", end, abbreviations) != "sentence":
         return False
     before = text[:end].rstrip(_CLOSERS)
     return end < len(text) or not (before[-1:] == "." and before[-2:-1].isdigit())  # "3." of "3.14"
 
 
-def _narrow_boundary(text: str, following: str, *, quoted: bool) -> Boundary | None:
-    """``text`` ends with the mark, without its closing quotes and brackets."""
+def _spaced_boundary(
+    text: str, following: str, abbreviations: frozenset[str], *, quoted: bool
+) -> Boundary | None:
+    """``text`` ends with a narrow mark, without its closing quotes and brackets; white space follows."""
     mark = text[-1:]
-    if not following[0].isspace():
-        return None
     if mark in _CLAUSE_MARKS:
         return "clause"
-    if mark not in _SENTENCE_MARKS or (mark == "." and _is_abbreviated(text)):
-        return None
     next_word = "" if _LINE_BREAK.match(following) else following.lstrip()
+    if mark not in _SENTENCE_MARKS or (mark == "." and _is_abbreviated(text, abbreviations, next_word)):
+        return None
     if next_word[:1].isdigit() and mark == ".":  # "No. 5"
         return None
     # The sentence continues in "Wait... what" and "'Why?' she asked".
@@ -310,14 +337,40 @@ def _narrow_boundary(text: str, following: str, *, quoted: bool) -> Boundary | N
     return "clause" if continues else "sentence"
 
 
-def _is_abbreviated(text: str) -> bool:
+def _unspaced_boundary(text: str, following: str, abbreviations: frozenset[str]) -> Boundary | None:
+    """As above, where something else than white space follows: a missing space, or a script without spaces.
+
+    "one.Two" is two sentences; example.com, 3.14, v1.2.3, README.md and e.g.this are one word.
+    """
+    mark, word, after = text[-1:], text.rstrip(_NARROW_MARKS)[-1:], following[0]
+    if _is_uncased(word) and mark in _CLAUSE_MARKS | {"…"}:
+        return "clause"
+    if mark not in _SENTENCE_MARKS or not after.isalpha() or (word.isnumeric() and after.isnumeric()):
+        return None
+    if word >= _FIRST_WIDE and word.isalpha():
+        return None if mark == "." and after.islower() else "sentence"
+    begins = (_is_uncased(after) or after.isupper()) and not following[1:2].isupper()
+    begins = begins and (after >= _FIRST_WIDE or _SENTENCE_START.match(following) is not None)
+    prose = _PROSE_WORD.search(text[-_PROSE_WORD_CHARS:]) and not _is_abbreviated(text, abbreviations)
+    return "sentence" if begins and prose else None
+
+
+def _is_uncased(char: str) -> bool:
+    """Whether it is a letter of a script without capitals."""
+    return char.isalpha() and char.lower() == char.upper()
+
+
+def _is_abbreviated(text: str, abbreviations: frozenset[str], next_word: str = "") -> bool:
     """Whether the full stop at its end belongs to a title, an initial, an ordinal or the like."""
-    word = _LAST_WORD.search(text[-1 - _LAST_WORD_CHARS : -1])
-    if word is None:
+    found = _LAST_WORD.search(text[-1 - _LAST_WORD_CHARS : -1])
+    if found is None:
         return False
-    found = word.group().lower()
-    initial, ordinal = len(found) == 1 and found.isalpha(), len(found) <= 2 and found.isdigit()
-    return initial or ordinal or found in _ABBREVIATIONS or _DOTTED.fullmatch(found) is not None
+    word, lower = found.group(), found.group().lower()
+    if (len(word) == 1 and word.isalpha() and word < _FIRST_WIDE) or (len(word) <= 2 and word.isdigit()):
+        return True
+    if lower in BEFORE_NUMBERS and _ROMAN_NUMERAL.match(next_word):
+        return True
+    return word in abbreviations or lower in abbreviations or _DOTTED.fullmatch(lower) is not None
 
 
 def ends_word(text: str, position: int) -> bool:
@@ -332,6 +385,23 @@ def ends_word(text: str, position: int) -> bool:
     return (after.isspace() and after not in "\r\n") or (
         before.isalnum() and after in _WIDE_CLAUSE_MARKS | _WIDE_SENTENCE_MARKS
     )
+
+
+def _ends_space(text: str, end: int) -> bool:
+    return text[end - 1].isspace() and not (text[end - 2].isdigit() and text[end].isdigit())
+
+
+def _ends_word(text: str, end: int) -> bool:
+    """Whether no word, number or mark is divided; scripts without spaces have words of one character."""
+    before, after = text[end - 1], text[end]
+    if before.isalnum() and after.isalnum() and (before < _FIRST_WIDE or after < _FIRST_WIDE):
+        return False
+    in_number = after.isdigit() and text[end - 2].isdigit()
+    return not (in_number or after in _ENDINGS) and _ends_character(text, end)
+
+
+def _ends_character(text: str, end: int) -> bool:
+    return not _is_within_character(text, end)
 
 
 def _is_within_character(text: str, position: int) -> bool:

@@ -43,7 +43,7 @@ MAX_LINES = {
     "settings": 245,
     "speaking": 350,
     "speech": 470,
-    "text": 1790,
+    "text": 1920,
     "timings": 185,
     "voices": 1290,
     "wyoming": 310,

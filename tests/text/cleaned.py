@@ -4,11 +4,11 @@ from itertools import pairwise
 
 from makima_tts.text import Piece, Segmenter, TextCleaning
 from makima_tts.text.cleaning import TextCleaner
-from makima_tts.text.segmenter import ends_sentence
+from makima_tts.text.segmenter import cleaner_of
 
 
 def a_cleaner(cleaning: TextCleaning = "markdown") -> TextCleaner:
-    return TextCleaner(cleaning, ends_sentence)
+    return cleaner_of(cleaning)
 
 
 def spoken_in_parts(*parts: str, cleaning: TextCleaning = "markdown") -> tuple[str, list[int]]:
