@@ -47,7 +47,7 @@ BUDGETS_S = {
     "settings": 5,
     "speaking": 5,
     "speech": 5,
-    "text": 40,
+    "text": 50,
     "transport": 80,
     "typescript": 80,
     "voices": 35,
