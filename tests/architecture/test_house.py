@@ -24,7 +24,7 @@ MAX_FIGURES = {
 MAX_LINES = {
     "__init__": 20,
     "__main__": 20,
-    "alignment": 360,
+    "alignment": 390,
     "api": 2240,
     "audio": 1180,
     "cli": 980,
