@@ -6,8 +6,8 @@ sentence boundaries; the service segments the text, and begins before the first 
 
     tts = MakimaTTSService(url="ws://127.0.0.1:8001/api/v1/speak", settings=TTSSettings(voice="makima"))
 
-A pipecat turn (its audio context) is one utterance of the service, with the same id; after a long pause in the
-text, another one. An interruption cancels the utterance and keeps the connection.
+A pipecat turn (its audio context) is one utterance of the service, with the same id. After a long pause in
+its text, the rest is another one. An interruption cancels the utterance and keeps the connection.
 """
 
 import asyncio
