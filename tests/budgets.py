@@ -45,7 +45,7 @@ BUDGETS_S = {
     "service": 90,
     "session": 30,
     "settings": 5,
-    "speaking": 5,
+    "speaking": 10,
     "speech": 5,
     "text": 50,
     "transport": 80,

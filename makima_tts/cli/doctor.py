@@ -158,7 +158,7 @@ def _port(settings: "Settings") -> Finding:
     from makima_tts.server.process import CannotListen, listen_on
 
     try:
-        sockets = listen_on(settings.host, settings.port, stall_timeout_s=settings.stall_timeout_s)
+        sockets = listen_on(settings.host, settings.port)
     except CannotListen as failure:
         return ("bad", "port", str(failure))
     for listener in sockets:

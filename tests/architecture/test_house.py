@@ -24,7 +24,7 @@ MAX_FIGURES = {
 MAX_LINES = {
     "__init__": 20,
     "__main__": 20,
-    "alignment": 360,
+    "alignment": 390,
     "api": 2240,
     "audio": 1180,
     "cli": 980,
@@ -38,7 +38,7 @@ MAX_LINES = {
     "model": 7520,
     "origins": 130,
     "protocol": 790,
-    "server": 540,
+    "server": 600,
     "session": 1350,
     "settings": 245,
     "speaking": 350,
