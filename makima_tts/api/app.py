@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import Headers
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
@@ -31,7 +31,7 @@ from makima_tts.api.omni.dialect import omni_router
 from makima_tts.api.openai.routes import openai_router, openai_voice_lookup, openai_voices_router
 from makima_tts.api.proxies import behind_proxies
 from makima_tts.api.service import RETRY_AFTER_S, Service
-from makima_tts.errors import PayloadTooLarge, RateLimited, UpgradeRequired
+from makima_tts.errors import NotFound, PayloadTooLarge, RateLimited, UpgradeRequired
 from makima_tts.origins import OriginRules
 
 _DESCRIPTION = """Streaming text-to-speech. The main way in is the WebSocket `/api/v1/speak`
@@ -87,9 +87,15 @@ def create_app(
         app.include_router(router)
     for path in _WEBSOCKET_PATHS:
         app.add_api_route(path, _refuse_plain_request, include_in_schema=False)
+
+    @app.websocket("/{path:path}")
+    async def unknown_path(websocket: WebSocket) -> None:
+        await websocket.send_denial_response(error_response(NotFound(), websocket.scope))
+
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     # The last one added is met first.
     app.add_middleware(BodyLimit, max_upload_bytes=max_upload_bytes)
+    app.add_middleware(head_as_get)
     rules = OriginRules(allowed_origins)
     app.add_middleware(origin_guard, rules=rules)
     app.around = lambda inner: behind_proxies(page_headers(CrossOrigin(inner, rules)), trusted_proxies)
@@ -105,6 +111,21 @@ async def _refuse_plain_request(request: Request) -> Response:
     response = error_response(error, request.scope)
     response.headers["Upgrade"] = "websocket"
     return response
+
+
+def head_as_get(app: ASGIApp) -> ASGIApp:
+    """HEAD is GET without the body, on every route."""
+
+    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_head(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            await app({**scope, "method": "GET"}, receive, send_head)
+        else:
+            await app(scope, receive, send)
+
+    return answered
 
 
 class _App(FastAPI):

@@ -126,6 +126,8 @@ def install_failures(app: FastAPI) -> None:
         too_large = status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE
         code = PayloadTooLarge.code if too_large else status.name
         message = f"{status.phrase}. {status.description}".strip()
+        if status is HTTPStatus.NOT_FOUND and (address := _openai_address(app, request.url.path)):
+            message = f"{status.phrase}. OpenAI's API is under /v1 here: {address}."
         return _response(request.scope, status, code, message, headers=error.headers)
 
     @app.exception_handler(RequestValidationError)
@@ -156,6 +158,13 @@ def _response(
         fields = ErrorFields(code=code, message=message, reason=reason)
         body = ErrorBody(error=fields).model_dump(exclude_none=True)
     return JSONResponse(body, status, headers)
+
+
+def _openai_address(app: FastAPI, path: str) -> str | None:
+    """The path under /v1 with the same end: base URLs lack the /v1, or have it twice."""
+    known = [known for known in app.openapi()["paths"] if has_openai_errors(known)]
+    ends = (f"{path.rstrip('/')}".endswith(known.removeprefix("/v1")) for known in known)
+    return max((path for path, same in zip(known, ends, strict=True) if same), key=len, default=None)
 
 
 def _route_of(request: Request) -> str:

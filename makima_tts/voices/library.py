@@ -54,9 +54,18 @@ _DESCRIBED = ("name", "description", "language", "accent")
 _ID = re.compile(rf"[a-z0-9][a-z0-9_-]{{0,{MAX_ID_CHARS - 1}}}")
 
 
+# Clients show clips as a list of files, and send the file's name.
+_SOUND_SUFFIX = re.compile(r"\.(wav|mp3|flac|ogg|opus|m4a|aac|webm|aiff?)$", re.IGNORECASE)
+
+
 def is_voice_id(text: str) -> bool:
     """Whether ``text`` has the form of a voice's id."""
     return _ID.fullmatch(text) is not None
+
+
+def id_of_name(name: str) -> str:
+    """``" Anna.WAV"`` → ``"anna"``: as an id, if a client has a voice's file or writes it differently."""
+    return _SOUND_SUFFIX.sub("", name.strip()).lower()
 
 
 def voice_id_of(name: str) -> str:
@@ -397,6 +406,26 @@ class VoiceLibrary:
             if self._is_outdated(voice_id):
                 self._scan()
             return self._index.get(voice_id)
+
+    def find_named(self, name: str) -> VoiceFolder | None:
+        """By id; else by id or name without case, spaces, marks and the suffix of a sound file.
+
+        Raises VoiceNotFound when several voices have that name.
+        """
+        if (voice := self.find(name)) is not None or len(name) > 2 * MAX_NAME_CHARS:
+            return voice
+        bare = id_of_name(name)
+        if (voice := self.find(bare)) is not None:
+            return voice
+        with self._lock:
+            if self._is_outdated(bare):
+                self._scan()
+            key = _name_key(bare)
+            same = [voice for voice in self._index.values() if key and key == _name_key(voice.name)]
+        if len(same) > 1:
+            ids = ", ".join(sorted(voice.id for voice in same))
+            raise VoiceNotFound(f"Several voices have this name; use one of the ids {ids}.")
+        return same[0] if same else None
 
     def place(self, name: str) -> tuple[str, VoiceFolder | None]:
         """The id for a new voice of this name, and the shipped voice to which it would add a clip, if any.

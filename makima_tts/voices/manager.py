@@ -30,6 +30,7 @@ from makima_tts.voices.library import (
     VoiceFolder,
     VoiceLibrary,
     VoiceUpload,
+    id_of_name,
     is_voice_id,
     manifest_of,
     open_clip,
@@ -133,7 +134,7 @@ class VoiceManager:
     async def get(self, voice_id: str) -> ResolvedVoice:
         """Exactly this voice, encoded. Raises VoiceNotFound with what to do."""
         if not self._engine.facts.cloning:
-            if voice_id == NARRATOR:
+            if id_of_name(voice_id) == NARRATOR:
                 return ResolvedVoice(NARRATOR, None)
             name = f"The voice {voice_id} is" if is_voice_id(voice_id) else "This voice is"
             raise VoiceNotFound(f"{name} not available: {self._no_cloning()}")
@@ -152,7 +153,7 @@ class VoiceManager:
 
     def describe(self, voice_id: str) -> VoiceListing:
         """Blocks. Raises VoiceNotFound."""
-        if voice_id == NARRATOR and not self._engine.facts.cloning:
+        if id_of_name(voice_id) == NARRATOR and not self._engine.facts.cloning:
             return self._engine_listing()
         return self._listing(self._find(voice_id))
 
@@ -211,7 +212,7 @@ class VoiceManager:
         return {**first, self._default: None, NARRATOR: None}
 
     def _find(self, voice_id: str) -> VoiceFolder:
-        if (folder := self._library.find(voice_id)) is not None:
+        if (folder := self._library.find_named(voice_id)) is not None:
             return folder
         # A malformed id may hold anything, so the message does not repeat it.
         name = f"{voice_id} " if is_voice_id(voice_id) else ""
@@ -305,9 +306,10 @@ class VoiceManager:
 
     def _delete(self, voice_id: str) -> None:
         """Deletes the prompt on disk too: a deleted voice must leave nothing behind."""
-        key = None
-        with suppress(VoiceNotFound), open_clip(folder := self._find(voice_id)) as clip:
-            key = self._key(folder, clip)
+        key, folder = None, self._library.find(voice_id)  # exactly this one
+        if folder is not None:
+            with suppress(VoiceNotFound), open_clip(folder) as clip:
+                key = self._key(folder, clip)
         self._library.remove(voice_id)
         if key is not None:
             self._store.discard(key)

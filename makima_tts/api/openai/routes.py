@@ -25,7 +25,7 @@ from makima_tts.protocol.fields import ClientFields
 from makima_tts.protocol.messages import Language, SampleRate, Seed, Speed
 from makima_tts.speaking import AudioOutput
 from makima_tts.voices import VoiceListing, VoiceManager, VoiceUpload
-from makima_tts.voices.library import MAX_NOTE_CHARS, MAX_TRANSCRIPT_CHARS
+from makima_tts.voices.library import MAX_NOTE_CHARS, MAX_TRANSCRIPT_CHARS, id_of_name
 
 # Clients look for one of these before they speak. The model that is named when speaking may be any.
 _OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
@@ -42,16 +42,16 @@ def openai_voice_lookup(voices: VoiceManager, spoken_by: Mapping[str, str | None
     """
 
     async def look_up(name: str | None) -> str | None:
-        if name is None or name not in spoken_by:
+        if name is None or (alias := id_of_name(name)) not in spoken_by:
             return name
         with suppress(VoiceNotFound):
             return (await asyncio.to_thread(voices.describe, name)).id
-        if (voice_id := spoken_by[name]) is None:
+        if (voice_id := spoken_by[alias]) is None:
             return None
         with suppress(VoiceNotFound):
             return (await asyncio.to_thread(voices.describe, voice_id)).id
         raise VoiceNotFound(
-            f"TTS_OPENAI_VOICES has {name} spoken by {voice_id}, and there is no voice {voice_id}. "
+            f"TTS_OPENAI_VOICES has {alias} spoken by {voice_id}, and there is no voice {voice_id}. "
             "The operator must add it, or choose one that GET /v1/audio/voices lists."
         )
 
