@@ -166,6 +166,8 @@ def test_text_without_marks_is_spoken_unchanged(text: str) -> None:
         ("So:\n```py\nx = '**'\n```\nDone.", "So:\n\nDone."),
         ("So: ```py\nx = 1\n```\nDone ```x``` now.", "So: \nDone now."),
         ("~~~\nx\n```\n~~~\nDone.", "\nDone."),
+        ("Write ```` or ``` around it.\nThen it is code.", "Write or around it.\nThen it is code."),
+        ("- ```py title=a\nx = 1\n```\nDone.", "\nDone."),
         ('See [the **docs**](https://x.org/a_(b) "t") now', "See the docs now"),
         ("![a cat](c.png) and [![alt](i)](u) and [text][ref]", "a cat and alt and text"),
         ("A word[^1], a claim[2](https://x.org).\n[^1]: A note", "A word, a claim.\nA note"),
@@ -182,6 +184,7 @@ def test_text_without_marks_is_spoken_unchanged(text: str) -> None:
             "a<br>b, <b>bold</b>, <a href='x'>link</a>, 10<sup>6</sup> H<sub>2</sub>O",
             "a\nb, bold, link, 10^6 H2O",
         ),
+        ("<details><summary>One</summary>two</details><dl><dt>A<dd>B", "\n\nOne\ntwo\n\n\nA\nB"),
         ("A &amp; B &lt; C&nbsp;D <!-- not this --> end", "A & B < C\xa0D end"),
         ("\\*as it is\\* and \\(x) or \\_", "*as it is* and (x) or _"),
         (
