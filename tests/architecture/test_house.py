@@ -38,7 +38,7 @@ MAX_LINES = {
     "model": 7520,
     "origins": 130,
     "protocol": 790,
-    "server": 540,
+    "server": 600,
     "session": 1350,
     "settings": 245,
     "speaking": 350,
