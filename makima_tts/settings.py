@@ -130,7 +130,9 @@ class Settings(BaseSettings):
     )
     utterance_timeout_s: Seconds = Field(30.0, description="Text waits this long for its first audio")
     load_timeout_s: Seconds = Field(600.0, description="Clients wait this long for the model")
-    stall_timeout_s: Seconds = Field(10.0, description="A client that reads nothing is dropped after this")
+    stall_timeout_s: Seconds = Field(
+        30.0, description="A client that takes no bytes is dropped after this, over HTTP after twice this"
+    )
     drain_timeout_s: Seconds = Field(20.0, description="On SIGTERM, utterances may finish for this long")
 
     voice_cache_count: Count = Field(16, description="Encoded voices held in memory, at most")

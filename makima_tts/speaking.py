@@ -206,6 +206,7 @@ class UtteranceStream:
             request = replace(request, voice=await self._find_voice())
         if self._words is not None and self._aligner is not None:
             rate_hz, speed = self._engine.facts.sample_rate_hz, self._output.speed
+            self._aligner.start()
             self._alignment = PieceAlignment(self._aligner, self._words, rate_hz, speed, self._on_times)
         self._speech = speech = self._engine.open(request)
         for text, ends_piece in self._early_text:

@@ -7,6 +7,7 @@ known long before it ends; all of it, once it has ended. That is three seconds o
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -18,6 +19,8 @@ from makima_tts.speech import AudioChunk
 from makima_tts.timings import WordTimer
 
 _FIRST_S = 0.8
+# A longer piece is estimated from there on: a voice that does not find its end must not fill the memory.
+_LONGEST_S = 60.0
 _GROWTH = 1.5
 
 
@@ -35,6 +38,7 @@ class PieceAlignment:
         # Of the piece that is being spoken.
         self._piece_index = -1
         self._pcm: list[npt.NDArray[np.int16]] = []
+        # The next alignment is of this much audio; inf: the piece is too long.
         self._next_s = _FIRST_S
         self._results: set[asyncio.Future[Times]] = set()
 
@@ -50,6 +54,10 @@ class PieceAlignment:
         pcm = chunk.pcm if chunk.pcm.dtype == np.int16 else (np.clip(chunk.pcm, -1, 1) * 32767).astype("<i2")
         self._pcm.append(pcm.astype(np.int16, copy=False))
         heard_s = sum(part.size for part in self._pcm) / self._rate_hz
+        if heard_s > _LONGEST_S or self._next_s == math.inf:
+            self._pcm, self._next_s = [], math.inf
+            self._timer.align(chunk.piece_index, (), whole=True)
+            return
         words = self._timer.words_of(chunk.piece_index)
         if chunk.ends_piece or (heard_s >= self._next_s and words and not self._results):
             self._next_s = _GROWTH * heard_s

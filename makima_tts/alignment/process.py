@@ -44,7 +44,7 @@ class _Job:
 
 
 class Aligner:
-    """Event loop only. The process starts with the first job, and again with the next one after a failure."""
+    """Event loop only. The process starts once it is needed, and after a failure again with the next job."""
 
     def __init__(self, command: Sequence[str] = _COMMAND) -> None:
         self._command = command
@@ -61,13 +61,17 @@ class Aligner:
         """Whether text of this language may be aligned; in text of any language, English is recognised."""
         return language in _LANGUAGES
 
+    def start(self) -> None:
+        """Its first result would be late if the process started with the first job. Idempotent."""
+        if self._working is None:
+            self._working = asyncio.create_task(self._work())
+
     def align(
         self, words: Sequence[str], pcm: npt.NDArray[np.int16], rate_hz: int, *, whole: bool
     ) -> "asyncio.Future[Times]":
         """See EnglishAligner.align. A result that is cancelled before its turn costs nothing."""
+        self.start()
         result: asyncio.Future[Times] = asyncio.get_running_loop().create_future()
-        if self._working is None:
-            self._working = asyncio.create_task(self._work())
         try:
             self._jobs.put_nowait(_Job(words, pcm, rate_hz, whole, result))
         except asyncio.QueueFull:
@@ -81,24 +85,26 @@ class Aligner:
             await asyncio.wait({self._working})
 
     async def _work(self) -> None:
+        job: _Job | None = None
         while True:
-            job = await self._jobs.get()
             try:
                 await self._run(job)
             except (OSError, TimeoutError, ValueError) as failure:
                 _log.warning("alignment_failed", error=type(failure).__name__)
-                if not job.result.done():  # the process could not be started
+                if job is not None and not job.result.done():  # the process could not be started
                     job.result.set_result(())
+            job = await self._jobs.get()
 
-    async def _run(self, job: _Job) -> None:
+    async def _run(self, job: _Job | None) -> None:
         """Job after job, until one fails. Raises OSError, TimeoutError, ValueError."""
         process = await asyncio.create_subprocess_exec(
             *self._command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL
         )
         try:
             while True:
+                job = job or await self._jobs.get()
                 await _serve(process, job)
-                job = await self._jobs.get()
+                job = None
         finally:
             with suppress(ProcessLookupError):
                 process.kill()

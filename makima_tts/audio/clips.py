@@ -96,22 +96,15 @@ class _Loudness:
 
 @dataclass(frozen=True, slots=True)
 class _Decoded:
-    """``powers``: of each channel, and of their mean, without DC offset; float64 [channels + 1]."""
+    """``cancels``: its channels cancel each other out when they are mixed down."""
 
     clip: Clip
-    powers: npt.NDArray[np.float64]
+    channels: int
+    loudest_channel: int
+    cancels: bool
     clipped_ratio: float
     damaged: bool
     longer: bool  # than MAX_CLIP_S, and cut there
-
-    @property
-    def channels(self) -> int:
-        return self.powers.size - 1
-
-    @property
-    def cancels(self) -> bool:
-        """Whether the channels cancel each other when they are mixed down."""
-        return bool(self.powers[-1] < _MIN_MIX_POWER * self.powers[:-1].mean())
 
 
 def check_header(file: BinaryIO) -> None:
@@ -193,8 +186,10 @@ def _decode(file: BinaryIO, *, limited: bool = True) -> _Decoded:
     mixed = decode(file, partial(_mix, limited=limited))
     if not mixed.cancels:
         return mixed
-    # The loudest channel is known only now; keeping all of them would take more memory.
-    return decode(file, partial(_mix, limited=limited, channel=int(mixed.powers[:-1].argmax())))
+    # Which channel is the loudest is known only now. Two copies at once would take too much memory.
+    loudest = mixed.loudest_channel
+    del mixed
+    return decode(file, partial(_mix, limited=limited, channel=loudest))
 
 
 def _mix(sound: Recording, *, limited: bool, channel: int | None = None) -> _Decoded:
@@ -202,17 +197,21 @@ def _mix(sound: Recording, *, limited: bool, channel: int | None = None) -> _Dec
     _require_usable_header(sound)
     max_frames = round(sound.sample_rate_hz * MAX_CLIP_S)
     pcm, filled, clipped = _reserve(max_frames + 1), 0, 0
-    powers = np.zeros(sound.channels + 1)
+    powers = np.zeros(sound.channels + 1)  # of each channel and of the clip, without DC offset
+    if channel is None:
+        weights = np.full(sound.channels, 1 / sound.channels, np.float32)
+    else:
+        weights = np.eye(sound.channels, dtype=np.float32)[channel]
     for sent in sound.blocks:
         block = _require_numbers(sent[: pcm.size - filled])
         clipped += int(np.count_nonzero(np.abs(block) >= 0.999))
         if limited:
             np.clip(block, -1.0, 1.0, out=block)
-        mono = block.mean(axis=1)  # [frames]
+        mono = block @ weights  # [frames]
         powers += np.column_stack([block[::_POWER_STRIDE], mono[::_POWER_STRIDE]]).var(
             axis=0, dtype=np.float64
         )
-        pcm[filled : filled + len(block)] = mono if channel is None else block[:, channel]
+        pcm[filled : filled + len(block)] = mono
         filled += len(block)
         if filled == pcm.size:
             break
@@ -220,8 +219,10 @@ def _mix(sound: Recording, *, limited: bool, channel: int | None = None) -> _Dec
     missing_s = (sound.stated_frames - filled) / sound.sample_rate_hz
     return _Decoded(
         Clip(pcm[:filled], sound.sample_rate_hz),
-        powers,
-        clipped / max(1, filled * sound.channels),
+        sound.channels,
+        loudest_channel=int(powers[:-1].argmax()),
+        cancels=channel is not None or bool(powers[-1] < _MIN_MIX_POWER * powers[:-1].mean()),
+        clipped_ratio=clipped / max(1, filled * sound.channels),
         damaged=sound.damaged or (not longer and missing_s > _LENGTH_TOLERANCE_S),
         longer=longer,
     )

@@ -20,8 +20,10 @@ from av.container import InputContainer
 
 from makima_tts.audio.sound_files import Recording, Samples, UnreadableSound, Window
 
-# A file of 500 bytes may state an index of gigabytes. The largest honest allocation is a cover picture's.
+# A file of 500 bytes may state an index of gigabytes for each stream. An hour of sound has one of 4 MiB. This
+# bounds the whole process, and PyAV crashes where an encoder gets no memory: that of FLAC takes 7 MiB.
 _MAX_ALLOCATION_BYTES = 16 * 2**20
+_MAX_STREAMS = 6
 # A minute of the shortest Opus packets are 24,000; a file may have millions of empty ones.
 _MAX_PACKETS = 50_000
 _MAX_DAMAGED_PACKETS = 1000
@@ -36,11 +38,11 @@ _DECODERS = {
 OPTIONS = {
     "protocol_whitelist": "none",
     "codec_whitelist": ",".join(sorted(_DECODERS)),
-    "max_streams": "16",
+    "max_streams": str(_MAX_STREAMS),
     "probesize": "65536",
 }
 
-# For the whole process, whose encoders need less. PyAV has no function for it.
+# PyAV has no function for it.
 _max_alloc = ctypes.CDLL(av._core.__file__).av_max_alloc
 _max_alloc.argtypes = [ctypes.c_size_t]
 _max_alloc(_MAX_ALLOCATION_BYTES)

@@ -27,7 +27,17 @@ if TYPE_CHECKING:
     from makima_tts.model.devices import DevicePrecision
     from makima_tts.settings import Settings
 
-_PACKAGES = ("fastapi", "uvicorn", "numpy", "soundfile", "hibari-tts", "torch", "qwen-tts", "flash-attn")
+_PACKAGES = (
+    "fastapi",
+    "uvicorn",
+    "numpy",
+    "soundfile",
+    "hibari-tts",
+    "torch",
+    "qwen-tts",
+    "flash-attn",
+    "pocketsphinx",
+)
 _REQUIRED = 5
 
 # "bad" keeps the service from working; "note" is worth knowing.
@@ -158,7 +168,7 @@ def _port(settings: "Settings") -> Finding:
     from makima_tts.server.process import CannotListen, listen_on
 
     try:
-        sockets = listen_on(settings.host, settings.port, stall_timeout_s=settings.stall_timeout_s)
+        sockets = listen_on(settings.host, settings.port)
     except CannotListen as failure:
         return ("bad", "port", str(failure))
     for listener in sockets:

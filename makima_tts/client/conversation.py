@@ -33,6 +33,7 @@ from makima_tts.client.failures import (
 )
 from makima_tts.client.speech import Speech
 from makima_tts.client.writing import OutgoingText, Text, text_chunks
+from makima_tts.errors import NothingToSay
 from makima_tts.protocol import (
     AudioChunkMessage,
     AudioFormat,
@@ -86,7 +87,7 @@ class SpeechClient:
         # Also finished ones whose audio may still be played, as long as the caller holds them.
         self._speeches: WeakValueDictionary[str, Speech] = WeakValueDictionary()
         self._speaking: Speech | None = None
-        self._ids = itertools.count(1)
+        self._ids, self._resumed_ids = itertools.count(1), itertools.count(1)
         self._ended: ClientError | None = None
         self._written = asyncio.Event()
         self._added = asyncio.Event()
@@ -289,10 +290,10 @@ class SpeechClient:
                 utterance_id in self._pending and message.data
             ):
                 await self._pending[utterance_id].deliver(_decoded(message.data))
-            case Complete(utterance_id=utterance_id) if utterance_id in self._pending:
-                self._close_utterance(utterance_id).finish(message)
-            case ErrorMessage(utterance_id=str(utterance_id)) if utterance_id in self._pending:
-                self._close_utterance(utterance_id).fail(failure_of(message))
+            case Complete(utterance_id=str(name)) | ErrorMessage(utterance_id=str(name)) if (
+                name in self._pending
+            ):
+                self._end_utterance(name, message)
             case Interrupted():
                 await self._silence_finished()
 
@@ -307,6 +308,19 @@ class SpeechClient:
         self._speaking = self._pending.get(utterance_id)
         if self._speaking is not None:
             self._speaking.begun = True
+
+    def _end_utterance(self, utterance_id: str, end: Complete | ErrorMessage) -> None:
+        """If it ends before its text, the rest of the text is another utterance: see ``Speech.resume``."""
+        speech, following = self._pending[utterance_id], f"resumed-{next(self._resumed_ids)}"
+        may_resume = isinstance(end, Complete) or end.reason == NothingToSay.reason
+        if may_resume and speech.resume(end if isinstance(end, Complete) else None, following):
+            del self._pending[utterance_id]
+            self._pending[following] = self._speeches[following] = speech
+            self._written.set()
+        elif isinstance(end, Complete):
+            self._close_utterance(utterance_id).finish(end)
+        else:
+            self._close_utterance(utterance_id).fail(failure_of(end))
 
     def _close_utterance(self, utterance_id: str) -> Speech:
         """Nothing is sent for it any more, and no later audio belongs to it."""

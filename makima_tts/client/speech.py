@@ -12,11 +12,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from makima_tts.client.failures import UtteranceCancelled, cancelled_here
 from makima_tts.client.playing import Player
 from makima_tts.client.saving import wav_file
 from makima_tts.client.writing import OutgoingText
+from makima_tts.errors import NothingToSay
 from makima_tts.protocol import AudioFormat, Cancel, Complete, Sentence, TimedWord, Words
 
 # What belongs to the word before it. An opening bracket does not.
@@ -76,6 +78,8 @@ class Speech:
         self.writer: asyncio.Task[None] | None = None
         self._send_cancel = send_cancel
         self._player: Player | None = None
+        # Of the service's utterances for it that have ended, if its writer paused for long.
+        self._earlier: Complete | None = None
         self._known_played_ms: int | None = None
         self._chunks: deque[SpeechChunk] = deque()
         self._failure: Exception | None = None
@@ -159,7 +163,14 @@ class Speech:
         if self.over:
             self._end_cancelled()
         else:
-            await self._send_cancel(self.utterance_id, self._known_played_ms)
+            await self._send_cancel(self.utterance_id, self._played_of_the_last_ms())
+
+    def _played_of_the_last_ms(self) -> int | None:
+        """Of the service's utterance that has not ended."""
+        played_ms = self._known_played_ms
+        if played_ms is None or self._earlier is None:
+            return played_ms
+        return max(0, played_ms - self._earlier.audio_length_ms)
 
     async def interrupt(self, played_ms: float | None = None) -> Heard:
         """Cancel it, and say how much of its text was heard."""
@@ -174,8 +185,8 @@ class Speech:
         all audio that arrived counts as played unless a player or the caller knows better.
         """
         match self._failure:
-            case UtteranceCancelled(text_spoken=str(spoken), text_remaining=str(remaining)):
-                return Heard(spoken, remaining)
+            case UtteranceCancelled(text_spoken=str(spoken), text_remaining=str(rest)) if not self._earlier:
+                return Heard(spoken, rest)
         played_ms = self.audio_ms if self.played_ms is None else self.played_ms
         return heard_of(self.outgoing.text, self.sentences, self.words, played_ms)
 
@@ -212,16 +223,29 @@ class Speech:
 
     def describe(self, part: Sentence | Words) -> None:
         """The service has told where a part of the text is in the audio."""
+        chars, ms = self.outgoing.resumed_chars, self._earlier.audio_length_ms if self._earlier else 0
         if isinstance(part, Words):
-            self.words += part.words
+            self.words += [_moved(word, ms, offset=word.offset + chars) for word in part.words]
         else:
-            self.sentences.append(part)
+            self.sentences.append(_moved(part, ms))
+
+    def resume(self, complete: Complete | None, utterance_id: str) -> bool:
+        """The service has closed the text because its writer paused: the rest is another utterance there.
+
+        ``complete`` None: it had no words so far. False if the text has ended and nothing of it is left.
+        """
+        received_chars = 0 if complete is None else complete.text_length
+        if self.cancelled or not self.outgoing.resume(received_chars, utterance_id):
+            return False
+        self._earlier = self._earlier if complete is None else _joined(self._earlier, complete)
+        self.utterance_id, self.begun = utterance_id, False
+        return True
 
     def finish(self, complete: Complete) -> None:
         """The service has sent all of it."""
         if self.over:
             return
-        self.complete = complete
+        self.complete = _joined(self._earlier, complete)
         self._end()
         if self.cancelled:
             self._end_cancelled()
@@ -230,6 +254,8 @@ class Speech:
         """Ends it; chunks that came before are still returned, except those of a cancelled utterance."""
         if not self.over:
             self._failure = failure
+            if getattr(failure, "reason", None) == NothingToSay.reason and self._earlier is not None:
+                self._failure, self.complete = None, self._earlier
             self._end()
 
     def _end_cancelled(self) -> None:
@@ -242,6 +268,22 @@ class Speech:
     def _end(self) -> None:
         self._over.set()
         self._changed.set()
+
+
+_Timed = TypeVar("_Timed", Sentence, TimedWord)
+
+
+def _moved(part: _Timed, ms: int, **fields: int) -> _Timed:
+    return part.model_copy(update={"start_ms": part.start_ms + ms, "end_ms": part.end_ms + ms, **fields})
+
+
+def _joined(earlier: Complete | None, last: Complete) -> Complete:
+    """The figures of both; those of the begin are the earlier ones."""
+    if earlier is None:
+        return last
+    counts = ("duration_ms", "audio_length_ms", "characters_processed", "text_length", "total_chunks")
+    sums = {name: getattr(earlier, name) + getattr(last, name) for name in counts}
+    return earlier.model_copy(update=sums | {"finish_reason": last.finish_reason})
 
 
 def heard_of(text: str, sentences: Sequence[Sentence], words: Sequence[TimedWord], played_ms: int) -> Heard:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import aclosing
+from itertools import accumulate
 
 from makima_tts.protocol import Flush, Speak, serialize
 from makima_tts.protocol.frames import SurrogateJoiner
@@ -19,14 +20,17 @@ Text = str | Iterable[str] | AsyncIterable[str]
 class OutgoingText:
     """The messages of one utterance written so far, and how many of them were sent.
 
-    They are kept, so that they can be sent again over another connection.
+    They are kept, so that they can be sent again over another connection. ``resumed_chars``: so much of the
+    text belongs to earlier utterances of the service, see ``resume``.
     """
 
     def __init__(self, template: Speak) -> None:
         self._template = template
         self._joiner = SurrogateJoiner()
         self._texts: list[str] = []
-        self._frames: list[str] = []
+        self._messages: list[Speak | Flush] = []
+        self._ended = False
+        self.resumed_chars = 0
         self._sent = 0
         self._all_sent = asyncio.Event()
 
@@ -44,21 +48,40 @@ class OutgoingText:
         text = self._joiner.feed(text) + (self._joiner.end() if final else "")
         self._add(self._template.model_copy(update={"text": text, "final": final}))
         self._texts.append(text)
+        self._ended = final
 
     def flush(self) -> None:
         self._add(Flush(utterance_id=str(self._template.utterance_id)))
 
     def _add(self, message: Speak | Flush) -> None:
-        self._frames.append(serialize(message))
+        self._messages.append(message)
         self._all_sent.clear()
+
+    def resume(self, received_chars: int, utterance_id: str) -> bool:
+        """The service has closed the text, with so many characters, because its writer paused.
+
+        What it has not received is sent under this id. False if nothing is left of a text that has ended.
+        """
+        if self._ended and (len(self._messages) == 1 or received_chars == 0):
+            return False
+        ends = accumulate(len(one.text) if isinstance(one, Speak) else 0 for one in self._messages)
+        rest = [one for one, end in zip(self._messages, ends, strict=True) if end > received_chars]
+        if self._ended and not rest:
+            return False
+        update = {"utterance_id": utterance_id}
+        self._template = self._template.model_copy(update=update)
+        self._messages = [one.model_copy(update=update) for one in rest]
+        self._sent = 0
+        self.resumed_chars += received_chars
+        return True
 
     def take(self) -> str | None:
         """The next frame to send; None when all written frames were sent."""
-        if self._sent == len(self._frames):
+        if self._sent == len(self._messages):
             self._all_sent.set()
             return None
         self._sent += 1
-        return self._frames[self._sent - 1]
+        return serialize(self._messages[self._sent - 1])
 
     def rewind(self) -> None:
         """Send all of it again, over a new connection."""

@@ -32,14 +32,14 @@ class CannotListen(Exception):
     """The message is one line for the operator: why, and what to do."""
 
 
-def listen_on(host: str, port: int, *, stall_timeout_s: float) -> list[socket.socket]:
+def listen_on(host: str, port: int) -> list[socket.socket]:
     """One bound socket per address of ``host``, all on one port (0: a free one). Raises CannotListen."""
     with ExitStack() as opened:
         sockets: list[socket.socket] = []
         for family, address in _addresses(host):
             try:
                 listener = opened.enter_context(closing(socket.socket(family, socket.SOCK_STREAM)))
-                _set_options(listener, stall_timeout_s)
+                _set_options(listener)
                 # the first address settles port 0, so that localhost has one port on IPv4 and IPv6
                 listener.bind((address, sockets[0].getsockname()[1] if sockets else port))
                 sockets.append(listener)
@@ -77,7 +77,7 @@ def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
     return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
 
 
-def _set_options(listener: socket.socket, stall_timeout_s: float) -> None:
+def _set_options(listener: socket.socket) -> None:
     """Accepted sockets inherit these."""
     # Else a small chunk waits for the acknowledgement of the one before, which peers delay by 40 ms. asyncio
     # sets it only on sockets whose ``proto`` is TCP, and that of socket.socket is 0.
@@ -88,8 +88,6 @@ def _set_options(listener: socket.socket, stall_timeout_s: float) -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_KEEPIDLE"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: drops a client that vanished while data is sent
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(stall_timeout_s * 1000))
     if listener.family == socket.AF_INET6:  # else binding localhost on IPv6 conflicts with its IPv4 socket
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
 
@@ -130,15 +128,15 @@ def run(
 ) -> None:
     """Serve until SIGINT or SIGTERM. Main thread only, since it installs signal handlers.
 
-    host: a name or an address; port: 0 takes a free one. stall_timeout_s: a client that reads nothing for
-    this long is dropped. drain_timeout_s: after the first signal utterances may finish for this long; a
-    second signal stops at once, a third kills. on_listening: gets the URL once it is served. If it cannot
-    start: one line on stderr and exit code 1.
+    host: a name or an address; port: 0 takes a free one. stall_timeout_s: a client that takes no bytes for
+    this long is dropped, over HTTP after twice as long. drain_timeout_s: after the first signal utterances
+    may finish for this long; a second signal stops at once, a third kills. on_listening: gets the URL once it
+    is served. If it cannot start: one line on stderr and exit code 1.
     """
     raise_open_files_limit()
     with ExitStack() as opened:
         try:
-            sockets = listen_on(host, port, stall_timeout_s=stall_timeout_s)
+            sockets = listen_on(host, port)
         except CannotListen as failure:
             sys.exit(str(failure))
         for listener in sockets:

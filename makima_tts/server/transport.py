@@ -3,20 +3,26 @@
 In: bytes from sockets, uvicorn's calls. Out: the same ASGI messages; a peer that reads nothing, sends half a
 request or floods is dropped in bounded time and memory. Does not know: the content of messages.
 
-One rule bounds all writes: the transport's high-water mark is zero, so ``pause_writing`` is called for the
-first byte that the kernel does not accept, and ``resume_writing`` when the buffer is empty. Between the two a
-deadline runs, and it aborts: ``transport.close()``, all that stock uvicorn calls, waits for ever for a peer.
+One rule bounds all writes: the transport's high-water mark is zero, so an app waits from the first byte that
+the kernel does not accept; and a peer must take bytes as long as some are unsent, in the process or in the
+kernel. A peer that takes none until the deadline is reset: ``transport.close()``, all that stock uvicorn
+calls, waits for ever.
 """
 
 import asyncio
+import fcntl
 import socket
 import struct
+import sys
+import termios
 from collections.abc import Callable
-from typing import cast
+from contextlib import suppress
+from typing import Any, cast
 
 import h11
+import structlog
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
@@ -25,10 +31,15 @@ HEADERS_BYTES = 16 * 1024
 BODY_TIMEOUT_S = 300.0  # the largest upload, 32 MiB, over 1 Mbit/s takes 268 s
 KEEP_ALIVE_S = 75  # above the 60 s of common proxies, or they meet a connection that has just closed
 STOP_GRACE_S = 1.0
+PING_INTERVAL_S = 20.0
 MESSAGE_BYTES = 64 * 1024
 FRAGMENTS = 1024  # of one message: empty ones cost nothing on the wire and 1 KiB each in memory
 CONTROL_FRAMES = 100  # pings and pongs within CONTROL_WINDOW_S: a read full of them blocks the loop for 0.1 s
 CONTROL_WINDOW_S = 10.0
+# A player that pauses gets longer over HTTP, where no protocol tells the service that it paused.
+HTTP_STALL_FACTOR = 2
+_SO_NWRITE = 0x1024  # macOS has it, Python does not
+_log = structlog.get_logger(__name__)
 
 
 class TransportConfig(uvicorn.Config):
@@ -43,8 +54,8 @@ class TransportConfig(uvicorn.Config):
             ws=WebSocketConnection,
             ws_max_size=MESSAGE_BYTES,
             ws_per_message_deflate=False,
-            ws_ping_interval=20.0,
-            ws_ping_timeout=20.0,
+            ws_ping_interval=PING_INTERVAL_S,
+            ws_ping_timeout=stall_timeout_s,
             timeout_graceful_shutdown=5,
             lifespan="on",
             proxy_headers=False,
@@ -82,54 +93,132 @@ class Deadline:
         self._on_expired()
 
 
-class BoundedWrites(asyncio.Protocol):
-    """Aborts the connection of a peer that does not read in time."""
+def kernel_unsent_bytes(connection: Any) -> int:
+    """Bytes that the kernel holds for a peer which has not acknowledged them; 0 where it does not tell.
 
-    config: uvicorn.Config
-    loop: asyncio.AbstractEventLoop
-    transport: asyncio.Transport
+    Then (neither Linux nor macOS) a peer has taken what the kernel has accepted.
+    """
+    with suppress(OSError, ValueError):  # ValueError: the socket is closed
+        if sys.platform == "linux":
+            return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        if sys.platform == "darwin":
+            return int(connection.getsockopt(socket.SOL_SOCKET, _SO_NWRITE))
+    return 0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._stall_timeout_s = cast(TransportConfig, self.config).stall_timeout_s
-        self._write_deadline = Deadline(self.loop, self._abort)
-        super().connection_made(transport)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._write_deadline.disarm()
-        super().connection_lost(exc)
+class WatchedTransport:
+    """A transport that resets its connection when the peer takes no byte for ``stall_timeout_s``.
 
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._write_deadline.arm(self._stall_timeout_s)
+    Only while bytes are unsent: between its messages a connection may be silent. A peer has taken what was
+    written and is neither in the transport's buffer nor in the kernel's. The kernel accepts and reports bytes
+    in large steps, so it matters that any were taken, not how many: 64 kbit/s, the lowest rate of all
+    formats, fills the steps of Linux's default buffers (up to 130 kB) in 16 s.
+    """
 
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._write_deadline.disarm()
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._socket = transport.get_extra_info("socket")
+        self._check = Deadline(loop, self._check_progress)
+        self._written_bytes = self._taken_bytes = 0
+        self._made_at_s = self._took_at_s = loop.time()
+        transport.set_write_buffer_limits(high=0)
 
-    def _abort(self) -> None:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def watch(self, protocol: str, stall_timeout_s: float) -> None:
+        """``protocol`` is for the log. Call it again when another protocol takes over."""
+        self._protocol, self._stall_timeout_s = protocol, stall_timeout_s
+        self._set_user_timeout(2 * stall_timeout_s)
+
+    def write(self, data: bytes) -> None:
+        self._written_bytes += len(data)
+        self._transport.write(data)
+        if not self._check.armed:
+            self._took_at_s = self._loop.time()
+            self._check.arm(self._stall_timeout_s / 10)
+
+    def took_since(self, since_s: float) -> bool:
+        """Whether the peer took bytes after ``since_s``, on the loop's clock."""
+        self._note_progress()
+        return self._took_at_s > since_s
+
+    def stop(self) -> None:
+        """The connection is lost."""
+        self._check.disarm()
+
+    def abort(self) -> None:
         """Discards the kernel's send buffer too, which would otherwise keep the connection open."""
-        connection = self.transport.get_extra_info("socket")
-        if connection.fileno() >= 0:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.transport.abort()
+        self.stop()
+        if self._socket.fileno() >= 0:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._transport.abort()
+
+    def _check_progress(self) -> None:
+        unsent_bytes, now_s = self._note_progress(), self._loop.time()
+        if unsent_bytes == 0:
+            return
+        left_s = self._took_at_s + self._stall_timeout_s - now_s
+        if left_s > 0:
+            # Linux counts from the first probe of a closed window, even if bytes were taken since.
+            self._set_user_timeout(now_s - self._made_at_s + 2 * self._stall_timeout_s)
+            self._check.arm(min(left_s, self._stall_timeout_s / 10))
+            return
+        _log.warning(
+            "peer_stalled",
+            protocol=self._protocol,
+            reason=f"it took no byte for {self._stall_timeout_s:g} s",
+            unsent_bytes=unsent_bytes,
+        )
+        self.abort()
+
+    def _note_progress(self) -> int:
+        """Returns the unsent bytes."""
+        unsent_bytes = self._transport.get_write_buffer_size() + kernel_unsent_bytes(self._socket)
+        if self._written_bytes - unsent_bytes > self._taken_bytes:
+            self._taken_bytes, self._took_at_s = self._written_bytes - unsent_bytes, self._loop.time()
+        return unsent_bytes
+
+    def _set_user_timeout(self, timeout_s: float) -> None:
+        """For what the kernel holds when the socket is closed: later than the deadline, which is logged."""
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            with suppress(OSError):
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(timeout_s * 1000))
 
 
-class HttpConnection(BoundedWrites, H11Protocol):
+class HttpConnection(H11Protocol):
     """A request must arrive in time, and its response must be read in time.
 
     Browsers open connections in advance: one that sends nothing is closed without a response.
     """
 
+    config: TransportConfig
+    transport: WatchedTransport  # type: ignore[assignment]
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._request_deadline = Deadline(self.loop, self._give_up_request)
         self._body_ends_at_s: float | None = None
-        super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)
+        self._stall_timeout_s = self.config.stall_timeout_s
+        watched = WatchedTransport(transport, self.loop)
+        watched.watch("http", HTTP_STALL_FACTOR * self._stall_timeout_s)
+        super().connection_made(cast(asyncio.Transport, watched))
+        self.app = self._run_app
         self._request_deadline.arm(self._stall_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.transport.stop()
         self._request_deadline.disarm()
         super().connection_lost(exc)
+
+    async def _run_app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """In HTTP/1.0 the end of the connection is the end of a body: only a reset says that it broke off."""
+        try:
+            await self.config.loaded_app(scope, receive, send)
+        finally:
+            broke_off = self.cycle.response_started and not self.cycle.response_complete
+            if broke_off and scope["http_version"] == "1.0":
+                self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -157,7 +246,7 @@ class HttpConnection(BoundedWrites, H11Protocol):
         elif self.conn.our_state is h11.IDLE and self.conn.trailing_data[0]:
             self._answer_request_timeout()
         else:
-            self._abort()
+            self.transport.abort()
 
     def _answer_request_timeout(self) -> None:
         headers = [("connection", "close"), ("content-length", "0")]
@@ -168,7 +257,6 @@ class HttpConnection(BoundedWrites, H11Protocol):
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         super().handle_websocket_upgrade(event)
-        self._write_deadline.disarm()
         self._request_deadline.disarm()
         successor = self.transport.get_protocol()
         if self.flow.write_paused and isinstance(successor, WebSocketConnection):
@@ -176,17 +264,32 @@ class HttpConnection(BoundedWrites, H11Protocol):
 
     def shutdown(self) -> None:
         super().shutdown()
-        self.loop.call_later(STOP_GRACE_S, self._abort)
+        self.loop.call_later(STOP_GRACE_S, self.transport.abort)
 
 
-class WebSocketConnection(BoundedWrites, WebSocketsSansIOProtocol):
+class WebSocketConnection(WebSocketsSansIOProtocol):
     """Messages must be read in time; floods of control frames and fragments are refused."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    config: TransportConfig
+    transport: WatchedTransport  # type: ignore[assignment]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._control_frames = 0
         self._control_window_ends_at_s = 0.0
         super().connection_made(transport)
-        self.close_timeout = self._stall_timeout_s
+        self.close_timeout = self.config.stall_timeout_s
+        self.transport.watch("websocket", self.config.stall_timeout_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport.stop()
+        super().connection_lost(exc)
+
+    def keepalive_timeout(self) -> None:
+        """A ping waits behind audio that a slow peer has not read: one that takes bytes is alive."""
+        if self.transport.took_since(self.loop.time() - self.config.stall_timeout_s):
+            self.pong_timer = self.loop.call_later(self.config.stall_timeout_s, self.keepalive_timeout)
+        else:
+            super().keepalive_timeout()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -197,7 +300,7 @@ class WebSocketConnection(BoundedWrites, WebSocketsSansIOProtocol):
 
     def handle_parser_exception(self) -> None:
         if self.conn.close_sent is None:  # before the handshake ends there is no close frame
-            self._abort()
+            self.transport.abort()
         else:
             super().handle_parser_exception()
 
@@ -244,7 +347,7 @@ class WebSocketConnection(BoundedWrites, WebSocketsSansIOProtocol):
             self._refuse(CloseCode.GOING_AWAY, "stopping")
         else:
             super().shutdown()
-        self.loop.call_later(STOP_GRACE_S, self._abort)
+        self.loop.call_later(STOP_GRACE_S, self.transport.abort)
 
     def _refuse(self, code: CloseCode, reason: str) -> None:
         if not self.close_sent and not self.transport.is_closing():

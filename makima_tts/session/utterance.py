@@ -321,9 +321,11 @@ class Utterance:
         return [Send(self._speaking_message())] if self.options.events else []
 
     def _send_words(self, times: Sequence[WordTime]) -> list[Effect]:
+        if not times:
+            return []
         words = timed_words(self._text, [*self._pieces, *self._partial_piece()], times)
         self._sent.words += words
-        return [Send(Words(utterance_id=self.id, words=words))] if words else []
+        return [Send(Words(utterance_id=self.id, words=words))]
 
     def _speaking_message(self) -> Speaking:
         audio, queue_ms = self.options.format, self._queue_ms()

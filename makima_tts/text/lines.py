@@ -20,6 +20,7 @@ _BULLETS = "-*•‣◦▪·\u2043"
 _DASHES = "+\u2013\u2014"
 # What shows a state or a direction at the beginning of a line: arrows, boxes, stars, ticks, emoji among them.
 _GLYPHS = "\u2139\u2190-\u21ff\u25a0-\u25b6\u25b8-\u25c0\u25c2-\u27bf\u27f0-\u27ff\u2900-\u297f\u2b00-\u2bff"
+_EMOJI = "\U0001f1e6-\U0001faff"
 _GLYPH = rf"(?:[{_GLYPHS}][\ufe0e\ufe0f]?)+[ \t]*"
 _MARK_BEGUN = (
     rf"[{_BULLETS}{_DASHES}`~#_=|: \t]*(?:\[[ xX]?\]?)?[ \t]*(?:[{_GLYPHS}][\ufe0e\ufe0f]?)*[ \t]*"
@@ -40,7 +41,8 @@ _TILDES = re.compile(r"[ \t]*(~{3,})")
 # The line break, what it leads over, and the first character of the next line if that is plain text.
 _WRAP = re.compile(
     rf"[{LINE_ENDS}](?P<indent>[ \t>]*)(?!{_RULE}|#{{1,6}}(?:[ \t]|{TO_LINE_END})|```|~~~|"
-    rf"[{_BULLETS}{_DASHES}][ \t]|[{_GLYPHS}]|\d{{1,3}}[.)](?:[ \t]|{TO_LINE_END})|\[\^|\|)(?P<first>\S)"
+    rf"[{_BULLETS}{_DASHES}][ \t]|[{_GLYPHS}{_EMOJI}]|\d{{1,3}}[.)](?:[ \t]|{TO_LINE_END})|\[\^|\|)"
+    r"(?P<first>\S)"
 )
 _WRAP_BEGUN = re.compile(rf"[{LINE_ENDS}][ \t>]*(?:{_MARK_BEGUN}|\[\^?)\Z")
 _HYPHEN = re.compile(rf"[-\u2010][{LINE_ENDS}][ \t>]*(?P<word>\w{{1,5}})")

@@ -183,8 +183,9 @@ class TagScanner(TextScanner):
         self._left_out_chars = 0
         # What ends the block that is being dropped.
         self._hidden: re.Pattern[str] | None = None
-        # The end of a held block is not before this position of the whole text.
-        self._searched = 0
+        # Whether a block is held, and by its end: where in the whole text no end was found before.
+        self._holds = False
+        self._searched: dict[str, int] = {}
 
     @property
     def left_out(self) -> list[tuple[int, int]]:
@@ -196,9 +197,7 @@ class TagScanner(TextScanner):
     @property
     def left_out_chars(self) -> int:
         """Their length, and the length of what is held because it may be one."""
-        return self._left_out_chars + (
-            len(self._text) - self._at if self._searched > self._base + self._at else 0
-        )
+        return self._left_out_chars + (len(self._text) - self._at if self._holds else 0)
 
     def _apply_rows(self) -> bool | None:
         """None: no row matches here."""
@@ -235,18 +234,19 @@ class TagScanner(TextScanner):
 
     def _hide(self, opening: re.Match[str], ends: re.Pattern[str], *, certain: bool) -> bool:
         """The block is a pause, and belongs to no sentence."""
+        self._holds = False
         if certain or not self._has_words:
             self._leave_out(opening.end())
             self._hidden = ends
             return self._emit("\n", len(opening.group()))
-        from_ = max(opening.end(), self._searched - self._base)
-        if found := ends.search(self._text, from_, self._at + MAX_HELD_CHARS):
+        begin = max(opening.end(), self._searched.get(ends.pattern, 0) - self._base)
+        limit = min(len(self._text), self._at + MAX_HELD_CHARS)
+        if found := ends.search(self._text, begin, limit):
             self._leave_out(found.end())
             return self._emit("\n", found.end() - self._at)
-        if self._ended or len(self._text) - self._at >= MAX_HELD_CHARS:
-            return self._drop_opening(len(opening.group()))
-        self._searched = self._base + max(opening.end(), len(self._text) - MAX_END_CHARS)
-        return False
+        self._searched[ends.pattern] = self._base + max(opening.end(), limit - MAX_END_CHARS)
+        self._holds = not self._ended and len(self._text) - self._at < MAX_HELD_CHARS
+        return not self._holds and self._drop_opening(len(opening.group()))
 
     def _leave_out(self, end: int, *, extends: bool = False) -> None:
         """The text from here to ``end`` is not speech. ``extends``: nor is what was left out before it."""

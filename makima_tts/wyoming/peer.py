@@ -125,11 +125,17 @@ class Peer:
             await self._enqueue((str(whole.text), whole.voice), whole.text_format)
         elif SynthesizeStart.is_type(event.type):
             start = _parsed(SynthesizeStart.from_event, event)
+            await self._end_text()
             self._chunks = asyncio.Queue(_MAX_WAITING)
             await self._enqueue((_until_end(self._chunks), start.voice), start.text_format)
         elif SynthesizeChunk.is_type(event.type) and self._chunks is not None:
             await self._chunks.put(str(_parsed(SynthesizeChunk.from_event, event).text))
-        elif SynthesizeStop.is_type(event.type) and self._chunks is not None:
+        elif SynthesizeStop.is_type(event.type):
+            await self._end_text()
+
+    async def _end_text(self) -> None:
+        """Also of a text without an end of its own: the next one waits for it."""
+        if self._chunks is not None:
             await self._chunks.put(None)
             self._chunks = None
 
@@ -195,9 +201,9 @@ def _options(voice: SynthesizeVoice | None) -> SpeakOptions:
 
 
 def _session(url: str) -> AbstractAsyncContextManager[SpeechClient]:
-    """Without reconnects: a lost session is reported, and the Wyoming client decides whether to try again."""
+    """One reconnect, as the service closes idle sessions. Else the Wyoming client decides what to do."""
     return SpeechClient.connect(
-        url, Start(language=AUTO), ready_timeout_s=_READY_TIMEOUT_S, reconnects=Reconnects(attempts=0)
+        url, Start(language=AUTO), ready_timeout_s=_READY_TIMEOUT_S, reconnects=Reconnects(attempts=1)
     )
 
 

@@ -140,7 +140,7 @@ async def running(
         **settings,
     )
     service = factory.build_service(chosen, engine or ScriptedEngine())
-    (listener,) = listen_on("127.0.0.1", 0, stall_timeout_s=stall_timeout_s)
+    (listener,) = listen_on("127.0.0.1", 0)
     app = factory.build_app(chosen, service)
     server = _Server(TransportConfig(app, stall_timeout_s=stall_timeout_s))
     serving = asyncio.create_task(server.serve([listener]))

@@ -91,7 +91,7 @@ def full_box(name: bytes, *content: bytes, flags: int = 0) -> bytes:
     return box(name, struct.pack(">I", flags), *content)
 
 
-def mp4(samples: int, reference: bytes, *, ticks: int = 1) -> bytes:
+def mp4(samples: int, reference: bytes, *, ticks: int = 1, tracks: int = 1) -> bytes:
     """Its index states ``samples`` of two bytes each, in what the entry ``reference`` of its dref refers to.
 
     ``ticks``: of each sample; unless it is 1, FFmpeg has an entry for each.
@@ -113,7 +113,7 @@ def mp4(samples: int, reference: bytes, *, ticks: int = 1) -> bytes:
     )
     header = full_box(b"mvhd", bytes(8), struct.pack(">II", 1000, 10_000), bytes(80))
     track = full_box(b"tkhd", bytes(8), struct.pack(">II", 1, 0), bytes(72), flags=3)
-    movie = box(b"moov", header, box(b"trak", track, box(b"mdia", *media)))
+    movie = box(b"moov", header, *[box(b"trak", track, box(b"mdia", *media))] * tracks)
     return box(b"ftyp", b"M4A ", bytes(4)) + movie + box(b"mdat", bytes(64_000))
 
 

@@ -1,6 +1,7 @@
 """Reference clips: accepted formats, refusals, mending, reports."""
 
 from io import BytesIO
+from itertools import count
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from hypothesis import given, settings, strategies as st
 
 from makima_tts.audio import Clip, ClipReport, check_header, read_clip, read_clip_as_it_is, write_clip
 from makima_tts.errors import InvalidClip
-from tests.voices.clips import TRANSCRIPT, Pcm, silence, sound_file, speech
+from makima_tts.text import usual_speech_s
+from tests.voices.clips import TRANSCRIPT, Pcm, good_clip, silence, sound_file, speech
 
 
 def read(content: bytes) -> tuple[Clip, ClipReport]:
@@ -141,6 +143,31 @@ def test_float_samples_beyond_full_scale_count_as_clipped_and_stay_within_it() -
     clip, report = read(sound_file(pcm, subtype="FLOAT"))
     assert report.clipped_ratio == pytest.approx(0.001, rel=0.01)
     assert np.abs(clip.pcm).max() <= 1.0
+
+
+SENTENCES = {
+    "English": "The rain had stopped by the time we reached the harbour. ",
+    "German": "Es regnete nicht mehr, und am Hafen gingen die Lampen an. ",
+    "Spanish": "La lluvia había cesado cuando llegamos al puerto. ",
+    "Chinese": "我们走到港口的时候雨已经停了。",
+    "Japanese": "港に着いたころには雨はもう上がっていました。",
+    "Russian": "Когда мы добрались до гавани, дождь уже кончился. ",
+}
+
+
+@pytest.mark.parametrize("language", SENTENCES)
+@pytest.mark.parametrize(
+    ("pace", "warned"), [(0.2, "short"), (0.6, None), (1.0, None), (1.6, None), (3.0, "long")]
+)
+def test_a_transcript_is_compared_at_the_rate_of_its_language(
+    language: str, pace: float, warned: str | None
+) -> None:
+    """``pace``: of one who says it in the clip, relative to the usual one."""
+    text = SENTENCES[language] * 20
+    spoken_s = 6.0 * pace
+    text = next(text[:end] for end in count(1) if usual_speech_s(text[:end], language) >= spoken_s)
+    _, report = read_clip(BytesIO(good_clip()), text, language)
+    assert [f"is {warned} for this clip" in warning for warning in report.warnings] == [True] * bool(warned)
 
 
 # --- mending ---------------------------------------------------------------------------------------------

@@ -64,14 +64,14 @@ def speaking(utterance_id: str) -> Speaking:
     return Speaking(utterance_id=utterance_id, sample_rate=24000, encoding="pcm16", queue_ms=0)
 
 
-def complete(utterance_id: str) -> Complete:
+def complete(utterance_id: str, text_length: int = 5) -> Complete:
     """The end of a successful utterance."""
     return Complete(
         utterance_id=utterance_id,
         duration_ms=100,
         audio_length_ms=80,
         characters_processed=5,
-        text_length=5,
+        text_length=text_length,
         total_chunks=1,
         ttfa_ms=40,
         queue_ms=0,

@@ -1,5 +1,6 @@
 """The client and the real service, in a process of its own, with the scripted engine."""
 
+import asyncio
 import signal
 import wave
 from collections.abc import AsyncIterator
@@ -20,6 +21,7 @@ from tests.conftest import Serve
 from tests.transport.processes import ServerProcess
 
 pytestmark = pytest.mark.process
+PATIENCE_S = 20.0
 
 TEXT = "One sentence is said. And then another one, which is a little longer, is said as well."
 
@@ -72,6 +74,46 @@ async def test_halves_of_surrogate_pairs_are_joined_or_replaced(service: ServerP
             assert speech.outgoing.text == "Thumbs \N{THUMBS UP SIGN} and \ufffd half.\ufffd"
             assert speech.complete is not None
             assert speech.complete.text_length == len(speech.outgoing.text)
+
+
+async def test_what_is_written_after_a_long_pause_is_spoken_too(serve: Serve) -> None:
+    """The service closes a text whose writer pauses; the client goes on with another utterance."""
+    service = serve(text_stall_s=0.05)
+    gap = asyncio.Event()
+
+    async def paused() -> AsyncIterator[str]:
+        for token in ("...", " The lamps", " are lit. And", " the doors are open."):
+            yield token
+            gap.clear()
+            await gap.wait()
+
+    async with SpeechClient.connect(url_of(service), Start(timings="word")) as client:
+        speech = client.speak(paused())
+        utterances = set[str]()
+        audio = b""
+        while speech.complete is None:
+            before = speech.utterance_id
+            async with asyncio.timeout(PATIENCE_S):
+                while speech.utterance_id == before and not speech.over:  # noqa: ASYNC110 - closed by its time
+                    await asyncio.sleep(0.001)
+            utterances.add(before)
+            gap.set()
+        audio = await speech.read()
+        whole = await client.speak("The lamps are lit.").read()
+    assert len(utterances) == 5
+    text = speech.outgoing.text
+    assert text == "... The lamps are lit. And the doors are open."
+    assert len(audio) > len(whole)
+    assert speech.complete.text_length == len(text)
+    assert speech.complete.audio_length_ms == len(audio) / 48
+    assert " ".join(sentence.text for sentence in speech.sentences) == text
+    times = [(sentence.start_ms, sentence.end_ms) for sentence in speech.sentences]
+    assert sorted(times) == times
+    assert times[-1][1] == speech.complete.audio_length_ms
+    assert [text[word.offset : word.offset + word.length] for word in speech.words] == [
+        word.word for word in speech.words
+    ]
+    assert speech.heard().remaining == ""
 
 
 async def test_a_text_longer_than_one_message_is_spoken(serve: Serve) -> None:

@@ -51,7 +51,7 @@ async def test_a_text_that_is_still_being_written_is_sent_again_from_its_beginni
             ("day.", False),
             ("", True),
         ]
-        await service.say(speaking("u1"), b"11", complete("u1"))
+        await service.say(speaking("u1"), b"11", complete("u1", len("Good day.")))
         assert await heard_of(speech) == [b"11"]
 
 

@@ -4,11 +4,12 @@ import json
 import re
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from random import Random
 
 import pytest
 
+from makima_tts.server.transport import HTTP_STALL_FACTOR
 from tests.conftest import Serve, service_process
 from tests.service.hostility import SECRET, hostile_frame
 from tests.transport.far_away import SERVER_ADDRESS, crowd, network_namespace
@@ -57,6 +58,12 @@ def get(server: ServerProcess, path: str) -> tuple[int, str]:
     return int(head.split()[1]), body.decode()
 
 
+def post(path: str, http_version: str, **fields: object) -> bytes:
+    body = json.dumps(fields).encode()
+    head = f"POST {path} HTTP/{http_version}\r\nHost: test\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
 def gauge(server: ServerProcess, name: str) -> float:
     found = re.search(rf"^makima_tts_{name} (\S+)$", get(server, "/metrics")[1], re.MULTILINE)
     assert found is not None, name
@@ -97,12 +104,26 @@ def test_a_client_that_sends_and_never_reads_releases_its_slot(service: ServerPr
 
 
 def test_a_stalled_http_listener_releases_its_slot(service: ServerProcess) -> None:
-    body = json.dumps({"text": "{endless}"}).encode()
     with Wire(service.host, service.port, window_bytes=4096) as client:
-        client.send(b"POST /api/v1/tts HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n")
-        client.send(f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        assert client.ends(within_s=STALL_S + MARGIN_S)
+        client.send(post("/api/v1/tts", "1.1", text="{endless}"))
+        assert client.ends(within_s=HTTP_STALL_FACTOR * STALL_S + MARGIN_S)
     assert_all_released(service, MARGIN_S)
+
+
+@pytest.mark.parametrize(
+    ("path", "field"), [("/api/v1/tts", "text"), ("/v1/audio/speech", "input")], ids=["native", "openai"]
+)
+def test_over_http_1_0_a_body_that_broke_off_ends_with_a_reset(
+    service: ServerProcess, path: str, field: str
+) -> None:
+    """The end of the connection is the end of the body there, so a close would look like a whole one."""
+    for text, breaks_off in (("Twelve chars", False), ("Twelve chars{fail}", True)):
+        with Wire(service.host, service.port) as client:
+            client.send(post(path, "1.0", **{field: text}))
+            assert b"transfer-encoding" not in client.read_head()
+            with pytest.raises(ConnectionResetError) if breaks_off else nullcontext():
+                while client.socket.recv(65536):
+                    pass
 
 
 def test_a_disconnect_in_mid_utterance_releases_its_slot(service: ServerProcess) -> None:

@@ -29,6 +29,9 @@ class HeldAligner(Aligner):
         self.asked: list[tuple[Sequence[str], int, bool]] = []
         self.results: list[asyncio.Future[Any]] = []
 
+    def start(self) -> None:
+        """There is no process."""
+
     def align(
         self, words: Sequence[str], pcm: npt.NDArray[np.int16], rate_hz: int, *, whole: bool
     ) -> "asyncio.Future[Any]":
@@ -125,3 +128,18 @@ async def test_a_cancel_drops_what_waits_for_the_aligner(engine: ScriptedEngine)
             await anext(chunks)
         stream.cancel()
     assert all(result.cancelled() for result in aligner.results)
+
+
+async def test_a_piece_that_does_not_end_is_aligned_no_more_and_not_kept(engine: ScriptedEngine) -> None:
+    aligner = HeldAligner()
+    stream = stream_of(engine, aligner=aligner)
+    stream.feed("Hello there. {endless}")
+    async with aclosing(stream.chunks()) as chunks:
+        while stream.audio_s < 130:
+            await anext(chunks)
+            for result in aligner.results:
+                if not result.done():
+                    result.set_result([(0.0, 0.1)])
+    sizes_s = [samples / RATE_HZ for _, samples, _ in aligner.asked]
+    assert 40 < max(sizes_s) <= 60
+    assert sizes_s == sorted(sizes_s)

@@ -136,6 +136,11 @@ def test_a_block_that_never_ends_is_a_stray_mark_after_the_length_of_an_utteranc
     assert len(cleaner.feed("so it is " * 300).text) > 20_000
 
 
+def test_a_stray_mark_hides_no_block_after_it() -> None:
+    text = "So <think> it is. <tool_call>" + "{} " * 100 + "</tool_call> And " + "so " * 100 + "on."
+    assert spoken(text) == "So it is. \n And " + "so " * 100 + "on."
+
+
 def test_a_flush_ends_no_block_and_gives_back_what_a_stray_mark_held() -> None:
     cleaner = a_cleaner()
     assert cleaner.feed("<think>Hm. </thi").text + cleaner.flush().text == "\n"

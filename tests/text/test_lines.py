@@ -59,13 +59,14 @@ def test_a_single_line_break_within_a_sentence_is_a_space(text: str, expected: s
         "two spaces  \nand a backslash\\\nbreak",
         "a\n| b |\nc",
         "so\n✓ done\n→ next",
+        "plans\n\U0001f389 party\n\U0001f355 pizza",
         "so\n\n```\ncode\n```\nand so on",
     ],
 )
 def test_the_break_stays_where_something_begins_or_ends(text: str) -> None:
     kept = spoken(text)
     assert [line.strip() for line in kept.split("\n") if line.strip()] == [
-        line.lstrip("#-*•✓→| ").rstrip("*| \\")
+        line.lstrip("#-*•✓→| \U0001f389\U0001f355").rstrip("*| \\")
         for line in text.split("\n")
         if line.strip("=`| \n") not in ("", "code")
     ]

@@ -1,4 +1,4 @@
-"""Hostile files are refused within 2 s and 64 MB, each with a reason."""
+"""Hostile files are refused within 2 s of computing and 64 MB, each with a reason."""
 
 import json
 import struct
@@ -48,10 +48,10 @@ def au_that_claims_half_a_terabyte() -> bytes:
     return b".snd" + struct.pack(">5I", 24, 0xFFFFFFFF, 6, 192_000, 1024) + bytes(4096)
 
 
-def wide(duration_s: float) -> bytes:
-    """As large as a clip gets: 192 kHz, stereo."""
+def wide(duration_s: float, *, opposite: bool = False) -> bytes:
+    """As large as a clip gets: 192 kHz, stereo. ``opposite``: its channels cancel each other out."""
     second = speech(1.0, 192_000)
-    pcm = np.tile(np.stack([second, second], axis=1), (round(duration_s), 1))
+    pcm = np.tile(np.stack([second, -second if opposite else second], axis=1), (round(duration_s), 1))
     return sound_file(pcm, 192_000, subtype="PCM_U8")
 
 
@@ -79,14 +79,16 @@ REFUSED: dict[str, Callable[[], bytes]] = {
     "thirty-megabytes-of-mp3-frames": lambda: (b"\xff\xfb\x90\x00" + bytes(413)) * 75_000,
     "nothing": lambda: b"",
     "mp4-with-an-index-of-a-gigabyte": lambda: mp4(70_000_000, full_box(b"url ", flags=1), ticks=2),
-    "millions-of-boxes": lambda: b"\0\0\0\x08free" * 3_500_000,
-    "millions-of-chunks": lambda: b"RIFF\xff\xff\xff\xffWAVE" + b"junk\0\0\0\0" * 3_500_000,
-    "millions-of-frames-without-sound": lambda: b"\xff\xf1\x4c\x40\x00\xff\xfc" * 4_000_000,
-    "millions-of-unknown-frames": lambda: b"#!AMR\n" + b"\x74" * 30_000_000,
-    "millions-of-tags": lambda: id3_tag(0) * 3_000_000,
+    "mp4-with-six-large-indexes": lambda: mp4(170_000, full_box(b"url ", flags=1), ticks=2, tracks=6),
+    "millions-of-boxes": lambda: b"\0\0\0\x08free" * 1_000_000,
+    "millions-of-chunks": lambda: b"RIFF\xff\xff\xff\xffWAVE" + b"junk\0\0\0\0" * 1_000_000,
+    "millions-of-frames-without-sound": lambda: b"\xff\xf1\x4c\x40\x00\xff\xfc" * 1_000_000,
+    "millions-of-unknown-frames": lambda: b"#!AMR\n" + b"\x74" * 8_000_000,
+    "millions-of-tags": lambda: id3_tag(0) * 1_000_000,
 }
 # Headers that lie about good sound, and the most packets that a clip has.
 ACCEPTED: dict[str, Callable[[], bytes]] = {
+    "the-largest-in-opposite-phase": lambda: wide(60.0, opposite=True),
     "flac-of-a-month": lambda: flac_that_claims(2**36 - 1),
     "flac-of-unknown-length": lambda: flac_that_claims(0),
     "opus-in-the-shortest-packets": lambda: recorded(

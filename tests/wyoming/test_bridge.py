@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from wyoming.error import Error
@@ -15,6 +16,8 @@ from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, Synthesize
 from makima_tts import cli
 from makima_tts.client import SpeechClient
 from makima_tts.errors import InvalidMessage, TtsUnavailable
+from makima_tts.wyoming import serve as serve_bridge
+from tests.api.service import running
 from tests.conftest import Serve
 from tests.sentences import WORDLESS
 from tests.transport.processes import ServerProcess
@@ -128,6 +131,41 @@ async def test_halves_of_surrogate_pairs_are_joined_or_replaced(port: int) -> No
     await writer.wait_closed()
 
 
+async def test_what_is_written_after_a_long_pause_is_spoken_too(tmp_path: Path) -> None:
+    """Also many chunks of it: more than the bridge holds at once."""
+    late = [*["on "] * 39, "on."]
+    listening = asyncio.get_running_loop().create_future()
+    async with running(tmp_path, text_stall_s=0.05) as service:
+        bridge = asyncio.create_task(
+            serve_bridge("tcp://127.0.0.1:0", service.socket_url, lambda uri, _: listening.set_result(uri))
+        )
+        async with client_of(int((await listening).rpartition(":")[2])) as client:
+            await client.write_event(SynthesizeStart().event())
+            await client.write_event(SynthesizeChunk("One sentence is said. ").event())
+            begun = await until(client, "audio-chunk")
+            await service.until(lambda: b'outcome="complete"} 1.0' in service.service.metrics.render())
+            for chunk in late:
+                await client.write_event(SynthesizeChunk(chunk).event())
+            await client.write_event(SynthesizeStop().event())
+            await client.write_event(Synthesize("Go on.").event())
+            rest = await until(client, "synthesize-stopped")
+            assert [event.type for event in begun + rest].count("audio-start") == 1
+            assert any(sound_in(await until(client, "audio-stop")))
+            await client.write_event(Synthesize("".join(late)).event())
+            assert len(sound_in(begun + rest)) > len(sound_in(await until(client, "audio-stop")))
+        bridge.cancel()
+
+
+async def test_a_streamed_text_ends_at_the_beginning_of_the_next_one(port: int) -> None:
+    async with client_of(port) as client:
+        for text in ("It was here.", "Go on."):
+            await client.write_event(SynthesizeStart().event())
+            await client.write_event(SynthesizeChunk(text).event())
+        await client.write_event(SynthesizeStop().event())
+        for _ in range(2):
+            assert any(sound_in(await until(client, "synthesize-stopped")))
+
+
 @pytest.mark.parametrize(
     ("asked", "code", "words"),
     [
@@ -185,13 +223,11 @@ async def test_an_unreachable_service_is_reported_and_tried_again(serve: Serve) 
 
 
 async def test_an_unusable_address_is_reported_in_a_sentence(port: int) -> None:
-    from makima_tts.wyoming import serve
-
     for uri in ("nonsense", "tcp://127.0.0.1", "unix:///tmp/socket", "tcp://127.0.0.1:99999"):
         with pytest.raises(InvalidMessage, match="try one such as"):
-            await serve(uri, "ws://127.0.0.1:9/", lambda *_: None)
+            await serve_bridge(uri, "ws://127.0.0.1:9/", lambda *_: None)
     with pytest.raises(TtsUnavailable, match=r"cannot be listened on"):
-        await serve(f"tcp://127.0.0.1:{port}", "ws://127.0.0.1:9/", lambda *_: None)
+        await serve_bridge(f"tcp://127.0.0.1:{port}", "ws://127.0.0.1:9/", lambda *_: None)
 
 
 def test_without_its_package_the_command_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
