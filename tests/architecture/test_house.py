@@ -12,8 +12,8 @@ MAX_PARAMETERS = 12
 # ``python -m scripts.measure_code`` prints today's figures. A budget that is exceeded asks first what can be
 # deleted or merged; raising it is a decision, and the commit says what for (docs/adr/0016).
 MAX_FIGURES = {
-    "makima_tts: lines": 24_600,
-    "makima_tts: lines of code": 16_900,
+    "makima_tts: lines": 24_800,
+    "makima_tts: lines of code": 17_000,
     "makima_tts: modules": 150,
     "makima_tts: class names": 390,
     "makima_tts: modules with one importer": 45,
@@ -25,7 +25,7 @@ MAX_LINES = {
     "__init__": 20,
     "__main__": 20,
     "alignment": 390,
-    "api": 2240,
+    "api": 2340,
     "audio": 1180,
     "cli": 980,
     "client": 1525,
