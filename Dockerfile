@@ -14,10 +14,10 @@ COPY voices voices
 COPY makima_tts makima_tts
 
 FROM source AS build-cpu
-RUN --mount=type=cache,target=/root/.cache/pip scripts/container-build.sh /opt/makima-tts preview
+RUN --mount=type=cache,target=/root/.cache/pip scripts/container-build.sh /opt/makima-tts preview,timings
 
 FROM source AS build-cuda
-RUN --mount=type=cache,target=/root/.cache/pip scripts/container-build.sh /opt/makima-tts preview,qwen3
+RUN --mount=type=cache,target=/root/.cache/pip scripts/container-build.sh /opt/makima-tts preview,qwen3,timings
 
 
 FROM python:3.12.12-slim-bookworm AS runtime

@@ -27,7 +27,17 @@ if TYPE_CHECKING:
     from makima_tts.model.devices import DevicePrecision
     from makima_tts.settings import Settings
 
-_PACKAGES = ("fastapi", "uvicorn", "numpy", "soundfile", "hibari-tts", "torch", "qwen-tts", "flash-attn")
+_PACKAGES = (
+    "fastapi",
+    "uvicorn",
+    "numpy",
+    "soundfile",
+    "hibari-tts",
+    "torch",
+    "qwen-tts",
+    "flash-attn",
+    "pocketsphinx",
+)
 _REQUIRED = 5
 
 # "bad" keeps the service from working; "note" is worth knowing.

@@ -1,5 +1,6 @@
 """The times of words that a forced alignment finds."""
 
+from itertools import product
 from statistics import median
 
 import numpy as np
@@ -89,4 +90,6 @@ def test_text_that_is_not_english_has_no_times(aligner: EnglishAligner, text: st
 def test_words_that_the_sound_has_no_room_for_have_no_times(aligner: EnglishAligner) -> None:
     pcm, _ = joined(["she"])
     assert aligner.align(LONG, pcm, RATE_HZ, whole=True) == []
-    assert aligner.align(["she"], np.zeros(0, np.int16), RATE_HZ, whole=False) == []
+    for samples, whole in product((0, 1, 100, 5000), (True, False)):
+        times = aligner.align(["she"], np.zeros(samples, np.int16), RATE_HZ, whole=whole)
+        assert all(0 <= start <= end <= samples / RATE_HZ for start, end in times)
