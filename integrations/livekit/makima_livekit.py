@@ -11,7 +11,7 @@ A livekit stream is one utterance of the service; closing it cancels the utteran
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -111,15 +111,18 @@ class TTS(tts.TTS[str]):
 
 
 class SynthesizeStream(tts.SynthesizeStream):
-    """One utterance, spoken while its text is written."""
+    """One utterance, spoken while its text is written; after a long pause in the text, another one."""
 
     def __init__(self, makima: TTS, conn_options: APIConnectOptions) -> None:
         super().__init__(tts=makima, conn_options=conn_options)
         self._makima = makima
         self._utterance_id = ""
+        # Sent under this id; and whether the text has ended.
+        self._sent = ""
+        self._ended = False
 
     async def _run(self, output_emitter: tts.AudioEmitter) -> None:
-        self._utterance_id = utils.shortuuid()
+        self._utterance_id, self._sent, self._ended = utils.shortuuid(), "", False
         output_emitter.initialize(
             request_id=self._utterance_id,
             sample_rate=self._makima.sample_rate,
@@ -161,28 +164,45 @@ class SynthesizeStream(tts.SynthesizeStream):
 
     async def _write(self, socket: Socket, first: str, rest: AsyncIterator[str]) -> None:
         """Sends the text as it comes. A lost connection is reported by the task that reads."""
-        speak = {"type": "speak", "utteranceId": self._utterance_id, "final": False, **self._makima.options}
         with suppress(aiohttp.ClientError, ConnectionError):
             self._mark_started()
-            await socket.send_json({**speak, "text": first})
+            self._sent += first
+            await self._send(socket, first)
             async for chunk in rest:
-                await socket.send_json({**speak, "text": chunk})
-            await socket.send_json({**speak, "text": "", "final": True})
+                self._sent += chunk
+                await self._send(socket, chunk)
+            self._ended = True
+            await self._send(socket, "")
+
+    async def _send(self, socket: Socket, text: str) -> None:
+        speak = {"type": "speak", "utteranceId": self._utterance_id, **self._makima.options}
+        await socket.send_json({**speak, "text": text, "final": self._ended})
+
+    async def _resume(self, socket: Socket, received_chars: int) -> bool:
+        """The service closes a text whose writer pauses: what it has not received is another utterance."""
+        self._sent = self._sent[received_chars:]
+        if self._ended and not (self._sent and received_chars):
+            return False
+        self._utterance_id = utils.shortuuid()
+        if self._sent:
+            await self._send(socket, self._sent)
+        return True
 
     async def _audio(self, socket: Socket) -> AsyncIterator[bytes]:
         """Audio belongs to the utterance of the last ``speaking``: an earlier one may still be ending."""
-        speaking = None
-        async for message in _messages(socket, self._utterance_id):
+        speaking, heard = None, False
+        async for message in _messages(socket, lambda: self._utterance_id):
             match message["type"]:
                 case "audio" if speaking == self._utterance_id:
+                    heard = True
                     yield message["pcm"]
                 case "speaking":
                     speaking = message["utteranceId"]
-                case "complete" if message["utteranceId"] == self._utterance_id:
-                    return
-                case "error" if message.get("utteranceId") == self._utterance_id:
-                    yield bytes(2 * round(SILENT_TURN_S * self._makima.sample_rate))
-                    return
+                case "complete" | "error" if message.get("utteranceId") == self._utterance_id:
+                    if not await self._resume(socket, message.get("textLength", 0)):
+                        break
+        if not heard:
+            yield bytes(2 * round(SILENT_TURN_S * self._makima.sample_rate))
 
 
 async def _discard_messages(socket: Socket) -> None:
@@ -190,13 +210,15 @@ async def _discard_messages(socket: Socket) -> None:
         pass
 
 
-async def _messages(socket: Socket, utterance_id: str | None = None) -> AsyncIterator[dict[str, Any]]:
+async def _messages(
+    socket: Socket, utterance_id: Callable[[], str | None] = lambda: None
+) -> AsyncIterator[dict[str, Any]]:
     """The service's messages. Raises errors, but not of other utterances or text without words."""
     async for frame in socket:
         audio = frame.type is aiohttp.WSMsgType.BINARY
         message = {"type": "audio", "pcm": frame.data} if audio else json.loads(frame.data)
         failed = message["type"] == "error" and message.get("reason") != "nothing_to_say"
-        if failed and message.get("utteranceId") in (None, utterance_id):
+        if failed and message.get("utteranceId") in (None, utterance_id()):
             status = STATUSES.get(message["code"], 503)
             raise agents.APIStatusError(
                 f"{message['code']}: {message['message']}", status_code=status, body=message

@@ -6,13 +6,14 @@ sentence boundaries; the service segments the text, and begins before the first 
 
     tts = MakimaTTSService(url="ws://127.0.0.1:8001/api/v1/speak", settings=TTSSettings(voice="makima"))
 
-A pipecat turn (its audio context) is one utterance of the service, with the same id. An interruption cancels
-the utterance and keeps the connection.
+A pipecat turn (its audio context) is one utterance of the service, with the same id. After a long pause in
+its text, the rest is another one. An interruption cancels the utterance and keeps the connection.
 """
 
 import asyncio
 import json
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from typing import Any
 
 from pipecat.frames.frames import ErrorFrame, Frame, TTSAudioRawFrame, TTSStoppedFrame
@@ -42,6 +43,16 @@ _CATEGORIES = {
     "INVALID_TEXT": ErrorCategory.APPLICATION,
     "INVALID_MESSAGE": ErrorCategory.UNKNOWN,
 }
+
+
+@dataclass
+class _Turn:
+    """``sent``: the text sent under this id. ``audio_ms``: of the earlier utterances of the turn."""
+
+    utterance_id: str
+    sent: str = ""
+    ended: bool = False
+    audio_ms: int = 0
 
 
 class MakimaTTSService(WebsocketTTSService):
@@ -76,7 +87,10 @@ class MakimaTTSService(WebsocketTTSService):
         self._url = url
         self._speaking: str | None = None
         self._lost_turn: str | None = None
+        # By context id; those that have not ended.
+        self._turns: dict[str, _Turn] = {}
         self._receiver: asyncio.Task[None] | None = None
+        self._resumed = 0
 
     def can_generate_metrics(self) -> bool:
         """Yes: time to the first audio, and characters."""
@@ -104,8 +118,10 @@ class MakimaTTSService(WebsocketTTSService):
         """The turn's text is complete: the service may end the utterance."""
         if context_id is None:
             return
+        turn = self._turns.setdefault(context_id, _Turn(context_id))
+        turn.ended = True
         try:
-            await self._send({"type": "speak", "utteranceId": context_id, "text": "", "final": True})
+            await self._send_text(turn, "")
         except (OSError, WebSocketException):
             self._lost_turn = context_id
         if context_id == self._lost_turn:
@@ -113,17 +129,28 @@ class MakimaTTSService(WebsocketTTSService):
 
     async def on_audio_context_interrupted(self, context_id: str) -> None:
         """Cancels the utterance; the service drops text of it that comes later."""
-        await self._send({"type": "cancel", "utteranceId": context_id})
+        turn = self._turns.pop(context_id, _Turn(context_id))
+        await self._send({"type": "cancel", "utteranceId": turn.utterance_id})
         await super().on_audio_context_interrupted(context_id)
+
+    async def on_audio_context_completed(self, context_id: str) -> None:
+        """Also after a lost connection."""
+        self._turns.pop(context_id, None)
+        await super().on_audio_context_completed(context_id)
 
     async def _speak(self, context_id: str, text: str) -> None:
         closed = self._websocket is None or self._websocket.state is not State.OPEN
         if closed and not self._reconnect_in_progress:
             await self._connect()
-        options = {"voice": self._settings.voice, "language": self._settings.language}
+        turn = self._turns.setdefault(context_id, _Turn(context_id))
         for start in range(0, len(text), CHUNK_CHARS):
-            chunk = {"text": text[start : start + CHUNK_CHARS], "final": False}
-            await self._send({"type": "speak", "utteranceId": context_id, **chunk, **options})
+            turn.sent += (chunk := text[start : start + CHUNK_CHARS])
+            await self._send_text(turn, chunk)
+
+    async def _send_text(self, turn: _Turn, text: str) -> None:
+        options = {"voice": self._settings.voice, "language": self._settings.language}
+        part = {"utteranceId": turn.utterance_id, "text": text, "final": turn.ended}
+        await self._send({"type": "speak", **part, **options})
 
     async def _send(self, message: dict[str, Any]) -> None:
         if self._websocket is None:
@@ -184,27 +211,46 @@ class MakimaTTSService(WebsocketTTSService):
             await self.append_to_audio_context(self._speaking, frame)
 
     async def _on_message(self, message: dict[str, Any]) -> None:
+        utterance_id = message.get("utteranceId")
+        turns = self._turns.items()
+        context_id = next((one for one, turn in turns if turn.utterance_id == utterance_id), None)
         match message:
-            case {"type": "speaking", "utteranceId": str(utterance_id)}:
-                self._speaking = utterance_id
-            case {"type": "sentence", "utteranceId": str(utterance_id), "text": text, "startMs": start_ms}:
-                await self.add_word_timestamps([(text, start_ms / 1000)], utterance_id)
-            case {"type": "complete", "utteranceId": str(utterance_id)}:
-                await self._end(utterance_id)
-            case {"type": "error", "reason": "nothing_to_say", "utteranceId": str(utterance_id)}:
-                self._speaking = utterance_id
-                await self._on_audio(bytes(2 * round(SILENT_TURN_S * self.sample_rate)))
-                await self._end(utterance_id)
-            case {"type": "error"}:
-                await self._fail(message)
+            case {"type": "speaking"}:
+                self._speaking = context_id
+            case {"type": "sentence", "text": text, "startMs": start_ms} if context_id is not None:
+                start_s = (self._turns[context_id].audio_ms + start_ms) / 1000
+                await self.add_word_timestamps([(text, start_s)], context_id)
+            case {"type": "complete"} | {"type": "error", "reason": "nothing_to_say"} if (
+                context_id is not None
+            ):
+                await self._resume_or_end(context_id, message)
+            case {"type": "error"} if context_id is not None or utterance_id is None:
+                await self._fail(message, context_id)
 
-    async def _fail(self, error: dict[str, Any]) -> None:
+    async def _resume_or_end(self, context_id: str, end: dict[str, Any]) -> None:
+        """The service closes a text whose writer pauses: what it has not received is another utterance."""
+        turn, received_chars = self._turns[context_id], end.get("textLength", 0)
+        turn.audio_ms += end.get("audioLengthMs", 0)
+        turn.sent = turn.sent[received_chars:]
+        if not turn.ended or (turn.sent and received_chars):
+            self._resumed += 1
+            turn.utterance_id = f"resumed-{self._resumed}"
+            if turn.sent:
+                await self._send_text(turn, turn.sent)
+            return
+        if not turn.audio_ms:
+            self._speaking = context_id
+            await self._on_audio(bytes(2 * round(SILENT_TURN_S * self.sample_rate)))
+        await self._end(context_id)
+
+    async def _fail(self, error: dict[str, Any], context_id: str | None) -> None:
         if error["code"] != "CANCELLED":
             category = _CATEGORIES.get(error["code"], ErrorCategory.SERVER)
             await self.push_error_frame(ErrorFrame(f"{error['code']}: {error['message']}", category=category))
-        await self._end(error.get("utteranceId"))
+        await self._end(context_id)
 
     async def _end(self, context_id: str | None) -> None:
+        self._turns.pop(context_id or "", None)
         if context_id is not None and self.audio_context_available(context_id):
             await self.append_to_audio_context(context_id, TTSStoppedFrame(context_id=context_id))
             await self.remove_audio_context(context_id)

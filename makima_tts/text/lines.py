@@ -24,7 +24,7 @@ _EMOJI = "\U0001f1e6-\U0001faff"
 _GLYPH = rf"(?:[{_GLYPHS}][\ufe0e\ufe0f]?)+[ \t]*"
 _MARK_BEGUN = (
     rf"[{_BULLETS}{_DASHES}`~#_=|: \t]*(?:\[[ xX]?\]?)?[ \t]*(?:[{_GLYPHS}][\ufe0e\ufe0f]?)*[ \t]*"
-    r"\d{0,3}[.)]?"
+    r"(?:\d{0,3}[.)]?|[A-Za-z]{1,3}\)?)"
 )
 _LINE_BEGUN = re.compile(rf"[ \t>]*{_MARK_BEGUN}\Z")
 # Rules, underlined headings, and the line below a table's head.
@@ -34,17 +34,20 @@ _QUOTE = re.compile(r"[ \t]*>(?![ \t]*\d)[ \t]*")
 _ROW = re.compile(r"[ \t]*\|[ \t]*")
 _HEADING = re.compile(rf"[ \t]*#{{1,6}}(?:[ \t]+|{TO_LINE_END})")
 _ITEM = re.compile(rf"[ \t]*(?:(?:[{_BULLETS}][ \t]+)+(?:\[[ xX]\][ \t]+)?(?:{_GLYPH})?|{_GLYPH})")
-_NUMBERED = re.compile(r"(?=[ \t]*\d{1,3}[.)][ \t])")
+_NUMBER = r"(?:\d{1,3}[.)]|[A-Za-z]{1,3}\))"
+_NUMBERED = re.compile(rf"(?=[ \t]*{_NUMBER}[ \t])")
 # A line that is bold as a whole is a heading.
 _BOLD = re.compile(r"(?=\*\*|__)")
 _TILDES = re.compile(r"[ \t]*(~{3,})")
+# "**Name:** Ann"
+_LABEL = r"\*\*[^*\n]{1,40}(?:(?<=:)\*\*|\*\*:)"
 # The line break, what it leads over, and the first character of the next line if that is plain text.
 _WRAP = re.compile(
     rf"[{LINE_ENDS}](?P<indent>[ \t>]*)(?!{_RULE}|#{{1,6}}(?:[ \t]|{TO_LINE_END})|```|~~~|"
-    rf"[{_BULLETS}{_DASHES}][ \t]|[{_GLYPHS}{_EMOJI}]|\d{{1,3}}[.)](?:[ \t]|{TO_LINE_END})|\[\^|\|)"
-    r"(?P<first>\S)"
+    rf"[{_BULLETS}{_DASHES}][ \t]|[{_GLYPHS}{_EMOJI}]|\d\ufe0f|{_NUMBER}(?:[ \t]|{TO_LINE_END})|"
+    rf"\[\^|\||{_LABEL})(?P<first>\S)"
 )
-_WRAP_BEGUN = re.compile(rf"[{LINE_ENDS}][ \t>]*(?:{_MARK_BEGUN}|\[\^?)\Z")
+_WRAP_BEGUN = re.compile(rf"[{LINE_ENDS}][ \t>]*(?:{_MARK_BEGUN}|\[\^?|\*\*[^*\n]{{0,40}}\*{{0,2}})\Z")
 _HYPHEN = re.compile(rf"[-\u2010][{LINE_ENDS}][ \t>]*(?P<word>\w{{1,5}})")
 _HYPHEN_BEGUN = re.compile(rf"[-\u2010](?:[{LINE_ENDS}][ \t>]*\w{{0,4}})?\Z")
 # "pre- and postwar": the hyphen stands for the rest of a word.

@@ -58,7 +58,7 @@ TAGS = {
 _HIDDEN = (
     "think|thinking|thoughts?|reasoning|reflection|analysis|scratchpad|inner_monologue|"
     "(?:\\w+_)?tool_?(?:calls?|uses?|responses?|results?|outputs?|code)|"
-    "function_?(?:calls?|responses?|results?|outputs?)|invoke|functions|tools|script|style"
+    "function_?(?:calls?|responses?|results?|outputs?)|invoke|functions?|tools|script|style"
 )
 # The fullwidth bar is DeepSeek's.
 _BAR = "[|｜]"  # noqa: RUF001
@@ -69,7 +69,7 @@ _SOUND = (
     r"(?:[a-z]+ly )?(?:laugh|chuckl|giggl|snicker|sigh|gasp|cough|whisper|sniff|sob|groan|gulp|yawn|snort|"
     r"exhal|inhal|breath|scoff|shout|smil|grin|wink|nod|shrug|clap)(?:s|es?|ed|ing|ter)?(?: [a-z]+ly)?|"
     r"cr(?:ies|ying)|clear(?:s|ing) (?:[a-z]+ )?throat|(?:takes )?(?:a )?deep breath|hums?|humming|"
-    r"sings?|singing"
+    r"sings?|singing|pauses?"
 )
 _MOOD = (
     r"applause|music|silence|noise|background [a-z]+|inaudible|excited|sad|happy|angry|surprised|sarcastic|"

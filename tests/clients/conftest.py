@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from tests.conftest import service_process
 from tests.transport.processes import ROOT, ServerProcess, eventually
 
 PYTHON = ROOT / ".venvs" / "real-clients" / "bin" / "python"
@@ -26,6 +27,13 @@ RunClient = Callable[..., Seen]
 def service(scripted_service: ServerProcess) -> ServerProcess:
     """A service that is ready; other tests cover requests before that."""
     return until_ready(scripted_service)
+
+
+@pytest.fixture(scope="session")
+def hasty_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A service that closes a text after a short pause."""
+    with service_process(tmp_path_factory.mktemp("hasty"), text_stall_s=0.1) as service:
+        yield until_ready(service.until_listening())
 
 
 def until_ready(service: ServerProcess, within_s: float = 20) -> ServerProcess:
@@ -50,8 +58,9 @@ def run_client() -> RunClient:
     if not PYTHON.exists():
         required_or_skipped("make venv-real-clients", "pipecat and livekit are not installed")
 
-    def run(module: str, service: ServerProcess) -> Seen:
-        command = [str(PYTHON), "-m", f"tests.clients.{module}", f"{service.host}:{service.port}"]
+    def run(module: str, *services: ServerProcess) -> Seen:
+        hosts = [f"{service.host}:{service.port}" for service in services]
+        command = [str(PYTHON), "-m", f"tests.clients.{module}", *hosts]
         return seen_by(command, ROOT)
 
     return run

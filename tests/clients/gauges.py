@@ -10,11 +10,10 @@ PATIENCE_S = 10.0
 
 
 def gauge(host: str, name: str) -> float:
-    """``name`` without makima_tts_."""
+    """``name`` without makima_tts_; 0 if nothing was counted yet."""
     with urllib.request.urlopen(f"http://{host}/metrics", timeout=PATIENCE_S) as answer:
-        found = re.search(rf"^makima_tts_{name} (\S+)$", answer.read().decode(), re.MULTILINE)
-    assert found is not None, name
-    return float(found[1])
+        found = re.search(rf"^makima_tts_{re.escape(name)} (\S+)$", answer.read().decode(), re.MULTILINE)
+    return float(found[1]) if found else 0.0
 
 
 def falls_silent(host: str) -> bool:

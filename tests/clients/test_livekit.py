@@ -16,8 +16,8 @@ DECODED_MS = 60
 
 
 @pytest.fixture(scope="module")
-def seen(run_client: RunClient, service: ServerProcess) -> Seen:
-    return run_client("with_livekit", service)
+def seen(run_client: RunClient, service: ServerProcess, hasty_service: ServerProcess) -> Seen:
+    return run_client("with_livekit", service, hasty_service)
 
 
 @pytest.mark.parametrize("form", ["audio", "sse"])
@@ -48,6 +48,12 @@ def test_the_plugin_speaks_a_whole_text(seen: Seen, speaking: str, rate_hz: int)
 
 def test_a_turn_is_spoken_while_it_is_written(seen: Seen) -> None:
     assert seen["makima written"] == {"audio_ms": TWO_SENTENCES_MS, "rate_hz": 24_000, "final": True}
+
+
+def test_what_is_written_after_a_long_pause_is_spoken_too(seen: Seen) -> None:
+    pausing = seen["makima pausing"]
+    assert pausing["audio_ms"] == pytest.approx(TWO_SENTENCES_MS, abs=MARK_MS + 4 * 80)
+    assert pausing["audio_ms"] > TEXT_MS + 600
 
 
 def test_an_interrupted_turn_keeps_the_connection_for_the_next_turn(seen: Seen) -> None:

@@ -14,8 +14,8 @@ SILENT_MS = 200
 
 
 @pytest.fixture(scope="module")
-def seen(run_client: RunClient, service: ServerProcess) -> Seen:
-    return run_client("with_pipecat", service)
+def seen(run_client: RunClient, service: ServerProcess, hasty_service: ServerProcess) -> Seen:
+    return run_client("with_pipecat", service, hasty_service)
 
 
 @pytest.mark.parametrize("whose", ["openai", "makima"])
@@ -51,6 +51,14 @@ def test_a_turn_is_spoken_while_it_is_written(seen: Seen) -> None:
     assert written["audio_ms"] == TWO_SENTENCES_MS
     assert written["text"] == ["The lamps are lit.", "The doors are open."]
     assert (written["started"], written["stopped"]) == (1, 1)
+
+
+def test_what_is_written_after_a_long_pause_is_spoken_in_the_same_turn(seen: Seen) -> None:
+    pausing = seen["makima pausing"]
+    assert pausing["audio_ms"] > TEXT_MS + 600
+    # pipecat records the word before the pause at its time or at the end of the turn
+    assert sorted(pausing["text"]) == ["And", "The lamps are lit.", "the doors are open."]
+    assert (pausing["started"], pausing["stopped"], pausing["errors"]) == (1, 1, [])
 
 
 def test_a_failure_affects_its_turn_only(seen: Seen) -> None:

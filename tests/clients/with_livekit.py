@@ -114,6 +114,19 @@ async def a_turn_is_heard_while_it_is_written() -> Seen:
         return heard(frame) | {"final": [event.is_final for event in rest][-1]}
 
 
+async def what_is_written_after_a_pause_is_heard(host: str) -> Seen:
+    """``host``: a service that closes a text after a short pause."""
+    async with makima_tts(host=host) as speaker, speaker.stream(conn_options=ONCE) as stream:
+        for number, token in enumerate(("The lamps are lit. And", " the doors are open."), 1):
+            stream.push_text(token)
+            async with asyncio.timeout(PATIENCE_S):
+                while gauge(host, 'utterances_total{outcome="complete"}') < number:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        stream.end_input()
+        frames = [event.frame async for event in stream]
+        return heard(rtc.combine_audio_frames(frames))
+
+
 async def nothing_written_is_nothing_said() -> Seen:
     async with makima_tts() as speaker, speaker.stream(conn_options=ONCE) as stream:
         stream.end_input()
@@ -181,6 +194,7 @@ async def main() -> None:
             "makima closed": await who_closes_a_stream_is_obeyed(makima_tts()),
             "makima interrupted": await a_turn_that_is_interrupted_leaves_the_connection(),
             "makima written": await a_turn_is_heard_while_it_is_written(),
+            "makima pausing": await what_is_written_after_a_pause_is_heard(sys.argv[2]),
             "makima prewarmed": await a_connection_is_made_before_the_first_turn(),
             "makima nothing": await nothing_written_is_nothing_said(),
             "openai audio wordless": await turns_then_another(openai_tts("tts-1"), WORDLESS),

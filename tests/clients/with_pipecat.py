@@ -168,6 +168,22 @@ async def a_turn_is_heard_while_it_is_written() -> Seen:
         return bot.seen()
 
 
+async def what_is_written_after_a_pause_is_heard(host: str) -> Seen:
+    """``host``: a service that closes a text after a short pause."""
+    ended = 'utterances_total{outcome="complete"}'
+    before = gauge(host, ended)
+    async with running(makima_service(host=host)) as bot:
+        await bot.take(LLMFullResponseStartFrame())
+        for number, token in enumerate(("The lamps are lit. And", " the doors are open."), 1):
+            await bot.take(LLMTextFrame(token))
+            async with asyncio.timeout(PATIENCE_S):
+                while gauge(host, ended) < before + number:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        await bot.take(LLMFullResponseEndFrame())
+        await bot.heard.until(TTSStoppedFrame)
+        return bot.seen()
+
+
 async def a_failure_costs_its_turn_alone() -> Seen:
     async with running(makima_service()) as bot:
         await bot.take(TTSSpeakFrame("One {fail}"), TTSSpeakFrame("..."), TTSSpeakFrame("Two."))
@@ -206,6 +222,7 @@ async def main() -> None:
         "makima speaks": await a_text_is_spoken(makima_service()),
         "makima interrupted": await who_interrupts_is_obeyed(makima_service()),
         "makima written": await a_turn_is_heard_while_it_is_written(),
+        "makima pausing": await what_is_written_after_a_pause_is_heard(sys.argv[2]),
         "makima failing": await a_failure_costs_its_turn_alone(),
         "openai wordless": await turns_then_another(openai_service(), WORDLESS),
         "makima wordless": await turns_then_another(makima_service(), WORDLESS),

@@ -21,7 +21,8 @@ from makima_tts.api.speech_response import EVENT_STREAM, SpeakableText, SpeechRe
 from makima_tts.audio import MEDIA_TYPES, OutputFormat, rate_of
 from makima_tts.errors import VoiceNotFound
 from makima_tts.protocol import AUTO
-from makima_tts.protocol.messages import ClientFields, Language, SampleRate, Seed, Speed
+from makima_tts.protocol.fields import ClientFields
+from makima_tts.protocol.messages import Language, SampleRate, Seed, Speed
 from makima_tts.speaking import AudioOutput
 from makima_tts.voices import VoiceListing, VoiceManager, VoiceUpload
 from makima_tts.voices.library import MAX_NOTE_CHARS, MAX_TRANSCRIPT_CHARS
