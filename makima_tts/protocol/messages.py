@@ -336,7 +336,7 @@ class AudioChunkMessage(_Message):
 
 
 class Complete(_Message):
-    """The utterance was spoken. Text counts are code points as received."""
+    """The utterance was spoken; ``warning``: what was left out. Text counts are code points as received."""
 
     type: Literal["complete"] = "complete"
     utterance_id: str
@@ -349,6 +349,7 @@ class Complete(_Message):
     queue_ms: int
     rtf: float
     finish_reason: Literal["stop", "length"]
+    warning: str | None = None
 
 
 class AudioEnd(_Message):
