@@ -135,6 +135,11 @@ class UtteranceStream:
         """Why it ended, once ``chunks`` has ended without an error."""
         return (self._speech and self._speech.finish_reason) or "stop"
 
+    @property
+    def warning(self) -> str | None:
+        """See SpeechStream.warning."""
+        return self._speech.warning if self._speech else None
+
     def feed(self, text: str, *, ends_piece: bool = True) -> None:
         """Append a piece, or a part of one. See SpeechStream.feed."""
         if not self._piece_is_open:

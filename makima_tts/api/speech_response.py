@@ -24,8 +24,9 @@ from makima_tts.api.failures import error_response, openai_error_body
 from makima_tts.api.service import Service
 from makima_tts.errors import Cancelled, InvalidText, NothingToSay, TtsError, TtsUnavailable
 from makima_tts.protocol import TimedWord, Timings
+from makima_tts.protocol.fields import ClientFields
 from makima_tts.protocol.frames import well_formed
-from makima_tts.protocol.messages import SILENT_TURN_S, ClientFields
+from makima_tts.protocol.messages import SILENT_TURN_S
 from makima_tts.speaking import AudioOutput, UtteranceStream
 from makima_tts.speech import UtteranceRequest
 from makima_tts.text import NOTHING_SPOKEN, Piece, clean, nothing_to_say, pieces_within

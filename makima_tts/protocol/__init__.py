@@ -5,9 +5,13 @@ engines, sockets, clocks.
 """
 
 from makima_tts.protocol.asyncapi import asyncapi_document as asyncapi_document
-from makima_tts.protocol.messages import (
+from makima_tts.protocol.languages import (
     AUTO as AUTO,
     LANGUAGES as LANGUAGES,
+    language_name as language_name,
+    language_tag as language_tag,
+)
+from makima_tts.protocol.messages import (
     SAMPLE_RATES_HZ as SAMPLE_RATES_HZ,
     AudioChunkMessage as AudioChunkMessage,
     AudioEnd as AudioEnd,
@@ -39,8 +43,6 @@ from makima_tts.protocol.messages import (
     Timings as Timings,
     Transport as Transport,
     Words as Words,
-    language_name as language_name,
-    language_tag as language_tag,
     parse_client_message as parse_client_message,
     parse_server_message as parse_server_message,
     serialize as serialize,

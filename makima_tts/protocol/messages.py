@@ -23,38 +23,9 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from makima_tts.errors import InvalidMessage, TtsError
-from makima_tts.protocol.frames import read_json, well_formed
-
-AUTO = "Auto"
-
-# Qwen3-TTS's ten languages, keyed by primary language subtag (RFC 5646).
-_BY_SUBTAG = {
-    "zh": "Chinese",
-    "en": "English",
-    "fr": "French",
-    "de": "German",
-    "it": "Italian",
-    "ja": "Japanese",
-    "ko": "Korean",
-    "pt": "Portuguese",
-    "ru": "Russian",
-    "es": "Spanish",
-}
-LANGUAGES: tuple[str, ...] = tuple(sorted(_BY_SUBTAG.values()))
-_TAGS = {name: tag for tag, name in _BY_SUBTAG.items()}
-_BY_NAME = {name.lower(): name for name in (*LANGUAGES, AUTO)}
-
-
-def language_name(requested: str) -> str | None:
-    """``"english"``, ``"en"``, ``"en-GB"`` → ``"English"``; any case; None for any other language."""
-    key = requested.strip().lower()
-    return _BY_NAME.get(key) or _BY_SUBTAG.get(key.replace("_", "-").split("-")[0])
-
-
-def language_tag(name: str) -> str:
-    """``"English"`` → ``"en"``. ``name`` is one of :data:`LANGUAGES`."""
-    return _TAGS[name]
-
+from makima_tts.protocol.fields import ClientFields
+from makima_tts.protocol.frames import read_json
+from makima_tts.protocol.languages import AUTO, LANGUAGES, language_name
 
 SAMPLE_RATES_HZ: tuple[int, ...] = (8000, 16000, 22050, 24000, 44100, 48000)
 
@@ -141,7 +112,7 @@ MAX_SEED = 2**63 - 1
 def _known_language(requested: str) -> str:
     name = language_name(requested)
     if name is None:
-        raise ValueError(f"must be one of {', '.join((*LANGUAGES, AUTO))}, or a BCP-47 tag of one of them")
+        raise ValueError(f"must be one of {', '.join((*LANGUAGES, AUTO))}, or a code of one of them")
     return name
 
 
@@ -166,7 +137,12 @@ Speed = Annotated[
     AfterValidator(_possible_speed),
     Field(json_schema_extra={"minimum": MIN_SPEED, "maximum": MAX_SPEED}),
 ]
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+RANDOM_SEED = -1
+Seed = Annotated[
+    int,
+    Field(ge=RANDOM_SEED, le=MAX_SEED),
+    AfterValidator(lambda seed: None if seed == RANDOM_SEED else seed),
+]
 # Hints: one that makes no sense is left out, and its message is not refused for it.
 _MAX_PLAYED_MS = 2**31 - 1
 _MAX_NOTE_CHARS = 256
@@ -191,34 +167,6 @@ _Note = Annotated[str, Field(max_length=_MAX_NOTE_CHARS)]
 UtteranceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 # A voice that is malformed is VOICE_NOT_FOUND, not INVALID_MESSAGE: nothing is checked here.
 VoiceId = str
-
-
-class ClientFields(BaseModel):
-    """The fields of a request: camelCase, strict; null means absent, unknown fields are ignored.
-
-    Strings are well-formed, but for a ``text``: a later part of it may complete the character at its end.
-    """
-
-    model_config = ConfigDict(
-        frozen=True,
-        strict=True,
-        extra="ignore",
-        alias_generator=to_camel,
-        populate_by_name=True,
-        allow_inf_nan=False,
-        hide_input_in_errors=True,
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_means_absent(cls, fields: Any) -> Any:
-        if not isinstance(fields, dict):
-            return fields
-        return {
-            name: well_formed(value) if isinstance(value, str) and name != "text" else value
-            for name, value in fields.items()
-            if value is not None
-        }
 
 
 class Start(ClientFields):
@@ -292,6 +240,7 @@ class Stop(ClientFields):
 class Ping(ClientFields):
     """Answered by ``pong`` with the same ``id``."""
 
+    as_sent = ("id",)
     type: Literal["ping"] = "ping"
     id: Annotated[_Note | int | None, BeforeValidator(_echo)] = None
 
@@ -387,7 +336,7 @@ class AudioChunkMessage(_Message):
 
 
 class Complete(_Message):
-    """The utterance was spoken. Text counts are code points as received."""
+    """The utterance was spoken; ``warning``: what was left out. Text counts are code points as received."""
 
     type: Literal["complete"] = "complete"
     utterance_id: str
@@ -400,6 +349,7 @@ class Complete(_Message):
     queue_ms: int
     rtf: float
     finish_reason: Literal["stop", "length"]
+    warning: str | None = None
 
 
 class AudioEnd(_Message):

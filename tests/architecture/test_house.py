@@ -12,8 +12,8 @@ MAX_PARAMETERS = 12
 # ``python -m scripts.measure_code`` prints today's figures. A budget that is exceeded asks first what can be
 # deleted or merged; raising it is a decision, and the commit says what for (docs/adr/0016).
 MAX_FIGURES = {
-    "makima_tts: lines": 24_600,
-    "makima_tts: lines of code": 16_900,
+    "makima_tts: lines": 24_900,
+    "makima_tts: lines of code": 17_200,
     "makima_tts: modules": 150,
     "makima_tts: class names": 390,
     "makima_tts: modules with one importer": 45,
@@ -37,7 +37,7 @@ MAX_LINES = {
     "metrics": 80,
     "model": 7520,
     "origins": 130,
-    "protocol": 790,
+    "protocol": 895,
     "server": 600,
     "session": 1350,
     "settings": 245,

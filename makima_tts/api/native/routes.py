@@ -23,7 +23,8 @@ from makima_tts.audio import MEDIA_TYPES, ClipReport, OutputFormat, rate_of
 from makima_tts.errors import InvalidMessage, TtsUnavailable
 from makima_tts.metrics import CONTENT_TYPE
 from makima_tts.protocol import AudioChunkMessage, asyncapi_document, parse_client_message, serialize
-from makima_tts.protocol.messages import ClientFields, Language, SampleRate, Seed, Speed, VoiceId
+from makima_tts.protocol.fields import ClientFields
+from makima_tts.protocol.messages import Language, SampleRate, Seed, Speed, VoiceId
 from makima_tts.session.effects import FeedPiece, Send, SendAudio
 from makima_tts.session.inputs import Malformed, SessionInput
 from makima_tts.speaking import AudioOutput
