@@ -101,6 +101,8 @@ class Limits:
     # Audio sent ahead of the listener's clock is wasted device time if the listener leaves.
     max_ahead_ms: int = 20_000
     max_connections: int = 1000
+    # Requests over HTTP that wait until the engine has room.
+    max_waiting_requests: int = 256
     # The default of ``start.textCleaning``.
     text_cleaning: TextCleaning = "markdown"
 
