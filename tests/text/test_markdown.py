@@ -88,6 +88,32 @@ FRAGMENTS = [
         "\x00",
         "    ",
     ),
+    *(
+        "$",
+        "$5 ",
+        "$x^2$",
+        "\\(",
+        "\\)",
+        "[pause:1s]",
+        "(laughs)",
+        "*sighs*",
+        "<break/>",
+        "<foo>",
+        "<foo a='b'>",
+    ),
+    *(
+        "<sub alias='a'>",
+        "</sub>",
+        "-\n",
+        "a-\n",
+        "und",
+        "  \n",
+        "✓ ",
+        "a) ",
+        "**N:** a",
+        "<think>",
+        "</think>",
+    ),
 ]
 TEXTS = st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.text(max_size=3)), max_size=30).map("".join)
 
