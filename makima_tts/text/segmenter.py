@@ -405,16 +405,12 @@ def _ends_word(text: str, end: int) -> bool:
 
 
 def _ends_character(text: str, end: int) -> bool:
-    return not _is_within_character(text, end)
-
-
-def _is_within_character(text: str, position: int) -> bool:
-    """Whether a cut would split a visible character: marks, conjuncts, joined emoji, Hangul, CR LF.
+    """Whether a cut would split no visible character: marks, conjuncts, joined emoji, Hangul, CR LF.
 
     These are the rules of Unicode's grapheme clusters that matter to speech, and to emoji on a screen.
     """
-    before, after = text[position - 1], text[position]
-    return (
+    before, after = text[end - 1], text[end]
+    return not (
         unicodedata.category(after)[0] == "M"
         or unicodedata.combining(before) == _VIRAMA
         or _ZERO_WIDTH_JOINER in (before, after)

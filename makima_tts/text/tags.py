@@ -49,8 +49,8 @@ TAGS = {
     **_in_place(
         "",
         "a abbr b center cite code del em font i img ins kbd mark q small span strike strong sub sup tbody "
-        "thead u html body head speak prosody emphasis say-as phoneme voice lang audio w token desc metadata meta "
-        "lexicon lookup bookmark viseme express-as effect domain volume speed pitch emotion "
+        "thead u html body head speak prosody emphasis say-as phoneme voice lang audio w token desc metadata "
+        "meta lexicon lookup bookmark viseme express-as effect domain volume speed pitch emotion "
         "answer response output final final_answer result reply message solution "
         "bos eos unk pad end_of_turn end_of_utterance",
     ),

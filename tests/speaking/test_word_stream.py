@@ -47,10 +47,10 @@ def stream_of(
     *,
     lead_ms: float = 250.0,
     language: str = "English",
-    format: OutputFormat = "pcm",
+    sound: OutputFormat = "pcm",
     **options: Any,
 ) -> UtteranceStream:
-    output = AudioOutput(format, RATE_HZ)
+    output = AudioOutput(sound, RATE_HZ)
     words = WordTimer(language, lead_ms=lead_ms)
     request = UtteranceRequest("a", language)
     return UtteranceStream(engine, request, output, Metrics(), words=words, **options)
@@ -93,7 +93,7 @@ async def test_the_last_words_wait_a_moment_for_their_alignment(engine: Scripted
 
 async def test_the_rest_that_an_encoder_holds_does_not_wait_for_the_alignment(engine: ScriptedEngine) -> None:
     aligner = HeldAligner()
-    stream = stream_of(engine, lead_ms=NO_HURRY_MS, format="mp3", aligner=aligner)
+    stream = stream_of(engine, lead_ms=NO_HURRY_MS, sound="mp3", aligner=aligner)
     stream.feed("Hi.")
     stream.finish()
     rest = b""

@@ -36,7 +36,7 @@ def cut(text: str, language: str = "Auto") -> str:
             "« Bonjour ! » dit-il.|« Ça va, toi ? »|Oui, très bien. »|Il dit : « Viens ! »|Ils partent.",
         ),
         ("Italian", "Mi disse: «Vieni qui!» |e poi andò via."),
-        ("German", "Er sagte es.|»Hallo zusammen«, |sagte er.|»Aha. Soso.«"),
+        ("German", "Er sagte es.|»Hallo zusammen«, sagte er.|»Aha. Soso.«"),
         ("French", "La Cie. Martin vend en janv. Des livres.|C’est fini."),
         (
             "Spanish",
