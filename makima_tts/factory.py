@@ -174,6 +174,7 @@ def limits_of(settings: Settings) -> Limits:
         load_timeout_ms=_ms(settings.load_timeout_s),
         max_ahead_ms=_ms(settings.max_ahead_s),
         max_connections=settings.max_connections,
+        max_waiting_requests=settings.max_waiting_requests,
         text_cleaning=settings.text_cleaning,
     )
 

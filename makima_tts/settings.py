@@ -116,6 +116,10 @@ class Settings(BaseSettings):
     )
     max_queued_utterances: Count = Field(32, description="Utterances that one session may have waiting")
     max_connections: Count = Field(1000, description="WebSocket connections at once")
+    max_waiting_requests: Count = Field(
+        256,
+        description="HTTP requests that wait until the engine has room, for TTS_UTTERANCE_TIMEOUT_S at most",
+    )
     connects_per_minute: int = Field(
         0, ge=0, description="WebSocket connections that one address may open per minute; 0 is no limit"
     )

@@ -74,9 +74,10 @@ class UtteranceStream:
 
     The caller of ``cancel`` also cancels the task that iterates: it may wait for a voice, time or a socket.
 
-    ``find_voice`` loads the voice; without it, the request holds one. ``listener`` is the clock of a client
-    that plays the audio as it arrives, and outlives the utterance. ``chunk_timeout_s`` is the longest wait
-    for each chunk. ``words``: how to tell when each word is spoken. ``ttfa_s`` counts from the creation;
+    ``find_voice`` loads the voice; without it, the request holds one. ``wait_for_room`` opens the stream once
+    the engine has room; without it, an engine without room raises RateLimited. ``listener`` is the clock of a
+    client that plays the audio as it arrives, and outlives the utterance. ``chunk_timeout_s`` is the longest
+    wait for each chunk. ``words``: how to tell when each word is spoken. ``ttfa_s`` counts from the creation;
     ``audio_s`` is the playing time so far.
     """
 
@@ -88,6 +89,7 @@ class UtteranceStream:
         metrics: Metrics,
         *,
         find_voice: Callable[[], Awaitable[VoicePrompt | None]] | None = None,
+        wait_for_room: Callable[[UtteranceRequest], Awaitable[SpeechStream]] | None = None,
         listener: ListenerClock | None = None,
         max_ahead_s: float = math.inf,
         chunk_timeout_s: float | None = None,
@@ -99,6 +101,7 @@ class UtteranceStream:
         self._output = output
         self._metrics = metrics
         self._find_voice = find_voice
+        self._wait_for_room = wait_for_room
         self._listener = listener
         # Without a listener, a client is expected to play what it gets.
         self._clock = listener or ListenerClock()
@@ -134,6 +137,11 @@ class UtteranceStream:
     def finish_reason(self) -> FinishReason:
         """Why it ended, once ``chunks`` has ended without an error."""
         return (self._speech and self._speech.finish_reason) or "stop"
+
+    @property
+    def warning(self) -> str | None:
+        """See SpeechStream.warning."""
+        return self._speech.warning if self._speech else None
 
     def feed(self, text: str, *, ends_piece: bool = True) -> None:
         """Append a piece, or a part of one. See SpeechStream.feed."""
@@ -177,10 +185,10 @@ class UtteranceStream:
                 # Encoders write a header even for an empty chunk, and a header is not the first audio.
                 data = await self._run(partial(encoder.encode, chunk.pcm)) if chunk.pcm.size else b""
                 yield self._account(chunk, data)
-            async for words in self._last_words():
-                yield EncodedChunk(b"", 0.0, self._last_piece, words=words)
             if self.ttfa_s is not None and (rest := await self._run(encoder.flush)):
                 yield EncodedChunk(rest, 0.0, self._last_piece)
+            async for words in self._last_words():
+                yield EncodedChunk(b"", 0.0, self._last_piece, words=words)
         finally:
             self._close()
 
@@ -203,7 +211,8 @@ class UtteranceStream:
             rate_hz, speed = self._engine.facts.sample_rate_hz, self._output.speed
             self._aligner.start()
             self._alignment = PieceAlignment(self._aligner, self._words, rate_hz, speed, self._on_times)
-        self._speech = speech = self._engine.open(request)
+        wait = self._wait_for_room
+        self._speech = speech = self._engine.open(request) if wait is None else await wait(request)
         for text, ends_piece in self._early_text:
             speech.feed(text, ends_piece=ends_piece)
         if self._finished:

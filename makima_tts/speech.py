@@ -74,6 +74,8 @@ class SpeechSink:
         self.for_caller = asyncio.Event()
         # Only the engine's side changes these.
         self.put_samples = 0
+        # What the engine left out of the text, in words for people.
+        self.warning: str | None = None
         self._piece_parts: list[str] = []
         self._buffer_samples = buffer_samples
         self._wake_engine = wake_engine
@@ -179,6 +181,11 @@ class SpeechStream:
     def finish_reason(self) -> FinishReason | None:
         """Why it ended, once iteration has ended without an error."""
         return self._sink.finish_reason
+
+    @property
+    def warning(self) -> str | None:
+        """What the engine left out of the text, in words for people; it quotes none of it."""
+        return self._sink.warning
 
     def feed(self, text: str, *, ends_piece: bool = True) -> None:
         """Append a piece of cleaned text, or a part of one; ignored once finished or cancelled.

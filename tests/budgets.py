@@ -50,7 +50,7 @@ BUDGETS_S = {
     "text": 50,
     "transport": 80,
     "typescript": 80,
-    "voices": 35,
+    "voices": 45,
     "wyoming": 30,
 }
 

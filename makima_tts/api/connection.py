@@ -331,7 +331,7 @@ class SpeakConnection:
                     self.receive(_audio_ready(effect, chunk))
                     # One chunk at most waits for the socket: a cancel is never far behind audio.
                     await self._outbox.audio_written()
-            end = inputs.SpeechEnded(utterance_id, stream.finish_reason)
+            end = inputs.SpeechEnded(utterance_id, stream.finish_reason, stream.warning)
         except TtsError as error:
             if error.logged:
                 _log.warning("utterance_failed", code=error.code)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from makima_tts.alignment import Aligner
+from makima_tts.api.waiting import WaitingLine
 from makima_tts.errors import ModelLoading, TtsError, TtsUnavailable
 from makima_tts.metrics import Metrics
 from makima_tts.protocol import Limits
@@ -36,6 +37,7 @@ class Service:
 
     ``aligner``: None where words are estimated only. ``engine_report``: the latest; every later one goes to
     all connections. ``keep_alive_s``: no stream of events is silent for longer, or a proxy closes it as dead.
+    ``line``: requests over HTTP that wait for the engine.
     """
 
     engine: SpeechEngine
@@ -49,8 +51,13 @@ class Service:
     draining_until_s: float | None = None
     keep_alive_s: float = 10.0
     _connections: set["SpeakConnection"] = field(default_factory=set)
+    line: WaitingLine = field(init=False)
     _http_streams: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        limits = self.limits
+        self.line = WaitingLine(self.engine, limits.max_waiting_requests, limits.utterance_timeout_ms / 1000)
 
     async def load_engine(self) -> None:
         """Load, warm up, prepare the default voice; call it once. Never raises: a failure is a report."""

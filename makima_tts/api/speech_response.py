@@ -161,6 +161,7 @@ class SpeechResponse(Response):
             output,
             service.metrics,
             find_voice=partial(service.find_voice, voice),
+            wait_for_room=service.line.open,
             chunk_timeout_s=service.limits.utterance_timeout_ms / 1000,
             words=WordTimer(language, output.speed) if form.timings == "word" else None,
             aligner=service.aligner,

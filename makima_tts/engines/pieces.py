@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from makima_tts.errors import Cancelled, SynthesisError, TtsError, TtsUnavailable, VoiceNotFound
+from makima_tts.errors import Cancelled, InvalidText, SynthesisError, TtsError, TtsUnavailable, VoiceNotFound
 from makima_tts.speech import (
     AudioChunk,
     EngineFacts,
@@ -43,11 +43,15 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PieceSound:
-    """``pcm``: float32 [samples] in -1…1, empty for a piece without sound."""
+    """``pcm``: float32 [samples] in -1…1, empty for a piece without sound.
+
+    ``warning`` says, for people and without a word of the text, what the engine left out.
+    """
 
     pcm: npt.NDArray[np.float32] = field(repr=False)
     synthesis_s: float
     truncated: bool = False
+    warning: str | None = None
 
 
 class PieceEngine:
@@ -114,7 +118,10 @@ class PieceEngine:
             self._tasks.pop(sink, None)
 
     async def _speak(self, request: UtteranceRequest, sink: SpeechSink) -> FinishReason:
-        """A truncated piece ends no other: the rest of the text is spoken."""
+        """A truncated piece ends no other: the rest of the text is spoken.
+
+        Raises InvalidText when all that could be heard was left out.
+        """
         sizes = _chunk_sizes()
         index = 0
         reason: FinishReason = "stop"
@@ -122,7 +129,10 @@ class PieceEngine:
             sound = await self._synthesize(request, piece, index)
             await _put_in_chunks(sink, sound, index, sizes)
             reason = "length" if sound.truncated else reason
+            sink.warning = sink.warning or sound.warning
             index += 1
+        if sink.warning and not sink.put_samples and not sink.cancelled:
+            raise InvalidText(sink.warning)
         return reason
 
     async def _synthesize(self, request: UtteranceRequest, piece: str, index: int) -> PieceSound:
@@ -139,9 +149,11 @@ def _chunk_sizes() -> Iterator[int]:
 
 
 async def _put_in_chunks(sink: SpeechSink, sound: PieceSound, index: int, sizes: Iterator[int]) -> None:
-    """As credit allows; the synthesis time is spread evenly."""
+    """As credit allows; the synthesis time is spread evenly. A piece that was left out ends without sound."""
     total = sound.pcm.size
     start = 0
+    if sound.warning and not total:
+        sink.put(AudioChunk(sound.pcm, index, ends_piece=True))
     while start < total and await sink.credit():
         pcm = sound.pcm[start : start + next(sizes)]
         start += pcm.size

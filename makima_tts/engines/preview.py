@@ -1,22 +1,23 @@
 """The embedded engine: hibari-tts, a small English model that needs no GPU and no download.
 
 In: pieces of English text. Out: float32 sound at 24 kHz. Does not know: voices other than its own, other
-languages. It stands in until Qwen3-TTS is installed, and says so.
+languages (their words are left out, with a warning). It stands in until Qwen3-TTS is installed, and says so.
 
 A second of sound takes some 10 ms.
 """
 
 import time
-import unicodedata
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from makima_tts.engines.english import in_english
 from makima_tts.engines.pieces import PieceEngine, PieceSound
-from makima_tts.errors import InvalidText, TtsUnavailable
+from makima_tts.errors import TtsUnavailable
 from makima_tts.speech import EngineFacts, ProgressReport, UtteranceRequest
+from makima_tts.text import is_speakable
 
 SAMPLE_RATE_HZ = 24_000
 BUFFER_SAMPLES = 4 * SAMPLE_RATE_HZ
@@ -30,14 +31,6 @@ _CLAUSE_PAUSE_SAMPLES = 2_400
 _SENTENCE_PAUSE_SAMPLES = 8_400
 _SENTENCE_MARKS = frozenset(".!?…")
 _CLOSING_MARKS = "\"')]}”»\N{RIGHT SINGLE QUOTATION MARK}"
-
-# Square brackets are its markup: `[word](/phonemes/)` would let a text dictate phonemes. Both kinds of
-# brackets are read alike, so round ones lose nothing.
-_BRACKETS = str.maketrans("[]", "()")
-# The micro sign, and the Greek letters that English reads by name.
-_ENGLISH_SYMBOLS = frozenset("\N{MICRO SIGN}\N{GREEK SMALL LETTER MU}\N{GREEK CAPITAL LETTER OMEGA}π")
-_ENGLISH_SCRIPTS = frozenset({"LATIN", "MODIFIER"})
-_SCRIPT_NAMES = {"CJK": "Han", "IDEOGRAPHIC": "Han"}
 
 _WARM_UP = "This is how I sound."
 
@@ -84,11 +77,12 @@ class PreviewEngine(PieceEngine):
         self._model = Hibari(voice=VOICE)
 
     def _sound(self, piece: str, seed: list[int] | None = None) -> PieceSound:
-        """The same ``seed`` gives the same samples. Raises InvalidText for text that it cannot read."""
-        text = readable(piece)
-        began_s = time.perf_counter()
+        """The same ``seed`` gives the same samples."""
+        english, began_s = in_english(piece), time.perf_counter()
+        # The model makes a sound for marks alone.
+        text = english.text if is_speakable(english.text) else ""
         pcm = _with_pauses_of_speech(self._model(text, seed=seed), text)
-        return PieceSound(pcm, time.perf_counter() - began_s)
+        return PieceSound(pcm, time.perf_counter() - began_s, warning=_warning(english.scripts))
 
 
 def _with_pauses_of_speech(pcm: npt.NDArray[np.float32], text: str) -> npt.NDArray[np.float32]:
@@ -102,23 +96,7 @@ def _with_pauses_of_speech(pcm: npt.NDArray[np.float32], text: str) -> npt.NDArr
     return np.clip(speech, -1.0, 1.0)
 
 
-def readable(piece: str) -> str:
-    """The piece without characters that have no sound and without markup.
-
-    Raises InvalidText, which names the script but quotes no text, for letters that are not English: hibari
-    would drop them without an error.
-    """
-    for char in piece:
-        if (script := _foreign_script(char)) is not None:
-            raise InvalidText(f"The preview engine speaks English only: it cannot read {script} letters.")
-    return "".join(char for char in piece.translate(_BRACKETS) if unicodedata.category(char) != "Cf")
-
-
-def _foreign_script(char: str) -> str | None:
-    """Unicode's name of a letter's script, unless it is one that English is written in."""
-    if char.isascii() or char in _ENGLISH_SYMBOLS or unicodedata.category(char)[0] != "L":
-        return None
-    # Compatibility forms (full width, mathematical, ordinal indicators) are read as the letters they mean.
-    plain = unicodedata.normalize("NFKC", char)[0]
-    script = unicodedata.name(plain, "UNNAMED").split()[0]
-    return None if script in _ENGLISH_SCRIPTS else _SCRIPT_NAMES.get(script, script.capitalize())
+def _warning(scripts: frozenset[str]) -> str | None:
+    """Quotes no text."""
+    names = " and ".join(sorted(scripts))
+    return f"The preview engine speaks English only: it left out words in {names} letters." if names else None

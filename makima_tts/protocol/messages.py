@@ -101,6 +101,8 @@ class Limits:
     # Audio sent ahead of the listener's clock is wasted device time if the listener leaves.
     max_ahead_ms: int = 20_000
     max_connections: int = 1000
+    # Requests over HTTP that wait until the engine has room.
+    max_waiting_requests: int = 256
     # The default of ``start.textCleaning``.
     text_cleaning: TextCleaning = "markdown"
 
@@ -162,6 +164,7 @@ def _echo(hint: Any) -> str | int | None:
     return hint if is_short or (isinstance(hint, int) and not isinstance(hint, bool)) else None
 
 
+Hint = Annotated[str | None, BeforeValidator(lambda hint: hint if isinstance(hint, str) else None)]
 PlayedMs = Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_whole_ms)]
 _Note = Annotated[str, Field(max_length=_MAX_NOTE_CHARS)]
 UtteranceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
@@ -336,7 +339,7 @@ class AudioChunkMessage(_Message):
 
 
 class Complete(_Message):
-    """The utterance was spoken. Text counts are code points as received."""
+    """The utterance was spoken; ``warning``: what was left out. Text counts are code points as received."""
 
     type: Literal["complete"] = "complete"
     utterance_id: str
@@ -349,6 +352,7 @@ class Complete(_Message):
     queue_ms: int
     rtf: float
     finish_reason: Literal["stop", "length"]
+    warning: str | None = None
 
 
 class AudioEnd(_Message):

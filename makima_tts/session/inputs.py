@@ -75,10 +75,14 @@ class AudioReady:
 
 @dataclass(frozen=True, slots=True)
 class SpeechEnded:
-    """The engine has generated all audio; ``length``: it stopped at a limit, before the end of the text."""
+    """The engine has generated all audio; ``length``: it stopped at a limit, before the end of the text.
+
+    ``warning``: what it left out, for people.
+    """
 
     utterance_id: str
     reason: Literal["stop", "length"]
+    warning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

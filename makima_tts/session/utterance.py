@@ -237,7 +237,7 @@ class Utterance:
         effects: list[Effect] = []
         if self.options.transport == "json":
             effects.append(self._audio(b"", is_final=True))
-        effects.append(Send(self._completion(event.reason)))
+        effects.append(Send(self._completion(event.reason, event.warning)))
         if self.options.page:
             effects.append(self._audio_end())
         return effects + self._end("complete", "complete"), U.ENDED
@@ -362,7 +362,7 @@ class Utterance:
         )
         return [Send(sentence)]
 
-    def _completion(self, reason: Literal["stop", "length"]) -> Complete:
+    def _completion(self, reason: Literal["stop", "length"], warning: str | None) -> Complete:
         sent, ended = self._sent, len(self._sent.piece_ends_ms)
         chars_ended = self._pieces[ended - 1].end if ended else 0
         return Complete(
@@ -376,6 +376,7 @@ class Utterance:
             queue_ms=self._queue_ms(),
             rtf=sent.rtf() or 0.0,
             finish_reason=reason,
+            warning=warning,
         )
 
     def _texts_played(self, played_ms: int | None) -> dict[str, str]:

@@ -158,7 +158,8 @@ async def test_an_engine_that_falls_silent_times_out(run: Run, text: str, status
 
 
 async def test_no_room_is_429_with_retry_after(run: Run) -> None:
-    async with run(DirectedEngine(capacity=0)) as service, service.http() as http:
+    engine = DirectedEngine(capacity=0)
+    async with run(engine, utterance_timeout_s=0.1) as service, service.http() as http:
         await service.until_ready()
         answer = await http.post("/api/v1/tts", json={"text": "a"})
         assert answer.status_code == 429

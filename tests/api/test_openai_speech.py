@@ -79,6 +79,8 @@ async def test_what_is_left_out_null_or_unknown_changes_nothing(service: Running
         assert plain.headers["content-type"] == "audio/mpeg"
         assert "x-ignored-parameters" not in plain.headers
         assert plain.content == full.content
+        odd = await http.post(URL, json={"input": TEXT, "model": 5, "instructions": ["Be sad."]})
+        assert odd.content == plain.content
         told = await http.post(URL, json={"input": TEXT, "instructions": "Be sad."})
         assert told.headers["x-ignored-parameters"] == "instructions"
         assert told.content == plain.content
@@ -264,7 +266,7 @@ async def test_an_encoder_is_freed_when_its_client_disconnects(
 async def test_no_room_loading_and_draining_say_when_to_try_again(run: Run) -> None:
     gate = asyncio.Event()
     engine = DirectedEngine(capacity=0, load_gate=gate)
-    async with run(engine) as service, service.http() as http:
+    async with run(engine, utterance_timeout_s=0.1) as service, service.http() as http:
 
         async def refusal() -> tuple[int, str, str | None, str]:
             answer = await http.post(URL, json={"input": "a", "stream_format": "sse"})

@@ -78,6 +78,7 @@ async def test_a_voice_is_added_listed_once_and_deleted(service: RunningService)
         voice = made.json()
         assert made.status_code == 200
         assert isinstance(voice.pop("created_at"), int)
+        assert (voice["report"]["durationMs"], voice.pop("report")["warnings"]) == (6000, [])
         assert voice == {
             "id": "anna-k",
             "object": "audio.voice",

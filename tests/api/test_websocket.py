@@ -12,6 +12,7 @@ import pytest
 
 from makima_tts import speaking
 from makima_tts.audio import Pcm, PcmEncoder, pcm
+from makima_tts.engines import PreviewEngine
 from tests.api.conftest import Run
 from tests.api.service import RunningService
 from tests.audio.streams import decoded
@@ -232,6 +233,23 @@ async def test_a_voice_that_breaks_the_unexpected_way_ends_the_session_in_words(
 
 
 # Pace
+
+
+async def test_the_preview_engine_leaves_a_foreign_word_out_and_says_so(run: Run) -> None:
+    async with run(PreviewEngine()) as service, service.started() as client:
+        await client.send("speak", text="The word \u041f\u0440\u0438\u0432\u0435\u0442 is a greeting.")
+        complete, audio = await client.until("complete")
+        assert "Cyrillic" in complete["warning"]
+        assert any(isinstance(frame, bytes) for frame in audio)
+        await client.send(
+            "speak",
+            text="\u041f\u0440\u0438\u0432\u0435\u0442. \u041f\u043e\u043a\u0430 \u0432\u0441\u0435\u043c.",
+        )
+        error, _ = await client.until("error")
+        assert error["code"] == "INVALID_TEXT"
+        await client.send("speak", text="1234567890123456789012345678901234567890 \u22125 \u2460 3,14\u20ac")
+        complete, _ = await client.until("complete")
+        assert "warning" not in complete
 
 
 async def test_a_finished_sentence_is_spoken_while_its_writer_calls_a_tool(run: Run) -> None:

@@ -25,7 +25,7 @@ MAX_LINES = {
     "__init__": 20,
     "__main__": 20,
     "alignment": 390,
-    "api": 2240,
+    "api": 2340,
     "audio": 1180,
     "cli": 980,
     "client": 1525,
@@ -44,7 +44,7 @@ MAX_LINES = {
     "speaking": 350,
     "speech": 470,
     "text": 1920,
-    "timings": 185,
+    "timings": 200,
     "voices": 1290,
     "wyoming": 310,
 }

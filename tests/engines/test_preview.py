@@ -37,15 +37,23 @@ def first_audible(chunks: list[AudioChunk]) -> int:
     return int(np.argmax(np.abs(pcm) > 0.01))
 
 
-async def test_a_foreign_piece_fails_after_the_previous_pieces_were_spoken(engine: PreviewEngine) -> None:
+RUSSIAN = "\u041f\u0440\u0438\u0432\u0435\u0442."
+
+
+async def test_a_foreign_word_is_left_out_with_a_warning_that_quotes_nothing(engine: PreviewEngine) -> None:
     stream = engine.open(UtteranceRequest("utterance"))
-    for piece in ("Hello there.", "\u041f\u0440\u0438\u0432\u0435\u0442.", "Never reached."):
+    for piece in (RUSSIAN, f"He said {RUSSIAN}", RUSSIAN):
         stream.feed(piece)
     stream.finish()
-    while not (chunk := await anext(stream)).ends_piece:
-        assert chunk.piece_index == 0
-    with pytest.raises(InvalidText):
-        await anext(stream)
+    chunks = [chunk async for chunk in stream]
+    assert [chunk.piece_index for chunk in chunks if chunk.ends_piece] == [0, 1, 2]
+    assert {chunk.piece_index for chunk in chunks if chunk.pcm.size} == {1}
+    assert stream.warning == "The preview engine speaks English only: it left out words in Cyrillic letters."
+
+
+async def test_a_text_in_another_language_is_refused(engine: PreviewEngine) -> None:
+    with pytest.raises(InvalidText, match="Cyrillic"):
+        await speak(engine, RUSSIAN, RUSSIAN)
 
 
 async def test_a_text_cannot_inject_phonemes(engine: PreviewEngine) -> None:

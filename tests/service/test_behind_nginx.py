@@ -84,9 +84,8 @@ def test_speech_is_streamed_and_ends_with_its_client(service: ServerProcess, way
     assert eventually(lambda: gauge(service, "utterances_speaking") == 0, within_s=PATIENCE_S)
 
 
-@pytest.mark.parametrize("name", ["documented", "at_root"])
-def test_a_failure_halfway_is_a_broken_transfer(nginx: Nginx, name: str) -> None:
-    with Way(nginx, name).speech("{slow 0.1}The first half of it. {fail}") as answer:
+def test_a_failure_halfway_is_a_broken_transfer(way: Way) -> None:
+    with way.speech("{slow 0.1}The first half of it. {fail}") as answer:
         assert answer.status_code == 200
         with pytest.raises(httpx.TransportError):
             answer.read()

@@ -18,11 +18,11 @@ from makima_tts.api.failures import openai_error_body, openai_failures
 from makima_tts.api.native.routes import ClipFile, ClipLanguage, VoiceName
 from makima_tts.api.service import Service, VoiceLookup
 from makima_tts.api.speech_response import EVENT_STREAM, SpeakableText, SpeechResponse, StreamOptions
-from makima_tts.audio import MEDIA_TYPES, OutputFormat, rate_of
+from makima_tts.audio import MEDIA_TYPES, ClipReport, OutputFormat, rate_of
 from makima_tts.errors import VoiceNotFound
 from makima_tts.protocol import AUTO
 from makima_tts.protocol.fields import ClientFields
-from makima_tts.protocol.messages import Language, SampleRate, Seed, Speed
+from makima_tts.protocol.messages import Hint, Language, SampleRate, Seed, Speed
 from makima_tts.speaking import AudioOutput
 from makima_tts.voices import VoiceListing, VoiceManager, VoiceUpload
 from makima_tts.voices.library import MAX_NOTE_CHARS, MAX_TRANSCRIPT_CHARS, id_of_name
@@ -71,13 +71,13 @@ class SpeechRequest(StreamOptions):
     """``input`` is bounded by TTS_MAX_UTTERANCE_CHARS code points."""
 
     input: SpeakableText
-    model: str | None = Field(None, description="Any: there is one model", examples=["tts-1"])
+    model: Hint = Field(None, description="Any: there is one model", examples=["tts-1"])
     voice: str | VoiceById | None = Field(
         None, description="A voice's id, or a name of OpenAI's", examples=["alloy"]
     )
     response_format: OutputFormat = "mp3"
     speed: Speed = 1.0
-    instructions: str | None = Field(None, repr=False, description="Ignored: no model here can follow them")
+    instructions: Hint = Field(None, repr=False, description="Ignored: no model here can follow them")
     language: Language = AUTO
     seed: Seed | None = None
     sample_rate: SampleRate | None = Field(
@@ -192,9 +192,10 @@ class AudioVoice(BaseModel):
 
 
 class CreatedVoice(AudioVoice):
-    """``created_at``: now, in Unix seconds."""
+    """``created_at``: now, in Unix seconds. ``report``: of the clip; OpenAI has none."""
 
     created_at: int
+    report: ClipReport
 
 
 class DeletedVoice(BaseModel):
@@ -242,8 +243,8 @@ def openai_voices_router(voices: VoiceManager) -> APIRouter:
         """Add a voice from a recording of one person. Get the speaker's consent first, and note it."""
         mode = "icl" if ref_text.strip() else "xvector"
         upload = VoiceUpload(audio_sample.file, name, ref_text, language, mode=mode, consent=consent)
-        listing, _ = await voices.add(upload)
-        return CreatedVoice(**_described(listing), created_at=int(time.time()))
+        listing, report = await voices.add(upload)
+        return CreatedVoice(**_described(listing), created_at=int(time.time()), report=report)
 
     @router.delete("/{voice_id}", responses=openai_failures(403, 404, 503))
     async def delete_audio_voice(voice_id: str) -> DeletedVoice:

@@ -130,7 +130,7 @@ function endText({ outcome, playedMs, complete }) {
   if (outcome === "failed") return playedMs > 0 ? `Broke off after ${seconds}.` : "Not spoken.";
   if (outcome === "cancelled") return playedMs > 0 ? `Cancelled after ${seconds}.` : "Cancelled.";
   if (complete?.finishReason === "length") return `Spoken, ${seconds}; cut off by the engine's limit.`;
-  return `Spoken, ${seconds}.`;
+  return [`Spoken, ${seconds}.`, complete?.warning ?? ""].join(" ").trim();
 }
 
 /** @param {Utterance} utterance */

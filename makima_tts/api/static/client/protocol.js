@@ -86,6 +86,7 @@
  * @property {number} queueMs
  * @property {number} rtf
  * @property {"stop" | "length"} finishReason
+ * @property {string} [warning] what the engine left out of the text, for people
  *
  * @typedef {object} ErrorMessage With `utteranceId`: that utterance's terminal message.
  * @property {"error"} type
