@@ -98,13 +98,6 @@ class UpgradeRequired(TtsError, code="UPGRADE_REQUIRED", http_status=426, recove
     """HTTP only: a plain request to the address of a WebSocket."""
 
 
-class NotFound(TtsError, code="NOT_FOUND", http_status=404, recoverable=False):
-    """A WebSocket at a path that has none."""
-
-    def __init__(self) -> None:
-        super().__init__("There is no WebSocket here; /api/v1/speak is one, and /v1/audio/speech/stream.")
-
-
 class Conflict(TtsError, code="CONFLICT", http_status=409, recoverable=False):
     """HTTP only: the voice exists already."""
 

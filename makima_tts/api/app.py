@@ -24,6 +24,7 @@ from makima_tts.api.failures import (
     error_response,
     has_openai_errors,
     install_failures,
+    no_websocket,
     route_path,
 )
 from makima_tts.api.native.routes import STATIC, ops_router, speak_router, tts_router, voices_router
@@ -31,7 +32,7 @@ from makima_tts.api.omni.dialect import omni_router
 from makima_tts.api.openai.routes import openai_router, openai_voice_lookup, openai_voices_router
 from makima_tts.api.proxies import behind_proxies
 from makima_tts.api.service import RETRY_AFTER_S, Service
-from makima_tts.errors import NotFound, PayloadTooLarge, RateLimited, UpgradeRequired
+from makima_tts.errors import PayloadTooLarge, RateLimited, UpgradeRequired
 from makima_tts.origins import OriginRules
 
 _DESCRIPTION = """Streaming text-to-speech. The main way in is the WebSocket `/api/v1/speak`
@@ -90,7 +91,7 @@ def create_app(
 
     @app.websocket("/{path:path}")
     async def unknown_path(websocket: WebSocket) -> None:
-        await websocket.send_denial_response(error_response(NotFound(), websocket.scope))
+        await websocket.send_denial_response(no_websocket(websocket.scope))
 
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     # The last one added is met first.

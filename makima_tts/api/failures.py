@@ -142,6 +142,12 @@ def install_failures(app: FastAPI) -> None:
         return _response(request.scope, 500, "INTERNAL_SERVER_ERROR", message)
 
 
+def no_websocket(scope: Scope) -> JSONResponse:
+    """For an upgrade at a path that has no WebSocket."""
+    message = "There is no WebSocket here; /api/v1/speak is one, and /v1/audio/speech/stream."
+    return _response(scope, 404, HTTPStatus.NOT_FOUND.name, message)
+
+
 def _response(
     scope: Scope,
     status: int,

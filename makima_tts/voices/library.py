@@ -11,21 +11,17 @@ Everything here blocks and may be called from any thread.
 """
 
 import os
-import re
 import secrets
 import shutil
 import threading
 import time
-import unicodedata
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BufferedReader
-from itertools import chain, count
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
-from anyascii import anyascii
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -41,8 +37,8 @@ from makima_tts.errors import Conflict, Forbidden, InvalidClip, InvalidMessage, 
 from makima_tts.protocol import AUTO, LANGUAGES, language_name
 from makima_tts.speech import CloneMode, VoiceReference
 from makima_tts.text import clean
+from makima_tts.voices.names import free_id, id_of_name, is_voice_id, name_key, spelling, voice_id_of
 
-MAX_ID_CHARS = 64
 MAX_NAME_CHARS = 64
 MAX_TRANSCRIPT_CHARS = 2000
 MAX_NOTE_CHARS = 500
@@ -50,40 +46,6 @@ CLIP = "reference.wav"  # the name that an uploaded clip gets
 
 # What stays of the description of a shipped voice without a clip when an upload adds one.
 _DESCRIBED = ("name", "description", "language", "accent")
-
-_ID = re.compile(rf"[a-z0-9][a-z0-9_-]{{0,{MAX_ID_CHARS - 1}}}")
-
-
-# Clients show clips as a list of files, and send the file's name.
-_SOUND_SUFFIX = re.compile(r"\.(wav|mp3|flac|ogg|opus|m4a|aac|webm|aiff?)$", re.IGNORECASE)
-
-
-def is_voice_id(text: str) -> bool:
-    """Whether ``text`` has the form of a voice's id."""
-    return _ID.fullmatch(text) is not None
-
-
-def id_of_name(name: str) -> str:
-    """``" Anna.WAV"`` → ``"anna"``: as an id, if a client has a voice's file or writes it differently."""
-    return _SOUND_SUFFIX.sub("", name.strip()).lower()
-
-
-def voice_id_of(name: str) -> str:
-    """``"Łukasz (2nd take)"`` → ``"lukasz-2nd-take"``, from any script; empty for punctuation alone."""
-    plain = re.sub(r"[^a-z0-9_]+", "-", anyascii(name).lower())
-    return plain.strip("-_")[:MAX_ID_CHARS].rstrip("-_")
-
-
-def _free_id(voice_id: str, taken: Container[str]) -> str:
-    """``voice_id``, or with a number when that is taken."""
-    names = chain([voice_id], (f"{voice_id[:56]}-{number}" for number in count(2)))
-    return next(name for name in names if name not in taken)
-
-
-def _name_key(name: str) -> str:
-    """Without case, width, spaces and marks: equal for names that people take for the same."""
-    folded = unicodedata.normalize("NFKC", name).casefold()
-    return "".join(char for char in folded if unicodedata.category(char)[0] not in "CPZ")
 
 
 def _known_id(text: str) -> str:
@@ -408,7 +370,7 @@ class VoiceLibrary:
             return self._index.get(voice_id)
 
     def find_named(self, name: str) -> VoiceFolder | None:
-        """By id; else by id or name without case, spaces, marks and the suffix of a sound file.
+        """By id; else by id or name, in any case, without the suffix of a sound file.
 
         Raises VoiceNotFound when several voices have that name.
         """
@@ -420,8 +382,7 @@ class VoiceLibrary:
         with self._lock:
             if self._is_outdated(bare):
                 self._scan()
-            key = _name_key(bare)
-            same = [voice for voice in self._index.values() if key and key == _name_key(voice.name)]
+            same = [voice for voice in self._index.values() if spelling(voice.name) == spelling(bare)]
         if len(same) > 1:
             ids = ", ".join(sorted(voice.id for voice in same))
             raise VoiceNotFound(f"Several voices have this name; use one of the ids {ids}.")
@@ -434,9 +395,9 @@ class VoiceLibrary:
         """
         with self._lock:
             known = self.voices()
-            key = _name_key(name)
-            same = next((voice.id for voice in known if key in map(_name_key, (voice.id, voice.name))), None)
-            voice_id = same or _free_id(voice_id_of(name) or "voice", {voice.id for voice in known})
+            key = name_key(name)
+            same = next((voice.id for voice in known if key in map(name_key, (voice.id, voice.name))), None)
+            voice_id = same or free_id(voice_id_of(name) or "voice", {voice.id for voice in known})
             return voice_id, self.require_room(voice_id)
 
     def require_room(self, voice_id: str) -> VoiceFolder | None:
@@ -524,7 +485,7 @@ class VoiceLibrary:
     def _free_path(self, voice_id: str) -> Path:
         """A readable name that is free; the id in the manifest is what counts."""
         taken = {path.name for path in self._voices_dir.iterdir()}
-        return self._voices_dir / _free_id(voice_id, taken)
+        return self._voices_dir / free_id(voice_id, taken)
 
     @contextmanager
     def _incoming_folder(self) -> Iterator[Path]:
@@ -571,8 +532,8 @@ def _by_id(voices: Iterable[VoiceFolder], overridden: Iterable[str] = ()) -> dic
         reason = voice.reason
         if not made_of_name(voice):
             reason = reason or f"Another folder has the id {voice.id}; give this one an id of its own."
-        free_id = _free_id(voice.id, {*index, *overridden})
-        index[free_id] = replace(voice, id=free_id, reason=reason)
+        voice_id = free_id(voice.id, {*index, *overridden})
+        index[voice_id] = replace(voice, id=voice_id, reason=reason)
     return index
 
 

@@ -30,12 +30,11 @@ from makima_tts.voices.library import (
     VoiceFolder,
     VoiceLibrary,
     VoiceUpload,
-    id_of_name,
-    is_voice_id,
     manifest_of,
     open_clip,
     read_reference,
 )
+from makima_tts.voices.names import id_of_name, is_voice_id
 from makima_tts.voices.prompts import PromptCache, PromptStore, prompt_key
 
 NARRATOR = "narrator"

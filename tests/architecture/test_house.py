@@ -12,7 +12,7 @@ MAX_PARAMETERS = 12
 # ``python -m scripts.measure_code`` prints today's figures. A budget that is exceeded asks first what can be
 # deleted or merged; raising it is a decision, and the commit says what for (docs/adr/0016).
 MAX_FIGURES = {
-    "makima_tts: lines": 24_900,
+    "makima_tts: lines": 24_950,
     "makima_tts: lines of code": 17_200,
     "makima_tts: modules": 150,
     "makima_tts: class names": 390,
@@ -25,7 +25,7 @@ MAX_LINES = {
     "__init__": 20,
     "__main__": 20,
     "alignment": 390,
-    "api": 2340,
+    "api": 2350,
     "audio": 1180,
     "cli": 980,
     "client": 1525,

@@ -11,12 +11,11 @@ from makima_tts.audio import Clip
 from makima_tts.errors import VoiceNotFound
 from makima_tts.voices.library import (
     VoiceFolder,
-    is_voice_id,
     open_clip,
     read_folder,
     read_reference,
-    voice_id_of,
 )
+from makima_tts.voices.names import is_voice_id, voice_id_of
 from tests.audio.recordings import recorded
 from tests.voices.clips import TRANSCRIPT, good_clip, sound_file, speech
 from tests.voices.conftest import make_voice

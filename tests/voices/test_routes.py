@@ -70,7 +70,7 @@ async def test_one_voice_is_as_it_is_in_the_list(http: httpx.AsyncClient) -> Non
     "voice_id",
     [
         "nobody",
-        "Narrator",
+        "Narratress",
         "a" * 65,
         "narrator%00",
         "..%2f..%2fetc%2fpasswd",

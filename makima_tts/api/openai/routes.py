@@ -25,7 +25,8 @@ from makima_tts.protocol.fields import ClientFields
 from makima_tts.protocol.messages import Hint, Language, SampleRate, Seed, Speed
 from makima_tts.speaking import AudioOutput
 from makima_tts.voices import VoiceListing, VoiceManager, VoiceUpload
-from makima_tts.voices.library import MAX_NOTE_CHARS, MAX_TRANSCRIPT_CHARS, id_of_name
+from makima_tts.voices.library import MAX_NOTE_CHARS, MAX_TRANSCRIPT_CHARS
+from makima_tts.voices.names import id_of_name
 
 # Clients look for one of these before they speak. The model that is named when speaking may be any.
 _OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
