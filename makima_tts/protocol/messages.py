@@ -7,6 +7,7 @@ The base set of the server's messages is closed: a client that did not ask for e
 ``type`` outside it.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -171,6 +172,12 @@ UtteranceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 VoiceId = str
 
 
+class _IdField(ClientFields):
+    """What can be read of a message that is invalid otherwise."""
+
+    utterance_id: UtteranceId | None = None
+
+
 class Start(ClientFields):
     """Sets up the session. Optional: without it, a session has these defaults."""
 
@@ -248,6 +255,7 @@ class Ping(ClientFields):
 
 
 ClientMessage = Start | Speak | Flush | Cancel | Stop | Ping
+_ID_FIELD = TypeAdapter(_IdField)
 _CLIENT_FIELDS: TypeAdapter[ClientMessage] = TypeAdapter(
     Annotated[ClientMessage, Field(discriminator="type")]
 )
@@ -259,7 +267,10 @@ def parse_client_message(text: str) -> ClientMessage:
     try:
         return _CLIENT_FIELDS.validate_python(fields)
     except ValidationError as error:
-        raise InvalidMessage(_explain(error)) from None
+        refusal = InvalidMessage(_explain(error))
+        with suppress(ValidationError):
+            refusal.utterance_id = _ID_FIELD.validate_python(fields).utterance_id
+        raise refusal from None
 
 
 def _explain(error: ValidationError) -> str:
