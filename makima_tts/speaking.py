@@ -185,10 +185,10 @@ class UtteranceStream:
                 # Encoders write a header even for an empty chunk, and a header is not the first audio.
                 data = await self._run(partial(encoder.encode, chunk.pcm)) if chunk.pcm.size else b""
                 yield self._account(chunk, data)
-            async for words in self._last_words():
-                yield EncodedChunk(b"", 0.0, self._last_piece, words=words)
             if self.ttfa_s is not None and (rest := await self._run(encoder.flush)):
                 yield EncodedChunk(rest, 0.0, self._last_piece)
+            async for words in self._last_words():
+                yield EncodedChunk(b"", 0.0, self._last_piece, words=words)
         finally:
             self._close()
 

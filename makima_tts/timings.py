@@ -19,7 +19,7 @@ from makima_tts.text import Piece, usual_speech_s
 from makima_tts.text.words import WordTime, words_in
 
 # A word is told so long before its audio is played, at least: the message travels as long as audio does.
-LEAD_MS = 250.0
+LEAD_MS = 100.0
 # For those who want the best times rather than early ones: no word is told before it is certain.
 NO_HURRY_MS = -math.inf
 
@@ -103,52 +103,58 @@ class WordTimer:
 
     def wait_ms(self, position_ms: float) -> float:
         """How long until a word must be told, if the listener goes on from this position; inf: no word."""
-        word = self._next()
-        if word is None:
+        piece = self._next_piece()
+        if piece is None:
             return math.inf
-        return 0.0 if self._is_final() else max(0.0, word.start_ms - self.lead_ms - position_ms)
+        start_ms, _ = self._expected_ms(piece)
+        return 0.0 if self._is_final(piece) else max(0.0, start_ms - self.lead_ms - position_ms)
 
     def _take(self, position_ms: float) -> Iterator[WordTime]:
-        while self.wait_ms(position_ms) == 0.0 and (word := self._next()) is not None:
+        while self.wait_ms(position_ms) == 0.0 and (piece := self._next_piece()) is not None:
+            word = self._time_in(piece)
             self._told_ms = word.end_ms
             self._word += 1
             yield word
 
-    def _next(self) -> WordTime | None:
-        """The next word as far as it is known now; None while there is no audio of its piece."""
+    def _next_piece(self) -> _TimedPiece | None:
+        """The piece of the next word; None while there is no audio of it."""
         while self._piece < len(self._pieces):
             piece = self._pieces[self._piece]
-            if piece.begin_ms is None:
-                return None
-            if self._word < len(piece.lengths_s):
-                return self._time_of(piece, piece.begin_ms)
+            if piece.begin_ms is not None and self._word < len(piece.lengths_s):
+                return piece
             if piece.end_ms is None:
                 return None
             self._piece, self._word = self._piece + 1, 0
             self._told_ms = max(self._told_ms, piece.end_ms)
         return None
 
-    def _is_final(self) -> bool:
-        """Whether nothing better can be known of the next word."""
-        piece = self._pieces[self._piece]
-        is_known = self._word < len(piece.times_ms)
-        return is_known or (piece.end_ms is not None and not piece.awaits_alignment)
+    def _is_known(self, piece: _TimedPiece) -> bool:
+        return self._word < len(piece.times_ms)
 
-    def _time_of(self, piece: _TimedPiece, begin_ms: float) -> WordTime:
-        known = self._word < len(piece.times_ms)
-        if known:
-            start_ms, end_ms = (begin_ms + ms for ms in piece.times_ms[self._word])
-        else:
-            scale_ms = self._scale_ms(piece)
-            start_ms = max(self._told_ms, begin_ms) + piece.gaps_s[self._word] * scale_ms
-            end_ms = start_ms + piece.lengths_s[self._word] * scale_ms
+    def _is_final(self, piece: _TimedPiece) -> bool:
+        """Whether nothing better can be known of the next word."""
+        return self._is_known(piece) or (piece.end_ms is not None and not piece.awaits_alignment)
+
+    def _expected_ms(self, piece: _TimedPiece) -> tuple[float, float]:
+        """Begin and end of the next word, however much audio there is."""
+        begin_ms = piece.begin_ms or 0.0
+        if self._is_known(piece):
+            start_ms, end_ms = piece.times_ms[self._word]
+            return begin_ms + start_ms, begin_ms + end_ms
+        scale_ms = self._scale_ms(piece)
+        start_ms = max(self._told_ms, begin_ms) + piece.gaps_s[self._word] * scale_ms
+        return start_ms, start_ms + piece.lengths_s[self._word] * scale_ms
+
+    def _time_in(self, piece: _TimedPiece) -> WordTime:
+        start_ms, end_ms = self._expected_ms(piece)
         # The rest of a piece may be shorter than usual, but its last word is within what was sent.
         is_last = self._word + 1 == len(piece.lengths_s)
         latest_ms = self._sent_ms if piece.end_ms is None else piece.end_ms
         start_ms = max(min(start_ms, latest_ms), self._told_ms)
         if is_last or piece.end_ms is not None:
             end_ms = min(end_ms, latest_ms)
-        return WordTime(self._piece, self._word, start_ms, max(start_ms, end_ms), estimated=not known)
+        estimated = not self._is_known(piece)
+        return WordTime(self._piece, self._word, start_ms, max(start_ms, end_ms), estimated)
 
     def _scale_ms(self, piece: _TimedPiece) -> float:
         """Milliseconds for each usual second of what is left of a piece."""

@@ -165,6 +165,7 @@ def _echo(hint: Any) -> str | int | None:
     return hint if is_short or (isinstance(hint, int) and not isinstance(hint, bool)) else None
 
 
+Hint = Annotated[str | None, BeforeValidator(lambda hint: hint if isinstance(hint, str) else None)]
 PlayedMs = Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_whole_ms)]
 _Note = Annotated[str, Field(max_length=_MAX_NOTE_CHARS)]
 UtteranceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]

@@ -15,7 +15,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_EVERYWHERE = _words("dr mr mrs ms prof st vs etc inc ltd co corp gmbh p pp vol cf bros messrs")
+_EVERYWHERE = _words("dr mr mrs ms prof st vs etc ph inc ltd co corp gmbh p pp vol cf bros messrs")
 _ENGLISH = """
     mx drs rev hon gov sen Rep Gen Col capt cmdr lt sgt supt sr jr Mt Fr
     Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec Mon Tue Tues Wed Thu Thur Thurs Fri

@@ -53,6 +53,9 @@ DELIMITERS = re.compile(rf"([*_~])\1{{0,{MAX_RUN_CHARS - 1}}}")
 ROW_SPACES = re.compile(rf"[ \t]{{1,{MAX_RUN_CHARS}}}")
 BAR = re.compile(rf"\|[ \t]{{0,{MAX_RUN_CHARS - 1}}}")
 
+# Within a line, backticks open a block if code or only its name is left of the line: others are stray.
+FENCE_WITHIN_LINE = re.compile(rf"(`++)(?:[ \t]*[^\s`]*[ \t]*{TO_LINE_END}|[^{LINE_ENDS}]*?\1)")
+FENCE_WITHIN_LINE_BEGUN = re.compile(rf"(`++)(?:(?!\1)[^{LINE_ENDS}])*+\Z")
 FENCE_END_BEGUN = re.compile(r"[ \t>]*(?:`*|~*)[ \t]*\Z")
 REST_OF_LINE = re.compile(rf"[^{LINE_ENDS}]*[{LINE_ENDS}]?")
 OPENING_LINE = {"`": re.compile(rf"[^`{LINE_ENDS}]+"), "~": re.compile(rf"[^{LINE_ENDS}]+")}
@@ -157,10 +160,18 @@ class MarkdownCleaner(LineScanner):
             self._code_width = 0 if width == self._code_width else self._code_width
             return self._drop(width)
         if width >= 3:
-            self._fence, self._fence_opening = run.group(), True
-            return self._drop(width)
+            return self._opening_fence(run.group())
         self._code_width = width
         return self._drop_opening(width)
+
+    def _opening_fence(self, fence: str) -> bool:
+        if self._tail.rstrip(" \t")[-1:] not in LINE_ENDS:
+            if self._must_wait(FENCE_WITHIN_LINE_BEGUN, MAX_LINK_TEXT_CHARS):
+                return False
+            if not self._match(FENCE_WITHIN_LINE, MAX_LINK_TEXT_CHARS):
+                return self._drop_opening(len(fence))
+        self._fence, self._fence_opening = fence, True
+        return self._drop(len(fence))
 
     def _skip_code(self) -> bool:
         if self._line_start:

@@ -66,7 +66,7 @@ _ROMAN_NUMERAL = re.compile(r"(?:[IVXLC]{2,}|[VX])(?!\w)")
 # The end of a word of prose, and the beginning of one: no address, file name, version or code.
 _PROSE_WORD = re.compile(r"(?:^|\s)[^\s./@\\#=:_\d]*[^\W\d_]{2}[^\W\d_]*[.!?…]*\Z")
 _PROSE_WORD_CHARS = 40
-_SENTENCE_START = re.compile(r"[^\W\d_](?![^\s]*[(_@/\\=]|\w*\.\w)")
+_SENTENCE_START = re.compile(r"[^\W\d_](?!\.|[^\s]*[(_@/\\=]|\w*\.\w)")
 _FIRST_WIDE = "\u2e80"
 
 # White space up to a line break ends what a mark has ended; nothing after it matters.
@@ -289,6 +289,8 @@ def boundary(text: str, end: int, abbreviations: frozenset[str]) -> Boundary | N
     if last not in _ENDINGS or following in _NOT_YET:
         return None
     before_closers = text[:end].rstrip(_CLOSERS)
+    if last == "»":
+        before_closers = before_closers.rstrip()  # French: "« Oui ! »"
     mark, quoted = before_closers[-1:], len(before_closers) < end
     if mark in _WIDE_CLAUSE_MARKS:
         return "clause"
@@ -331,6 +333,8 @@ def _spaced_boundary(
     if mark not in _SENTENCE_MARKS or (mark == "." and _is_abbreviated(text, abbreviations, next_word)):
         return None
     if next_word[:1].isdigit() and mark == ".":  # "No. 5"
+        return None
+    if next_word[:1] == "»" and not next_word[1:2].isalnum():  # what closes, in French
         return None
     # The sentence continues in "Wait... what" and "'Why?' she asked".
     continues = next_word[:1].islower() and (quoted or mark in ".…")
@@ -401,16 +405,12 @@ def _ends_word(text: str, end: int) -> bool:
 
 
 def _ends_character(text: str, end: int) -> bool:
-    return not _is_within_character(text, end)
-
-
-def _is_within_character(text: str, position: int) -> bool:
-    """Whether a cut would split a visible character: marks, conjuncts, joined emoji, Hangul, CR LF.
+    """Whether a cut would split no visible character: marks, conjuncts, joined emoji, Hangul, CR LF.
 
     These are the rules of Unicode's grapheme clusters that matter to speech, and to emoji on a screen.
     """
-    before, after = text[position - 1], text[position]
-    return (
+    before, after = text[end - 1], text[end]
+    return not (
         unicodedata.category(after)[0] == "M"
         or unicodedata.combining(before) == _VIRAMA
         or _ZERO_WIDTH_JOINER in (before, after)

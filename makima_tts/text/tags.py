@@ -41,15 +41,16 @@ def _in_place(spoken: str, names: str) -> dict[str, str]:
 # its services, and what models put around their answers.
 TAGS = {
     **_in_place(
-        "\n", "br p div li tr h1 h2 h3 h4 h5 h6 hr blockquote table ul ol pre break pause par seq media"
+        "\n",
+        "br p div li tr h1 h2 h3 h4 h5 h6 hr blockquote table ul ol pre dl dt dd details summary section "
+        "article main header footer nav figure figcaption break pause par seq media",
     ),
     **_in_place(" ", "s td th option"),
     **_in_place(
         "",
-        "a abbr b center cite code dd del details dl dt em font i img ins kbd mark q small span strike "
-        "strong sub summary sup tbody thead u html body head section article main header footer nav figure "
-        "figcaption speak prosody emphasis say-as phoneme voice lang audio w token desc metadata meta "
-        "lexicon lookup bookmark viseme express-as effect domain volume speed pitch emotion "
+        "a abbr b center cite code del em font i img ins kbd mark q small span strike strong sub sup tbody "
+        "thead u html body head speak prosody emphasis say-as phoneme voice lang audio w token desc metadata "
+        "meta lexicon lookup bookmark viseme express-as effect domain volume speed pitch emotion "
         "answer response output final final_answer result reply message solution "
         "bos eos unk pad end_of_turn end_of_utterance",
     ),

@@ -79,6 +79,8 @@ async def test_what_is_left_out_null_or_unknown_changes_nothing(service: Running
         assert plain.headers["content-type"] == "audio/mpeg"
         assert "x-ignored-parameters" not in plain.headers
         assert plain.content == full.content
+        odd = await http.post(URL, json={"input": TEXT, "model": 5, "instructions": ["Be sad."]})
+        assert odd.content == plain.content
         told = await http.post(URL, json={"input": TEXT, "instructions": "Be sad."})
         assert told.headers["x-ignored-parameters"] == "instructions"
         assert told.content == plain.content

@@ -44,7 +44,7 @@ MAX_LINES = {
     "speaking": 350,
     "speech": 470,
     "text": 1920,
-    "timings": 185,
+    "timings": 200,
     "voices": 1290,
     "wyoming": 310,
 }

@@ -11,6 +11,7 @@ import pytest
 
 from makima_tts import speaking
 from makima_tts.alignment import Aligner
+from makima_tts.audio import OutputFormat
 from makima_tts.engines import ScriptedEngine
 from makima_tts.metrics import Metrics
 from makima_tts.speaking import AudioOutput, EncodedChunk, UtteranceStream
@@ -42,9 +43,14 @@ class HeldAligner(Aligner):
 
 
 def stream_of(
-    engine: ScriptedEngine, *, lead_ms: float = 250.0, language: str = "English", **options: Any
+    engine: ScriptedEngine,
+    *,
+    lead_ms: float = 250.0,
+    language: str = "English",
+    sound: OutputFormat = "pcm",
+    **options: Any,
 ) -> UtteranceStream:
-    output = AudioOutput("pcm", RATE_HZ)
+    output = AudioOutput(sound, RATE_HZ)
     words = WordTimer(language, lead_ms=lead_ms)
     request = UtteranceRequest("a", language)
     return UtteranceStream(engine, request, output, Metrics(), words=words, **options)
@@ -83,6 +89,20 @@ async def test_the_last_words_wait_a_moment_for_their_alignment(engine: Scripted
             asyncio.get_running_loop().call_soon(aligner.results[-1].set_result, [(0.01, 0.2)])
         words += chunk.words
     assert [(word.start_ms, word.end_ms, word.estimated) for word in words] == [(10, 200, False)]
+
+
+async def test_the_rest_that_an_encoder_holds_does_not_wait_for_the_alignment(engine: ScriptedEngine) -> None:
+    aligner = HeldAligner()
+    stream = stream_of(engine, lead_ms=NO_HURRY_MS, sound="mp3", aligner=aligner)
+    stream.feed("Hi.")
+    stream.finish()
+    rest = b""
+    async for chunk in stream.chunks():
+        if chunk.data and not chunk.duration_ms:
+            rest = chunk.data
+            aligner.results[-1].set_result([(0.01, 0.2)])
+        assert rest or not chunk.words
+    assert rest
 
 
 async def test_words_whose_alignment_never_comes_are_estimated(

@@ -90,6 +90,13 @@ def test_a_word_is_told_when_the_listener_is_about_to_reach_it_and_no_earlier() 
     assert second.start_ms == pytest.approx(wait_ms + 250)
 
 
+def test_a_short_beginning_of_the_audio_tells_only_the_words_that_are_heard_in_it() -> None:
+    timer = timer_of("Hello there, and all of you.", lead_ms=250.0)
+    timer.add_audio(0, 80.0, ends_piece=False)
+    assert len(timer.take(0.0)) == 1
+    assert timer.take(80.0) == ()
+
+
 def test_aligned_words_are_told_at_once_and_estimates_go_on_from_them() -> None:
     timer = timer_of("Hello there, and all of you.", lead_ms=250.0)
     timer.add_audio(0, 3000.0, ends_piece=False)

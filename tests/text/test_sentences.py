@@ -31,6 +31,12 @@ def cut(text: str, language: str = "Auto") -> str:
             "French",
             "M. Dupont et Mme. Durand sont là.|Le 5 févr. Nous partons.|Voir l’art. 3, p. 4, cf. Hugo.",
         ),
+        (
+            "French",
+            "« Bonjour ! » dit-il.|« Ça va, toi ? »|Oui, très bien. »|Il dit : « Viens ! »|Ils partent.",
+        ),
+        ("Italian", "Mi disse: «Vieni qui!» |e poi andò via."),
+        ("German", "Er sagte es.|»Hallo zusammen«, sagte er.|»Aha. Soso.«"),
         ("French", "La Cie. Martin vend en janv. Des livres.|C’est fini."),
         (
             "Spanish",
@@ -57,6 +63,7 @@ def test_a_sentence_ends_where_a_reader_of_its_language_would_pause(language: st
 @pytest.mark.parametrize(
     "text",
     [
+        "She has an Ed.D. and a Ph.D, |he is a Psy.D. student.|That is all.",
         "Here is one.|Two comes now.|Three is last.",
         "Is it really?|Yes it is!|That is so…|Not so.",
         "It was good.|今天天气很好.|And so it ended.",

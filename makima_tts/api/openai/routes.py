@@ -22,7 +22,7 @@ from makima_tts.audio import MEDIA_TYPES, ClipReport, OutputFormat, rate_of
 from makima_tts.errors import VoiceNotFound
 from makima_tts.protocol import AUTO
 from makima_tts.protocol.fields import ClientFields
-from makima_tts.protocol.messages import Language, SampleRate, Seed, Speed
+from makima_tts.protocol.messages import Hint, Language, SampleRate, Seed, Speed
 from makima_tts.speaking import AudioOutput
 from makima_tts.voices import VoiceListing, VoiceManager, VoiceUpload
 from makima_tts.voices.library import MAX_NOTE_CHARS, MAX_TRANSCRIPT_CHARS
@@ -71,13 +71,13 @@ class SpeechRequest(StreamOptions):
     """``input`` is bounded by TTS_MAX_UTTERANCE_CHARS code points."""
 
     input: SpeakableText
-    model: str | None = Field(None, description="Any: there is one model", examples=["tts-1"])
+    model: Hint = Field(None, description="Any: there is one model", examples=["tts-1"])
     voice: str | VoiceById | None = Field(
         None, description="A voice's id, or a name of OpenAI's", examples=["alloy"]
     )
     response_format: OutputFormat = "mp3"
     speed: Speed = 1.0
-    instructions: str | None = Field(None, repr=False, description="Ignored: no model here can follow them")
+    instructions: Hint = Field(None, repr=False, description="Ignored: no model here can follow them")
     language: Language = AUTO
     seed: Seed | None = None
     sample_rate: SampleRate | None = Field(
