@@ -7,7 +7,6 @@ The base set of the server's messages is closed: a client that did not ask for e
 ``type`` outside it.
 """
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -173,12 +172,6 @@ UtteranceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 VoiceId = str
 
 
-class _IdField(ClientFields):
-    """What can be read of a message that is invalid otherwise."""
-
-    utterance_id: UtteranceId | None = None
-
-
 class Start(ClientFields):
     """Sets up the session. Optional: without it, a session has these defaults."""
 
@@ -256,7 +249,7 @@ class Ping(ClientFields):
 
 
 ClientMessage = Start | Speak | Flush | Cancel | Stop | Ping
-_ID_FIELD = TypeAdapter(_IdField)
+_ID: TypeAdapter[str] = TypeAdapter(UtteranceId)
 _CLIENT_FIELDS: TypeAdapter[ClientMessage] = TypeAdapter(
     Annotated[ClientMessage, Field(discriminator="type")]
 )
@@ -269,9 +262,16 @@ def parse_client_message(text: str) -> ClientMessage:
         return _CLIENT_FIELDS.validate_python(fields)
     except ValidationError as error:
         refusal = InvalidMessage(_explain(error))
-        with suppress(ValidationError):
-            refusal.utterance_id = _ID_FIELD.validate_python(fields).utterance_id
+        refusal.utterance_id = _utterance_id_of(fields)
         raise refusal from None
+
+
+def _utterance_id_of(fields: Any) -> str | None:
+    """What can be read of a message that is invalid otherwise."""
+    try:
+        return _ID.validate_python(fields.get("utteranceId") if isinstance(fields, dict) else None)
+    except ValidationError:
+        return None
 
 
 def _explain(error: ValidationError) -> str:
