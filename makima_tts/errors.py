@@ -35,7 +35,12 @@ class TtsError(Exception):
 
 
 class InvalidMessage(TtsError, code="INVALID_MESSAGE", http_status=400):
-    """Not JSON, an unknown type, a wrong field or value, or a message that does not fit the state."""
+    """Not JSON, an unknown type, a wrong field or value, or a message that does not fit the state.
+
+    ``utterance_id``: the one that the message names, if that could be read.
+    """
+
+    utterance_id: str | None = None
 
 
 class InvalidText(TtsError, code="INVALID_TEXT", http_status=400, recoverable=False):

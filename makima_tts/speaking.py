@@ -293,7 +293,10 @@ class UtteranceStream:
         if self._words is None or self._alignment is None:
             return
         gives_up_s = time.monotonic() + (math.inf if self._words.lead_ms < 0 else _ALIGNMENT_WAIT_S)
-        while self._alignment.busy and (left_s := gives_up_s - time.monotonic()) > 0:
+        while self._alignment.busy and not self._words.all_told:
+            left_s = gives_up_s - time.monotonic()
+            if left_s <= 0:
+                break
             self._aligned.clear()
             due_in_s = self._words_due_in_s()
             with suppress(TimeoutError):

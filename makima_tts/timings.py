@@ -109,6 +109,11 @@ class WordTimer:
         start_ms, _ = self._expected_ms(piece)
         return 0.0 if self._is_final(piece) else max(0.0, start_ms - self.lead_ms - position_ms)
 
+    @property
+    def all_told(self) -> bool:
+        """Whether every word that has audio was taken."""
+        return self._next_piece() is None
+
     def _take(self, position_ms: float) -> Iterator[WordTime]:
         while self.wait_ms(position_ms) == 0.0 and (piece := self._next_piece()) is not None:
             word = self._time_in(piece)

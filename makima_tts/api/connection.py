@@ -315,7 +315,12 @@ class SpeakConnection:
         )
         task = self._tasks.create_task(self._speak(effect, stream))
         self._utterances[effect.utterance_id] = (stream, task)
-        task.add_done_callback(lambda _: self._utterances.pop(effect.utterance_id))
+        task.add_done_callback(partial(self._forget_speech, effect.utterance_id))
+
+    def _forget_speech(self, utterance_id: str, task: asyncio.Task[None]) -> None:
+        """Unless the id names another utterance by now: after a failure a client may use it again."""
+        if (found := self._utterances.get(utterance_id)) and found[1] is task:
+            del self._utterances[utterance_id]
 
     async def _find_voice(self, asked: str | None) -> VoicePrompt | None:
         """The voice named in ``speak``, or that of ``started``, or VoiceNotFound, as when it was deleted."""

@@ -249,6 +249,7 @@ class Ping(ClientFields):
 
 
 ClientMessage = Start | Speak | Flush | Cancel | Stop | Ping
+_ID: TypeAdapter[str] = TypeAdapter(UtteranceId)
 _CLIENT_FIELDS: TypeAdapter[ClientMessage] = TypeAdapter(
     Annotated[ClientMessage, Field(discriminator="type")]
 )
@@ -260,7 +261,17 @@ def parse_client_message(text: str) -> ClientMessage:
     try:
         return _CLIENT_FIELDS.validate_python(fields)
     except ValidationError as error:
-        raise InvalidMessage(_explain(error)) from None
+        refusal = InvalidMessage(_explain(error))
+        refusal.utterance_id = _utterance_id_of(fields)
+        raise refusal from None
+
+
+def _utterance_id_of(fields: Any) -> str | None:
+    """What can be read of a message that is invalid otherwise."""
+    try:
+        return _ID.validate_python(fields.get("utteranceId") if isinstance(fields, dict) else None)
+    except ValidationError:
+        return None
 
 
 def _explain(error: ValidationError) -> str:

@@ -13,9 +13,13 @@ from makima_tts.text.words import WordTime
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A frame that is no message; ``reason`` is for the client and holds nothing of the frame."""
+    """A frame that is no message; ``reason`` is for the client and holds nothing of the frame.
+
+    ``utterance_id``: the one that it names, if that could be read.
+    """
 
     reason: str
+    utterance_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

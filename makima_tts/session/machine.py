@@ -61,9 +61,16 @@ class UtteranceQueue:
         return None if utterance_id is None else self._outcomes.get(utterance_id)
 
     def remember(self, utterance_id: str, outcome: Outcome) -> None:
+        if outcome == "retryable":
+            return
         self._outcomes[utterance_id] = outcome
         while len(self._outcomes) > self._remembered:
             self._outcomes.popitem(last=False)
+
+    def drop(self, event: Speak) -> None:
+        """Late text of an utterance that ended; the end of its text frees the id, if it may be retried."""
+        if event.final and self.outcome_of(event.utterance_id) == "unfinished":
+            del self._outcomes[str(event.utterance_id)]
 
     def deliver(self, utterance_id: str | None, event: UtteranceInput, now_ms: int) -> list[Effect]:
         """Give an input to a pending utterance, if there is one; an utterance that ends leaves the queue."""
@@ -234,12 +241,15 @@ class Session:
         utterance = self._queue.find(event.utterance_id)
         outcome = self._queue.outcome_of(event.utterance_id)
         if utterance is not None and not utterance.accepts_text:
-            return self._invalid_message("The text of this utteranceId is closed; use a new one.", now_ms)
+            why = "The text of this utteranceId is closed; use a new one."
+            return self._invalid_message(why, now_ms, event.utterance_id)
         if utterance is not None:
             return self._queue.deliver(utterance.id, event, now_ms), self.state
         if outcome == "complete":
-            return self._invalid_message("This utteranceId is complete; use a new one.", now_ms)
+            why = "This utteranceId is complete; use a new one."
+            return self._invalid_message(why, now_ms, event.utterance_id)
         if outcome is not None:
+            self._queue.drop(event)
             return [], self.state
         return self._accept_or_refuse(event, now_ms), self.state
 
@@ -280,7 +290,7 @@ class Session:
         return self._fail_all(TtsUnavailable(event.reason), CLOSE_INTERNAL, now_ms)
 
     def reject_malformed(self, event: inputs.Malformed, now_ms: int) -> SessionStep:
-        return self._invalid_message(event.reason, now_ms)
+        return self._invalid_message(event.reason, now_ms, event.utterance_id)
 
     # Time
 
@@ -353,7 +363,7 @@ class Session:
 
     def _without_fresh_id(self, event: Speak, effects: list[Effect]) -> list[Effect]:
         """Text that cannot be spoken was not accepted: the client does not know an id of the server's."""
-        self._remember_unless_final(event)
+        self._remember_unless_final(event, "failed")
         return [
             Send(effect.message.model_copy(update={"utterance_id": event.utterance_id}))
             if isinstance(effect, Send)
@@ -362,14 +372,14 @@ class Session:
         ]
 
     def _refuse(self, event: Speak, error: TtsError) -> list[Effect]:
-        self._remember_unless_final(event)
+        self._remember_unless_final(event, "unfinished")
         ended = UtteranceEnded(error.code, audio_ms=0, queue_ms=None, ttfa_ms=None, rtf=None)
         return [Send(ErrorMessage.of(error, event.utterance_id)), ended]
 
-    def _remember_unless_final(self, event: Speak) -> None:
+    def _remember_unless_final(self, event: Speak, outcome: Outcome) -> None:
         """The rest of a live text that was refused must not begin an utterance in mid-sentence."""
         if not event.final and event.utterance_id is not None:
-            self._queue.remember(event.utterance_id, "failed")
+            self._queue.remember(event.utterance_id, outcome)
 
     @property
     def _draining(self) -> bool:
@@ -457,9 +467,9 @@ class Session:
         effects = self._take_buffered() + self._queue.fail_all(error, now_ms)
         return [*effects, Send(ErrorMessage.of(error)), Close(code)], S.STOPPED
 
-    def _invalid_message(self, why: str, now_ms: int) -> SessionStep:
+    def _invalid_message(self, why: str, now_ms: int, utterance_id: str | None = None) -> SessionStep:
         self._invalid_messages += 1
-        answer: list[Effect] = [Send(ErrorMessage.of(InvalidMessage(why)))]
+        answer: list[Effect] = [Send(ErrorMessage.of(InvalidMessage(why), utterance_id))]
         if self._invalid_messages < self._limits.max_invalid_messages:
             return answer, self.state
         return self._close_for_abuse(answer, now_ms)

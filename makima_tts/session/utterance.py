@@ -65,7 +65,8 @@ class Begin(NamedTuple):
 U = UtteranceState
 UtteranceInput = Speak | Flush | Cancel | Begin | Tick | AudioReady | SpeechEnded | SpeechFailed
 UtteranceStep = Step[UtteranceState]
-Outcome = Literal["complete", "failed", "cancelled"]
+# "retryable" frees the id at once, "unfinished" once the rest of its text was dropped.
+Outcome = Literal["complete", "failed", "cancelled", "unfinished", "retryable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +287,8 @@ class Utterance:
     def _fail(self, error: TtsError) -> UtteranceStep:
         effects: list[Effect] = [CancelSpeech(self.id)] if self.speaking else []
         effects.append(Send(ErrorMessage.of(error, self.id)))
-        return effects + self._end("failed", error.code), U.ENDED
+        retryable: Outcome = "unfinished" if self.accepts_text else "retryable"
+        return effects + self._end(retryable if error.recoverable else "failed", error.code), U.ENDED
 
     def _end(self, outcome: Outcome, reported: str) -> list[Effect]:
         self.outcome = outcome

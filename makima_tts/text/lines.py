@@ -26,9 +26,9 @@ _MARK_BEGUN = (
     rf"[{_BULLETS}{_DASHES}`~#_=|: \t]*(?:\[[ xX]?\]?)?[ \t]*(?:[{_GLYPHS}][\ufe0e\ufe0f]?)*[ \t]*"
     r"(?:\d{0,3}[.)]?|[A-Za-z]{1,3}\)?)"
 )
-_LINE_BEGUN = re.compile(rf"[ \t>]*{_MARK_BEGUN}\Z")
+_LINE_BEGUN = re.compile(rf"[ \t>]*(?:{_MARK_BEGUN}|~{{3,}}[ \t]*[^\s~]*[ \t]*)\Z")
 # Rules, underlined headings, and the line below a table's head.
-_RULE = rf"(?=(?:[ \t|:]*[-*_=]){{3}})[-*_=|: \t]+{TO_LINE_END}"
+_RULE = rf"(?=(?:[ \t|:]*[-*_=~]){{3}})[-*_=~|: \t]+{TO_LINE_END}"
 _RULE_LINE = re.compile(rf"[ \t]*{_RULE}")
 _QUOTE = re.compile(r"[ \t]*>(?![ \t]*\d)[ \t]*")
 _ROW = re.compile(r"[ \t]*\|[ \t]*")
@@ -38,7 +38,8 @@ _NUMBER = r"(?:\d{1,3}[.)]|[A-Za-z]{1,3}\))"
 _NUMBERED = re.compile(rf"(?=[ \t]*{_NUMBER}[ \t])")
 # A line that is bold as a whole is a heading.
 _BOLD = re.compile(r"(?=\*\*|__)")
-_TILDES = re.compile(r"[ \t]*(~{3,})")
+# Tildes alone are a rule: people separate scenes by them.
+_TILDES = re.compile(rf"[ \t]*(~{{3,}})(?=[ \t]*[^\s~]+[ \t]*{TO_LINE_END})")
 # "**Name:** Ann"
 _LABEL = r"\*\*[^*\n]{1,40}(?:(?<=:)\*\*|\*\*:)"
 # The line break, what it leads over, and the first character of the next line if that is plain text.

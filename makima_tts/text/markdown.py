@@ -54,7 +54,9 @@ ROW_SPACES = re.compile(rf"[ \t]{{1,{MAX_RUN_CHARS}}}")
 BAR = re.compile(rf"\|[ \t]{{0,{MAX_RUN_CHARS - 1}}}")
 
 # Within a line, backticks open a block if code or only its name is left of the line: others are stray.
-FENCE_WITHIN_LINE = re.compile(rf"(`++)(?:[ \t]*[^\s`]*[ \t]*{TO_LINE_END}|[^{LINE_ENDS}]*?\1)")
+FENCE_WITHIN_LINE = re.compile(
+    rf"(`++)(?:[ \t]*(?:[^\s`]*[^\s`.!?,;:])?[ \t]*{TO_LINE_END}|[^{LINE_ENDS}]*?\1)"
+)
 FENCE_WITHIN_LINE_BEGUN = re.compile(rf"(`++)(?:(?!\1)[^{LINE_ENDS}])*+\Z")
 FENCE_END_BEGUN = re.compile(r"[ \t>]*(?:`*|~*)[ \t]*\Z")
 REST_OF_LINE = re.compile(rf"[^{LINE_ENDS}]*[{LINE_ENDS}]?")

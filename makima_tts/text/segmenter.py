@@ -332,9 +332,7 @@ def _spaced_boundary(
     next_word = "" if _LINE_BREAK.match(following) else following.lstrip()
     if mark not in _SENTENCE_MARKS or (mark == "." and _is_abbreviated(text, abbreviations, next_word)):
         return None
-    if next_word[:1].isdigit() and mark == ".":  # "No. 5"
-        return None
-    if next_word[:1] == "»" and not next_word[1:2].isalnum():  # what closes, in French
+    if (next_word[:1].isdigit() and mark == ".") or re.match(r"»(?!\w)", next_word):  # "No. 5", "Oui ! »"
         return None
     # The sentence continues in "Wait... what" and "'Why?' she asked".
     continues = next_word[:1].islower() and (quoted or mark in ".…")

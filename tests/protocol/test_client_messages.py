@@ -197,3 +197,23 @@ def test_any_json_is_a_message_or_refused(value: Any) -> None:
             parse_client_message(json.dumps(message))
         except InvalidMessage as refused:
             assert refused.message  # noqa: PT017 - both outcomes are right
+
+
+@pytest.mark.parametrize(
+    ("text", "utterance_id"),
+    [
+        ('{"type":"speak","utteranceId":"a","text":5}', "a"),
+        ('{"type":"unknown","utteranceId":"a"}', "a"),
+        ('{"type":"speak","utteranceId":"not an id","text":"x"}', None),
+        ('{"type":"speak","utteranceId":["a"],"text":"x"}', None),
+        ('{"type":"speak"}', None),
+        ("[]", None),
+        ("{", None),
+    ],
+)
+def test_an_invalid_message_has_its_utterance_id_if_that_can_be_read(
+    text: str, utterance_id: str | None
+) -> None:
+    with pytest.raises(InvalidMessage) as refusal:
+        parse_client_message(text)
+    assert refusal.value.utterance_id == utterance_id

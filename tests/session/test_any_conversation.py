@@ -6,7 +6,18 @@ from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from makima_tts.errors import SynthesisError, TtsError
-from makima_tts.protocol import Cancel, Flush, Limits, Ping, ServerMessage, Speak, Start, Stop
+from makima_tts.protocol import (
+    Cancel,
+    Complete,
+    ErrorMessage,
+    Flush,
+    Limits,
+    Ping,
+    ServerMessage,
+    Speak,
+    Start,
+    Stop,
+)
 from makima_tts.session.effects import (
     CancelSpeech,
     Close,
@@ -55,6 +66,7 @@ class Conversation(RuleBasedStateMachine):
         self.spoken_pieces: Counter[str] = Counter()
         self.begun: list[str] = []
         self.terminals: Counter[str] = Counter()
+        self.retryable: set[str] = set()
         self.finished: set[str] = set()
         self.wake_ms: int | None = None
 
@@ -78,6 +90,8 @@ class Conversation(RuleBasedStateMachine):
         match effect:
             case StartSpeech():
                 assert self.speaking is None, "two utterances at once"
+                if effect.utterance_id in self.retryable:
+                    self.forget(effect.utterance_id)
                 assert effect.utterance_id not in self.begun, "an utterance began twice"
                 self.speaking = effect.utterance_id
                 self.begun.append(effect.utterance_id)
@@ -91,6 +105,14 @@ class Conversation(RuleBasedStateMachine):
             case CancelSpeech():
                 assert self.speaking in (effect.utterance_id, None)
                 self.speaking = None
+
+    def forget(self, utterance_id: str) -> None:
+        """It failed recoverably: the next utterance with this id is another one."""
+        self.begun.remove(utterance_id)
+        self.finished.discard(utterance_id)
+        self.retryable.discard(utterance_id)
+        for counts in (self.fed, self.spoken_pieces, self.terminals):
+            counts[utterance_id] = 0
 
     def perform_as_client(self, effect: Effect) -> None:
         match effect:
@@ -110,12 +132,19 @@ class Conversation(RuleBasedStateMachine):
     def receive(self, message: ServerMessage) -> None:
         if message.type == "audioChunk":
             assert self.terminals[message.utterance_id] == 0, "audio after the terminal message"
-        if message.type == "complete" or (message.type == "error" and message.utterance_id in self.begun):
-            utterance_id = str(message.utterance_id)
-            self.terminals[utterance_id] += 1
-            self.speaking = None if utterance_id == self.speaking else self.speaking
+        if message.type == "complete" or (message.type == "error" and message.code != "INVALID_MESSAGE"):
+            self.end_utterance(str(message.utterance_id), message)
         if message.type == "stopped":
             assert self.speaking is None
+
+    def end_utterance(self, utterance_id: str, message: Complete | ErrorMessage) -> None:
+        if utterance_id in self.retryable:  # the next one with this id ended before it began
+            self.forget(utterance_id)
+        elif message.type == "complete" or utterance_id in self.begun:
+            self.terminals[utterance_id] += 1
+            self.speaking = None if utterance_id == self.speaking else self.speaking
+            if message.type == "error" and message.recoverable and message.code != "CANCELLED":
+                self.retryable.add(utterance_id)
 
     # The client
 
@@ -232,7 +261,7 @@ class Conversation(RuleBasedStateMachine):
 
     @invariant()
     def no_utterance_has_two_terminal_messages(self) -> None:
-        assert all(count == 1 for count in self.terminals.values())
+        assert all(count <= 1 for count in self.terminals.values())
 
     @invariant()
     def the_queue_is_bounded(self) -> None:

@@ -2,7 +2,14 @@
 
 import pytest
 
-from makima_tts.errors import GpuOutOfMemory, InvalidText, RateLimited, SynthesisError, VoiceNotFound
+from makima_tts.errors import (
+    GpuOutOfMemory,
+    InvalidText,
+    RateLimited,
+    SynthesisError,
+    TtsError,
+    VoiceNotFound,
+)
 from makima_tts.protocol import Cancel, Flush, Limits, Ping, Start, Stop
 from makima_tts.session.effects import CancelSpeech, StartSpeech, UtteranceEnded, WakeAt
 from makima_tts.session.inputs import (
@@ -11,7 +18,9 @@ from makima_tts.session.inputs import (
     EngineFailed,
     Interrupt,
     Malformed,
+    SessionInput,
     SpeechEnded,
+    SpeechFailed,
     Tick,
     VoiceLoaded,
 )
@@ -273,3 +282,60 @@ def test_voice_and_language_of_an_utterance_override_those_of_the_session() -> N
     second = talk.speak(voice="alice", language="ja", seed=7)[0]
     assert isinstance(second, StartSpeech)
     assert (second.voice, second.language, second.seed) == ("alice", "Japanese", 7)
+
+
+# Ids after a failure
+
+
+RECOVERABLE = [SynthesisError("x"), GpuOutOfMemory("x"), RateLimited("x", retry_after_s=2.5)]
+
+
+@pytest.mark.parametrize("error", RECOVERABLE, ids=lambda error: error.code)
+def test_an_id_is_free_again_after_a_recoverable_failure(error: TtsError) -> None:
+    talk = Talk().started()
+    talk.speak(utterance_id="a")
+    talk.failed(error, "a")
+    assert begun(talk.speak(utterance_id="a")) == ["a"]
+
+
+@pytest.mark.parametrize("error", RECOVERABLE, ids=lambda error: error.code)
+def test_the_rest_of_a_failed_live_text_is_dropped_up_to_its_end(error: TtsError) -> None:
+    talk = Talk().started()
+    talk.speak("This sentence is whole. And", utterance_id="a", final=False)
+    talk.failed(error, "a")
+    assert talk.speak(" this is late.", utterance_id="a", final=False) == []
+    assert talk.speak("", utterance_id="a") == []
+    assert begun(talk.speak(utterance_id="a")) == ["a"]
+
+
+def test_the_id_of_a_refused_live_text_is_free_after_its_end() -> None:
+    talk = Talk(Limits(max_queued_utterances=1)).started()
+    for _ in range(2):
+        talk.speak()
+    assert errors(talk.speak("The third", utterance_id="a", final=False)) == ["RATE_LIMITED"]
+    talk.ended("u1")
+    assert talk.speak(" one.", utterance_id="a") == []
+    talk.audio("u2")
+    talk.ended("u2")
+    assert begun(talk.speak(utterance_id="a")) == ["a"]
+
+
+@pytest.mark.parametrize("ending", [Cancel(utterance_id="a"), SpeechFailed("a", InvalidText("x"))])
+def test_the_id_of_a_cancelled_or_unspeakable_utterance_is_not_free(ending: SessionInput) -> None:
+    talk = Talk().started()
+    talk.speak("This sentence is whole. And", utterance_id="a", final=False)
+    talk.send(ending)
+    assert talk.speak(" this.", utterance_id="a") == []
+    assert talk.speak(utterance_id="a") == []
+
+
+def test_an_invalid_message_names_its_utterance() -> None:
+    talk = Talk().started()
+    talk.speak(utterance_id="a")
+    for refused in (
+        talk.speak(utterance_id="a"),
+        talk.send(Malformed("no", utterance_id="a")),
+        [*talk.audio("a"), *talk.ended("a")] and talk.speak(utterance_id="a"),
+    ):
+        (error,) = messages(refused)
+        assert (error.code, error.utterance_id) == ("INVALID_MESSAGE", "a")

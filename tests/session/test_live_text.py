@@ -247,7 +247,7 @@ def test_text_for_a_closed_or_complete_utterance_is_invalid() -> None:
     talk.audio("t")
     talk.ended("t")
     refusal = messages(talk.speak(utterance_id="t"))
-    assert [(one.code, one.utterance_id) for one in refusal] == [("INVALID_MESSAGE", None)]
+    assert [(one.code, one.utterance_id) for one in refusal] == [("INVALID_MESSAGE", "t")]
 
 
 def test_a_live_text_that_grows_too_long_ends_after_its_audio_so_far() -> None:

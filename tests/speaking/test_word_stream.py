@@ -1,6 +1,7 @@
 """Words beside the audio of an utterance: alignments that come in time, late, or never."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
@@ -19,6 +20,7 @@ from makima_tts.speech import ListenerClock, UtteranceRequest
 from makima_tts.text.words import WordTime
 from makima_tts.timings import NO_HURRY_MS, WordTimer
 
+PATIENCE_S = 20.0
 TEXT, RATE_HZ = "Hello there, my friend.", 24_000
 
 
@@ -117,6 +119,18 @@ async def test_words_whose_alignment_never_comes_are_estimated(
     words = [word for chunk in chunks for word in chunk.words]
     assert [word.estimated for word in words] == [True] * 4
     assert all(result.done() for result in aligner.results)
+
+
+async def test_the_end_waits_for_no_alignment_once_all_words_are_told(
+    engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speaking, "_ALIGNMENT_WAIT_S", math.inf)
+    stream = stream_of(engine, lead_ms=math.inf, aligner=HeldAligner())
+    stream.feed(TEXT)
+    stream.finish()
+    async with asyncio.timeout(PATIENCE_S):
+        chunks = await all_of(stream)
+    assert len([word for chunk in chunks for word in chunk.words]) == 4
 
 
 async def test_audio_is_the_same_with_and_without_timings(engine: ScriptedEngine) -> None:

@@ -1,6 +1,7 @@
 # ruff: noqa: RUF001 - marks of language models in other scripts
 """What a language model writes for itself or for a program is not spoken."""
 
+import re
 import time
 
 import pytest
@@ -200,3 +201,19 @@ def test_hostile_text_is_cleaned_in_linear_time(unit: str) -> None:
     began_s = time.process_time()
     spoken_in_parts(*("x " + unit * 5000)[:5000])
     assert time.process_time() - began_s < 2
+
+
+@pytest.mark.parametrize(
+    "marks",
+    [
+        "` ``` ~~~~ ** __ ~~ [ ] ( ![ [x]( \\( \\[ $ $$ \\ & &# < > <a <!-- --> <? | # [pause (pause *laughs",
+        "<think> </think> <script> [THINK] <tool_call> <|channel|> <|python_tag|> <｜tool▁calls▁begin｜>",
+        "◁think▷ \x1b] \x9d \u00ad http:// www.",
+    ],
+)
+def test_a_stray_mark_in_prose_mutes_no_word_of_it(marks: str) -> None:
+    words = ["one", "two", "three", "four", "five"]
+    for mark in marks.split():
+        for text in (f"One two {mark} three. Four,\nfive.", f"One two. {mark} Three.\n\nFour, five."):
+            said = re.findall("[a-z]+", spoken(text).lower())
+            assert [word for word in said if word in words] == words, mark

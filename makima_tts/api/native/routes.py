@@ -59,7 +59,7 @@ class NativeDialect:
         try:
             return [parse_client_message(text)]
         except InvalidMessage as error:
-            return [Malformed(error.message)]
+            return [Malformed(error.message, error.utterance_id)]
 
     def write(self, effect: Send | SendAudio) -> Iterable[Frame]:
         if isinstance(effect, SendAudio):
