@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import structlog
 from fastapi import Response
@@ -22,10 +22,10 @@ from starlette.types import Receive, Scope, Send
 
 from makima_tts.api.failures import error_response, openai_error_body
 from makima_tts.api.service import Service
+from makima_tts.audio import MEDIA_TYPES
 from makima_tts.errors import Cancelled, InvalidText, NothingToSay, TtsError, TtsUnavailable
 from makima_tts.protocol import TimedWord, Timings
-from makima_tts.protocol.fields import ClientFields
-from makima_tts.protocol.frames import well_formed
+from makima_tts.protocol.fields import ClientFields, well_formed
 from makima_tts.protocol.messages import SILENT_TURN_S
 from makima_tts.speaking import AudioOutput, UtteranceStream
 from makima_tts.speech import UtteranceRequest
@@ -36,8 +36,14 @@ from makima_tts.timings import WordTimer, timed_words
 _UNBUFFERED = {"X-Accel-Buffering": "no"}
 _log = structlog.get_logger(__name__)
 
-
 EVENT_STREAM = "text/event-stream"
+# For a route's ``responses``: the bodies that it may answer with.
+SPOKEN: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {media: {} for media in (*MEDIA_TYPES.values(), EVENT_STREAM)},
+        "description": "Mono audio",
+    }
+}
 _FRAME_S = 0.08
 
 SpeakableText = Annotated[
@@ -131,8 +137,8 @@ class SpeechResponse(Response):
     """Before the first byte, an error has its status; after it, the form of the body says how it ends.
 
     ``voice`` None is the default voice. ``silent_turns``: a text without words is a short silence, not a
-    failure. The engine is freed when the body ends, fails, or the client
-    disconnects, even before the first byte.
+    failure. The engine is freed when the body ends, fails, or the client disconnects, even before the first
+    byte.
     """
 
     def __init__(

@@ -153,8 +153,7 @@ def read_clip(
         trailing_silence_ms=round(loudness.trailing_silence_s * 1000),
         mended=(*(name for name, applies in before.items() if applies), *mended),
         warnings=(
-            *_file_warnings(sent),
-            *_clip_warnings(loudness, clip, sent.clipped_ratio),
+            *_clip_warnings(sent, loudness, clip),
             *_transcript_warnings(transcript, language, used_ms / 1000),
         ),
     )
@@ -299,21 +298,14 @@ def _refuse_unusable(clip: Clip, loudness: _Loudness, clipped_ratio: float) -> N
         )
 
 
-def _file_warnings(sent: _Decoded) -> tuple[str, ...]:
-    """Faults of the recording or of its transfer."""
-    found = {
-        "The file is cut off or damaged: only what could be decoded is used. Send it again.": sent.damaged,
-        "The channels cancel each other out (opposite phase): only the loudest one is used.": sent.cancels,
-    }
-    return tuple(warning for warning, applies in found.items() if applies)
-
-
-def _clip_warnings(loudness: _Loudness, clip: Clip, clipped_ratio: float) -> tuple[str, ...]:
+def _clip_warnings(sent: _Decoded, loudness: _Loudness, clip: Clip) -> tuple[str, ...]:
     """What makes the cloned voice worse, and what to do about it."""
     noisy = loudness.level_dbfs - loudness.noise_floor_dbfs < 20.0
     found = {
+        "The file is cut off or damaged: only what could be decoded is used. Send it again.": sent.damaged,
+        "The channels cancel each other out (opposite phase): only the loudest one is used.": sent.cancels,
         f"{clip.duration_s:.1f} s of sound; 5 to 15 s work best.": not 5.0 <= clip.duration_s <= 15.0,
-        "Slightly clipped: record it at a lower level.": clipped_ratio > 0.0001,
+        "Slightly clipped: record it at a lower level.": sent.clipped_ratio > 0.0001,
         "Noisy, or without a pause: record it in a quiet room.": noisy,
         "Quiet: record it closer to the microphone.": loudness.level_dbfs < -35.0,
         "Of telephone quality: record it at 16 kHz or more.": clip.sample_rate_hz < 16_000,

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from itertools import accumulate
 
 from makima_tts.protocol import Flush, Speak, serialize
-from makima_tts.protocol.frames import SurrogateJoiner
+from makima_tts.protocol.fields import SurrogateJoiner
 
 Text = str | Iterable[str] | AsyncIterable[str]
 

@@ -1,10 +1,17 @@
-"""The fields of requests, as clients send them.
+"""The fields of JSON objects, as clients send them.
 
-In: the fields of one JSON object. Out: what is absent is left out, numbers and words are as the model has
-them; what a field cannot hold is left for its own validation. Does not know: which request it is.
+In: text frames; the fields of one request. Out: JSON values and well-formed text; the fields, of which absent
+ones are left out, numbers and words as the model has them. What a field cannot hold is left for its own
+validation. Does not know: which request or message it is.
+
+Languages whose strings are UTF-16 split a text within a surrogate pair, and JSON has an escape for each half.
+So two frames together may hold one character, which neither of them holds.
 """
 
+import json
+import math
 import re
+from codecs import getincrementaldecoder
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
-from makima_tts.protocol.frames import well_formed
+from makima_tts.errors import InvalidMessage
 
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,20}(\.[0-9]{0,20})?\s*")
 _TRUTHS = {"true": True, "false": False}
@@ -112,3 +119,42 @@ class ClientFields(BaseModel):
 
 def _is_blank(value: Any) -> bool:
     return isinstance(value, str) and (not value or value.isspace())
+
+
+# More digits than any field allows. Python refuses to parse thousands of them.
+_MAX_DIGITS = 20
+
+
+class SurrogateJoiner:
+    """Joins halves over the parts of one text. A half without its other one becomes U+FFFD."""
+
+    def __init__(self) -> None:
+        self._decoder = getincrementaldecoder("utf-16-le")("replace")
+
+    def feed(self, text: str) -> str:
+        """The part as text; a first half at its end is held for the next part."""
+        return self._decoder.decode(text.encode("utf-16-le", "surrogatepass"))
+
+    def end(self) -> str:
+        """What is still held."""
+        return self._decoder.decode(b"", final=True)
+
+
+def well_formed(text: str) -> str:
+    """A whole text, with the halves in it joined or replaced."""
+    if text.isascii():  # a recording in base64 has millions of characters
+        return text
+    joiner = SurrogateJoiner()
+    return joiner.feed(text) + joiner.end()
+
+
+def read_json(frame: str) -> object:
+    """Its strings may hold halves of pairs, its numbers may be NaN or infinite. Raises InvalidMessage."""
+    try:
+        return json.loads(frame, parse_int=_number)
+    except (ValueError, RecursionError):
+        raise InvalidMessage("Not JSON; send one JSON object per text frame.") from None
+
+
+def _number(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MAX_DIGITS else math.inf

@@ -23,8 +23,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from makima_tts.errors import InvalidMessage, TtsError
-from makima_tts.protocol.fields import ClientFields
-from makima_tts.protocol.frames import read_json
+from makima_tts.protocol.fields import ClientFields, read_json
 from makima_tts.protocol.languages import AUTO, LANGUAGES, language_name
 
 SAMPLE_RATES_HZ: tuple[int, ...] = (8000, 16000, 22050, 24000, 44100, 48000)

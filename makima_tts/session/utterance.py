@@ -27,7 +27,7 @@ from makima_tts.protocol import (
     Transport,
     Words,
 )
-from makima_tts.protocol.frames import SurrogateJoiner
+from makima_tts.protocol.fields import SurrogateJoiner
 from makima_tts.protocol.messages import TextCleaning
 from makima_tts.session.effects import (
     CancelSpeech,

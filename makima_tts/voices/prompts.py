@@ -110,10 +110,7 @@ class PromptCache:
     ) -> None:
         self._metrics = metrics
         self._clock = clock
-        evictions = metrics.voice_cache_evictions
-        self._lru = PromptLru(
-            max_count, max_bytes, ttl_s, lambda reason: evictions.labels(reason=reason).inc()
-        )
+        self._lru = PromptLru(max_count, max_bytes, ttl_s, self._count_eviction)
         self._encoding: dict[Key, asyncio.Task[VoicePrompt]] = {}
         # Keys in ``_encoding`` of voices that were deleted since: their prompts are not kept.
         self._deleted: set[Key] = set()

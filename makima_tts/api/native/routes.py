@@ -18,7 +18,7 @@ from makima_tts import __version__
 from makima_tts.api.connection import NOT_TEXT, ContentFrame, Frame, accepted_subprotocol, serve_websocket
 from makima_tts.api.failures import ErrorBody, failures
 from makima_tts.api.service import Service
-from makima_tts.api.speech_response import EVENT_STREAM, SpeakableText, SpeechResponse, StreamOptions
+from makima_tts.api.speech_response import SPOKEN, SpeakableText, SpeechResponse, StreamOptions
 from makima_tts.audio import MEDIA_TYPES, ClipReport, OutputFormat, rate_of
 from makima_tts.errors import InvalidMessage, TtsUnavailable
 from makima_tts.metrics import CONTENT_TYPE
@@ -117,11 +117,9 @@ class InterruptedContract(ClientFields):
 def tts_router(service: Service) -> APIRouter:
     """``/api/v1/tts`` and ``/api/v1/contracts/{contractId}/interrupt``."""
     router = APIRouter(prefix="/api/v1", tags=["speech"])
-    audio: dict[str, object] = {media: {} for media in (*MEDIA_TYPES.values(), EVENT_STREAM)}
-    spoken: dict[int | str, dict[str, Any]] = {200: {"content": audio, "description": "Mono audio"}}
 
     @router.post(
-        "/tts", response_class=Response, responses=spoken | failures(400, 404, 408, 413, 429, 500, 503)
+        "/tts", response_class=Response, responses=SPOKEN | failures(400, 404, 408, 413, 429, 500, 503)
     )
     async def tts(request: TtsRequest) -> SpeechResponse:
         """Errors before the first byte have a status; after it, the stream breaks off."""

@@ -34,8 +34,7 @@ from makima_tts.protocol import (
     Stop,
     Stopped,
 )
-from makima_tts.protocol.fields import ClientFields
-from makima_tts.protocol.frames import read_json, well_formed
+from makima_tts.protocol.fields import ClientFields, read_json, well_formed
 from makima_tts.protocol.messages import SILENT_TURN_S, Language, Seed, Speed
 from makima_tts.session.effects import FeedPiece, Send, SendAudio
 from makima_tts.session.inputs import Malformed, SessionInput

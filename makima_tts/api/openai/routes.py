@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from makima_tts.api.failures import openai_error_body, openai_failures
 from makima_tts.api.native.routes import ClipFile, ClipLanguage, VoiceName
 from makima_tts.api.service import Service, VoiceLookup
-from makima_tts.api.speech_response import EVENT_STREAM, SpeakableText, SpeechResponse, StreamOptions
+from makima_tts.api.speech_response import SPOKEN, SpeakableText, SpeechResponse, StreamOptions
 from makima_tts.audio import MEDIA_TYPES, ClipReport, OutputFormat, rate_of
 from makima_tts.errors import VoiceNotFound
 from makima_tts.protocol import AUTO
@@ -124,13 +124,10 @@ def openai_router(service: Service, look_up_voice: VoiceLookup) -> APIRouter:
 
 
 def _add_speech(router: APIRouter, service: Service, look_up_voice: VoiceLookup) -> None:
-    bodies: dict[str, object] = {media: {} for media in (*MEDIA_TYPES.values(), EVENT_STREAM)}
-    spoken: dict[int | str, dict[str, Any]] = {200: {"content": bodies, "description": "Mono audio"}}
-
     @router.post(
         "/audio/speech",
         response_class=Response,
-        responses=spoken | openai_failures(400, 403, 404, 408, 413, 429, 500, 503),
+        responses=SPOKEN | openai_failures(400, 403, 404, 408, 413, 429, 500, 503),
     )
     async def create_speech(request: SpeechRequest) -> SpeechResponse:
         """Speak ``input``, streamed as it is made. Errors before the first byte have a status."""
