@@ -12,41 +12,41 @@ MAX_PARAMETERS = 12
 # ``python -m scripts.measure_code`` prints today's figures. A budget that is exceeded asks first what can be
 # deleted or merged; raising it is a decision, and the commit says what for (docs/adr/0016).
 MAX_FIGURES = {
-    "makima_tts: lines": 25_200,
-    "makima_tts: lines of code": 17_350,
-    "makima_tts: modules": 150,
-    "makima_tts: class names": 390,
-    "makima_tts: modules with one importer": 45,
+    "makima_tts: lines": 25_180,
+    "makima_tts: lines of code": 17_340,
+    "makima_tts: modules": 141,
+    "makima_tts: class names": 384,
+    "makima_tts: modules with one importer": 44,
     "bench: lines": 4_000,
     "bench: modules": 30,
 }
-# Lines of Python of each package: the figure after the last restructuring plus 10 %.
+# Lines of Python of each package: the figure after the last restructuring plus a few per cent.
 MAX_LINES = {
     "__init__": 20,
     "__main__": 20,
-    "alignment": 390,
-    "api": 2480,
+    "alignment": 375,
+    "api": 2440,
     "audio": 1180,
     "cli": 980,
     "client": 1525,
-    "engines": 3540,
+    "engines": 3480,
     "errors": 120,
-    "factory": 210,
-    "hub": 550,
+    "factory": 200,
+    "hub": 520,
     "logs": 80,
     "metrics": 80,
-    "model": 7520,
+    "model": 7080,
     "origins": 130,
     "protocol": 930,
     "server": 600,
-    "session": 1350,
+    "session": 1330,
     "settings": 245,
     "speaking": 350,
-    "speech": 470,
+    "speech": 445,
     "text": 1950,
     "timings": 200,
-    "voices": 1310,
-    "wyoming": 310,
+    "voices": 1265,
+    "wyoming": 306,
 }
 
 # Identifiers of earlier editions, for which the field has a word (docs/glossary.md). Matched whole.
