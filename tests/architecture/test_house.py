@@ -12,10 +12,10 @@ MAX_PARAMETERS = 12
 # ``python -m scripts.measure_code`` prints today's figures. A budget that is exceeded asks first what can be
 # deleted or merged; raising it is a decision, and the commit says what for (docs/adr/0016).
 MAX_FIGURES = {
-    "makima_tts: lines": 25_180,
-    "makima_tts: lines of code": 17_340,
-    "makima_tts: modules": 141,
-    "makima_tts: class names": 384,
+    "makima_tts: lines": 25_200,
+    "makima_tts: lines of code": 17_350,
+    "makima_tts: modules": 143,
+    "makima_tts: class names": 387,
     "makima_tts: modules with one importer": 44,
     "bench: lines": 4_000,
     "bench: modules": 30,
@@ -25,7 +25,7 @@ MAX_LINES = {
     "__init__": 20,
     "__main__": 20,
     "alignment": 375,
-    "api": 2440,
+    "api": 2510,
     "audio": 1180,
     "cli": 980,
     "client": 1525,
@@ -45,7 +45,7 @@ MAX_LINES = {
     "speech": 445,
     "text": 1950,
     "timings": 200,
-    "voices": 1265,
+    "voices": 1310,
     "wyoming": 306,
 }
 
