@@ -12,8 +12,8 @@ MAX_PARAMETERS = 12
 # ``python -m scripts.measure_code`` prints today's figures. A budget that is exceeded asks first what can be
 # deleted or merged; raising it is a decision, and the commit says what for (docs/adr/0016).
 MAX_FIGURES = {
-    "makima_tts: lines": 24_950,
-    "makima_tts: lines of code": 17_200,
+    "makima_tts: lines": 25_200,
+    "makima_tts: lines of code": 17_350,
     "makima_tts: modules": 150,
     "makima_tts: class names": 390,
     "makima_tts: modules with one importer": 45,
@@ -25,7 +25,7 @@ MAX_LINES = {
     "__init__": 20,
     "__main__": 20,
     "alignment": 390,
-    "api": 2350,
+    "api": 2480,
     "audio": 1180,
     "cli": 980,
     "client": 1525,
@@ -37,15 +37,15 @@ MAX_LINES = {
     "metrics": 80,
     "model": 7520,
     "origins": 130,
-    "protocol": 910,
+    "protocol": 930,
     "server": 600,
     "session": 1350,
     "settings": 245,
     "speaking": 350,
     "speech": 470,
-    "text": 1920,
+    "text": 1950,
     "timings": 200,
-    "voices": 1290,
+    "voices": 1310,
     "wyoming": 310,
 }
 

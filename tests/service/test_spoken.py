@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from makima_tts.client import ServiceError, Speech, SpeechChunk, SpeechClient
+from makima_tts.client import ServiceError, SpeechClient
 from makima_tts.protocol import Start
 from tests.conftest import service_process
 from tests.sentences import SENTENCES
@@ -36,15 +36,13 @@ async def test_the_recognized_words_are_those_of_the_text(url: str) -> None:
 
 
 @pytest.mark.process
-async def test_text_that_the_preview_engine_cannot_speak_is_refused_also_in_mid_utterance(url: str) -> None:
+async def test_text_in_another_script_is_skipped_with_a_warning_and_alone_is_refused(url: str) -> None:
+    foreign = "\u042d\u0442\u043e \u043d\u0435\u0442."
     async with SpeechClient.connect(url) as client:
-        speech = client.speak("This part is English and is spoken. \u042d\u0442\u043e \u043d\u0435\u0442.")
-        first = await anext(speech)
-        assert len(first.pcm) > 1000
+        speech = client.speak(f"This part is English and is spoken. {foreign}")
+        assert sum([len(chunk.pcm) async for chunk in speech]) > 1000
+        assert speech.complete is not None
+        assert "Cyrillic" in (speech.complete.warning or "")
         with pytest.raises(ServiceError, match="Cyrillic") as refused:
-            await rest_of(speech)
+            await anext(client.speak(foreign))
         assert refused.value.code == "INVALID_TEXT"
-
-
-async def rest_of(speech: Speech) -> list[SpeechChunk]:
-    return [chunk async for chunk in speech]

@@ -259,7 +259,7 @@ def test_the_longest_utterance_is_segmented_in_milliseconds(unit: str) -> None:
             took_s.append(time.process_time() - began_s)
         return min(took_s)
 
-    assert fastest_s(text) < 0.05
+    assert fastest_s(text) < 0.2  # quadratic time takes seconds
     assert fastest_s(*text) < 0.25
 
 

@@ -153,7 +153,8 @@ async def test_the_user_timeout_of_a_peer_that_takes_bytes_moves_along() -> None
             moved = 0
             async with asyncio.timeout(MARGIN_S):
                 while moved <= 2000 * STALL_S:
-                    await asyncio.to_thread(peer.recv, len(LARGE))
+                    taken = await asyncio.to_thread(peer.recv, len(LARGE))
+                    watched.write(taken)  # so that there is always more to take
                     moved = ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
             watched.abort()
 

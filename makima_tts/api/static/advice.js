@@ -70,6 +70,10 @@ export const WORDS = {
     heading: "The service does not know that",
     advice: "Reload the page.",
   },
+  UPGRADE_REQUIRED: {
+    heading: "The WebSocket does not get through",
+    advice: "A proxy before the service must pass the headers Upgrade and Connection.",
+  },
   INVALID_AUDIO: {
     heading: "This recording cannot be used",
     advice: "Use 5 to 15 seconds of one person speaking clearly, without music or noise.",

@@ -11,8 +11,9 @@
 import { byId, DEFAULT_LANGUAGE, fillLanguages } from "./elements.js";
 
 const AUTO = "Auto";
-/** Control characters that the service removes before it counts. */
-const CONTROLS = /[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]/g;
+/** Control and invisible characters that the service removes before it counts. */
+const CONTROLS =
+  /[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffd]/g;
 const IS_MAC = /Mac|iPhone|iPad/.test(navigator.userAgent);
 
 /** Not `trim`, for which a byte order mark is white space and U+0085 is not. */
