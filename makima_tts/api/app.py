@@ -7,7 +7,6 @@ not know: how the service is run.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request, Response, WebSocket
@@ -27,6 +26,7 @@ from makima_tts.api.failures import (
     no_websocket,
     route_path,
 )
+from makima_tts.api.inline_clones import MAX_JSON_BYTES
 from makima_tts.api.native.routes import STATIC, ops_router, speak_router, tts_router, voices_router
 from makima_tts.api.omni.dialect import omni_router
 from makima_tts.api.openai.routes import openai_router, openai_voice_lookup, openai_voices_router
@@ -40,9 +40,13 @@ _DESCRIPTION = """Streaming text-to-speech. The main way in is the WebSocket `/a
 
 _WEBSOCKET_PATHS = ("/api/v1/speak", "/v1/audio/speech/stream")
 _UPLOAD_PATHS = ("/api/v1/voices", "/v1/audio/voices")
-# 20,000 code points, each as two six-byte escapes, and the fields around them.
-_MAX_JSON_BYTES = 256 * 1024
+_CLONE_PATHS = ("/v1/audio/speech", "/api/v1/tts")
+# A minute of 48 kHz in 16 bits has 6 MB. JSON is read in the event loop, which a larger body would hold up.
+_MAX_INLINE_CLIP_BYTES = 8 * 1024 * 1024
 _UPLOADS_AT_ONCE = 2
+_MAX_PARTS = 64 * 1024
+# Their bodies are in memory until they are answered.
+_CLONES_AT_ONCE = 16
 # A client that lost its power sends nothing more, and would count as an upload for ever.
 _UPLOAD_SILENCE_S = 30.0
 
@@ -161,40 +165,88 @@ def _unfit(path: str) -> dict[str, Any]:
 class BodyLimit:
     """413 for bodies over the limit, declared or not: ``max_upload_bytes`` for uploads.
 
-    Uploads are spooled before any route sees them, so only a few run at once; others are told to wait.
+    Uploads are spooled before any route sees them, so only a few run at once; others are told to wait. So
+    are requests to speak with a clip in them: those whose declared length is over the limit of other JSON.
     """
 
     def __init__(self, app: ASGIApp, max_upload_bytes: int) -> None:
-        self._max_upload_bytes = max_upload_bytes
-        self._uploads = RequestBodyLimitMiddleware(app, max_upload_bytes)
-        self._others = RequestBodyLimitMiddleware(app, _MAX_JSON_BYTES)
-        self._uploads_under_way = 0
+        inline_bytes = min(max_upload_bytes, _MAX_INLINE_CLIP_BYTES) * 4 // 3 + MAX_JSON_BYTES
+        self._app = app
+        self._others = RequestBodyLimitMiddleware(app, MAX_JSON_BYTES)
+        self._uploads = _LargeBodies(app, max_upload_bytes, at_once=_UPLOADS_AT_ONCE)
+        self._clones = _LargeBodies(app, inline_bytes, at_once=_CLONES_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        for_uploads = route_path(scope) in _UPLOAD_PATHS
-        is_upload = for_uploads and scope.get("method") == "POST"
-        limit_bytes = self._max_upload_bytes if for_uploads else _MAX_JSON_BYTES
-        if is_upload and self._uploads_under_way >= _UPLOADS_AT_ONCE:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path, declared_bytes, is_post = route_path(scope), _declared_bytes(scope), scope["method"] == "POST"
+        if is_post and path in _UPLOAD_PATHS:
+            await self._uploads(scope, receive, send, declared_bytes)
+        elif is_post and path in _CLONE_PATHS and declared_bytes > MAX_JSON_BYTES:
+            await self._clones(scope, _of_few_parts(receive), send, declared_bytes)
+        elif declared_bytes > MAX_JSON_BYTES:
+            await _too_large(MAX_JSON_BYTES, scope)(scope, receive, send)
+        else:
+            await self._others(scope, receive, send)
+
+
+class _LargeBodies:
+    """Bodies of at most ``limit_bytes``, of which ``at_once`` are under way at most."""
+
+    def __init__(self, app: ASGIApp, limit_bytes: int, *, at_once: int) -> None:
+        self._limited = RequestBodyLimitMiddleware(app, limit_bytes)
+        self._limit_bytes = limit_bytes
+        self._at_once = at_once
+        self._under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, declared_bytes: int) -> None:
+        if self._under_way >= self._at_once:
             message = "Other uploads are under way; try again shortly."
             busy = RateLimited(message, retry_after_s=RETRY_AFTER_S)
             await error_response(busy, scope)(scope, receive, send)
-        elif scope["type"] == "http" and _declared_bytes(scope) > limit_bytes:
-            error = PayloadTooLarge(f"The body is too large; send at most {limit_bytes} bytes.")
-            await error_response(error, scope)(scope, receive, send)
-        elif is_upload:
-            self._uploads_under_way += 1
-            try:
-                await self._uploads(scope, partial(_received, receive), send)
-            finally:
-                self._uploads_under_way -= 1
+        elif declared_bytes > self._limit_bytes:
+            await _too_large(self._limit_bytes, scope)(scope, receive, send)
         else:
-            await (self._uploads if for_uploads else self._others)(scope, receive, send)
+            self._under_way += 1
+            try:
+                await self._limited(scope, _in_time(receive), send)
+            finally:
+                self._under_way -= 1
 
 
-async def _received(receive: Receive) -> Message:
-    """Raises TimeoutError: the body that is being read cannot be."""
-    async with asyncio.timeout(_UPLOAD_SILENCE_S):
-        return await receive()
+def _too_large(limit_bytes: int, scope: Scope) -> Response:
+    error = PayloadTooLarge(f"The body is too large; send at most {limit_bytes} bytes.")
+    return error_response(error, scope)
+
+
+def _in_time(receive: Receive) -> Receive:
+    """``receive``, which raises TimeoutError when a body does not go on. Its client may wait after it."""
+    whole = False
+
+    async def receive_in_time() -> Message:
+        nonlocal whole
+        async with asyncio.timeout(None if whole else _UPLOAD_SILENCE_S):
+            message = await receive()
+        whole = not message.get("more_body", False)
+        return message
+
+    return receive_in_time
+
+
+def _of_few_parts(receive: Receive) -> Receive:
+    """``receive``, which raises PayloadTooLarge for JSON of many parts: to read it would take seconds."""
+    parts = 0
+
+    async def receive_few() -> Message:
+        nonlocal parts
+        message = await receive()
+        parts += sum(map(message.get("body", b"").count, (b"[", b"{", b",")))
+        if parts > _MAX_PARTS:
+            raise PayloadTooLarge("The body has too many parts beside its clip.")
+        return message
+
+    return receive_few
 
 
 def _declared_bytes(scope: Scope) -> int:

@@ -19,7 +19,7 @@ from makima_tts.metrics import Metrics
 from makima_tts.protocol import Limits
 from makima_tts.session.inputs import EngineFailed, EngineLoading, EngineReady
 from makima_tts.speech import SpeechEngine, VoicePrompt
-from makima_tts.voices import VoiceManager
+from makima_tts.voices import InlineClip, VoiceManager
 
 if TYPE_CHECKING:
     from makima_tts.api.connection import SpeakConnection
@@ -100,10 +100,15 @@ class Service:
             case EngineLoading(stage):
                 raise ModelLoading(f"The model is loading ({stage}).", retry_after_s=RETRY_AFTER_S)
 
-    async def find_voice(self, voice_id: str | None) -> VoicePrompt | None:
-        """Exactly this voice, or VoiceNotFound; without an id the default voice, or a usable one instead."""
+    async def find_voice(self, voice: str | InlineClip | None) -> VoicePrompt | None:
+        """Exactly this voice, or VoiceNotFound; None is the default voice, or a usable one instead.
+
+        A clip that cannot be cloned raises InvalidMessage or InvalidClip.
+        """
         voices = self.voices
-        return (await (voices.resolve(None) if voice_id is None else voices.get(voice_id))).prompt
+        if isinstance(voice, InlineClip):
+            return await voices.clone(voice)
+        return (await (voices.resolve(None) if voice is None else voices.get(voice))).prompt
 
     @property
     def full(self) -> bool:

@@ -31,6 +31,7 @@ from makima_tts.speaking import AudioOutput, UtteranceStream
 from makima_tts.speech import UtteranceRequest
 from makima_tts.text import NOTHING_SPOKEN, Piece, clean, nothing_to_say, pieces_within
 from makima_tts.timings import WordTimer, timed_words
+from makima_tts.voices import InlineClip
 
 # A proxy that buffers a whole body before it passes it on would delay the first audio to the end.
 _UNBUFFERED = {"X-Accel-Buffering": "no"}
@@ -142,7 +143,7 @@ class SpeechResponse(Response):
         output: AudioOutput,
         form: AudioBody,
         *,
-        voice: str | None,
+        voice: str | InlineClip | None,
         language: str,
         seed: int | None,
         silent_turns: bool = False,

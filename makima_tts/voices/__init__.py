@@ -3,6 +3,7 @@
 In: ids that clients ask for, uploaded clips. Out: prompts for an engine. Does not know: sessions, HTTP.
 """
 
+from makima_tts.voices.inline import InlineClip as InlineClip
 from makima_tts.voices.library import VoiceLibrary as VoiceLibrary, VoiceUpload as VoiceUpload
 from makima_tts.voices.manager import (
     NARRATOR as NARRATOR,

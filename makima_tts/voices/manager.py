@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from pathlib import Path
 
 import structlog
@@ -21,10 +21,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from makima_tts.audio import ClipReport, read_clip
-from makima_tts.errors import InvalidClip, TtsError, TtsUnavailable, VoiceNotFound
+from makima_tts.errors import InvalidClip, InvalidMessage, TtsError, TtsUnavailable, VoiceNotFound
 from makima_tts.metrics import Metrics
 from makima_tts.protocol import AUTO
 from makima_tts.speech import SpeechEngine, VoicePrompt, VoiceReference
+from makima_tts.voices.inline import InlineClip
 from makima_tts.voices.library import (
     Revision,
     VoiceFolder,
@@ -38,6 +39,9 @@ from makima_tts.voices.names import id_of_name, is_voice_id
 from makima_tts.voices.prompts import PromptCache, PromptStore, prompt_key
 
 NARRATOR = "narrator"
+_USE_ENGINE_THAT_CLONES = (
+    "let the operator run one that can: pip install 'makima-tts[qwen3]', TTS_ENGINE=qwen3."
+)
 _log = structlog.get_logger(__name__)
 
 
@@ -93,7 +97,7 @@ class VoiceManager:
         self._cache = PromptCache(max_count, max_bytes, ttl_s, metrics, clock)
         # By voice id: why the engine or the clip reader refused it, valid until the folder changes.
         self._refused: dict[str, tuple[Revision, str]] = {}
-        # Uploads are decoded one at a time, so that memory holds one clip.
+        # Clips that clients send are decoded one at a time, so that memory holds one clip.
         self._decode_lock = asyncio.Lock()
 
     async def prepare_default(self) -> ResolvedVoice:
@@ -142,6 +146,17 @@ class VoiceManager:
             raise VoiceNotFound(f"The voice {folder.id} is not available: {reason}")
         prompt = await self._cache.get((folder.id, folder.revision), partial(self._encode, folder))
         return ResolvedVoice(folder.id, prompt)
+
+    async def clone(self, clip: InlineClip) -> VoicePrompt:
+        """The voice of a clip that came with a request; it is kept in memory only.
+
+        Raises InvalidMessage (not base64, or the engine cannot clone), InvalidClip.
+        """
+        if not self._engine.facts.cloning:
+            raise InvalidMessage(f"{self._no_cloning()} Leave ref_audio out, or {_USE_ENGINE_THAT_CLONES}")
+        file, key = await asyncio.to_thread(self._open, clip)
+        # Voices of the library have names.
+        return await self._cache.get(("", key), partial(self._encode_inline, clip, file))
 
     def list(self) -> list[VoiceListing]:
         """All voices as they are on disk now, sorted by id. Blocks."""
@@ -263,6 +278,17 @@ class VoiceManager:
             raise VoiceNotFound(message) from refusal
         self._metrics.voice_encodings.inc()
         await asyncio.to_thread(self._save, folder, key, prompt)
+        return prompt
+
+    def _open(self, clip: InlineClip) -> tuple[BytesIO, str]:
+        file = clip.open()
+        return file, prompt_key(file, clip.transcript, clip.mode, self._engine.facts.fingerprint)
+
+    async def _encode_inline(self, clip: InlineClip, file: BytesIO) -> VoicePrompt:
+        async with self._decode_lock:
+            reference = await asyncio.to_thread(clip.reference, file)
+        prompt = await self._engine.encode_voice(reference)
+        self._metrics.voice_encodings.inc()
         return prompt
 
     def _load(self, folder: VoiceFolder) -> tuple[str, VoicePrompt | VoiceReference]:

@@ -182,7 +182,10 @@ async def test_a_flush_whose_writer_pauses_before_its_first_word_is_spoken(run: 
     [
         ({"response_format": "mp3"}, "response_format"),
         ({"stream_audio": True}, "needs response_format pcm"),
-        ({"ref_audio": "data:"}, "POST /v1/audio/voices"),
+        ({"ref_audio": "data:"}, "POST /v1/audio/speech"),
+        ({"ref_text": "Hello."}, "POST /v1/audio/voices"),
+        ({"x_vector_only_mode": True}, "POST /v1/audio/voices"),
+        ({"speaker_embedding": [0.5]}, "POST /v1/audio/voices"),
         ({"speed": 4.0}, "speed"),
         ({"task_type": "VoiceDesign"}, "task_type"),
         ({"word_timestamps": True}, "word_timestamps"),

@@ -25,7 +25,7 @@ MAX_LINES = {
     "__init__": 20,
     "__main__": 20,
     "alignment": 390,
-    "api": 2480,
+    "api": 2510,
     "audio": 1180,
     "cli": 980,
     "client": 1525,

@@ -17,8 +17,9 @@ from pydantic.alias_generators import to_camel
 from makima_tts import __version__
 from makima_tts.api.connection import NOT_TEXT, ContentFrame, Frame, accepted_subprotocol, serve_websocket
 from makima_tts.api.failures import ErrorBody, failures
+from makima_tts.api.inline_clones import CloneOptions
 from makima_tts.api.service import Service
-from makima_tts.api.speech_response import EVENT_STREAM, SpeakableText, SpeechResponse, StreamOptions
+from makima_tts.api.speech_response import EVENT_STREAM, SpeakableText, SpeechResponse
 from makima_tts.audio import MEDIA_TYPES, ClipReport, OutputFormat, rate_of
 from makima_tts.errors import InvalidMessage, TtsUnavailable
 from makima_tts.metrics import CONTENT_TYPE
@@ -91,7 +92,7 @@ def speak_router(service: Service) -> APIRouter:
     return router
 
 
-class TtsRequest(StreamOptions):
+class TtsRequest(CloneOptions):
     """``text`` is bounded by TTS_MAX_UTTERANCE_CHARS code points."""
 
     model_config = ConfigDict(alias_generator=to_camel)
@@ -121,7 +122,7 @@ def tts_router(service: Service) -> APIRouter:
     spoken: dict[int | str, dict[str, Any]] = {200: {"content": audio, "description": "Mono audio"}}
 
     @router.post(
-        "/tts", response_class=Response, responses=spoken | failures(400, 404, 408, 413, 429, 500, 503)
+        "/tts", response_class=Response, responses=spoken | failures(400, 404, 408, 413, 422, 429, 500, 503)
     )
     async def tts(request: TtsRequest) -> SpeechResponse:
         """Errors before the first byte have a status; after it, the stream breaks off."""
@@ -130,7 +131,7 @@ def tts_router(service: Service) -> APIRouter:
             request.text,
             AudioOutput(request.format, rate_of(request.format, request.sample_rate), request.speed),
             request.body(MEDIA_TYPES[request.format]),
-            voice=request.voice,
+            voice=request.clip or request.voice,
             language=request.language,
             seed=request.seed,
         )

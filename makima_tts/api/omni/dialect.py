@@ -19,6 +19,7 @@ from fastapi import APIRouter, WebSocket
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from makima_tts.api.connection import NOT_TEXT, ContentFrame, Frame, serve_websocket
+from makima_tts.api.inline_clones import TaskType
 from makima_tts.api.service import Service, VoiceLookup
 from makima_tts.errors import InvalidMessage, NothingToSay
 from makima_tts.protocol import (
@@ -50,7 +51,8 @@ _TOO_LONG_AS_ONE = (
 )
 _FORMAT = AudioFormat()
 _NO_VOICE_OF_ITS_OWN = (
-    "voices are not cloned by a session; add one with POST /v1/audio/voices, then name it in `voice`"
+    "voices are not cloned by a session; send ref_audio to POST /v1/audio/speech, or add a voice with POST "
+    "/v1/audio/voices and name it in `voice`"
 )
 
 
@@ -71,16 +73,18 @@ class SessionConfig(_Fields):
     split_granularity: Literal["none", "sentence", "clause"] = "none"
     speed: Speed = 1.0
     seed: Seed | None = None
-    task_type: Literal["CustomVoice", "Base"] | None = None
+    task_type: TaskType | None = None
     word_timestamps: Literal[False] = False
     ref_audio: str | None = Field(None, repr=False)
+    ref_text: str | None = Field(None, repr=False)
+    x_vector_only_mode: bool = False
     speaker_embedding: list[float] | None = Field(None, repr=False)
 
     @model_validator(mode="after")
     def _can_be_done(self) -> "SessionConfig":
         if self.stream_audio and self.response_format != "pcm":
             raise ValueError("stream_audio needs response_format pcm")
-        if self.ref_audio is not None or self.speaker_embedding is not None:
+        if self.ref_audio or self.ref_text or self.x_vector_only_mode or self.speaker_embedding is not None:
             raise ValueError(_NO_VOICE_OF_ITS_OWN)
         return self
 

@@ -15,9 +15,10 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from makima_tts.api.failures import openai_error_body, openai_failures
+from makima_tts.api.inline_clones import CloneOptions
 from makima_tts.api.native.routes import ClipFile, ClipLanguage, VoiceName
 from makima_tts.api.service import Service, VoiceLookup
-from makima_tts.api.speech_response import EVENT_STREAM, SpeakableText, SpeechResponse, StreamOptions
+from makima_tts.api.speech_response import EVENT_STREAM, SpeakableText, SpeechResponse
 from makima_tts.audio import MEDIA_TYPES, ClipReport, OutputFormat, rate_of
 from makima_tts.errors import VoiceNotFound
 from makima_tts.protocol import AUTO
@@ -68,7 +69,7 @@ class VoiceById(ClientFields):
     id: str
 
 
-class SpeechRequest(StreamOptions):
+class SpeechRequest(CloneOptions):
     """``input`` is bounded by TTS_MAX_UTTERANCE_CHARS code points."""
 
     input: SpeakableText
@@ -130,7 +131,7 @@ def _add_speech(router: APIRouter, service: Service, look_up_voice: VoiceLookup)
     @router.post(
         "/audio/speech",
         response_class=Response,
-        responses=spoken | openai_failures(400, 403, 404, 408, 413, 429, 500, 503),
+        responses=spoken | openai_failures(400, 403, 404, 408, 413, 422, 429, 500, 503),
     )
     async def create_speech(request: SpeechRequest) -> SpeechResponse:
         """Speak ``input``, streamed as it is made. Errors before the first byte have a status."""
@@ -140,7 +141,7 @@ def _add_speech(router: APIRouter, service: Service, look_up_voice: VoiceLookup)
             request.input,
             AudioOutput(format_, rate_of(format_, request.sample_rate), request.speed),
             request.body(MEDIA_TYPES[format_]),
-            voice=await look_up_voice(voice.id if isinstance(voice, VoiceById) else voice),
+            voice=request.clip or await look_up_voice(voice.id if isinstance(voice, VoiceById) else voice),
             language=request.language,
             seed=request.seed,
             silent_turns=True,
