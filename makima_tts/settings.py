@@ -5,6 +5,7 @@ In: the environment and ``.env``. Out: one frozen Settings. Does not know: what 
 
 import os
 from collections.abc import Callable
+from difflib import get_close_matches
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -208,8 +209,12 @@ class UnknownSettings(Exception):
     """Unknown ``TTS_*`` names; a misspelt limit must not silently be the default."""
 
     def __init__(self, names: list[str]) -> None:
-        known = ", ".join(sorted(f"{PREFIX}{name.upper()}" for name in Settings.model_fields))
-        super().__init__(f"Unknown setting{'s'[: len(names) > 1]} {', '.join(names)}. Known: {known}")
+        known = sorted(f"{PREFIX}{name.upper()}" for name in Settings.model_fields)
+        close = [match for name in names for match in get_close_matches(name.upper(), known, n=1, cutoff=0.8)]
+        meant = f" Did you mean {', '.join(close)}?" if close else ""
+        super().__init__(
+            f"Unknown setting{'s'[: len(names) > 1]} {', '.join(names)}.{meant} Known: {', '.join(known)}"
+        )
         self.names = names
 
 

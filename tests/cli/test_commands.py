@@ -77,7 +77,7 @@ def test_a_failure_is_one_sentence_and_no_traceback(
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"prot": 1}, "Unknown setting TTS_PROT"),
+        ({"prot": 1}, "Unknown setting TTS_PROT. Did you mean TTS_PORT?"),
         ({"port": "x"}, "TTS_PORT"),
         ({"precision": "fp8"}, "TTS_PRECISION"),
     ],
