@@ -20,10 +20,10 @@ TOTAL_S = 600
 TOTAL_TOLERANCE = 1.5
 
 BUDGETS_S = {
-    "alignment": 30,
-    "api": 110,
-    "architecture": 40,
-    "audio": 90,
+    "alignment": 40,
+    "api": 140,
+    "architecture": 60,
+    "audio": 120,
     "bench": 160,
     "cli": 80,
     "clients": 80,
@@ -42,15 +42,15 @@ BUDGETS_S = {
     "protocol": 20,
     "qwen3": 240,
     "scheduling": 60,
-    "service": 90,
-    "session": 30,
+    "service": 130,
+    "session": 45,
     "settings": 5,
-    "speaking": 10,
+    "speaking": 20,
     "speech": 5,
-    "text": 50,
+    "text": 80,
     "transport": 80,
     "typescript": 80,
-    "voices": 45,
+    "voices": 60,
     "wyoming": 30,
 }
 
