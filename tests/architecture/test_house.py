@@ -12,7 +12,7 @@ MAX_PARAMETERS = 12
 # ``python -m scripts.measure_code`` prints today's figures. A budget that is exceeded asks first what can be
 # deleted or merged; raising it is a decision, and the commit says what for (docs/adr/0016).
 MAX_FIGURES = {
-    "makima_tts: lines": 25_200,
+    "makima_tts: lines": 25_300,
     "makima_tts: lines of code": 17_350,
     "makima_tts: modules": 143,
     "makima_tts: class names": 387,
@@ -25,7 +25,7 @@ MAX_LINES = {
     "__init__": 20,
     "__main__": 20,
     "alignment": 375,
-    "api": 2510,
+    "api": 2530,
     "audio": 1180,
     "cli": 980,
     "client": 1525,
