@@ -85,7 +85,7 @@ def test_played_audio_of_the_embedded_engine_equals_the_sent_audio(
 def test_the_word_that_is_played_is_highlighted_within_its_sentence(ready_page: SpeakPage) -> None:
     first, second = "A **quiet** harbour in the morning.", "\U0001d4b3 marks it: 三 ships."
     ready_page.page.evaluate(_WATCH_CAPTIONS)
-    ready_page.speak(f"{first} {second}")
+    ready_page.speak(f"{first} <think>Not spoken.</think> {second}")
     ready_page.expect_status("Spoken")
     shown = [caption for caption in ready_page.page.evaluate("() => captions") if any(caption)]
     highlighted = [word for i, (_, word, _) in enumerate(shown) if word and shown[i - 1][1] != word]

@@ -20,7 +20,7 @@ export const PEAK_MS = 40;
 export class Utterance {
   /** @type {Outcome} */ outcome = "waiting";
   /** @type {Complete | null} */ complete = null;
-  /** They tile its text. @type {Sentence[]} */ sentences = [];
+  /** @type {Sentence[]} */ sentences = [];
   /** @type {TimedWord[]} */ words = [];
   /** Highest level of each `PEAK_MS`, in 0…1. @type {number[]} */ peaks = [];
   /** @type {number | null} */ wireTtfaMs = null;
@@ -58,20 +58,21 @@ export class Utterance {
   /** The sentence that is played, as written: before the word that is played, that word, after it. */
   get caption() {
     const atMs = this.playedMs;
-    const word = this.words.filter(({ startMs }) => startMs <= atMs).pop();
-    let [begin, end] = [0, 0];
-    for (const { text, endMs } of this.sentences) {
-      [begin, end] = [end, end + [...text].length];
-      if (atMs < endMs) break;
-      begin = end;
+    const sentence = this.sentences.find(({ endMs }) => atMs < endMs);
+    const beginMs = sentence?.startMs ?? this.sentences.at(-1)?.endMs ?? 0; // the next one, not known yet
+    const endMs = sentence?.endMs ?? Infinity;
+    const words = this.words.filter((word) => beginMs <= middleMs(word) && middleMs(word) < endMs);
+    const [first, last] = [words.at(0), words.at(-1)];
+    if (first === undefined || last === undefined) {
+      return { before: sentence?.text.trim() ?? "", word: "", after: "" };
     }
-    if (begin === end) end = wordEnd(this.words.at(-1)); // its time is not known yet
-    const isWithin = word !== undefined && word.offset >= begin && wordEnd(word) <= end;
-    const [from, to] = isWithin ? [word.offset, wordEnd(word)] : [end, end];
+    const end = this.#endOfMarks(wordEnd(last));
+    const word = words.filter(({ startMs }) => startMs <= atMs).pop();
+    const [from, to] = word === undefined ? [end, end] : [word.offset, wordEnd(word)];
     return {
-      before: this.#slice(begin, from).trimStart(),
+      before: this.#slice(first.offset, from),
       word: this.#slice(from, to),
-      after: this.#slice(to, end).trimEnd(),
+      after: this.#slice(to, end),
     };
   }
 
@@ -123,6 +124,12 @@ export class Utterance {
     return wavFile(this.#parts, this.sampleRateHz);
   }
 
+  /** Past the punctuation of a word. @param {number} end */
+  #endOfMarks(end) {
+    const count = this.#chars.slice(end).findIndex((char) => /[\s\p{L}\p{N}<]/u.test(char));
+    return count < 0 ? this.#chars.length : end + count;
+  }
+
   /**
    * @param {number} begin
    * @param {number} end
@@ -141,5 +148,8 @@ export class Utterance {
   }
 }
 
-/** @param {TimedWord | undefined} word */
-const wordEnd = (word) => (word === undefined ? 0 : word.offset + word.length);
+/** @param {TimedWord} word */
+const wordEnd = ({ offset, length }) => offset + length;
+
+/** @param {TimedWord} word */
+const middleMs = ({ startMs, endMs }) => (startMs + endMs) / 2;
