@@ -3,10 +3,11 @@
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 import structlog
@@ -35,6 +36,12 @@ def pytest_configure(config: pytest.Config) -> None:
     *before, _renderer = structlog.get_config()["processors"]
     plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[*before, plain])
+    # A command that runs in this process would cache loggers, and ``capture_logs`` misses what those log.
+    structlog.configure = partial(_configure_uncached, structlog.configure)
+
+
+def _configure_uncached(configure: Callable[..., None], **options: Any) -> None:
+    configure(**{**options, "cache_logger_on_first_use": False})
 
 
 class Serve(Protocol):

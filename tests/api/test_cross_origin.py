@@ -89,7 +89,9 @@ async def test_refusals_before_any_route_and_failures_within_one_can_be_read(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with run(allowed_origins=PAGE) as service, service.http() as http:
-        too_large = await http.post("/v1/audio/speech", content=b" " * 300_000, headers={"origin": PAGE})
+        too_large = await http.post(
+            "/v1/audio/speech", json={"input": "a" * 300_000}, headers={"origin": PAGE}
+        )
         monkeypatch.setattr(service.service.metrics, "render", None)
         failed = await http.get("/metrics", headers={"origin": PAGE})
         service.service.begin_drain()
